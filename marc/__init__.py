@@ -1,0 +1,1 @@
+"""MARC: video question answering from one frame's worth of visual tokens."""
