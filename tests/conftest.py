@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", WANDB_MODE="disabled", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402  (the environment must be set before anything imports torch)
+import pytest
 
 REAL_VIDEOS = Path(os.environ.get("MARC_TEST_VIDEOS", Path(__file__).resolve().parents[2] / "shared" / "videos"))
 
