@@ -1,0 +1,37 @@
+"""Video in and out: the only decoder of the project.
+
+- `probe` tells size, length and frame rate of a file.
+- `sample_times` chooses evenly spread times as Qwen2.5-VL and Video-R1 do; `frame_size` the size of the frames.
+- `read_frames` gives the frames shown at such times, resized while decoding: memory follows the frames asked for.
+- `stream_frames` gives every frame of a file in order, in batches, in constant memory.
+- `write_video` writes H.264.
+
+Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` that names file, cause and remedy. Every decode
+has a time limit. Times are seconds since the first picture of the video. docs/decoding.md compares the backends and says
+what is done with damaged files.
+
+Shapes: T frames, H height, W width, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+from marc.records import Frames, VideoInfo
+from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
+from marc.video.errors import VideoError
+from marc.video.reading import backends, probe, read_frames, stream_frames
+from marc.video.sampling import frame_size, sample_times
+from marc.video.writing import write_video
+
+__all__ = [
+    "DEFAULT_BACKEND",
+    "Frames",
+    "VideoError",
+    "VideoInfo",
+    "backends",
+    "frame_size",
+    "probe",
+    "read_frames",
+    "sample_times",
+    "stream_frames",
+    "write_video",
+]

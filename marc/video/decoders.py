@@ -1,0 +1,73 @@
+"""The decoders to choose from: PyAV (the default, see docs/decoding.md), decord and torchcodec.
+
+Each fills a given array with the frames shown at given times and returns their true times. Headers, sampling, and the
+size of the frames come from PyAV for all three, so that they differ in nothing but the decoding.
+
+Shapes: T frames, H height, W width, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from marc.video.decoding import VideoReader
+from marc.video.errors import VideoError
+
+SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+Decoder = Callable[[VideoReader, NDArray[np.float64], NDArray[np.uint8]], NDArray[np.float64]]
+
+
+class Converter:
+    """Turns decoded pictures into RGB of one size, upright.
+
+    Args:
+        width: Width of the result in pixels, as shown.
+        height: Height of the result in pixels, as shown.
+        rotation: Clockwise degrees by which the stored picture is turned to be shown.
+    """
+
+    def __init__(self, width: int, height: int, rotation: int) -> None:
+        self._stored_size = (height, width) if rotation in (90, 270) else (width, height)
+        self._quarter_turns = -rotation // 90
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """RGB ``uint8 [H, W, 3]`` of one picture."""
+        width, height = self._stored_size
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING)
+        return np.rot90(rgb.to_ndarray(), self._quarter_turns)
+
+
+def read_with_pyav(
+    reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Decode with PyAV, a picture at a time: nothing but the frames asked for is kept or converted."""
+    convert = Converter(rgb_THWC.shape[2], rgb_THWC.shape[1], reader.info.rotation)
+    shown_T = np.empty(len(seconds_T))
+    previous = None
+    for index, picture in enumerate(reader.pictures_at(seconds_T)):
+        rgb_THWC[index] = rgb_THWC[index - 1] if picture is previous else convert(picture.frame)
+        shown_T[index] = picture.seconds
+        previous = picture
+    return shown_T
+
+
+DECODERS: dict[str, Decoder] = {"pyav": read_with_pyav}
+DEFAULT_DECODER = "pyav"
+
+
+def decoder(name: str) -> Decoder:
+    """The decoder of this name.
+
+    Raises:
+        VideoError: There is none.
+    """
+    if name not in DECODERS:
+        raise VideoError(f"backend={name!r} is unknown; choose one of {', '.join(DECODERS)}")
+    return DECODERS[name]

@@ -1,0 +1,285 @@
+"""Decoding with PyAV, in this process: open a file, find its video, give its pictures by time or in order.
+
+Times are seconds since the first picture that the file can show, so a stream that starts at 1.4 s starts at 0 here. The
+picture *shown* at a time is the last one that starts no later. Exactness rests neither on an index nor on where a seek
+lands: a picture is given only once its successor (or the end) has been seen, and a seek that lands too late is repeated
+from farther back.
+
+Decoding can hang in C code on a damaged file; `marc.video` therefore runs this module in a process that can be killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from marc.records import VideoInfo
+from marc.video.errors import VideoError
+
+MAX_PICTURE_PIXELS = 2**27
+MAX_DECODER_THREADS = 8
+DEFAULT_RATE = 25.0
+TIME_TOLERANCE = 1e-3
+MISSING_END = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded frame, not yet converted, and when it is shown (seconds since the first picture)."""
+
+    frame: VideoFrame
+    seconds: float
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[VideoReader]:
+    """Open a file for reading pictures; FFmpeg's errors, also later ones inside the ``with`` block, become `VideoError`.
+
+    Args:
+        path: An existing file.
+
+    Yields:
+        Its reader, at the start.
+    """
+    with _open_container(path) as container:
+        try:
+            yield VideoReader(path, container)
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{path}: decoding failed ({error.strerror}); the file is damaged or cut off, get or encode it again"
+            ) from error
+
+
+class VideoReader:
+    """The pictures of one video stream, in presentation order.
+
+    Args:
+        path: Name of the file.
+        container: The file, opened.
+
+    Attributes:
+        info: What `marc.video.probe` tells about the file.
+        tolerance: A time this close before a picture counts as its own, in seconds: one tick of the file's clock.
+    """
+
+    def __init__(self, path: str, container: InputContainer) -> None:
+        self._path = path
+        self._container = container
+        self._stream = _default_stream(path, container)
+        _check_size(path, self._stream)
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
+        self._zero: float | None = None
+        self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
+        self._pictures = self._decode()
+        first = next(self._pictures, None)
+        if first is None:
+            raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
+        self._has_times = self._zero is not None
+        self._following: Picture | None = first
+        self._shown: Picture | None = None
+        self._patience = 0.5
+        self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
+        self.info = self._describe(first.frame)
+
+    def pictures_at(self, seconds: Iterable[float]) -> Iterator[Picture]:
+        """The picture shown at each time: the first one before the video starts, the last one after it ends.
+
+        Args:
+            seconds: Non-decreasing times.
+
+        Yields:
+            One picture per time, the same object again where it is still shown.
+
+        Raises:
+            VideoError: A time lies in a part that is missing from the file.
+        """
+        for time in seconds:
+            if self._gains_by_seeking(time):
+                self._seek(time)
+            while self._following is not None and self._following.seconds <= time + self.tolerance:
+                self._advance()
+            if self._shown is None:
+                self._advance()
+            assert self._shown is not None
+            if self._following is None and time > self._shown.seconds + MISSING_END:
+                self._check_complete()
+            yield self._shown
+
+    def pictures_from(self, start: float) -> Iterator[Picture]:
+        """Every picture from the one shown at `start` on.
+
+        Raises:
+            VideoError: The file ends before its video does; the pictures up to there have been given.
+        """
+        yield from self.pictures_at([start])
+        while self._following is not None:
+            self._advance()
+            assert self._shown is not None
+            yield self._shown
+        self._check_complete()
+
+    def _advance(self) -> None:
+        self._shown, self._following = self._following, next(self._pictures, None)
+
+    def _decode(self) -> Generator[Picture, None, None]:
+        """Pictures from where the container stands; packets before the first decodable one may be incomplete."""
+        previous: float | None = None
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                if previous is not None:
+                    raise
+                continue
+            for frame in frames:
+                if frame.pts is None:
+                    seconds = 0.0 if previous is None else previous + self._interval
+                else:
+                    if self._zero is None:
+                        self._zero = frame.time
+                    seconds = frame.time - self._zero
+                previous = seconds if previous is None else max(seconds, previous)
+                yield Picture(frame, previous)
+
+    def _gains_by_seeking(self, time: float) -> bool:
+        """Whether a key picture lies between the reader's position and `time`, as far as the index or experience tells."""
+        if self._following is None or not self._has_times or time <= self._following.seconds + self._interval:
+            return False
+        entries = self._stream.index_entries
+        target = self._timestamp(time)
+        if len(entries) and entries[len(entries) - 1].timestamp > target:
+            key = entries.search_timestamp(target)
+            return key >= 0 and entries[key].timestamp > self._timestamp(self._following.seconds)
+        return time - self._following.seconds > self._patience
+
+    def _timestamp(self, seconds: float) -> int:
+        assert self._stream.time_base is not None
+        return round((seconds + (self._zero or 0.0)) / float(self._stream.time_base))
+
+    def _seek(self, time: float) -> None:
+        """Move to a picture at or before `time`, never farther back than needed to be sure of it."""
+        position = self._following.seconds if self._following else 0.0
+        back = 0.0
+        while True:
+            self._restart(time - back)
+            if self._following is not None and self._following.seconds <= time + self.tolerance:
+                break
+            if back >= time:
+                raise VideoError(f"{self._path}: seeking to {time:g} s fails; remux it (ffmpeg -i IN -c copy OUT.mkv)")
+            back = min(max(2 * back, 0.5), time)
+        if self._following.seconds <= position:
+            self._patience *= 2
+
+    def _restart(self, time: float) -> None:
+        self._pictures.close()
+        if time > 0:
+            self._container.seek(self._timestamp(time), stream=self._stream)
+        else:
+            self._container.seek(self._timestamp(-1.0), stream=self._stream)
+        self._pictures = self._decode()
+        self._shown, self._following = None, next(self._pictures, None)
+
+    def _check_complete(self) -> None:
+        """Refuse to take the last picture of a file that was cut off for the end of its video."""
+        entries = self._stream.index_entries
+        size = os.path.getsize(self._path)
+        is_cut = len(entries) > 0 and entries[len(entries) - 1].pos + entries[len(entries) - 1].size > size
+        assert self._shown is not None
+        ends = self._shown.seconds + self._interval
+        if is_cut or _tagged_duration(self._stream) - (self._zero or 0.0) > ends + MISSING_END:
+            raise VideoError(
+                f"{self._path}: the file is cut off after {ends:.2f} s of a {self.info.duration:.2f} s video; get it "
+                f"again, or read only what is there (end={ends:.2f})"
+            )
+
+    def _describe(self, first: VideoFrame) -> VideoInfo:
+        stream = self._stream
+        duration = self._stated_duration()
+        count = stream.frames or round(duration * float(stream.average_rate or 0))
+        if not count or not duration:
+            count, duration = self._measure()
+        rotation = -first.rotation % 360
+        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+        name = stream.codec_context.codec.canonical_name
+        return VideoInfo(self._path, width, height, duration, count / duration, count, name, rotation)
+
+    def _stated_duration(self) -> float:
+        """Length of the video in seconds by the file's headers; 0 where they do not tell."""
+        if not self._has_times:
+            return 0.0
+        if self._stream.duration:
+            return float(self._stream.duration * (self._stream.time_base or 0))
+        end = _tagged_duration(self._stream) or (self._container.duration or 0) / av.time_base
+        return max(end - (self._zero or 0.0), 0.0)
+
+    def _measure(self) -> tuple[int, float]:
+        """Number of pictures and length of the video, from all its packets; nothing is decoded."""
+        count, end = 0, 0.0
+        with _open_container(self._path) as container:
+            for packet in container.demux(container.streams[self._stream.index]):
+                count += packet.size > 0
+                if packet.pts is not None:
+                    end = max(
+                        end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - (self._zero or 0.0)
+                    )
+        return max(count, 1), end if self._has_times and end > 0 else max(count, 1) * self._interval
+
+
+def _open_container(path: str) -> InputContainer:
+    try:
+        return av.open(_url(path))
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was cut "
+            "off before its index: get or encode it again"
+        ) from error
+
+
+def _url(path: str) -> str:
+    """An address that FFmpeg takes for a file whatever characters the name holds."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def _log_of_opening(path: str) -> str:
+    """What FFmpeg logs when it fails to open a file: the cause, where the error code says only "invalid data"."""
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as records, av.open(_url(path)):
+            return ""
+    except av.FFmpegError:
+        return "; ".join(message.strip() for _, _, message in records)
+    finally:
+        av.logging.set_level(None)
+
+
+def _default_stream(path: str, container: InputContainer) -> VideoStream:
+    """The stream flagged as default, else the first; a cover picture is not a video."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise VideoError(
+            f"{path}: there is no video stream in it (streams: {kinds}); give a file with moving pictures"
+        )
+    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+
+
+def _check_size(path: str, stream: VideoStream) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PICTURE_PIXELS:
+        raise VideoError(f"{path}: pictures of {width}x{height} are too large to decode; scale the video down")
+
+
+def _tagged_duration(stream: VideoStream) -> float:
+    """Matroska's ``DURATION`` tag, the end of a stream on the file's clock in seconds; 0 where there is none."""
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds) if seconds else 0.0

@@ -1,0 +1,151 @@
+"""The public reading functions: they check what was asked and have a killable process do it.
+
+Shapes: T frames, H height, W width, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from marc.records import Frames, VideoInfo
+from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
+from marc.video.errors import VideoError
+from marc.video.jobs import Probe, Read, Stream
+from marc.video.sampling import MAX_PIXELS, MIN_PIXELS, PATCH_FACTOR, check_limits
+
+TIMEOUT = 60.0
+
+
+def backends() -> tuple[str, ...]:
+    """Names of the decoders that `read_frames` can be told to use."""
+    return tuple(DECODERS)
+
+
+def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
+    """Describe a video: its size as shown, length, frame rate, codec.
+
+    Args:
+        path: A video file.
+        timeout: Seconds after which to give up.
+
+    Raises:
+        VideoError: The file is missing, is not a video, is damaged, or took too long.
+    """
+    _check_file(path, timeout)
+    return next(Probe(str(path)).run(np.empty))
+
+
+def read_frames(
+    path: str | Path,
+    seconds: ArrayLike | None = None,
+    *,
+    fps: float = 2.0,
+    max_frames: int = 64,
+    min_frames: int = 4,
+    start: float = 0.0,
+    end: float | None = None,
+    min_pixels: int = MIN_PIXELS,
+    max_pixels: int = MAX_PIXELS,
+    factor: int = PATCH_FACTOR,
+    backend: str = DEFAULT_DECODER,
+    timeout: float = TIMEOUT,
+) -> Frames:
+    """Read the frames shown at given times, or evenly sampled ones.
+
+    Rotation metadata is applied. The frames are resized while decoding, so memory is bounded by the frames asked for.
+
+    Args:
+        path: A video file.
+        seconds: Non-decreasing times ``[T]`` since the first picture; before it the first, after the end the last picture
+            is shown. None samples the video as `sample_times` does.
+        fps: Frames per second to sample, without `seconds`.
+        max_frames: Most frames to sample.
+        min_frames: Fewest frames to sample.
+        start: Start of the stretch to sample, in seconds.
+        end: End of the stretch to sample, exclusive, in seconds; None for the end of the video.
+        min_pixels: Smallest area of a frame (Qwen2.5-VL enlarges videos to ``128 * 28 * 28``).
+        max_pixels: Largest area of a frame (Video-R1: ``128 * 28 * 28`` in training, ``256 * 28 * 28`` in evaluation).
+        factor: Both sides are multiples of this.
+        backend: One of `backends()`.
+        timeout: Seconds after which to give up; the decoder is killed then.
+
+    Returns:
+        Frames with their true times, which are at most the asked ones (but for the first).
+
+    Raises:
+        VideoError: The file cannot be read, a limit is out of range, or the time is over.
+    """
+    _check_file(path, timeout)
+    decoder(backend)
+    check_limits(str(path), fps=fps, max_frames=max_frames, min_frames=min_frames)
+    times = None if seconds is None else _checked_times(path, seconds)
+    job = Read(str(path), times, fps, max_frames, min_frames, start, end, min_pixels, max_pixels, factor, backend)
+    buffers: list[NDArray[np.uint8]] = []
+    shown = next(job.run(lambda shape: buffers.append(np.empty(shape, np.uint8)) or buffers[-1]))
+    return Frames(buffers[0], shown, str(path))
+
+
+def stream_frames(
+    path: str | Path,
+    *,
+    width: int,
+    height: int,
+    batch: int = 100,
+    stride: int = 1,
+    start: float = 0.0,
+    end: float | None = None,
+    timeout: float = TIMEOUT,
+) -> Iterator[Frames]:
+    """Read all frames at the native rate, in order, in constant memory.
+
+    Args:
+        path: A video file.
+        width: Width of the frames in pixels; the aspect ratio is not kept.
+        height: Height of the frames in pixels.
+        batch: Frames per item; the last item may hold fewer.
+        stride: Keep every `stride`-th frame.
+        start: Begin with the frame shown at this time, in seconds.
+        end: Stop before this time; None for the end of the video.
+        timeout: Seconds after which to give up waiting for one more batch.
+
+    Yields:
+        Batches of frames with their true times.
+
+    Raises:
+        VideoError: The file cannot be read, is cut off (after the batches up to there), or a batch took too long.
+    """
+    _check_file(path, timeout)
+    if min(width, height, batch, stride) < 1:
+        raise VideoError(
+            f"{path}: width, height, batch and stride must be at least 1, got {(width, height, batch, stride)}"
+        )
+    buffers: list[NDArray[np.uint8]] = []
+    job = Stream(str(path), width, height, batch, stride, start, end)
+    for shown in job.run(lambda shape: buffers.append(np.empty(shape, np.uint8)) or buffers[-1]):
+        yield Frames(buffers.pop(), shown, str(path))
+
+
+def _check_file(path: str | Path, timeout: float) -> None:
+    if not timeout > 0:
+        raise VideoError(f"{path}: timeout must be a positive number of seconds, got {timeout}")
+    file = Path(path)
+    if file.is_dir():
+        raise VideoError(f"{path}: this is a folder; give a video file in it")
+    if not file.exists():
+        raise VideoError(f"{path}: there is no such file; check the path (the current folder is {os.getcwd()})")
+    if not file.is_file():
+        raise VideoError(f"{path}: this is not a regular file; save the video to one first")
+    if file.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty (0 bytes); get it again")
+
+
+def _checked_times(path: str | Path, seconds: ArrayLike) -> NDArray[np.float64]:
+    times = np.asarray(seconds, dtype=np.float64)
+    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise VideoError(f"{path}: seconds must be a non-empty list of finite, non-decreasing times")
+    return times
