@@ -6,9 +6,9 @@
 - `stream_frames` gives every frame of a file in order, in batches, in constant memory.
 - `write_video` writes H.264.
 
-Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` that names file, cause and remedy. Every decode
-has a time limit. Times are seconds since the first picture of the video. docs/decoding.md compares the backends and says
-what is done with damaged files.
+Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` that names file, cause and remedy. Every
+decode has a time limit. Times are seconds since the first picture of the video. docs/decoding.md compares the backends
+and says what is done with damaged files.
 
 Shapes: T frames, H height, W width, C = 3 colours.
 """

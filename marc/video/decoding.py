@@ -1,15 +1,16 @@
 """Decoding with PyAV, in this process: open a file, find its video, give its pictures by time or in order.
 
-Times are seconds since the first picture that the file can show, so a stream that starts at 1.4 s starts at 0 here. The
-picture *shown* at a time is the last one that starts no later. Exactness rests neither on an index nor on where a seek
-lands: a picture is given only once its successor (or the end) has been seen, and a seek that lands too late is repeated
-from farther back.
+Times are seconds since the first picture that the file can show, so a stream that starts at 1.4 s starts at 0 here.
+The picture *shown* at a time is the last one that starts no later. Exactness rests neither on an index nor on where a
+seek lands: a picture is given only once its successor (or the end) has been seen, and a seek that lands too late is
+repeated from farther back.
 
 Decoding can hang in C code on a damaged file; `marc.video` therefore runs this module in a process that can be killed.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Picture:
 
 @contextmanager
 def open_video(path: str) -> Iterator[VideoReader]:
-    """Open a file for reading pictures; FFmpeg's errors, also later ones inside the ``with`` block, become `VideoError`.
+    """Open a file for reading; FFmpeg's errors, also later ones inside the ``with`` block, become `VideoError`.
 
     Args:
         path: An existing file.
@@ -49,13 +50,17 @@ def open_video(path: str) -> Iterator[VideoReader]:
     Yields:
         Its reader, at the start.
     """
-    with _open_container(path) as container:
-        try:
-            yield VideoReader(path, container)
-        except av.FFmpegError as error:
-            raise VideoError(
-                f"{path}: decoding failed ({error.strerror}); the file is damaged or cut off, get or encode it again"
-            ) from error
+    reader = None
+    try:
+        reader = VideoReader(path)
+        yield reader
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: decoding failed ({error.strerror}); the file is damaged or cut off, get or encode it again"
+        ) from error
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 class VideoReader:
@@ -63,32 +68,40 @@ class VideoReader:
 
     Args:
         path: Name of the file.
-        container: The file, opened.
 
     Attributes:
         info: What `marc.video.probe` tells about the file.
         tolerance: A time this close before a picture counts as its own, in seconds: one tick of the file's clock.
     """
 
-    def __init__(self, path: str, container: InputContainer) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._container = container
-        self._stream = _default_stream(path, container)
-        _check_size(path, self._stream)
+        self._zero: float | None = None
+        self._patience = 0.5
+        self._open()
+        if self._following is None:
+            raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
+        self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
+        self.info = self._describe(self._following.frame)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _open(self) -> None:
+        """Open the file at its first picture."""
+        self._container = _open_container(self._path)
+        self._stream = _default_stream(self._path, self._container)
+        _check_size(self._path, self._stream)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
-        self._zero: float | None = None
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
+        self._start_decoding()
+
+    def _start_decoding(self) -> None:
         self._pictures = self._decode()
-        first = next(self._pictures, None)
-        if first is None:
-            raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
-        self._has_times = self._zero is not None
-        self._following: Picture | None = first
         self._shown: Picture | None = None
-        self._patience = 0.5
-        self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
-        self.info = self._describe(first.frame)
+        self._following = next(self._pictures, None)
 
     def pictures_at(self, seconds: Iterable[float]) -> Iterator[Picture]:
         """The picture shown at each time: the first one before the video starts, the last one after it ends.
@@ -151,8 +164,8 @@ class VideoReader:
                 yield Picture(frame, previous)
 
     def _gains_by_seeking(self, time: float) -> bool:
-        """Whether a key picture lies between the reader's position and `time`, as far as the index or experience tells."""
-        if self._following is None or not self._has_times or time <= self._following.seconds + self._interval:
+        """Whether a key picture lies between here and `time`, as far as the index or, without one, experience tells."""
+        if self._following is None or self._zero is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
@@ -173,20 +186,26 @@ class VideoReader:
             self._restart(time - back)
             if self._following is not None and self._following.seconds <= time + self.tolerance:
                 break
-            if back >= time:
-                raise VideoError(f"{self._path}: seeking to {time:g} s fails; remux it (ffmpeg -i IN -c copy OUT.mkv)")
+            assert back < time, "the first picture is shown at 0 s"
             back = min(max(2 * back, 0.5), time)
         if self._following.seconds <= position:
             self._patience *= 2
 
     def _restart(self, time: float) -> None:
-        self._pictures.close()
-        if time > 0:
-            self._container.seek(self._timestamp(time), stream=self._stream)
+        """Go on from the key picture before `time`, or from the start where the file cannot be sought in."""
+        if time > 0 and self._move(time):
+            self._start_decoding()
         else:
-            self._container.seek(self._timestamp(-1.0), stream=self._stream)
-        self._pictures = self._decode()
-        self._shown, self._following = None, next(self._pictures, None)
+            self._container.close()
+            self._open()
+
+    def _move(self, time: float) -> bool:
+        """Seek in the container; False where that is not possible, and then never tried again."""
+        try:
+            self._container.seek(self._timestamp(time), stream=self._stream)
+        except av.FFmpegError:
+            self._patience = math.inf
+        return not math.isinf(self._patience)
 
     def _check_complete(self) -> None:
         """Refuse to take the last picture of a file that was cut off for the end of its video."""
@@ -214,7 +233,7 @@ class VideoReader:
 
     def _stated_duration(self) -> float:
         """Length of the video in seconds by the file's headers; 0 where they do not tell."""
-        if not self._has_times:
+        if self._zero is None:
             return 0.0
         if self._stream.duration:
             return float(self._stream.duration * (self._stream.time_base or 0))
@@ -231,7 +250,7 @@ class VideoReader:
                     end = max(
                         end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - (self._zero or 0.0)
                     )
-        return max(count, 1), end if self._has_times and end > 0 else max(count, 1) * self._interval
+        return max(count, 1), end if self._zero is not None and end > 0 else max(count, 1) * self._interval
 
 
 def _open_container(path: str) -> InputContainer:
@@ -239,8 +258,8 @@ def _open_container(path: str) -> InputContainer:
         return av.open(_url(path))
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was cut "
-            "off before its index: get or encode it again"
+            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
+            "cut off before its index: get or encode it again"
         ) from error
 
 

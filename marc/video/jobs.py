@@ -1,7 +1,7 @@
 """What can be asked of the decoding process: describe a file, read frames of it, stream all of it.
 
-A job is a frozen record that travels to the process and is run there; it may raise `VideoError`. Frames are written into
-memory that both sides map (`Allocate`), so that no picture is copied on its way.
+A job is a frozen record that travels to the process and is run there; it may raise `VideoError`. Frames are written
+into memory that both sides map (`Allocate`), so that no picture is copied on its way.
 
 Shapes: T frames, H height, W width, C = 3 colours.
 """

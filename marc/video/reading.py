@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from marc.records import Frames, VideoInfo
 from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
 from marc.video.errors import VideoError
 from marc.video.jobs import Probe, Read, Stream
+from marc.video.process import POOL
 from marc.video.sampling import MAX_PIXELS, MIN_PIXELS, PATCH_FACTOR, check_limits
 
 TIMEOUT = 60.0
@@ -37,7 +39,8 @@ def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
         VideoError: The file is missing, is not a video, is damaged, or took too long.
     """
     _check_file(path, timeout)
-    return next(Probe(str(path)).run(np.empty))
+    ((info, _),) = POOL.run(Probe(os.path.abspath(path)), timeout)
+    return replace(info, source=str(path))
 
 
 def read_frames(
@@ -60,8 +63,8 @@ def read_frames(
     Rotation metadata is applied. The frames are resized while decoding, so memory is bounded by the frames asked for.
 
     Args:
-        path: A video file.
-        seconds: Non-decreasing times ``[T]`` since the first picture; before it the first, after the end the last picture
+        path: A video file. seconds: Non-decreasing times ``[T]`` since the first picture; before it the first, after
+        the end the last picture
             is shown. None samples the video as `sample_times` does.
         fps: Frames per second to sample, without `seconds`.
         max_frames: Most frames to sample.
@@ -80,14 +83,11 @@ def read_frames(
     Raises:
         VideoError: The file cannot be read, a limit is out of range, or the time is over.
     """
-    _check_file(path, timeout)
-    decoder(backend)
-    check_limits(str(path), fps=fps, max_frames=max_frames, min_frames=min_frames)
-    times = None if seconds is None else _checked_times(path, seconds)
-    job = Read(str(path), times, fps, max_frames, min_frames, start, end, min_pixels, max_pixels, factor, backend)
-    buffers: list[NDArray[np.uint8]] = []
-    shown = next(job.run(lambda shape: buffers.append(np.empty(shape, np.uint8)) or buffers[-1]))
-    return Frames(buffers[0], shown, str(path))
+    _check_file(path, timeout) decoder(backend) check_limits(str(path), fps=fps, max_frames=max_frames,
+    min_frames=min_frames) times = None if seconds is None else _checked_times(path, seconds) job =
+    Read(os.path.abspath(path), times, fps, max_frames, min_frames, start, end, min_pixels, max_pixels, factor,
+    backend) ((shown_T, rgb_THWC),) = POOL.run(job, timeout) assert rgb_THWC is not None return Frames(rgb_THWC,
+    shown_T, str(path))
 
 
 def stream_frames(
@@ -124,10 +124,10 @@ def stream_frames(
         raise VideoError(
             f"{path}: width, height, batch and stride must be at least 1, got {(width, height, batch, stride)}"
         )
-    buffers: list[NDArray[np.uint8]] = []
-    job = Stream(str(path), width, height, batch, stride, start, end)
-    for shown in job.run(lambda shape: buffers.append(np.empty(shape, np.uint8)) or buffers[-1]):
-        yield Frames(buffers.pop(), shown, str(path))
+    job = Stream(os.path.abspath(path), width, height, batch, stride, start, end)
+    for seconds_T, rgb_THWC in POOL.run(job, timeout):
+        assert rgb_THWC is not None
+        yield Frames(rgb_THWC, seconds_T, str(path))
 
 
 def _check_file(path: str | Path, timeout: float) -> None:

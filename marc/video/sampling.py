@@ -1,10 +1,11 @@
 """Which frames to read and how large: Qwen2.5-VL's rules, as Video-R1 trains and evaluates with them.
 
-Frames come in pairs (`FRAME_FACTOR`) because the vision tower reads two frames as one temporal grid, and both sides of a
-picture are multiples of 28 pixels because one language-model token covers 2x2 patches of 14x14 pixels. Pure functions.
+Frames come in pairs (`FRAME_FACTOR`) because the vision tower reads two frames as one temporal grid, and both sides of
+a picture are multiples of 28 pixels because one language-model token covers 2x2 patches of 14x14 pixels. Pure
+functions.
 
-Deviation: the rules count frames, ours place *times* at equal distances, which is the same at a constant frame rate and
-stays even in time when the rate varies.
+Deviation: the rules count frames, ours place *times* at equal distances, which is the same at a constant frame rate
+and stays even in time when the rate varies.
 
 Shapes: T frames.
 """
@@ -37,8 +38,8 @@ def sample_times(
 ) -> NDArray[np.float64]:
     """Times at which to read a video, evenly spread from its first to its last frame.
 
-    The number of frames is ``duration * fps``, at least `min_frames` and at most `max_frames`, never more than the video
-    has, and even (Qwen2.5-VL's ``smart_nframes``). A stretch of a single frame gives that frame twice.
+    The number of frames is ``duration * fps``, at least `min_frames` and at most `max_frames`, never more than the
+    video has, and even (Qwen2.5-VL's ``smart_nframes``). A stretch of a single frame gives that frame twice.
 
     Args:
         info: The video, from `probe`.
@@ -69,8 +70,8 @@ def _frame_range(info: VideoInfo, start: float, end: float | None) -> tuple[int,
     stop = info.duration if end is None else min(end, info.duration)
     if not 0 <= start < stop:
         raise VideoError(
-            f"{info.source}: the stretch [{start:g}, {info.duration if end is None else end:g}) s holds no frame of this "
-            f"{info.duration:g} s video; choose 0 <= start < end within it"
+            f"{info.source}: the stretch from {start:g} s to {stop:g} s holds no frame of this {info.duration:g} s video; "
+            "choose 0 <= start < end within it"
         )
     rate = info.frame_count / info.duration
     first = min(math.floor(start * rate + 1e-6), info.frame_count - 1)
@@ -84,8 +85,8 @@ def check_limits(source: str, *, fps: float, max_frames: int, min_frames: int) -
         raise VideoError(f"{source}: fps must be a positive number of frames per second, got {fps}")
     if min_frames < 1 or max_frames < FRAME_FACTOR:
         raise VideoError(
-            f"{source}: min_frames must be at least 1 and max_frames at least {FRAME_FACTOR} (frames are read in pairs), "
-            f"got min_frames={min_frames}, max_frames={max_frames}"
+            f"{source}: min_frames must be at least 1 and max_frames at least {FRAME_FACTOR} (frames are read in "
+            f"pairs), got min_frames={min_frames}, max_frames={max_frames}"
         )
     if min_frames > max_frames:
         raise VideoError(
@@ -104,8 +105,8 @@ def frame_size(
 ) -> tuple[int, int]:
     """Size at which to read a picture (Qwen2.5-VL's ``smart_resize``).
 
-    Both sides become multiples of `factor`, the area comes into ``[min_pixels, max_pixels]``, and the aspect ratio stays
-    as close as that allows. A side never falls below `factor`.
+    Both sides become multiples of `factor`, the area comes into ``[min_pixels, max_pixels]``, and the aspect ratio
+    stays as close as that allows. A side never falls below `factor`.
 
     Args:
         width: Width of the picture in pixels.

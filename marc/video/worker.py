@@ -1,0 +1,86 @@
+"""The decoding process: runs jobs that arrive on a socket until the other side hangs up.
+
+The other side sends a job with its time limit, then one `Signal.NEXT` for each result it wants. Each is answered by a
+result, or by the end of the job: `Signal.DONE` or a `Failure`.
+
+The process dies by itself, even while it hangs in C code, when a result has taken its limit and a little more: a
+kernel timer does it, so nothing is left behind if the process that asked is killed first.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import traceback
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.video.channel import Channel, SharedBuffer
+from marc.video.errors import VideoError
+from marc.video.jobs import Job
+
+GRACE = 5.0
+
+
+class Signal(Enum):
+    """What both sides say besides jobs and results."""
+
+    READY = auto()
+    NEXT = auto()
+    DONE = auto()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a job ended early.
+
+    Attributes:
+        message: What the `VideoError` says, or the traceback of anything else.
+        is_video_error: Whether the video (or what was asked of it) is to blame.
+    """
+
+    message: str
+    is_video_error: bool
+
+
+def serve(descriptor: int) -> None:
+    """Run jobs from the socket with this descriptor until the other side closes it."""
+    with closing(Channel(socket.socket(fileno=descriptor))) as channel:
+        try:
+            channel.send(Signal.READY)
+            while True:
+                (job, limit), _ = channel.receive()
+                _run(job, limit, channel)
+        except (EOFError, ConnectionError):
+            return
+
+
+def _run(job: Job, limit: float, channel: Channel) -> None:
+    buffers: list[SharedBuffer] = []
+
+    def allocate(shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        buffers.append(SharedBuffer(shape))
+        return buffers[-1].array
+
+    results = job.run(allocate)
+    while True:
+        request, _ = channel.receive()
+        assert request is Signal.NEXT, request
+        signal.setitimer(signal.ITIMER_REAL, limit + GRACE)
+        try:
+            result = next(results, Signal.DONE)
+        except VideoError as error:
+            result = Failure(str(error), is_video_error=True)
+        except Exception:  # reported to, and raised again by, the process that asked
+            result = Failure(traceback.format_exc(), is_video_error=False)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        buffer = buffers.pop() if buffers else None
+        channel.send(result, buffer)
+        if buffer is not None:
+            buffer.close()
+        if result is Signal.DONE or isinstance(result, Failure):
+            return
