@@ -164,7 +164,7 @@ class VideoReader:
                 yield Picture(frame, previous)
 
     def _gains_by_seeking(self, time: float) -> bool:
-        """Whether a key picture lies between here and `time`, as far as the index or, without one, experience tells."""
+        """Whether a key picture lies between here and `time`, as far as the index or else experience tells."""
         if self._following is None or self._zero is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries

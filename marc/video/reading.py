@@ -83,11 +83,26 @@ def read_frames(
     Raises:
         VideoError: The file cannot be read, a limit is out of range, or the time is over.
     """
-    _check_file(path, timeout) decoder(backend) check_limits(str(path), fps=fps, max_frames=max_frames,
-    min_frames=min_frames) times = None if seconds is None else _checked_times(path, seconds) job =
-    Read(os.path.abspath(path), times, fps, max_frames, min_frames, start, end, min_pixels, max_pixels, factor,
-    backend) ((shown_T, rgb_THWC),) = POOL.run(job, timeout) assert rgb_THWC is not None return Frames(rgb_THWC,
-    shown_T, str(path))
+    _check_file(path, timeout)
+    decoder(backend)
+    check_limits(str(path), fps=fps, max_frames=max_frames, min_frames=min_frames)
+    times = None if seconds is None else _checked_times(path, seconds)
+    job = Read(
+        os.path.abspath(path),
+        times,
+        fps,
+        max_frames,
+        min_frames,
+        start,
+        end,
+        min_pixels,
+        max_pixels,
+        factor,
+        backend,
+    )
+    ((shown_T, rgb_THWC),) = POOL.run(job, timeout)
+    assert rgb_THWC is not None
+    return Frames(rgb_THWC, shown_T, str(path))
 
 
 def stream_frames(

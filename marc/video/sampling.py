@@ -70,8 +70,8 @@ def _frame_range(info: VideoInfo, start: float, end: float | None) -> tuple[int,
     stop = info.duration if end is None else min(end, info.duration)
     if not 0 <= start < stop:
         raise VideoError(
-            f"{info.source}: the stretch from {start:g} s to {stop:g} s holds no frame of this {info.duration:g} s video; "
-            "choose 0 <= start < end within it"
+            f"{info.source}: the stretch from {start:g} s to {stop:g} s holds no frame of this {info.duration:g} s "
+            "video; choose 0 <= start < end within it"
         )
     rate = info.frame_count / info.duration
     first = min(math.floor(start * rate + 1e-6), info.frame_count - 1)
