@@ -83,14 +83,15 @@ def oracle(output: str, solution: str, problem_type: str, protocol: str) -> floa
 
 
 finite = st.floats(-1e6, 1e6).map(lambda x: random.Random(x).choice([f"{x:.2f}", f"{x:.0f}", f"{x:,.1f}", repr(x)]))
-words = st.lists(st.sampled_from("the red car cars running runs a box <answer> 3 .".split()), max_size=12).map(" ".join)
+vocabulary = ["the", "red", "car", "cars", "running", "runs", "a", "box", "<answer>", "3", "."]
+words = st.lists(st.sampled_from(vocabulary), max_size=12).map(" ".join)
 letters = st.sampled_from(["A", "B", "b", "B.", "(B)", " B ", "B: red", "", "A B", "\n", "3", "1,000", "1000", "0.5"])
 answers = st.one_of(letters, finite, words, st.text(max_size=12)).filter(
     lambda a: oracle_number(a) is None or np.isfinite(oracle_number(a))
 )
 pieces = st.one_of(
-    answers, st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<answer> ", "</answer>\n",
-    "<think>A</think>"])
+    answers,
+    st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<answer> ", "</answer>\n", "<think>A</think>"]),
 )
 outputs = st.one_of(
     answers.map(lambda a: f"<think>so</think>\n<answer>{a}</answer>"),
@@ -111,9 +112,10 @@ def test_strict_scores_are_video_r1s(output, gold, problem_type, protocol):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text() | outputs, st.text() | answers, st.sampled_from(PROBLEM_TYPES), st.sampled_from(PROTOCOLS),
-st.booleans()) def test_no_string_raises_and_scores_stay_in_the_unit_interval(output, solution, problem_type, protocol,
-strict):
+@given(
+    st.text() | outputs, st.text() | answers, st.sampled_from(PROBLEM_TYPES), st.sampled_from(PROTOCOLS), st.booleans()
+)
+def test_no_string_raises_and_scores_stay_in_the_unit_interval(output, solution, problem_type, protocol, strict):
     assert 0.0 <= grade(output, solution, problem_type, protocol=protocol, strict=strict) <= 1.0
 
 
@@ -273,9 +275,13 @@ def test_unknown_names_are_refused():
         grade("B", "B", "mcq")
 
 
-@pytest.mark.parametrize("hostile", ["<answer>" + " " * 100_000, "<think>" * 50_000, "A " * 50_000, "(" * 100_000, "1," * 50_000,
-                                     "answer is " * 20_000, "word " * 20_000, "\\boxed{" * 20_000, "one " * 20_000])  #
-                                     fmt: skip
+HOSTILE = ["<answer>" + " " * 100_000, "(" * 100_000] + [
+    20_000 * piece
+    for piece in ("<think>", "A ", "1,", "answer is ", "word ", "\\boxed{", "one ", "A or ", "option : ")
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_outputs_are_graded_in_linear_time(hostile):
     start = time.perf_counter()
     for protocol in PROTOCOLS:

@@ -1,5 +1,6 @@
 """Prompts, character by character: written out by hand where they come from Video-R1, pinned by a golden file
-elsewhere."""
+elsewhere.
+"""
 
 import json
 import os
@@ -13,15 +14,15 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "prompts.json"
 THINK = (
     "\nPlease think about this question as if you were a human pondering deeply. Engage in an internal dialogue using "
     "expressions such as 'let me think', 'wait', 'Hmm', 'oh, I see', 'let's break it down', etc, or other natural "
-    "language thought expressions It's encouraged to include self-reflection or verification in the reasoning process.
-    " "Provide your detailed reasoning between the <think> and </think> tags, and then give your final answer between
-    the " "<answer> and </answer> tags."
+    "language thought expressions It's encouraged to include self-reflection or verification in the reasoning "
+    "process. Provide your detailed reasoning between the <think> and </think> tags, and then give your final answer "
+    "between the <answer> and </answer> tags."
 )
 LETTER = " Please provide only the single option letter (e.g., A, B, C, D, etc.) within the <answer> </answer> tags."
 NUMBER = " Please provide the numerical value (e.g., 42 or 3.14) within the <answer> </answer> tags."
 OCR = (
-    " Please transcribe text from the image/video clearly and provide your text answer within the <answer> </answer>
-    tags."
+    " Please transcribe text from the image/video clearly and provide your text answer within the "
+    "<answer> </answer> tags."
 )
 TEXT = " Please provide your text answer within the <answer> </answer> tags."
 
@@ -35,7 +36,8 @@ def test_video_r1_multiple_choice_to_the_character():
     ("problem_type", "ending"), [("numerical", NUMBER), ("regression", NUMBER), ("OCR", OCR), ("free-form", TEXT)]
 )
 def test_video_r1_other_types_ignore_options(problem_type, ending):
-    assert render_question("How many {x}?", problem_type=problem_type, options=["A. 1"]) == "How many {x}?" + THINK + ending
+    prompt = render_question("How many {x}?", problem_type=problem_type, options=["A. 1"])
+    assert prompt == "How many {x}?" + THINK + ending
 
 
 def test_training_differs_from_evaluation_by_the_tags_only():
@@ -74,7 +76,7 @@ def test_options_that_carry_their_letter_keep_it():
 
 
 def test_unknown_names_are_refused_by_name():
-    with pytest.raises(ValueError, match="style 'vr1'.*video-r1"):
+    with pytest.raises(ValueError, match=r"style 'vr1'.*video-r1"):
         render_question("Q", style="vr1")
     with pytest.raises(ValueError, match="problem_type 'mcq'"):
         render_question("Q", problem_type="mcq")
@@ -90,7 +92,8 @@ def _all_prompts():
     for style in style_names():
         for problem_type in ("multiple choice", "numerical", "OCR", "free-form", "regression"):
             options = ["A. red", "B. blue"] if problem_type == "multiple choice" else []
-            yield f"{style}/{problem_type}", render_question("Q?", problem_type=problem_type, options=options, style=style)
+            prompt = render_question("Q?", problem_type=problem_type, options=options, style=style)
+            yield f"{style}/{problem_type}", prompt
     kinds = {
         "vsi": ["multiple choice", "regression"],
         "videommmu": ["perception", "comprehension", "adaptation", "adaptation open"],
