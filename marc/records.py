@@ -89,11 +89,15 @@ class Retrieval:
         events: All events of the video in time order.
         scores: Cosine similarity of the question with each event, in ``[-1, 1]``.
         kept: Indices into ``events`` of the retrieved ones, in time order.
+        query: The part of the question that was embedded: its stem, without answer options.
+        query_truncated: Whether ``query`` was longer than the text encoder reads, so that its end had no influence.
     """
 
     events: tuple[Event, ...]
     scores: tuple[float, ...]
     kept: tuple[int, ...]
+    query: str = ""
+    query_truncated: bool = False
 
 
 @dataclass(frozen=True)
