@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from marc.video.decoding import VideoReader
+from marc.video.decoding import TIME_TOLERANCE, VideoReader
 from marc.video.errors import VideoError
 
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -58,7 +58,72 @@ def read_with_pyav(
     return shown_T
 
 
-DECODERS: dict[str, Decoder] = {"pyav": read_with_pyav}
+def read_with_decord(
+    reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Decode with decord, which scales while decoding but cannot be told which video of a file to read."""
+    import decord
+
+    path = reader.info.source
+    if reader.has_other_videos:
+        raise VideoError(f"{path}: decord cannot choose among the videos in it; use backend='pyav'")
+    decord.logging.set_level(decord.logging.QUIET)
+    height, width = rgb_THWC.shape[1:3]
+    try:
+        video = decord.VideoReader(path, width=width, height=height)
+        starts = video.get_frame_timestamp(range(len(video)))[:, 0].astype(np.float64)
+        starts -= starts[0]
+        index_T = np.searchsorted(starts, seconds_T + reader.tolerance, side="right") - 1
+        for row, index in zip(rgb_THWC, index_T.clip(min=0), strict=True):
+            row[:] = video[int(index)].asnumpy()
+    except (decord.DECORDError, RuntimeError, ValueError) as error:
+        raise _failure(path, "decord", error) from error
+    return starts[index_T.clip(min=0)]
+
+
+def read_with_torchcodec(
+    reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Decode with torchcodec, which needs FFmpeg's shared libraries on the system."""
+    path = reader.info.source
+    try:
+        from torchcodec.decoders import VideoDecoder
+        from torchcodec.transforms import Resize
+
+        video = VideoDecoder(
+            path,
+            stream_index=reader.stream_index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=0,
+            transforms=[Resize(rgb_THWC.shape[1:3])],
+        )
+        begin, end = video.metadata.begin_stream_seconds, video.metadata.end_stream_seconds
+        assert begin is not None and end is not None
+        shown_T = np.empty(len(seconds_T))
+        for index, time in enumerate((begin + seconds_T + reader.tolerance).clip(begin, end - TIME_TOLERANCE)):
+            frame = video.get_frame_played_at(time)
+            rgb_THWC[index] = frame.data.numpy()
+            shown_T[index] = frame.pts_seconds - begin
+    except (ImportError, RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, ImportError) or "libtorchcodec" in str(error):
+            raise VideoError(
+                f"{path}: backend='torchcodec' needs the package torchcodec and FFmpeg's shared libraries; install them "
+                "(pip install torchcodec; apt install ffmpeg), or use backend='pyav'"
+            ) from error
+        raise _failure(path, "torchcodec", error) from error
+    return shown_T
+
+
+def _failure(path: str, name: str, error: Exception) -> VideoError:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return VideoError(f"{path}: {name} cannot read it ({cause}); use backend='pyav'")
+
+
+DECODERS: dict[str, Decoder] = {
+    "pyav": read_with_pyav,
+    "decord": read_with_decord,
+    "torchcodec": read_with_torchcodec,
+}
 DEFAULT_DECODER = "pyav"
 
 

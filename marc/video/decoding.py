@@ -72,6 +72,8 @@ class VideoReader:
     Attributes:
         info: What `marc.video.probe` tells about the file.
         tolerance: A time this close before a picture counts as its own, in seconds: one tick of the file's clock.
+        stream_index: Which of the file's streams it is.
+        has_other_videos: Whether the file holds more than one video.
     """
 
     def __init__(self, path: str) -> None:
@@ -83,6 +85,8 @@ class VideoReader:
             raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
         self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
         self.info = self._describe(self._following.frame)
+        self.stream_index = self._stream.index
+        self.has_other_videos = len(_video_streams(self._container)) > 1
 
     def close(self) -> None:
         """Close the file."""
@@ -280,9 +284,13 @@ def _log_of_opening(path: str) -> str:
         av.logging.set_level(None)
 
 
+def _video_streams(container: InputContainer) -> list[VideoStream]:
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
 def _default_stream(path: str, container: InputContainer) -> VideoStream:
     """The stream flagged as default, else the first; a cover picture is not a video."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    streams = _video_streams(container)
     if not streams:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise VideoError(

@@ -63,9 +63,9 @@ def read_frames(
     Rotation metadata is applied. The frames are resized while decoding, so memory is bounded by the frames asked for.
 
     Args:
-        path: A video file. seconds: Non-decreasing times ``[T]`` since the first picture; before it the first, after
-        the end the last picture
-            is shown. None samples the video as `sample_times` does.
+        path: A video file.
+        seconds: Non-decreasing times ``[T]`` since the first picture; before it the first, after the end the last
+            picture is shown. None samples the video as `sample_times` does.
         fps: Frames per second to sample, without `seconds`.
         max_frames: Most frames to sample.
         min_frames: Fewest frames to sample.
