@@ -107,8 +107,8 @@ def read_with_torchcodec(
     except (ImportError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ImportError) or "libtorchcodec" in str(error):
             raise VideoError(
-                f"{path}: backend='torchcodec' needs the package torchcodec and FFmpeg's shared libraries; install them "
-                "(pip install torchcodec; apt install ffmpeg), or use backend='pyav'"
+                f"{path}: backend='torchcodec' needs the package torchcodec and FFmpeg's shared libraries; install "
+                "them (pip install torchcodec; apt install ffmpeg), or use backend='pyav'"
             ) from error
         raise _failure(path, "torchcodec", error) from error
     return shown_T

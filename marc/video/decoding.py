@@ -10,7 +10,6 @@ Decoding can hang in C code on a damaged file; `marc.video` therefore runs this 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,8 @@ MAX_PICTURE_PIXELS = 2**27
 MAX_DECODER_THREADS = 8
 DEFAULT_RATE = 25.0
 TIME_TOLERANCE = 1e-3
+# These store no presentation times: what FFmpeg infers with B-frames depends on where decoding began.
+UNTIMED_FORMATS = ("avi", "h264", "hevc", "mpegvideo")
 MISSING_END = 1.0
 
 
@@ -97,6 +98,7 @@ class VideoReader:
         self._container = _open_container(self._path)
         self._stream = _default_stream(self._path, self._container)
         _check_size(self._path, self._stream)
+        self._can_seek = self._container.format.name not in UNTIMED_FORMATS
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
@@ -169,7 +171,7 @@ class VideoReader:
 
     def _gains_by_seeking(self, time: float) -> bool:
         """Whether a key picture lies between here and `time`, as far as the index or else experience tells."""
-        if self._following is None or self._zero is None or time <= self._following.seconds + self._interval:
+        if not self._can_seek or self._following is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
@@ -204,12 +206,12 @@ class VideoReader:
             self._open()
 
     def _move(self, time: float) -> bool:
-        """Seek in the container; False where that is not possible, and then never tried again."""
+        """Seek in the container; False where that fails."""
         try:
             self._container.seek(self._timestamp(time), stream=self._stream)
         except av.FFmpegError:
-            self._patience = math.inf
-        return not math.isinf(self._patience)
+            return False
+        return True
 
     def _check_complete(self) -> None:
         """Refuse to take the last picture of a file that was cut off for the end of its video."""
@@ -227,7 +229,9 @@ class VideoReader:
     def _describe(self, first: VideoFrame) -> VideoInfo:
         stream = self._stream
         duration = self._stated_duration()
-        count = stream.frames or round(duration * float(stream.average_rate or 0))
+        count = round(duration * float(stream.average_rate or 0))
+        if stream.frames and abs(stream.frames - count) <= 1:
+            count = stream.frames
         if not count or not duration:
             count, duration = self._measure()
         rotation = -first.rotation % 360

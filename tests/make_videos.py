@@ -1,0 +1,191 @@
+"""Small videos of every kind that the decoder must read, each frame of which carries its own number.
+
+``python tests/make_videos.py FOLDER`` writes them all, for `python -m marc.efficiency.decoders FOLDER`.
+
+Shapes: T frames, H height, W width, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+BLOCKS = 4
+NUMBER_BITS = 12
+UPRIGHT = (1, 0, 1, 1)
+os.environ.setdefault("SVT_LOG", "1")
+
+
+def numbered_frames(count: int, width: int = 168, height: int = 112) -> NDArray[np.uint8]:
+    """Pictures of 4x4 blocks, black or white: a row that only an upright picture has, then the frame's number."""
+    bits = [[*UPRIGHT, *(number >> bit & 1 for bit in range(NUMBER_BITS))] for number in range(count)]
+    rows = np.arange(height) * BLOCKS // height
+    columns = np.arange(width) * BLOCKS // width
+    blocks = np.array(bits).reshape(count, BLOCKS, BLOCKS)[:, rows][:, :, columns]
+    return np.repeat((40 + 175 * blocks)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def frame_number(rgb_HWC: NDArray[np.uint8]) -> int:
+    """The number that a picture carries; fails if the picture is not upright or not clear."""
+    height, width = rgb_HWC.shape[:2]
+    centres = (2 * np.arange(BLOCKS) + 1) / (2 * BLOCKS)
+    levels = rgb_HWC.mean(axis=-1)[np.ix_((centres * height).astype(int), (centres * width).astype(int))].ravel()
+    assert (abs(levels - 128) > 50).all(), f"not a clear picture: {levels.round()}"
+    bits = (levels > 128).astype(int)
+    assert tuple(bits[:BLOCKS]) == UPRIGHT, f"not an upright picture: {bits.reshape(BLOCKS, BLOCKS)}"
+    return int((bits[BLOCKS:] << np.arange(NUMBER_BITS)).sum())
+
+
+def write_video(
+    path: Path,
+    frames_THWC: NDArray[np.uint8],
+    fps: float = 30,
+    codec: str = "libx264",
+    *,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    seconds: Sequence[float] | None = None,
+    offset: float = 0.0,
+    rotation: int = 0,
+) -> None:
+    """Write frames with any codec that PyAV has.
+
+    Args:
+        path: File to write; its extension chooses the container.
+        frames_THWC: ``uint8 [T, H, W, 3]``, as shown if there is no rotation.
+        fps: Frames per second.
+        codec: FFmpeg's name of the encoder.
+        pix_fmt: FFmpeg's name of the pixel format.
+        options: Options of the encoder, such as ``{"g": "250", "bf": "3"}``.
+        container_options: Options of the container.
+        seconds: Times of the frames; None for a constant rate.
+        offset: Added to all times, in seconds.
+        rotation: Counter-clockwise degrees that a player is told to turn the pictures by.
+    """
+    with av.open(str(path), "w", container_options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
+        stream.height, stream.width = frames_THWC.shape[1:3]
+        stream.pix_fmt = pix_fmt
+        if seconds is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for packet in _encoded(stream, frames_THWC, seconds):
+            shift = round(offset / packet.time_base)
+            packet.pts += shift
+            packet.dts += shift
+            container.mux(packet)
+
+
+def _encoded(stream: VideoStream, frames_THWC: NDArray[np.uint8], seconds: Sequence[float] | None) -> Iterator[Packet]:
+    for index, frame_HWC in enumerate(frames_THWC):
+        frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+        if seconds is not None:
+            frame.pts, frame.time_base = round(seconds[index] * 1000), Fraction(1, 1000)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def write_two_videos(path: Path, frames_THWC: NDArray[np.uint8]) -> None:
+    """A file whose first video is a plain grey and whose second, the default, is `frames_THWC`."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
+        streams[0].disposition = Disposition(0)
+        streams[1].disposition = Disposition.default
+        grey, numbered = (
+            list(_encoded(stream, pictures, None))
+            for stream, pictures in zip(streams, (np.full_like(frames_THWC, 128), frames_THWC), strict=True)
+        )
+        for packets in zip(grey, numbered, strict=True):
+            container.mux(packets)
+
+
+def write_with_cover(path: Path, frames_THWC: NDArray[np.uint8]) -> None:
+    """A video behind a cover picture, which is a stream of its own."""
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 90, 90, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        video = container.add_stream("libx264", rate=30)
+        video.height, video.width, video.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
+        for packet in [
+            *_encoded(cover, np.full((1, 90, 90, 3), 200, np.uint8), None),
+            *_encoded(video, frames_THWC, None),
+        ]:
+            container.mux(packet)
+
+
+def write_audio(path: Path) -> None:
+    """A second of silence and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        for _ in range(8):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+LONG_GOP = {"g": "250", "bf": "3", "sc_threshold": "0"}
+UNEVEN = np.cumsum(np.tile([0.02, 0.1, 0.3, 0.04], 30)) - 0.02
+X265 = {"x265-params": "log-level=none:keyint=24:bframes=3"}
+
+
+def write_all(folder: Path) -> dict[str, Path]:
+    """Write one video of every kind; all have 120 numbered frames except ``one_frame``.
+
+    Args:
+        folder: An existing folder.
+
+    Returns:
+        Their paths by name (without extension).
+    """
+    frames = numbered_frames(120)
+    turned = {degrees: np.rot90(frames, -degrees // 90, axes=(1, 2)) for degrees in (90, 180, 270)}
+    write_video(folder / "long_gop.mp4", frames, options=LONG_GOP)
+    write_video(folder / "short_gop.mkv", frames, options={"g": "12", "bf": "3"})
+    write_video(folder / "open_gop.mp4", frames, options={"x264-params": "open-gop=1:keyint=24:bframes=3"})
+    write_video(folder / "ten_bit.mp4", frames, pix_fmt="yuv420p10le")
+    write_video(folder / "hevc.mp4", frames, codec="libx265", options=X265)
+    write_video(folder / "hevc_ten_bit.mkv", frames, codec="libx265", pix_fmt="yuv420p10le", options=X265)
+    write_video(folder / "av1.mp4", frames, codec="libsvtav1", options={"preset": "12", "g": "48"})
+    write_video(folder / "vp9.webm", frames, codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
+    write_video(folder / "live.webm", frames, codec="libvpx-vp9", container_options={"live": "1"})
+    write_video(folder / "raw.h264", frames, options={"g": "24", "bf": "3"})
+    write_video(folder / "transport.ts", frames, options={"g": "24", "bf": "3"})
+    write_video(folder / "mpeg4.avi", frames, codec="mpeg4", options={"g": "24", "bf": "2"})
+    write_video(folder / "h264.avi", frames, options={"g": "24", "bf": "3"})
+    write_video(folder / "motion_jpeg.mov", frames, codec="mjpeg", pix_fmt="yuvj420p")
+    write_video(folder / "fragmented.mp4", frames, container_options={"movflags": "frag_keyframe+empty_moov"})
+    write_video(folder / "uneven.mp4", frames, options=LONG_GOP, seconds=UNEVEN)
+    write_video(folder / "uneven.mkv", frames, options={"g": "12"}, seconds=UNEVEN)
+    write_video(folder / "late_start.mp4", frames, offset=5.0)
+    write_video(folder / "late_start.mkv", frames, offset=5.0)
+    write_video(folder / "ntsc.mkv", frames, fps=30000 / 1001, options={"g": "24", "bf": "3"})
+    write_video(folder / "odd_size.mkv", numbered_frames(120, 169, 113), codec="ffv1", pix_fmt="yuv444p")
+    write_video(folder / "odd_size.mp4", numbered_frames(120, 169, 113), pix_fmt="yuv444p")
+    write_video(folder / "one_frame.mp4", frames[:1])
+    for degrees, rotated in turned.items():
+        write_video(folder / f"rotated_{degrees}.mp4", rotated, rotation=degrees)
+    write_two_videos(folder / "two_videos.mkv", frames)
+    write_with_cover(folder / "cover.mp4", frames)
+    return {path.name: path for path in sorted(folder.iterdir())}
+
+
+if __name__ == "__main__":
+    destination = Path(sys.argv[1])
+    destination.mkdir(parents=True, exist_ok=True)
+    print("\n".join(write_all(destination)))
