@@ -1,0 +1,275 @@
+"""The memory of one video on disk: its events, their embeddings and thumbnails, in one file.
+
+A memory file belongs to one content and one set of settings. Its name ends in a key, the SHA-256 of both, so a video
+that changed and a setting that changed are both simply not found, and a renamed or copied video still is. Files appear
+whole or not at all: they are written beside their final place, flushed to the disk and renamed.
+
+The content key is the SHA-256 of the whole file: sampling parts of it would take a half-finished download with
+reserved space for the finished one. It is computed once and kept in the user's cache folder for as long as the file's
+device, inode, size, modification time and change time stay the same.
+
+Shape legend: E events, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.records import Event
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+SUFFIX = ".marc"
+KEY_LENGTH = 16
+_HASH_BLOCK_BYTES = 1 << 20
+_SETTLED_SECONDS = 1.0
+_NAME_BYTES = 200
+_TEMPORARY_SUFFIX = ".marc-tmp"
+_LEFTOVER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Everything that a memory depends on besides the video; two memories of equal settings are interchangeable.
+
+    Attributes:
+        marc: Version of this package.
+        embedder: Fingerprint of the embedding model's configuration and weights.
+        precision: Number format of the embedding model, ``"fp32"`` or ``"bf16"``.
+        segmenter: Name of the shot detector.
+        segmenter_version: Package and version that the shot detector comes from.
+        min_seconds: Shorter events were joined.
+        max_seconds: Longer events were split.
+        frames_per_event: Most frames that were embedded per event.
+        seconds_per_frame: Fewest seconds between them.
+        thumbnail_width: Width of the thumbnails in pixels.
+        format: Version of the file format.
+    """
+
+    marc: str
+    embedder: str
+    precision: str
+    segmenter: str
+    segmenter_version: str
+    min_seconds: float
+    max_seconds: float
+    frames_per_event: int
+    seconds_per_frame: float
+    thumbnail_width: int
+    format: int = FORMAT
+
+    def key(self, content: str) -> str:
+        """Key of the memory of a video with this content key."""
+        return hashlib.sha256(json.dumps([content, asdict(self)], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class VideoMemory:
+    """What is remembered of one video.
+
+    Attributes:
+        source: Absolute path of the video when it was remembered.
+        content: SHA-256 of the video file.
+        events: Events in time order.
+        embeddings: Their unit vectors, ``float32 [E, D]``.
+        thumbnails: A JPEG picture of each event.
+        settings: What the memory was made with.
+        versions: Names and versions of the software that made it, for the record.
+    """
+
+    source: str
+    content: str
+    events: tuple[Event, ...]
+    embeddings: NDArray[np.float32]
+    thumbnails: tuple[bytes, ...]
+    settings: MemorySettings
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        assert len(self.events) == len(self.embeddings) == len(self.thumbnails) > 0
+        assert self.embeddings.dtype == np.float32 and self.embeddings.ndim == 2
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of content and settings."""
+        return self.settings.key(self.content)
+
+
+class DamagedMemoryError(ValueError):
+    """A memory file that cannot be read back."""
+
+
+def memory_path(video: str | Path, key: str, folder: str | Path | None = None) -> Path:
+    """Where the memory of a video is kept: beside the video, or in ``folder``."""
+    video = Path(video)
+    name = os.fsencode(video.name)[:_NAME_BYTES].decode(errors="ignore")
+    return Path(folder or video.parent) / f"{name}.{key[:KEY_LENGTH]}{SUFFIX}"
+
+
+def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path | None = None) -> VideoMemory | None:
+    """The memory of exactly this content under exactly these settings, or None.
+
+    A damaged file is reported in the log and treated as missing, so that it is made again.
+    """
+    key = settings.key(content_key(video))
+    expected = memory_path(video, key, folder)
+    others = expected.parent.glob(f"*.{key[:KEY_LENGTH]}{SUFFIX}") if not expected.exists() else ()
+    for path in (expected, *others):
+        if not path.exists():
+            continue
+        try:
+            memory = load_memory(path)
+        except DamagedMemoryError as error:
+            logger.warning("%s; the video is remembered again", error)
+            continue
+        if memory.key == key:
+            return memory
+    return None
+
+
+def save_memory(memory: VideoMemory, path: str | Path) -> None:
+    """Write a memory file that is either complete on the disk or absent, whatever interrupts this.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; an older file of that name is still whole.
+    """
+    path = Path(path)
+    header = {
+        "source": memory.source,
+        "content": memory.content,
+        "settings": asdict(memory.settings),
+        "versions": memory.versions,
+    }
+    pictures = np.frombuffer(b"".join(memory.thumbnails), dtype=np.uint8)
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "events": np.array([(event.start, event.end) for event in memory.events], dtype=np.float64),
+        "embeddings": memory.embeddings,
+        "thumbnails": pictures,
+        "thumbnail_bytes": np.array([len(picture) for picture in memory.thumbnails], dtype=np.int64),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+    except OSError as error:
+        advice = "make room, or choose another folder for memories"
+        message = f"cannot write the memory of {memory.source}: {error.strerror}; {advice}"
+        raise OSError(error.errno, message, str(path)) from error
+
+
+def load_memory(path: str | Path) -> VideoMemory:
+    """Read a memory file; its checksums are verified.
+
+    Raises:
+        DamagedMemoryError: The file is not a whole memory file of this format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            if header["settings"]["format"] != FORMAT:
+                raise DamagedMemoryError(f"{path}: format {header['settings']['format']}, this version reads {FORMAT}")
+            pictures = arrays["thumbnails"].tobytes()
+            ends = np.cumsum(arrays["thumbnail_bytes"]).tolist()
+            return VideoMemory(
+                source=header["source"],
+                content=header["content"],
+                events=tuple(Event(start, end) for start, end in arrays["events"].tolist()),
+                embeddings=arrays["embeddings"],
+                thumbnails=tuple(pictures[start:end] for start, end in zip([0, *ends], ends, strict=False)),
+                settings=MemorySettings(**header["settings"]),
+                versions=header["versions"],
+            )
+    except DamagedMemoryError:
+        raise
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DamagedMemoryError(f"{path}: not a whole memory file ({error})") from error
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Have ``write`` fill a new file and put it in the place of ``path`` in one step, durable when this returns."""
+    for leftover in path.parent.glob(f".*{_TEMPORARY_SUFFIX}"):
+        with suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
+    temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def content_key(path: str | Path) -> str:
+    """SHA-256 of a whole file in hexadecimal, from the cache while the file is unchanged.
+
+    Raises:
+        ValueError: There is no such file, or it changed while it was read.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    state = _file_state(path)
+    cached = _cache_folder() / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+    if (entry := _read_cached(cached)) and entry.get("state") == state:
+        return str(entry["sha256"])
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    if _file_state(path) != state:
+        raise ValueError(f"{path}: the file changed while it was read; wait until it is complete")
+    if time.time() - path.stat().st_ctime > _SETTLED_SECONDS:
+        _write_cached(cached, {"state": state, "sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _file_state(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marc" / "content"
+
+
+def _read_cached(path: Path) -> dict[str, Any]:
+    try:
+        entry = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _write_cached(path: Path, entry: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(json.dumps(entry).encode()))
+    except OSError as error:
+        logger.info("content keys are not cached: %s", error)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
