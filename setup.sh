@@ -8,13 +8,13 @@
 # The versions are those of requirements.lock. uv installs them: unlike pip it is fast, and it cannot end up with a
 # torch that torchvision was not built for. Nothing outside .venv and uv's cache is touched.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd -P "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly SUPPORTED='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'
+readonly SUPPORTED='import sys; (3, 10) <= sys.version_info[:2] <= (3, 12) or sys.exit(1)'
 readonly FLASH_ATTN_TIME_LIMIT=${FLASH_ATTN_TIME_LIMIT:-45m}
 readonly FLASH_ATTN_LOG=.venv/flash-attn-failed.log
 readonly UV_INSTALL=(.venv/bin/uv pip install --python .venv/bin/python)
-readonly COMPLETE=.venv/.setup-complete # there only while everything in requirements.lock is installed
+readonly COMPLETE=.venv/.setup-complete # what was last installed, and where; there only while all of it is
 
 say() { printf '\n==> [%3d s] %s\n' "$SECONDS" "$*"; }
 
@@ -22,10 +22,8 @@ find_python() {
   local candidates=(python3 python3.12 python3.11 python3.10 python) candidate
   [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
   for candidate in "${candidates[@]}"; do
-    if "$candidate" -c "import ensurepip, venv; $SUPPORTED" 2>/dev/null; then
-      command -v "$candidate"
-      return
-    fi
+    # The interpreter beneath, as the one found may be that of the .venv to be replaced, when it is activated.
+    "$candidate" -c "import ensurepip, venv; $SUPPORTED; print(sys._base_executable)" 2>/dev/null && return
   done
   echo "setup.sh: none of '${candidates[*]}' is a Python 3.10, 3.11 or 3.12 with venv and ensurepip;" \
     "set PYTHON to one (on Debian and Ubuntu: apt-get install python3-venv)" >&2
@@ -35,7 +33,8 @@ find_python() {
 # An environment is kept if an earlier run finished it and its Python still finds its packages, which a system
 # upgrade or a moved folder can break; one that was interrupted is made anew, mostly from uv's cache.
 environment_is_whole() {
-  [[ -e $COMPLETE && $(<"$COMPLETE") == "$PWD" ]] && .venv/bin/python -c "import uv; $SUPPORTED" 2>/dev/null || return 1
+  [[ $(head -n 1 "$COMPLETE" 2>/dev/null) == "$PWD" ]] || return 1
+  .venv/bin/python -c "import uv; $SUPPORTED" 2>/dev/null || return 1
   [[ -z ${PYTHON:-} || $(.venv/bin/python -V) == $("$PYTHON" -V) ]]
 }
 
@@ -43,7 +42,7 @@ create_environment() {
   local python
   python=$(find_python)
   if [[ -e .venv || -L .venv ]]; then
-    say "Making .venv anew: it is unfinished, was moved or is of another Python"
+    say "Making .venv anew: it is unfinished, broken, moved from elsewhere or of another Python"
     rm -rf .venv
   fi
   say "Creating .venv with $("$python" -V) ($python)"
@@ -60,11 +59,18 @@ configure_uv() {
   export UV_DEFAULT_INDEX=$index
 }
 
+locked_state() { pwd && cksum requirements.lock pyproject.toml; }
+
 install_locked() {
+  if [[ -e $COMPLETE && $(<"$COMPLETE") == "$(locked_state)" ]]; then
+    say "The packages of requirements.lock are installed"
+    return
+  fi
+  say "Installing the packages of requirements.lock"
   rm -f "$COMPLETE"
   "${UV_INSTALL[@]}" --requirement requirements.lock --build-constraint requirements.lock
   "${UV_INSTALL[@]}" --no-deps --no-build-isolation --editable .
-  echo "$PWD" >"$COMPLETE"
+  locked_state >"$COMPLETE"
 }
 
 install_for_gpu() {
@@ -90,12 +96,13 @@ install_for_gpu() {
     say "flash-attn is installed"
   elif [[ -e $FLASH_ATTN_LOG ]]; then
     say "Skipped flash-attn, which could not be installed before; remove $FLASH_ATTN_LOG to try again ($sdpa)"
-  elif install_flash_attn "${capability%?}0" "$cuda_home" &>"$FLASH_ATTN_LOG"; then
+  elif say "Installing flash-attn, which may have to be compiled (at most $FLASH_ATTN_TIME_LIMIT; log: $FLASH_ATTN_LOG)" &&
+    install_flash_attn "${capability%?}0" "$cuda_home" &>"$FLASH_ATTN_LOG"; then
     rm "$FLASH_ATTN_LOG"
     say "Installed flash-attn"
   else
     .venv/bin/uv pip uninstall --python .venv/bin/python flash-attn &>>"$FLASH_ATTN_LOG"
-    say "Skipped flash-attn: no ready-made wheel, and $([[ $cuda_home ]] && echo compiling failed || echo no nvcc); see $FLASH_ATTN_LOG ($sdpa)"
+    say "Skipped flash-attn: no ready-made wheel, and $([[ $cuda_home ]] && echo compiling it failed or took too long || echo no nvcc); see $FLASH_ATTN_LOG ($sdpa)"
   fi
 }
 
@@ -103,18 +110,17 @@ install_for_gpu() {
 # what is compiled for 8.0). Told not to compile, as there is no nvcc, it builds an empty wheel: no cache may keep that.
 install_flash_attn() {
   local architecture=$1 cuda_home=$2
-  local install=("${UV_INSTALL[@]}" --no-build-isolation --constraint requirements.lock)
+  local install=("${UV_INSTALL[@]}" --no-build-isolation --constraint requirements.lock --requirement pyproject.toml --extra gpu)
   if [[ $cuda_home ]]; then
-    CUDA_HOME=$cuda_home FLASH_ATTN_CUDA_ARCHS=$architecture timeout "$FLASH_ATTN_TIME_LIMIT" "${install[@]}" --editable '.[gpu]'
+    CUDA_HOME=$cuda_home FLASH_ATTN_CUDA_ARCHS=$architecture timeout "$FLASH_ATTN_TIME_LIMIT" "${install[@]}"
   else
-    FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE "${install[@]}" --no-cache --editable '.[gpu]'
+    FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE "${install[@]}" --no-cache
   fi && .venv/bin/python -c 'import flash_attn'
 }
 
 main() {
   environment_is_whole || create_environment
   configure_uv
-  say "Installing the packages of requirements.lock"
   install_locked
   install_for_gpu
   say "Trying the command"
