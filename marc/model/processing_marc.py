@@ -1,0 +1,151 @@
+"""Qwen2.5-VL's processor, which writes as many video placeholders as will remain after compression.
+
+The only changes: `_process_videos` counts tokens by the plan (`marc.model.plan`) and hands event ids, frame times and
+shares on to the model, and `apply_chat_template` keeps special tokens in users' texts from being read as such.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import BatchFeature, Qwen2_5_VLProcessor
+from transformers.processing_utils import ProcessingKwargs, VideosKwargs
+
+from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
+
+
+class MarcVideosKwargs(VideosKwargs, total=False):
+    """Options of `MarcProcessor` for videos; one entry per video each.
+
+    Attributes:
+        video_events: Event id of every temporal grid (two frames), non-decreasing.
+        video_seconds: Time of every temporal grid in seconds, for frames that are not evenly spaced.
+        video_shares: Tokens for each event, for the event layout; ``None`` for equal shares.
+    """
+
+    video_events: list[list[int]] | None
+    video_seconds: list[list[float]] | None
+    video_shares: list[list[int] | None] | None
+
+
+class MarcProcessingKwargs(ProcessingKwargs, total=False):
+    """Options of `MarcProcessor`."""
+
+    videos_kwargs: MarcVideosKwargs
+
+
+class MarcProcessor(Qwen2_5_VLProcessor):
+    """Turns text, images and videos into inputs for `MarcForConditionalGeneration`.
+
+    Attributes:
+        compression: How videos will be compressed; must be the model's.
+    """
+
+    valid_processor_kwargs = MarcProcessingKwargs
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        video_processor: Any = None,
+        chat_template: str | None = None,
+        compression: CompressionConfig | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **kwargs)
+        if not isinstance(compression, CompressionConfig):
+            compression = CompressionConfig.from_dict(compression or {})
+        self.compression = compression
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as JSON-serialisable values."""
+        return {**super().to_dict(), "compression": self.compression.to_dict()}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that the model takes."""
+        return [*super().model_input_names, "video_grid_events", "video_grid_seconds", "video_event_shares"]
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Renders a conversation; a special token inside a text is defused by a space after its first character.
+
+        So ``<|video_pad|>`` in a question arrives as ``< |video_pad|>``: readable, but no placeholder.
+        """
+        return super().apply_chat_template(self._defuse(conversation), *args, **kwargs)
+
+    def plan(
+        self, grid_thw: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
+    ) -> VideoPlan | None:
+        """What will become of one video; ``None`` without compression.
+
+        Args:
+            grid_thw: Temporal grids, height and width in patches.
+            events: Event id of each temporal grid.
+            shares: Tokens for each event.
+        """
+        if not self.compression.enabled:
+            return None
+        frames, height, width = (int(size) for size in grid_thw)
+        merge = self.video_processor.merge_size
+        return plan_video(frames, (height // merge, width // merge), self.compression, events=events, shares=shares)
+
+    def _process_videos(
+        self,
+        videos: Any,
+        video_events: Sequence[Sequence[int]] | None = None,
+        video_seconds: Sequence[Sequence[float]] | None = None,
+        video_shares: Sequence[Sequence[int] | None] | None = None,
+        **kwargs: Any,
+    ) -> tuple[BatchFeature, list[str]]:
+        processed, placeholders = super()._process_videos(videos, **kwargs)
+        grids = processed["video_grid_thw"].tolist()
+        for name, values in (("events", video_events), ("seconds", video_seconds), ("shares", video_shares)):
+            if values is not None and len(values) != len(grids):
+                raise ValueError(f"video_{name} has {len(values)} entries for {len(grids)} videos; give one per video")
+        if video_seconds is not None:
+            for video, (seconds, (frames, *_)) in enumerate(zip(video_seconds, grids, strict=True)):
+                if len(seconds) != frames:
+                    raise ValueError(
+                        f"video {video}: {len(seconds)} times for {frames} temporal grids; one each is needed"
+                    )
+            processed["video_grid_seconds"] = _padded(video_seconds, torch.float64)
+        if not self.compression.enabled:
+            return processed, placeholders
+        if video_events is not None:
+            for events, (frames, *_) in zip(video_events, grids, strict=True):
+                event_lengths(events, frames)
+            processed["video_grid_events"] = _padded(video_events, torch.long)
+        if video_shares is not None:
+            processed["video_event_shares"] = _padded([shares or [] for shares in video_shares], torch.long)
+        plans = [
+            self.plan(
+                grid,
+                events=None if video_events is None else video_events[video],
+                shares=None if video_shares is None else video_shares[video],
+            )
+            for video, grid in enumerate(grids)
+        ]
+        return processed, [self.video_token * plan.tokens for plan in plans if plan is not None]
+
+    def _defuse(self, conversation: Any) -> Any:
+        """Copies a conversation, or a batch of them, with harmless texts."""
+        if isinstance(conversation, str):
+            return self._special_token.sub(lambda match: f"{match[0][0]} {match[0][1:]}", conversation)
+        if isinstance(conversation, dict):
+            defused = ("content", "text")
+            return {key: self._defuse(value) if key in defused else value for key, value in conversation.items()}
+        if isinstance(conversation, list | tuple):
+            return [self._defuse(item) for item in conversation]
+        return conversation
+
+    @property
+    def _special_token(self) -> re.Pattern[str]:
+        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+
+def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> torch.Tensor:
+    """Stacks rows of unequal length, with zeros at their ends."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=dtype)
