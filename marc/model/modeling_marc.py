@@ -66,8 +66,9 @@ class MarcModel(Qwen2_5_VLModel):
         """
         compression = self.config.compression
         assert isinstance(compression, CompressionConfig)
-        planned = isinstance(video_grid_thw, list) or video_grid_thw is None
-        if planned or not (compression.enabled or video_grid_seconds is not None):
+        if video_grid_thw is None or isinstance(video_grid_thw, list):
+            return video_grid_thw
+        if not compression.enabled and video_grid_seconds is None:
             return video_grid_thw
         merge = self.config.vision_config.spatial_merge_size
         grids = []
@@ -82,7 +83,7 @@ class MarcModel(Qwen2_5_VLModel):
             grids.append(PlannedGrid(frames, height, width, plan, seconds))
         return grids
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         *args: Any,
         video_grid_thw: Tensor | list[PlannedGrid] | None = None,
@@ -95,7 +96,7 @@ class MarcModel(Qwen2_5_VLModel):
         grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
         return super().forward(*args, video_grid_thw=grids, **kwargs)
 
-    def get_video_features(  # type: ignore[override]
+    def get_video_features(
         self,
         pixel_values_videos: Tensor,
         video_grid_thw: Tensor | list[PlannedGrid] | None = None,
@@ -130,7 +131,7 @@ class MarcModel(Qwen2_5_VLModel):
                 compressed[video] = result.flat
         return tuple(compressed)
 
-    def get_rope_index(  # type: ignore[override]
+    def get_rope_index(
         self,
         input_ids: Tensor,
         mm_token_type_ids: Tensor,
@@ -143,18 +144,32 @@ class MarcModel(Qwen2_5_VLModel):
         video_event_shares: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Positions of all tokens; a video's tokens get the times of its plan (see `plan_grids` for the arguments)."""
-        return super().get_rope_index(
+        """Positions of all tokens; a video's tokens get the times of its plan (see `plan_grids` for the arguments).
+
+        With planned videos, generated tokens go on right after the prompt's last one, as they do when prompt and
+        completion are read in one pass. The base class continues after the largest position of all, which a long video
+        reaches with its times; generation and log-probabilities would then disagree.
+
+        Returns:
+            ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index.
+        """
+        grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        positions, deltas = super().get_rope_index(
             input_ids,
             mm_token_type_ids,
             image_grid_thw=image_grid_thw,
-            video_grid_thw=self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares),
+            video_grid_thw=grids,
             second_per_grid_ts=second_per_grid_ts,
             attention_mask=attention_mask,
             **kwargs,
         )
+        if isinstance(grids, list):
+            present = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            last = (present * torch.arange(1, present.shape[1] + 1, device=present.device)).argmax(1, keepdim=True)
+            deltas = positions[0].gather(1, last) + 1 - present.sum(1, keepdim=True)
+        return positions, deltas
 
-    def get_vision_position_ids(  # type: ignore[override]
+    def get_vision_position_ids(
         self,
         start_position: int,
         grid_thw: Tensor | PlannedGrid,
@@ -234,7 +249,7 @@ class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         )
         return {"video": BaseModelOutputWithPooling(pooler_output=features.pooler_output)}
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
         *args: Any,

@@ -15,7 +15,7 @@ from transformers.processing_utils import ProcessingKwargs, VideosKwargs
 from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
 
 
-class MarcVideosKwargs(VideosKwargs, total=False):
+class MarcVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Options of `MarcProcessor` for videos; one entry per video each.
 
     Attributes:
@@ -29,7 +29,7 @@ class MarcVideosKwargs(VideosKwargs, total=False):
     video_shares: list[list[int] | None] | None
 
 
-class MarcProcessingKwargs(ProcessingKwargs, total=False):
+class MarcProcessingKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     """Options of `MarcProcessor`."""
 
     videos_kwargs: MarcVideosKwargs
