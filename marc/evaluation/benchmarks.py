@@ -1,0 +1,349 @@
+"""The registry of benchmarks, and the readers that turn their files into samples.
+
+Two protocols. ``video-r1`` reads the ``eval_<name>.json`` files of Video-R1-eval as they are: the protocol behind the
+published table. ``official`` reads each benchmark's own annotation files with its own prompts, grouping and average.
+See what each needs: ``marc eval --list``. Whether it is all there: ``marc eval --benchmark vsi --data DIR --check``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from marc.data.prompts import render_benchmark_question, render_question
+from marc.evaluation import official
+from marc.evaluation.official import OfficialReader
+from marc.evaluation.samples import Row, Sample, read_rows, require
+from marc.grading import PROBLEM_TYPES
+
+EvaluationProtocol = Literal["video-r1", "official"]
+EVALUATION_PROTOCOLS: tuple[str, ...] = get_args(EvaluationProtocol)
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """What one protocol of one benchmark needs, and how its headline is averaged.
+
+    Attributes:
+        files: Annotation files under the data folder, without suffix; ``*`` and ``**`` as in globs.
+        headline: ``"mean"`` over samples; ``"accuracy+mra"``: the mean of the mean accuracy and the mean MRA; or
+            ``"macro:GROUP"``: the mean over the values of a group.
+        max_new_tokens: Generation limit of the protocol.
+        source: Where to get the files.
+        reader: Reads one official row; None for Video-R1-eval's format.
+        note: What a reader of the numbers must know.
+    """
+
+    files: tuple[str, ...]
+    headline: str
+    max_new_tokens: int
+    source: str
+    reader: OfficialReader | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One entry of the registry.
+
+    Attributes:
+        name: Short name, for commands and folders.
+        title: Name as in the published table.
+        protocols: What each protocol needs.
+    """
+
+    name: str
+    title: str
+    protocols: dict[str, ProtocolSpec]
+
+    def spec(self, protocol: str) -> ProtocolSpec:
+        """One protocol's needs.
+
+        Raises:
+            ValueError: If the benchmark has no such protocol.
+        """
+        if protocol not in self.protocols:
+            raise ValueError(f"{self.name} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
+        return self.protocols[protocol]
+
+
+_VIDEO_R1_EVAL = (
+    "huggingface.co/datasets/Video-R1/Video-R1-eval, with the videos beside the JSON files under their `path`"
+)
+
+
+def _video_r1(stem: str, headline: str = "mean", note: str = "") -> ProtocolSpec:
+    return ProtocolSpec((f"eval_{stem}",), headline, 1024, _VIDEO_R1_EVAL, note=note)
+
+
+_BENCHMARKS = (
+    Benchmark(
+        "vsi",
+        "VSI",
+        {
+            "video-r1": _video_r1("vsibench", "accuracy+mra"),
+            "official": ProtocolSpec(
+                ("**/test",),
+                "macro:task",
+                16,
+                "huggingface.co/datasets/nyu-visionx/VSI-Bench",
+                official.read_vsi,
+            ),
+        },
+    ),
+    Benchmark(
+        "videommmu",
+        "VideoMMMU",
+        {
+            "video-r1": _video_r1("videommmu", note="Its file names clips that show the question only."),
+            "official": ProtocolSpec(
+                ("**/Perception/test", "**/Comprehension/test", "**/Adaptation/test"),
+                "macro:track",
+                1024,
+                "huggingface.co/datasets/lmms-lab/VideoMMMU",
+                official.read_videommmu,
+            ),
+        },
+    ),
+    Benchmark(
+        "mmvu",
+        "MMVU",
+        {
+            "video-r1": _video_r1("mmvu", note="Multiple-choice part only."),
+            "official": ProtocolSpec(
+                ("**/validation",),
+                "mean",
+                1024,
+                "huggingface.co/datasets/yale-nlp/MMVU",
+                official.read_mmvu,
+                note="Open questions are scored by rules, without a judge; see the forms apart.",
+            ),
+        },
+    ),
+    Benchmark(
+        "mvbench",
+        "MVBench",
+        {
+            "video-r1": _video_r1("mvbench", note="Videos are not clipped."),
+            "official": ProtocolSpec(
+                ("**/json/*",), "macro:task", 16, "huggingface.co/datasets/OpenGVLab/MVBench", official.read_mvbench
+            ),
+        },
+    ),
+    Benchmark(
+        "tempcompass",
+        "TempCompass",
+        {
+            "video-r1": _video_r1("tempcompass", note="All multiple choice."),
+            "official": ProtocolSpec(
+                ("**/multi-choice/test", "**/yes_no/test", "**/caption_matching/test"),
+                "macro:task",
+                128,
+                "huggingface.co/datasets/lmms-lab/TempCompass",
+                official.read_tempcompass,
+                note="Captioning needs a language model as judge and is left out: three of the four tasks.",
+            ),
+        },
+    ),
+    Benchmark(
+        "videomme",
+        "VideoMME",
+        {
+            "video-r1": _video_r1("videomme"),
+            "official": ProtocolSpec(
+                ("**/test",),
+                "mean",
+                16,
+                "huggingface.co/datasets/lmms-lab/Video-MME",
+                official.read_videomme,
+                note="Without subtitles.",
+            ),
+        },
+    ),
+)
+
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _BENCHMARKS}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """A benchmark by its name, or one's own file in Video-R1-eval's format by its path.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    path = Path(name)
+    if path.suffix in (".json", ".jsonl"):
+        stem = path.stem.removeprefix("eval_")
+        return Benchmark(
+            stem, stem, {"video-r1": ProtocolSpec((str(path.resolve().with_suffix("")),), "mean", 1024, str(path))}
+        )
+    raise ValueError(f"unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)} or give a .json file")
+
+
+def load_samples(
+    benchmark: Benchmark,
+    *,
+    protocol: str,
+    data: Path,
+    videos: Path | None = None,
+    style: str = "video-r1",
+    limit: int | None = None,
+) -> list[Sample]:
+    """All samples of a benchmark, in the order of its files.
+
+    Args:
+        benchmark: From `find_benchmark`.
+        protocol: One of `EVALUATION_PROTOCOLS`.
+        data: Folder of the annotation files.
+        videos: Folder that the video paths start from; defaults to the annotation files'.
+        style: Prompt style of the ``video-r1`` protocol (`marc.data.prompts`).
+        limit: Keep so many samples, evenly spread over the benchmark.
+
+    Raises:
+        ValueError: If the annotation files are missing, or a row lacks a column or has an unknown type.
+    """
+    spec = benchmark.spec(protocol)
+    files = annotation_files(benchmark, protocol, data)
+    if spec.reader is None:
+        samples = [_video_r1_samples(benchmark.name, file, videos or file.parent, style) for file in files]
+    else:
+        media = MediaIndex(videos or data)
+        samples = [_official_samples(benchmark.name, file, spec.reader, media) for file in files]
+    return spread(renumbered(sample for group in samples for sample in group), limit)
+
+
+def annotation_files(benchmark: Benchmark, protocol: str, data: Path) -> list[Path]:
+    """The annotation files of one protocol: ``.jsonl``, ``.json`` or ``.parquet``, in shards or whole.
+
+    Raises:
+        ValueError: If one of the protocol's files is missing; the message says where to get it.
+    """
+    spec = benchmark.spec(protocol)
+    found: list[Path] = []
+    for pattern in spec.files:
+        files = _files_of(pattern, data)
+        if not files:
+            raise ValueError(
+                f"{benchmark.title} ({protocol}): no {pattern}.json, .jsonl or .parquet under {data}; "
+                f"get it from {spec.source}"
+            )
+        found += files
+    return found
+
+
+def _files_of(pattern: str, data: Path) -> list[Path]:
+    """The files of one pattern in the first of the formats that is there."""
+    folder, _, stem = pattern.rpartition("/")
+    root, below = (Path(folder), "") if Path(pattern).is_absolute() else (data, f"{folder}/" if folder else "")
+    name = re.compile(re.escape(stem).replace(r"\*", ".*") + r"(-\d+-of-\d+)?")
+    for suffix in (".jsonl", ".json", ".parquet"):
+        files = [file for file in sorted(root.glob(f"{below}*{suffix}")) if name.fullmatch(file.stem)]
+        if files:
+            return files
+    return []
+
+
+def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """At most ``limit`` samples at even distances, so that every part of a benchmark is represented."""
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    return [samples[index * len(samples) // limit] for index in range(limit)]
+
+
+def renumbered(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples with ids that count on over several files."""
+    return [replace(sample, id=f"{sample.id}/{index:06d}") for index, sample in enumerate(samples)]
+
+
+def _video_r1_samples(name: str, file: Path, videos: Path, style: str) -> list[Sample]:
+    samples = []
+    for index, row in enumerate(read_rows(file)):
+        where = f"{file}, row {index}"
+        problem_type = require(row, "problem_type", where)
+        if problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"{where}: unknown problem_type {problem_type!r}; known: {', '.join(PROBLEM_TYPES)}")
+        options = tuple(row.get("options") or ())
+        question = require(row, "problem", where)
+        samples.append(
+            Sample(
+                id=name,
+                path=str(_video_r1_path(require(row, "path", where), videos)),
+                question=question,
+                prompt=render_question(question, problem_type=problem_type, options=options, style=style),
+                problem_type=problem_type,
+                solution=str(require(row, "solution", where)),
+                data_type=row.get("data_type") or "video",
+                options=options,
+                groups={"type": problem_type, **_extra_groups(row)},
+            )
+        )
+    return samples
+
+
+_GROUP_COLUMNS = ("task", "question_type", "original_question_type", "category", "duration", "events", "data_source")
+
+
+def _extra_groups(row: Row) -> dict[str, str]:
+    return {column: str(row[column]) for column in _GROUP_COLUMNS if row.get(column) not in (None, "")}
+
+
+def _video_r1_path(path: str, videos: Path) -> Path:
+    """Video-R1-eval's paths start with ``./`` and are meant from its ``Evaluation`` folder."""
+    inside = videos / "Evaluation" / path
+    return inside if inside.exists() and not (videos / path).exists() else videos / path
+
+
+def _official_samples(name: str, file: Path, reader: OfficialReader, media: MediaIndex) -> list[Sample]:
+    part = file.parent.name if file.stem.startswith(("test", "validation")) else file.stem
+    samples = []
+    for index, row in enumerate(read_rows(file)):
+        read = reader(row, part, f"{file}, row {index}")
+        samples.append(
+            Sample(
+                id=name,
+                path=str(media.find(read.media)),
+                question=read.question,
+                prompt=render_benchmark_question(name, read.kind, read.question, read.options),
+                problem_type=read.problem_type,
+                solution=read.solution,
+                options=read.options,
+                rule=read.rule,
+                groups=read.groups,
+            )
+        )
+    return samples
+
+
+class MediaIndex:
+    """Finds videos by the end of their path, however their archives were unpacked below one folder.
+
+    Args:
+        folder: The folder to search, once.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._paths: dict[str, list[Path]] = {}
+        for parent, _, names in os.walk(folder, followlinks=True):
+            for name in names:
+                self._paths.setdefault(name, []).append(Path(parent, name))
+
+    def find(self, suffix: str) -> Path:
+        """The one file whose path ends so; the path that it should have where there is none.
+
+        Raises:
+            ValueError: If several files match.
+        """
+        ending = PurePosixPath(suffix).parts
+        matches = [path for path in self._paths.get(ending[-1], []) if path.parts[-len(ending) :] == ending]
+        if len(matches) > 1:
+            raise ValueError(f"{self.folder}: {suffix!r} is ambiguous: {matches[0]} or {matches[1]}")
+        return matches[0] if matches else self.folder / suffix

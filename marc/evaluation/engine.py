@@ -1,0 +1,79 @@
+"""Who answers: the interface that the runner calls, and the one engine that stands behind it.
+
+The runner knows nothing of models. An engine gets a batch of samples and returns one `Reply` each, so tests run the
+whole evaluation with an engine of ten lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from marc.evaluation.samples import Sample
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: Limit of new tokens; None takes the protocol's.
+        temperature: 0 is greedy decoding. The paper's setting is 0.01.
+        top_p: Nucleus; the paper's setting is 0.001. Unused when greedy.
+        seed: Seeds sampling.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an engine says about one sample.
+
+    Attributes:
+        output: The model's whole output.
+        frames: Frames that were decoded for the model.
+        visual_tokens_before: Visual tokens of these frames without compression.
+        visual_tokens_after: Visual tokens that the language model read.
+        seconds: Wall time by stage; a batch's time is shared out evenly.
+        peak_memory_bytes: Peak memory of the device (of the process on a CPU).
+        events: Retrieved events as ``(start, end)`` in seconds, in time order.
+        scores: Cosine similarity of the question with each of ``events``.
+    """
+
+    output: str
+    frames: int = 0
+    visual_tokens_before: int = 0
+    visual_tokens_after: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    events: tuple[tuple[float, float], ...] = ()
+    scores: tuple[float, ...] = ()
+
+
+class Engine(Protocol):
+    """Answers samples; see `Reply`."""
+
+    def answer(self, samples: Sequence[Sample]) -> Sequence[Reply]:
+        """One reply per sample, in order.
+
+        Raises:
+            ValueError: If a sample cannot be answered (an unreadable video, a prompt that is too long).
+            OSError: If a file cannot be read.
+            RuntimeError: If the device fails, for want of memory for instance.
+        """
+        ...
+
+    def card(self) -> dict[str, Any]:
+        """What identifies the engine in a run card: model, weights, configuration. JSON-serialisable."""
+        ...

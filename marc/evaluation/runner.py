@@ -1,0 +1,237 @@
+"""Runs an engine over samples: one JSON line per sample, flushed, so that a run can be killed at any moment and
+resumed.
+
+A run is a folder: ``run.json`` (what was asked of whom: the run card), ``rows.rank<k>.jsonl`` (one file per process)
+and, once all samples have a row, the report. Shards are fixed by position (sample i belongs to process i mod world
+size), whatever is already done, so processes need not talk; rows of an earlier start with another number of processes
+count all the same.
+
+A sample that fails is a row with ``status: "failed"`` and its reason. It is never scored, never replaced, and one bad
+video does not touch the others of its batch: the batch is asked again one by one.
+
+Start: ``marc eval --benchmark vsi --data DIR --output runs/vsi``; on several devices ``torchrun --nproc-per-node 8 -m
+marc.cli eval ...``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from marc.evaluation.engine import Engine, Reply
+from marc.evaluation.official import score_official
+from marc.evaluation.samples import Sample
+from marc.grading import extract_answer, grade
+
+ROWS = "rows.rank*.jsonl"
+CARD = "run.json"
+FAILURES_IN_A_ROW = 20
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of the samples this process answers: those at positions ``rank, rank + world_size, ...``."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Shard:
+        """The shard that torchrun (or accelerate) gave this process, or everything."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    def of(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """This process's samples."""
+        return samples[self.rank :: self.world_size]
+
+
+def run(
+    samples: Sequence[Sample],
+    engine: Engine,
+    folder: Path,
+    *,
+    protocol: str,
+    batch_size: int = 1,
+    shard: Shard | None = None,
+    retry_failed: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+) -> None:
+    """Answers and scores what this process has not answered yet, appending to its file in ``folder``.
+
+    Args:
+        samples: All samples, the same on every process.
+        engine: Answers them.
+        folder: The run's folder; `open_run` has prepared it.
+        protocol: One of `marc.evaluation.benchmarks.EVALUATION_PROTOCOLS`.
+        batch_size: Samples that the engine gets at once.
+        shard: This process's part; by default as torchrun says.
+        retry_failed: Ask samples again that failed earlier.
+        on_row: Called with every new row.
+
+    Raises:
+        RuntimeError: If 20 samples in a row fail: then it is not the samples.
+    """
+    shard = shard or Shard.from_environment()
+    answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not retry_failed}
+    pending = [sample for sample in shard.of(samples) if sample.id not in answered]
+    failed_in_a_row = 0
+    path = folder / ROWS.replace("*", str(shard.rank))
+    _drop_torn_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        for sample, result in _answers(engine, pending, batch_size):
+            row = failed_row(sample, result) if isinstance(result, Exception) else scored_row(sample, result, protocol)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if on_row:
+                on_row(row)
+            failed_in_a_row = failed_in_a_row + 1 if row["status"] == "failed" else 0
+            if failed_in_a_row == FAILURES_IN_A_ROW:
+                raise RuntimeError(
+                    f"{FAILURES_IN_A_ROW} samples in a row failed, the last one ({sample.id}) with: {row['reason']}"
+                )
+
+
+def _answers(engine: Engine, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[Sample, Reply | Exception]]:
+    """Each sample with its reply, or with what went wrong with it alone."""
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        replies = _attempt(engine, batch)
+        if isinstance(replies, Exception):
+            alone = [_attempt(engine, [sample]) for sample in batch] if len(batch) > 1 else [replies]
+            yield from ((s, r if isinstance(r, Exception) else r[0]) for s, r in zip(batch, alone, strict=True))
+        else:
+            yield from zip(batch, replies, strict=True)
+
+
+def _attempt(engine: Engine, batch: Sequence[Sample]) -> Sequence[Reply] | Exception:
+    try:
+        return engine.answer(batch)
+    except (ValueError, OSError, RuntimeError) as error:
+        return error
+
+
+def scored_row(sample: Sample, reply: Reply, protocol: str) -> Row:
+    """The row of a sample that was answered: strict and lenient score, and all that the reply says."""
+    score = _official_scores if protocol == "official" else _video_r1_scores
+    strict, lenient = score(reply.output, sample)
+    return {
+        **_described(sample),
+        "status": "ok",
+        **asdict(reply),
+        "prediction": extract_answer(reply.output, protocol=protocol),
+        "strict": strict,
+        "lenient": lenient,
+    }
+
+
+def _official_scores(output: str, sample: Sample) -> tuple[float, float]:
+    return score_official(output, sample), score_official(output, sample, strict=False)
+
+
+def _video_r1_scores(output: str, sample: Sample) -> tuple[float, float]:
+    strict, lenient = (
+        grade(output, sample.solution, sample.problem_type, protocol="video-r1", strict=reading)
+        for reading in (True, False)
+    )
+    return strict, lenient
+
+
+def failed_row(sample: Sample, error: Exception) -> Row:
+    """The row of a sample that could not be answered."""
+    return {**_described(sample), "status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _described(sample: Sample) -> Row:
+    return {
+        "id": sample.id,
+        "path": sample.path,
+        "prompt_hash": sample.prompt_hash,
+        "problem_type": sample.problem_type,
+        "solution": sample.solution,
+        "groups": dict(sample.groups),
+    }
+
+
+def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
+    """Prepares a run's folder, or checks that an existing one is of the same run.
+
+    Args:
+        folder: The run's folder.
+        card: The run card; its ``"run"`` entry is what must be equal for a resume.
+        main: Whether this process writes the card.
+
+    Raises:
+        ValueError: If the folder holds another run; the message names what differs.
+    """
+    path = folder / CARD
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        before, now = json.loads(path.read_text(encoding="utf-8"))["run"], json.loads(json.dumps(card["run"]))
+        different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if different:
+            changes = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in sorted(different))
+            raise ValueError(f"{folder} holds another run ({changes}): choose another folder, or delete it")
+    elif main:
+        write_atomically(path, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_run_rows(folder: Path) -> list[Row]:
+    """The rows of a run, one per sample, in the order of their ids; a success counts before an earlier failure.
+
+    A line that a kill cut off is ignored: its sample has no row yet.
+    """
+    rows: dict[str, Row] = {}
+    for path in sorted(folder.glob(ROWS)):
+        for line in _whole_lines(path):
+            row = json.loads(line)
+            if rows.get(row["id"], {}).get("status") != "ok":
+                rows[row["id"]] = row
+    return [rows[key] for key in sorted(rows)]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Ends, under torchrun, only when all processes have come to its end; a slow shard is waited for without limit."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=30))
+    yield
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def missing_ids(samples: Iterable[Sample], rows: Iterable[Row]) -> list[str]:
+    """Ids of the samples that have no row yet."""
+    done = {row["id"] for row in rows}
+    return [sample.id for sample in samples if sample.id not in done]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        text = path.read_bytes()
+        if not text.endswith(b"\n") and text:
+            with path.open("r+b") as file:
+                file.truncate(text.rfind(b"\n") + 1)

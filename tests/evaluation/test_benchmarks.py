@@ -1,0 +1,196 @@
+import json
+
+import pytest
+
+from marc.data.prompts import render_question
+from marc.evaluation.benchmarks import BENCHMARKS, MediaIndex, find_benchmark, load_samples
+
+VSI = BENCHMARKS["vsi"]
+
+
+def test_video_r1_files_are_read_as_they_are(write_rows, tmp_path):
+    write_rows(
+        {}, {"problem": "How many?", "problem_type": "regression", "options": [], "solution": "<answer>4</answer>"}
+    )
+    first, second = load_samples(VSI, protocol="video-r1", data=tmp_path)
+    assert first.id == "vsi/000000" and second.id == "vsi/000001"
+    assert first.path == str(tmp_path / "clips" / "a.mp4")
+    assert first.prompt == render_question("What moves?", problem_type="multiple choice", options=first.options)
+    assert first.prompt.startswith("What moves?Options:\nA. a cat\nB. a dog\n\nPlease think")
+    assert second.problem_type == "regression" and second.groups == {"type": "regression"}
+
+
+def test_paths_are_found_inside_an_evaluation_folder(write_rows, tmp_path):
+    clip = tmp_path / "Evaluation" / "clips" / "a.mp4"
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    write_rows({})
+    assert load_samples(VSI, protocol="video-r1", data=tmp_path)[0].path == str(clip)
+
+
+def test_ones_own_file_is_a_benchmark(write_rows, tmp_path):
+    file = write_rows({}, name="eval_mine.json")
+    benchmark = find_benchmark(str(file))
+    assert benchmark.name == "mine"
+    assert load_samples(benchmark, protocol="video-r1", data=tmp_path)[0].id == "mine/000000"
+
+
+def test_a_limit_is_spread_over_the_benchmark(write_rows, tmp_path):
+    write_rows(*({"problem": str(i)} for i in range(10)))
+    kept = load_samples(VSI, protocol="video-r1", data=tmp_path, limit=3)
+    assert [sample.id for sample in kept] == ["vsi/000000", "vsi/000003", "vsi/000006"]
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"solution": None}, "row 1: the row has no 'solution'"),
+        ({"problem_type": "mcq"}, "row 1: unknown problem_type 'mcq'"),
+        ({"path": None}, "row 1: the row has no 'path'"),
+    ],
+)
+def test_a_bad_row_is_named(write_rows, tmp_path, row, named):
+    write_rows({}, row)
+    with pytest.raises(ValueError, match=named):
+        load_samples(VSI, protocol="video-r1", data=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1]"])
+def test_a_bad_file_is_named(tmp_path, text):
+    (tmp_path / "eval_vsibench.json").write_text(text)
+    with pytest.raises(ValueError, match=r"eval_vsibench\.json"):
+        load_samples(VSI, protocol="video-r1", data=tmp_path)
+
+
+def test_missing_files_say_where_to_get_them(tmp_path):
+    for benchmark in BENCHMARKS.values():
+        for protocol, spec in benchmark.protocols.items():
+            if spec.files:
+                with pytest.raises(ValueError, match="get it from"):
+                    load_samples(benchmark, protocol=protocol, data=tmp_path)
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(ValueError, match="unknown benchmark 'egoschema'; choose one of vsi"):
+        find_benchmark("egoschema")
+    with pytest.raises(ValueError, match="no protocol 'vlm'"):
+        load_samples(VSI, protocol="vlm", data=tmp_path)
+
+
+def write_official(folder, name, rows):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        import pyarrow
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    else:
+        file.write_text("\n".join(json.dumps(row) for row in rows) if file.suffix == ".jsonl" else json.dumps(rows))
+
+
+def official(name, folder):
+    return load_samples(BENCHMARKS[name], protocol="official", data=folder)
+
+
+def test_vsi_official(tmp_path):
+    common = {"dataset": "scannet", "scene_name": "scene1", "question": "Q?"}
+    rows = [
+        {**common, "question_type": "object_counting", "ground_truth": "4", "options": None},
+        {
+            **common,
+            "question_type": "object_rel_direction_hard",
+            "ground_truth": "B",
+            "options": ["A. left", "B. right"],
+        },
+    ]
+    import pyarrow.parquet  # noqa: F401
+
+    write_official(tmp_path, "test-00000-of-00001.parquet", rows)
+    write_official(tmp_path, "test_debiased.parquet", rows)  # another split: not read
+    (tmp_path / "unpacked" / "scannet").mkdir(parents=True)
+    (tmp_path / "unpacked" / "scannet" / "scene1.mp4").touch()
+    number, choice = official("vsi", tmp_path)
+    assert number.path.endswith("unpacked/scannet/scene1.mp4")
+    assert (number.rule, number.problem_type, number.groups["task"]) == ("mra", "regression", "object_counting")
+    assert (choice.rule, choice.groups["task"]) == ("first-token", "object_rel_direction")
+    assert choice.prompt == (
+        "These are frames of a video.\nQ?\nOptions:\nA. left\nB. right\n"
+        "Answer with the option's letter from the given choices directly."
+    )
+
+
+def test_videommmu_official_has_three_tracks(tmp_path):
+    row = {
+        "id": "validation_Art_1",
+        "question": "Q?",
+        "options": ["x", "y"],
+        "answer": "A",
+        "question_type": "multiple-choice",
+    }
+    for track in ("Perception", "Comprehension", "Adaptation"):
+        rows = [row, {**row, "question_type": "open", "answer": "42"}] if track == "Adaptation" else [row]
+        write_official(tmp_path, f"{track}/test.json", rows)
+    samples = official("videommmu", tmp_path)
+    assert [sample.groups["track"] for sample in samples] == [
+        "perception",
+        "comprehension",
+        "adaptation",
+        "adaptation",
+    ]
+    assert [sample.rule for sample in samples] == ["letter", "letter", "letter", "mmmu-open"]
+    assert [sample.id for sample in samples][-1] == "videommmu/000003"
+    assert samples[0].prompt == "Q?\nA. x\nB. y\nPlease ignore the Quiz question in last frame of the video."
+
+
+def test_mmvu_official(tmp_path):
+    rows = [
+        {"video": "https://h/datasets/yale-nlp/MMVU/resolve/main/videos/Art/1.mp4", "question": "Q?", "answer": "B",
+         "question_type": "multiple-choice", "choices": {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e"}},
+        {"video": "x/videos/Art/2.mp4", "question": "Q?", "answer": "dfs", "question_type": "open-ended", "choices": {}},
+    ]  # fmt: skip
+    write_official(tmp_path, "validation.json", rows)
+    choice, text = official("mmvu", tmp_path)
+    assert choice.path == str(tmp_path / "Art/1.mp4") and choice.options == ("a", "b", "c", "d", "e")
+    assert "A: a\nB: b\nC: c\nD: d\nE: e\n" in choice.prompt
+    assert (text.rule, text.groups) == ("mmvu-open", {"form": "open"})
+
+
+def test_mvbench_official(tmp_path):
+    row = {"video": "1.mp4", "question": "Q?", "candidates": ["red", "blue"], "answer": "blue"}
+    write_official(tmp_path, "json/state_change.json", [row])
+    (sample,) = official("mvbench", tmp_path)
+    assert sample.solution == "B" and sample.groups == {"task": "state_change"}
+    assert sample.path == str(tmp_path / "perception/videos/1.mp4")
+    assert sample.prompt == "Question:Q?\nOption:\n(A) red\n(B) blue\nOnly give the best option.\n"
+    write_official(tmp_path, "json/state_change.json", [{**row, "answer": "green"}])
+    with pytest.raises(ValueError, match="row 0: the answer 'green' is none of the candidates"):
+        official("mvbench", tmp_path)
+
+
+def test_tempcompass_official_leaves_captioning_out(tmp_path):
+    row = {"video_id": "7", "question": "Q?\nA. x\nB. y", "answer": "A. x", "dim": "speed"}
+    for task in ("multi-choice", "yes_no", "caption_matching", "captioning"):
+        write_official(tmp_path, f"{task}/test-00000-of-00001.jsonl", [row])
+    samples = official("tempcompass", tmp_path)
+    assert [sample.groups["task"] for sample in samples] == ["multi-choice", "yes_no", "caption_matching"]
+    assert samples[0].prompt == "Q?\nA. x\nB. y\nPlease directly give the best option:"
+
+
+def test_videomme_official(tmp_path):
+    row = {"videoID": "abc", "question": "Q?", "options": ["A. x", "B. y"], "answer": "A", "duration": "long"}
+    write_official(tmp_path, "test.jsonl", [row])
+    (sample,) = official("videomme", tmp_path)
+    assert sample.groups["duration"] == "long"
+    assert sample.prompt.startswith("Select the best answer")
+    assert sample.prompt.endswith("\nA. x\nB. y\n\nAnswer with the option's letter from the given choices directly.")
+
+
+def test_media_are_found_by_the_end_of_their_path_and_never_guessed(tmp_path):
+    for name in ("a/x/1.mp4", "b/x/1.mp4", "b/y/1.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    index = MediaIndex(tmp_path)
+    assert index.find("y/1.mp4") == tmp_path / "b/y/1.mp4"
+    assert index.find("z/1.mp4") == tmp_path / "z/1.mp4"
+    with pytest.raises(ValueError, match="ambiguous"):
+        index.find("x/1.mp4")

@@ -1,0 +1,174 @@
+"""The runner: kill and resume, failures apart, shards, two processes."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from marc.evaluation.report import summarise
+from marc.evaluation.runner import Shard, missing_ids, open_run, read_run_rows, run
+
+RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)</answer>"
+
+
+def start(samples, engine, folder, card, **options):
+    open_run(folder, card(samples))
+    run(samples, engine, folder, protocol="video-r1", **options)
+    return read_run_rows(folder)
+
+
+def test_a_row_says_everything(make_samples, scripted_engine, card, tmp_path):
+    (row,) = start(make_samples(1), scripted_engine({"t/000000": LENIENT}), tmp_path, card)
+    assert row["status"] == "ok" and row["output"] == LENIENT and row["prediction"] == "(b)"
+    assert row["strict"] == 0.0 and row["lenient"] == 1.0
+    assert row["prompt_hash"] == hashlib.sha256(b"Q?").hexdigest()[:16]
+    assert (row["visual_tokens_before"], row["visual_tokens_after"], row["seconds"]) == (128, 4, {"total": 0.5})
+    assert row["groups"] == {"task": "even"} and row["events"] == []
+
+
+def test_a_failing_sample_fails_alone_and_is_never_scored(make_samples, scripted_engine, card, tmp_path):
+    samples = make_samples(6)
+    answers = {sample.id: RIGHT for sample in samples} | {"t/000002": ValueError("a.mp4: truncated")}
+    engine = scripted_engine(answers)
+    rows = start(samples, engine, tmp_path, card, batch_size=4)
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok", "ok", "ok"]
+    assert rows[2]["reason"] == "ValueError: a.mp4: truncated" and "strict" not in rows[2]
+    assert engine.batches[0] == ["t/000000", "t/000001", "t/000002", "t/000003"]
+    assert engine.batches[1:5] == [["t/000000"], ["t/000001"], ["t/000002"], ["t/000003"]]
+    summary = summarise(tmp_path)
+    assert summary.headline.mean == 1.0 and summary.headline.n == 5
+    assert summary.failures == (("ValueError: a.mp4: truncated", 1),) and summary.missing == 0
+
+
+def test_a_bug_is_not_a_failed_sample(make_samples, scripted_engine, card, tmp_path):
+    with pytest.raises(KeyError):
+        start(make_samples(2), scripted_engine({}), tmp_path, card)
+
+
+def test_many_failures_in_a_row_stop_the_run(make_samples, scripted_engine, card, tmp_path):
+    samples = make_samples(30)
+    engine = scripted_engine({sample.id: RuntimeError("CUDA error") for sample in samples})
+    with pytest.raises(RuntimeError, match=r"20 samples in a row failed.*CUDA error"):
+        start(samples, engine, tmp_path, card)
+
+
+def test_failed_samples_are_asked_again_on_request(make_samples, scripted_engine, card, tmp_path):
+    samples = make_samples(3)
+    start(
+        samples, scripted_engine({"t/000000": RIGHT, "t/000001": OSError("disk"), "t/000002": WRONG}), tmp_path, card
+    )
+    again = scripted_engine({sample.id: RIGHT for sample in samples})
+    assert [row["status"] for row in start(samples, again, tmp_path, card)] == ["ok", "failed", "ok"]
+    assert again.batches == []
+    rows = start(samples, again, tmp_path, card, retry_failed=True)
+    assert again.batches == [["t/000001"]]
+    assert [row["status"] for row in rows] == ["ok", "ok", "ok"] and rows[2]["strict"] == 0.0
+
+
+@pytest.mark.parametrize("torn", [b'{"id": "t/0000', b'{"id": "t/000001", "status": "ok"', b"\xe2\x80"])
+def test_a_torn_line_is_dropped_on_resume(make_samples, scripted_engine, card, tmp_path, torn):
+    samples = make_samples(3)
+    engine = scripted_engine({sample.id: "<answer>B\u2028\ud800</answer>" for sample in samples})
+    start(samples[:1], engine, tmp_path, lambda _: card(samples))
+    with (tmp_path / "rows.rank0.jsonl").open("ab") as file:
+        file.write(torn)
+    assert missing_ids(samples, read_run_rows(tmp_path)) == ["t/000001", "t/000002"]
+    assert len(start(samples, engine, tmp_path, card)) == 3
+
+
+def test_shards_are_disjoint_and_complete_for_any_world_size(make_samples):
+    samples = make_samples(11)
+    for world_size in (1, 2, 3, 16):
+        parts = [Shard(rank, world_size).of(samples) for rank in range(world_size)]
+        assert sorted(sample.id for part in parts for sample in part) == [sample.id for sample in samples]
+
+
+def test_rows_of_another_world_size_count(make_samples, scripted_engine, card, tmp_path):
+    samples = make_samples(9)
+    engine = scripted_engine({sample.id: RIGHT for sample in samples})
+    start(samples[:4], engine, tmp_path, lambda _: card(samples))
+    for rank in range(3):
+        run(samples, engine, tmp_path, protocol="video-r1", shard=Shard(rank, 3))
+    assert sorted(name for batch in engine.batches for name in batch) == [sample.id for sample in samples]
+    assert summarise(tmp_path).headline.n == 9
+
+
+def test_another_run_in_the_folder_is_refused(make_samples, card, tmp_path):
+    samples = make_samples(2)
+    open_run(tmp_path, card(samples))
+    open_run(tmp_path, card(samples))
+    with pytest.raises(ValueError, match="method was 'full', now 'tiny'"):
+        open_run(tmp_path, card(samples, method="tiny"))
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from marc.evaluation.engine import Reply
+from marc.evaluation.runner import open_run, run, together, Shard
+from marc.evaluation.report import write_report
+from marc.evaluation.samples import Sample
+
+class Engine:
+    calls = 0
+    def answer(self, samples):
+        Engine.calls += 1
+        if Engine.calls > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if any(s.id.endswith("7") for s in samples):
+            raise ValueError("broken clip")
+        return [Reply("<answer>" + "AB"[len(s.id) + int(s.id[-2:]) & 1] + "</answer>") for s in samples]
+
+samples = [
+    Sample(f"t/{i:06d}", f"v{i // 3}", "Q", "Q", "multiple choice", "B", groups={"task": str(i % 3)}) for i in
+    range(40)
+]
+folder, shard = Path(sys.argv[1]), Shard.from_environment()
+with together():
+    run_card = {"benchmark": "T", "protocol": "video-r1", "method": "m", "model": "s", "headline": "mean", "samples": 40}
+    open_run(folder, {"run": run_card}, main=shard.rank == 0)
+    run(samples, Engine(), folder, protocol="video-r1", batch_size=3)
+if shard.rank == 0:
+    write_report(folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "evaluate.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def execute(*command):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, env=environment, timeout=200
+    )
+
+
+def report_of(folder):
+    report = json.loads((folder / "report.json").read_text())
+    return {**report, "folder": ""}
+
+
+def test_killed_and_resumed_equals_uninterrupted_and_two_processes_equal_one(script, tmp_path):
+    whole, torn, two = tmp_path / "whole", tmp_path / "torn", tmp_path / "two"
+    assert execute(script, whole, 1000).returncode == 0
+    killed = execute(script, torn, 4)
+    assert killed.returncode == -9 and not (torn / "report.json").exists()
+    assert 0 < len(read_run_rows(torn)) < 40
+    assert execute(script, torn, 1000).returncode == 0
+    distributed = execute(
+        "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29531", script, two, 1000
+    )
+    assert distributed.returncode == 0, distributed.stderr
+    assert {path.name for path in two.glob("rows*")} == {"rows.rank0.jsonl", "rows.rank1.jsonl"}
+    expected = report_of(whole)
+    assert expected["headline"]["n"] == 36 and expected["failures"] == [["ValueError: broken clip", 4]]
+    assert report_of(torn) == expected
+    assert report_of(two) == expected
+    assert len((torn / "rows.rank0.jsonl").read_text().splitlines()) == 40
