@@ -146,7 +146,7 @@ def test_mmvu_official(tmp_path):
     rows = [
         {"video": "https://h/datasets/yale-nlp/MMVU/resolve/main/videos/Art/1.mp4", "question": "Q?", "answer": "B",
          "question_type": "multiple-choice", "choices": {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e"}},
-        {"video": "x/videos/Art/2.mp4", "question": "Q?", "answer": "dfs", "question_type": "open-ended", "choices": {}},
+        {"video": "x/videos/Art/2.mp4", "question": "Q?", "answer": "dfs", "question_type": "open-ended"},
     ]  # fmt: skip
     write_official(tmp_path, "validation.json", rows)
     choice, text = official("mmvu", tmp_path)

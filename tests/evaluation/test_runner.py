@@ -105,11 +105,12 @@ def test_another_run_in_the_folder_is_refused(make_samples, card, tmp_path):
 
 
 SCRIPT = """
-import os, signal, sys
+import json, os, signal, sys
+from dataclasses import asdict
 from pathlib import Path
 from marc.evaluation.engine import Reply
 from marc.evaluation.runner import open_run, run, together, Shard
-from marc.evaluation.report import write_report
+from marc.evaluation.report import summarise
 from marc.evaluation.samples import Sample
 
 class Engine:
@@ -123,16 +124,17 @@ class Engine:
         return [Reply("<answer>" + "AB"[len(s.id) + int(s.id[-2:]) & 1] + "</answer>") for s in samples]
 
 samples = [
-    Sample(f"t/{i:06d}", f"v{i // 3}", "Q", "Q", "multiple choice", "B", groups={"task": str(i % 3)}) for i in
-    range(40)
+    Sample(f"t/{i:06d}", f"v{i // 3}", "Q", "Q", "multiple choice", "B", groups={"task": str(i % 3)})
+    for i in range(40)
 ]
 folder, shard = Path(sys.argv[1]), Shard.from_environment()
 with together():
-    run_card = {"benchmark": "T", "protocol": "video-r1", "method": "m", "model": "s", "headline": "mean", "samples": 40}
+    run_card = {"benchmark": "T", "protocol": "video-r1", "method": "m", "model": "s", "headline": "mean"}
+    run_card["samples"] = len(samples)
     open_run(folder, {"run": run_card}, main=shard.rank == 0)
     run(samples, Engine(), folder, protocol="video-r1", batch_size=3)
 if shard.rank == 0:
-    write_report(folder)
+    (folder / "report.json").write_text(json.dumps(asdict(summarise(folder))))
 """
 
 

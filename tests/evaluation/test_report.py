@@ -1,0 +1,94 @@
+"""Reports: the right numbers in the right places, in text, Markdown, JSON and a picture."""
+
+import json
+
+import pytest
+
+from marc.evaluation.report import comparisons, headline, markdown, side_by_side, summarise, write_report
+from marc.evaluation.runner import open_run, run
+
+ANSWERS = {"right": "<answer>B</answer>", "wrong": "<answer>A</answer>", "lenient": "<answer>(b)</answer>"}
+
+
+@pytest.fixture
+def make_run(make_samples, scripted_engine, card, tmp_path):
+    """A finished run whose answers are given by name, in order; ``fail`` fails."""
+
+    def make(*names, **changes):
+        samples = make_samples(len(names))
+        replies = [ValueError("a | b") if name == "fail" else ANSWERS[name] for name in names]
+        folder = tmp_path / "-".join(changes.values() or ["run"])
+        open_run(folder, card(samples, **changes))
+        engine = scripted_engine(dict(zip((sample.id for sample in samples), replies, strict=True)))
+        run(samples, engine, folder, protocol="video-r1")
+        return folder
+
+    return make
+
+
+def rows_of(*scored):
+    return [
+        {"strict": score, "problem_type": kind, "groups": {"task": task}, "path": str(i)}
+        for i, (score, kind, task) in enumerate(scored)
+    ]
+
+
+def test_headlines():
+    rows = rows_of((1, "multiple choice", "a"), (0, "multiple choice", "a"), (0.2, "regression", "b"), (1, "OCR", "b"))
+    assert headline(rows, "mean", "strict").mean == pytest.approx(0.55)
+    assert headline(rows, "accuracy+mra", "strict").mean == pytest.approx((2 / 3 + 0.2) / 2)
+    assert headline(rows, "macro:task", "strict").mean == pytest.approx((0.5 + 0.6) / 2)
+    assert headline(rows[:2], "accuracy+mra", "strict").mean == 0.5
+
+
+def test_failures_are_counted_and_not_scored(make_run):
+    summary = summarise(make_run("right", "wrong", "lenient", "fail"))
+    assert summary.headline.mean == pytest.approx(1 / 3) and summary.headline_lenient.mean == pytest.approx(2 / 3)
+    everything, even, odd = summary.lines
+    assert (everything.failed, everything.strict.n) == (1, 3)
+    assert (even.value, even.strict.mean, even.failed) == ("even", 0.5, 0)
+    assert (odd.value, odd.strict.mean, odd.failed) == ("odd", 0.0, 1)
+    assert summary.costs.visual_tokens_after == 4 and summary.costs.peak_memory_bytes == 1 << 30
+
+
+def test_written_reports(make_run):
+    folder = make_run("right", "fail")
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "**100.00 [100.00, 100.00]** (mean; lenient reading 100.00; n = 1, 1 failed)" in text
+    assert "| 1 | ValueError: a \\| b |" in text
+    assert json.loads((folder / "report.json").read_text())["lines"][2]["strict"]["mean"] is None
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unfinished_run_says_so(make_samples, card, tmp_path):
+    open_run(tmp_path, card(make_samples(3)))
+    assert "Incomplete: 3 of 3 samples" in markdown(summarise(tmp_path))
+    with pytest.raises(ValueError, match="is not a run"):
+        summarise(tmp_path / "elsewhere")
+
+
+def test_runs_side_by_side_with_published_lines(make_run):
+    runs = [
+        make_run("right", "wrong", benchmark="VSI", method="full"),
+        make_run("right", "right", benchmark="MMVU", method="full"),
+        make_run("wrong", "wrong", benchmark="VSI", method="tiny"),
+    ]
+    table = side_by_side([summarise(folder) for folder in runs])
+    assert table.columns == ("model", "frames", "VSI", "MMVU", "mean", "tokens", "failed")
+    assert table.rows[0][0] == "scripted full (video-r1)" and table.rows[0][4] == "75.00"
+    assert table.rows[1][2].startswith("0.00") and table.rows[1][3:5] == ("", "")
+    published = side_by_side([summarise(folder) for folder in runs], published=True)
+    assert published.columns[2:8] == ("VSI", "VideoMMMU", "MMVU", "MVBench", "TempCompass", "VideoMME")
+    assert published.rows[7][:3] == ("MARC-3B (C-GRPO + VMR) (published)", "1", "27.55")
+    with pytest.raises(ValueError, match="give one"):
+        side_by_side([summarise(runs[0]), summarise(runs[0])])
+
+
+def test_paired_comparison_uses_common_samples_only(make_run):
+    first = make_run("right", "wrong", "wrong", "fail", method="full")
+    second = make_run("right", "right", "fail", "right", method="tiny")
+    (row,) = comparisons([first, second]).rows
+    assert row[:3] == ("T", "tiny", "full")
+    assert row[3].startswith("+50.00") and row[4:] == ("1", "0", "1", "2", "2")
+    assert comparisons([first]).rows == []
