@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -144,48 +145,48 @@ UNEVEN = np.cumsum(np.tile([0.02, 0.1, 0.3, 0.04], 30)) - 0.02
 X265 = {"x265-params": "log-level=none:keyint=24:bframes=3"}
 
 
-def write_all(folder: Path) -> dict[str, Path]:
-    """Write one video of every kind; all have 120 numbered frames except ``one_frame``.
+FRAMES = numbered_frames(120)
+ODD_FRAMES = numbered_frames(120, 169, 113)
 
-    Args:
-        folder: An existing folder.
 
-    Returns:
-        Their paths by name (without extension).
-    """
-    frames = numbered_frames(120)
-    turned = {degrees: np.rot90(frames, -degrees // 90, axes=(1, 2)) for degrees in (90, 180, 270)}
-    write_video(folder / "long_gop.mp4", frames, options=LONG_GOP)
-    write_video(folder / "short_gop.mkv", frames, options={"g": "12", "bf": "3"})
-    write_video(folder / "open_gop.mp4", frames, options={"x264-params": "open-gop=1:keyint=24:bframes=3"})
-    write_video(folder / "ten_bit.mp4", frames, pix_fmt="yuv420p10le")
-    write_video(folder / "hevc.mp4", frames, codec="libx265", options=X265)
-    write_video(folder / "hevc_ten_bit.mkv", frames, codec="libx265", pix_fmt="yuv420p10le", options=X265)
-    write_video(folder / "av1.mp4", frames, codec="libsvtav1", options={"preset": "12", "g": "48"})
-    write_video(folder / "vp9.webm", frames, codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
-    write_video(folder / "live.webm", frames, codec="libvpx-vp9", container_options={"live": "1"})
-    write_video(folder / "raw.h264", frames, options={"g": "24", "bf": "3"})
-    write_video(folder / "transport.ts", frames, options={"g": "24", "bf": "3"})
-    write_video(folder / "mpeg4.avi", frames, codec="mpeg4", options={"g": "24", "bf": "2"})
-    write_video(folder / "h264.avi", frames, options={"g": "24", "bf": "3"})
-    write_video(folder / "motion_jpeg.mov", frames, codec="mjpeg", pix_fmt="yuvj420p")
-    write_video(folder / "fragmented.mp4", frames, container_options={"movflags": "frag_keyframe+empty_moov"})
-    write_video(folder / "uneven.mp4", frames, options=LONG_GOP, seconds=UNEVEN)
-    write_video(folder / "uneven.mkv", frames, options={"g": "12"}, seconds=UNEVEN)
-    write_video(folder / "late_start.mp4", frames, offset=5.0)
-    write_video(folder / "late_start.mkv", frames, offset=5.0)
-    write_video(folder / "ntsc.mkv", frames, fps=30000 / 1001, options={"g": "24", "bf": "3"})
-    write_video(folder / "odd_size.mkv", numbered_frames(120, 169, 113), codec="ffv1", pix_fmt="yuv444p")
-    write_video(folder / "odd_size.mp4", numbered_frames(120, 169, 113), pix_fmt="yuv444p")
-    write_video(folder / "one_frame.mp4", frames[:1])
-    for degrees, rotated in turned.items():
-        write_video(folder / f"rotated_{degrees}.mp4", rotated, rotation=degrees)
-    write_two_videos(folder / "two_videos.mkv", frames)
-    write_with_cover(folder / "cover.mp4", frames)
-    return {path.name: path for path in sorted(folder.iterdir())}
+def _kind(frames_THWC: NDArray[np.uint8] = FRAMES, **arguments) -> Callable[[Path], None]:
+    return partial(write_video, frames_THWC=frames_THWC, **arguments)
+
+
+KINDS: dict[str, Callable[[Path], None]] = {
+    "long_gop.mp4": _kind(options=LONG_GOP),
+    "short_gop.mkv": _kind(options={"g": "12", "bf": "3"}),
+    "open_gop.mp4": _kind(options={"x264-params": "open-gop=1:keyint=24:bframes=3"}),
+    "ten_bit.mp4": _kind(pix_fmt="yuv420p10le"),
+    "hevc.mp4": _kind(codec="libx265", options=X265),
+    "hevc_ten_bit.mkv": _kind(codec="libx265", pix_fmt="yuv420p10le", options=X265),
+    "av1.mp4": _kind(codec="libsvtav1", options={"preset": "11", "g": "48"}),
+    "vp9.webm": _kind(codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}),
+    "live.webm": _kind(codec="libvpx-vp9", options={"cpu-used": "8"}, container_options={"live": "1"}),
+    "raw.h264": _kind(options={"g": "24", "bf": "3"}),
+    "transport.ts": _kind(options={"g": "24", "bf": "3"}),
+    "mpeg4.avi": _kind(codec="mpeg4", options={"g": "24", "bf": "2"}),
+    "h264.avi": _kind(options={"g": "24", "bf": "3"}),
+    "motion_jpeg.mov": _kind(codec="mjpeg", pix_fmt="yuvj420p"),
+    "fragmented.mp4": _kind(container_options={"movflags": "frag_keyframe+empty_moov"}),
+    "uneven.mp4": _kind(options=LONG_GOP, seconds=UNEVEN),
+    "uneven.mkv": _kind(options={"g": "12"}, seconds=UNEVEN),
+    "late_start.mp4": _kind(offset=5.0),
+    "late_start.mkv": _kind(offset=5.0),
+    "ntsc.mkv": _kind(fps=30000 / 1001, options={"g": "24", "bf": "3"}),
+    "odd_size.mkv": _kind(ODD_FRAMES, codec="ffv1", pix_fmt="yuv444p"),
+    "odd_size.mp4": _kind(ODD_FRAMES, pix_fmt="yuv444p"),
+    "one_frame.mp4": _kind(FRAMES[:1]),
+    "rotated_90.mp4": _kind(np.rot90(FRAMES, -1, axes=(1, 2)), rotation=90),
+    "rotated_180.mp4": _kind(np.rot90(FRAMES, -2, axes=(1, 2)), rotation=180),
+    "rotated_270.mp4": _kind(np.rot90(FRAMES, -3, axes=(1, 2)), rotation=270),
+    "two_videos.mkv": partial(write_two_videos, frames_THWC=FRAMES),
+    "cover.mp4": partial(write_with_cover, frames_THWC=FRAMES),
+}
 
 
 if __name__ == "__main__":
-    destination = Path(sys.argv[1])
-    destination.mkdir(parents=True, exist_ok=True)
-    print("\n".join(write_all(destination)))
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, write in KINDS.items():
+        write(folder / name)

@@ -10,6 +10,7 @@ Decoding can hang in C code on a damaged file; `marc.video` therefore runs this 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,8 +29,7 @@ MAX_PICTURE_PIXELS = 2**27
 MAX_DECODER_THREADS = 8
 DEFAULT_RATE = 25.0
 TIME_TOLERANCE = 1e-3
-# These store no presentation times: what FFmpeg infers with B-frames depends on where decoding began.
-UNTIMED_FORMATS = ("avi", "h264", "hevc", "mpegvideo")
+REORDERED_CODECS = ("h264", "hevc")
 MISSING_END = 1.0
 
 
@@ -98,7 +98,8 @@ class VideoReader:
         self._container = _open_container(self._path)
         self._stream = _default_stream(self._path, self._container)
         _check_size(self._path, self._stream)
-        self._can_seek = self._container.format.name not in UNTIMED_FORMATS
+        codec = self._stream.codec_context.codec.canonical_name
+        self._has_times = self._container.format.name != "avi" or codec not in REORDERED_CODECS
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
@@ -150,17 +151,22 @@ class VideoReader:
         self._shown, self._following = self._following, next(self._pictures, None)
 
     def _decode(self) -> Generator[Picture, None, None]:
-        """Pictures from where the container stands; packets before the first decodable one may be incomplete."""
+        """Pictures from where the container stands; packets before the first decodable one may be incomplete.
+
+        A raw stream stores no times and an AVI file none that survive reordering: there the pictures are counted.
+        """
         previous: float | None = None
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
-            except av.InvalidDataError:
-                if previous is not None:
-                    raise
-                continue
+            except av.InvalidDataError as error:
+                if previous is None:
+                    continue
+                if self._is_cut():
+                    raise self._cut_error(previous) from error
+                raise
             for frame in frames:
-                if frame.pts is None:
+                if frame.pts is None or not self._has_times:
                     seconds = 0.0 if previous is None else previous + self._interval
                 else:
                     if self._zero is None:
@@ -171,7 +177,7 @@ class VideoReader:
 
     def _gains_by_seeking(self, time: float) -> bool:
         """Whether a key picture lies between here and `time`, as far as the index or else experience tells."""
-        if not self._can_seek or self._following is None or time <= self._following.seconds + self._interval:
+        if self._zero is None or self._following is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
@@ -215,16 +221,22 @@ class VideoReader:
 
     def _check_complete(self) -> None:
         """Refuse to take the last picture of a file that was cut off for the end of its video."""
-        entries = self._stream.index_entries
-        size = os.path.getsize(self._path)
-        is_cut = len(entries) > 0 and entries[len(entries) - 1].pos + entries[len(entries) - 1].size > size
         assert self._shown is not None
-        ends = self._shown.seconds + self._interval
-        if is_cut or _tagged_duration(self._stream) - (self._zero or 0.0) > ends + MISSING_END:
-            raise VideoError(
-                f"{self._path}: the file is cut off after {ends:.2f} s of a {self.info.duration:.2f} s video; get it "
-                f"again, or read only what is there (end={ends:.2f})"
-            )
+        end = self._shown.seconds + self._interval
+        if self._is_cut() or _tagged_duration(self._stream) - (self._zero or 0.0) > end + MISSING_END:
+            raise self._cut_error(end)
+
+    def _is_cut(self) -> bool:
+        """Whether the index speaks of bytes behind the end of the file."""
+        entries = self._stream.index_entries
+        return len(entries) > 0 and entries[-1].pos + entries[-1].size > os.path.getsize(self._path)
+
+    def _cut_error(self, end: float) -> VideoError:
+        readable = math.floor(100 * end) / 100
+        return VideoError(
+            f"{self._path}: the file is cut off after {readable:.2f} s of a {self.info.duration:.2f} s video; get it "
+            f"again, or read only what is there (end={readable:.2f})"
+        )
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
         stream = self._stream
@@ -279,6 +291,7 @@ def _url(path: str) -> str:
 def _log_of_opening(path: str) -> str:
     """What FFmpeg logs when it fails to open a file: the cause, where the error code says only "invalid data"."""
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as records, av.open(_url(path)):
             return ""

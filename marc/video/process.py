@@ -80,6 +80,11 @@ class DecodingProcess:
                 raise VideoError(result.message)
             raise RuntimeError(f"{job.path}: the decoding process failed\n{result.message}")
 
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
     def is_alive(self) -> bool:
         """Whether it can take a job."""
         return self._process.poll() is None

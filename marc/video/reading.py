@@ -5,6 +5,7 @@ Shapes: T frames, H height, W width, C = 3 colours.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -139,6 +140,8 @@ def stream_frames(
         raise VideoError(
             f"{path}: width, height, batch and stride must be at least 1, got {(width, height, batch, stride)}"
         )
+    if not 0 <= start < (math.inf if end is None else end):
+        raise VideoError(f"{path}: a stretch needs 0 <= start < end, got start={start}, end={end}")
     job = Stream(os.path.abspath(path), width, height, batch, stride, start, end)
     for seconds_T, rgb_THWC in POOL.run(job, timeout):
         assert rgb_THWC is not None
@@ -146,8 +149,8 @@ def stream_frames(
 
 
 def _check_file(path: str | Path, timeout: float) -> None:
-    if not timeout > 0:
-        raise VideoError(f"{path}: timeout must be a positive number of seconds, got {timeout}")
+    if not 0 < timeout < math.inf:
+        raise VideoError(f"{path}: timeout must be a positive, finite number of seconds, got {timeout}")
     file = Path(path)
     if file.is_dir():
         raise VideoError(f"{path}: this is a folder; give a video file in it")
