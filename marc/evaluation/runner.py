@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.engine import Engine, Reply
+from marc.evaluation.engine import Engine, Generation, Reply
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
@@ -59,6 +60,7 @@ def run(
     folder: Path,
     *,
     protocol: str,
+    generation: Generation | None = None,
     batch_size: int = 1,
     shard: Shard | None = None,
     retry_failed: bool = False,
@@ -71,6 +73,7 @@ def run(
         engine: Answers them.
         folder: The run's folder; `open_run` has prepared it.
         protocol: One of `marc.evaluation.benchmarks.EVALUATION_PROTOCOLS`.
+        generation: How to generate; greedily by default.
         batch_size: Samples that the engine gets at once.
         shard: This process's part; by default as torchrun says.
         retry_failed: Ask samples again that failed earlier.
@@ -86,7 +89,9 @@ def run(
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, pending, batch_size):
+        for sample, result in _answers(
+            partial(engine.answer, generation=generation or Generation()), pending, batch_size
+        ):
             row = failed_row(sample, result) if isinstance(result, Exception) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -99,21 +104,24 @@ def run(
                 )
 
 
-def _answers(engine: Engine, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[Sample, Reply | Exception]]:
+Answer = Callable[[Sequence[Sample]], Sequence[Reply]]
+
+
+def _answers(answer: Answer, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[Sample, Reply | Exception]]:
     """Each sample with its reply, or with what went wrong with it alone."""
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
-        replies = _attempt(engine, batch)
+        replies = _attempt(answer, batch)
         if isinstance(replies, Exception):
-            alone = [_attempt(engine, [sample]) for sample in batch] if len(batch) > 1 else [replies]
+            alone = [_attempt(answer, [sample]) for sample in batch] if len(batch) > 1 else [replies]
             yield from ((s, r if isinstance(r, Exception) else r[0]) for s, r in zip(batch, alone, strict=True))
         else:
             yield from zip(batch, replies, strict=True)
 
 
-def _attempt(engine: Engine, batch: Sequence[Sample]) -> Sequence[Reply] | Exception:
+def _attempt(answer: Answer, batch: Sequence[Sample]) -> Sequence[Reply] | Exception:
     try:
-        return engine.answer(batch)
+        return answer(batch)
     except (ValueError, OSError, RuntimeError) as error:
         return error
 

@@ -14,7 +14,7 @@ class ScriptedEngine:
     def __init__(self, answers):
         self.answers, self.batches = answers, []
 
-    def answer(self, samples):
+    def answer(self, samples, generation):
         self.batches.append([sample.id for sample in samples])
         replies = [self.answers[sample.id] for sample in samples]
         for reply in replies:
