@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +40,18 @@ class PlannedGrid(NamedTuple):
     width: int
     plan: VideoPlan | None
     frame_seconds: Sequence[float] | None
+
+
+@dataclass
+class CompressedVideoFeatures(BaseModelOutputWithPooling):
+    """Features of several videos.
+
+    Attributes:
+        pooler_output: One ``[N, D]`` tensor per video.
+        members: For each compressed video, ``int64 [T]``: the merged frame in which each temporal grid ended.
+    """
+
+    members: tuple[Tensor | None, ...] | None = None
 
 
 class MarcModel(Qwen2_5_VLModel):
@@ -114,13 +127,14 @@ class MarcModel(Qwen2_5_VLModel):
             video_grid_thw = torch.tensor([grid[:3] for grid in grids], device=pixel_values_videos.device)
         kwargs["return_dict"] = True
         output = super().get_video_features(pixel_values_videos, video_grid_thw, **kwargs)
-        if isinstance(grids, list):
-            output.pooler_output = self._compress(output.pooler_output, [grid.plan for grid in grids])
-        return output
+        if not isinstance(grids, list):
+            return output
+        return self._compress(output.pooler_output, [grid.plan for grid in grids])
 
-    def _compress(self, features: Sequence[Tensor], plans: Sequence[VideoPlan | None]) -> tuple[Tensor, ...]:
+    def _compress(self, features: Sequence[Tensor], plans: Sequence[VideoPlan | None]) -> CompressedVideoFeatures:
         """Merges the frames of each video; videos with one plan go together."""
         compressed = list(features)
+        members: list[Tensor | None] = [None] * len(plans)
         videos_of_plan: dict[VideoPlan, list[int]] = defaultdict(list)
         for video, plan in enumerate(plans):
             if plan is not None:
@@ -128,8 +142,8 @@ class MarcModel(Qwen2_5_VLModel):
         for plan, videos in videos_of_plan.items():
             tokens = torch.stack([features[video].unflatten(0, (plan.frames, -1)) for video in videos])
             for video, result in zip(videos, compress_planned(tokens, plan), strict=True):
-                compressed[video] = result.flat
-        return tuple(compressed)
+                compressed[video], members[video] = result.flat, result.members
+        return CompressedVideoFeatures(pooler_output=tuple(compressed), members=tuple(members))
 
     def get_rope_index(
         self,
@@ -238,7 +252,7 @@ class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         video_grid_events: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         **_: Any,
-    ) -> dict[str, BaseModelOutputWithPooling]:
+    ) -> dict[str, CompressedVideoFeatures]:
         """Runs the vision tower and the compression once, for any number of questions.
 
         Pass the result as ``mm_encoder_outputs`` to ``forward`` or ``generate``, instead of ``pixel_values_videos``
@@ -247,7 +261,8 @@ class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         features = self.model.get_video_features(
             pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares
         )
-        return {"video": BaseModelOutputWithPooling(pooler_output=features.pooler_output)}
+        members = features.members if isinstance(features, CompressedVideoFeatures) else None
+        return {"video": CompressedVideoFeatures(pooler_output=features.pooler_output, members=members)}
 
     def prepare_inputs_for_generation(
         self,

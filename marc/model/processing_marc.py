@@ -90,6 +90,46 @@ class MarcProcessor(Qwen2_5_VLProcessor):
         merge = self.video_processor.merge_size
         return plan_video(frames, (height // merge, width // merge), self.compression, events=events, shares=shares)
 
+    def planning_inputs(
+        self,
+        events: Sequence[Sequence[int]] | None = None,
+        seconds: Sequence[Sequence[float]] | None = None,
+        shares: Sequence[Sequence[int] | None] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Event ids, times and shares of several videos as the model takes them: one padded row per video.
+
+        Args:
+            events: Event id of every temporal grid of each video.
+            seconds: Time of every temporal grid of each video.
+            shares: Tokens for each event of each video; ``None`` for equal shares.
+        """
+        inputs = {}
+        if events is not None and self.compression.enabled:
+            inputs["video_grid_events"] = _padded(events, torch.long)
+        if seconds is not None:
+            inputs["video_grid_seconds"] = _padded(seconds, torch.float64)
+        if shares is not None and self.compression.enabled:
+            inputs["video_event_shares"] = _padded([row or [] for row in shares], torch.long)
+        return inputs
+
+    def text_inputs(self, texts: Sequence[str], video_tokens: Sequence[int]) -> BatchFeature:
+        """Tokenises rendered conversations about videos that are encoded already (`encode_video`).
+
+        Args:
+            texts: From `apply_chat_template`, each with one video placeholder.
+            video_tokens: Number of visual tokens of each text's video.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and ``mm_token_type_ids``, padded.
+        """
+        expanded = [
+            text.replace(self.video_token, self.video_token * count)
+            for text, count in zip(texts, video_tokens, strict=True)
+        ]
+        tokens = self.tokenizer(expanded, padding=True)
+        types = self.create_mm_token_type_ids(tokens["input_ids"])
+        return BatchFeature({**tokens, "mm_token_type_ids": types}, tensor_type="pt")
+
     def _process_videos(
         self,
         videos: Any,
@@ -103,21 +143,14 @@ class MarcProcessor(Qwen2_5_VLProcessor):
         for name, values in (("events", video_events), ("seconds", video_seconds), ("shares", video_shares)):
             if values is not None and len(values) != len(grids):
                 raise ValueError(f"video_{name} has {len(values)} entries for {len(grids)} videos; give one per video")
-        if video_seconds is not None:
-            for video, (seconds, (frames, *_)) in enumerate(zip(video_seconds, grids, strict=True)):
-                if len(seconds) != frames:
-                    raise ValueError(
-                        f"video {video}: {len(seconds)} times for {frames} temporal grids; one each is needed"
-                    )
-            processed["video_grid_seconds"] = _padded(video_seconds, torch.float64)
-        if not self.compression.enabled:
-            return processed, placeholders
-        if video_events is not None:
-            for events, (frames, *_) in zip(video_events, grids, strict=True):
-                event_lengths(events, frames)
-            processed["video_grid_events"] = _padded(video_events, torch.long)
-        if video_shares is not None:
-            processed["video_event_shares"] = _padded([shares or [] for shares in video_shares], torch.long)
+        for video, (frames, *_) in enumerate(grids):
+            if video_seconds is not None and len(video_seconds[video]) != frames:
+                raise ValueError(
+                    f"video {video} has {len(video_seconds[video])} times for {frames} temporal grids; give one each"
+                )
+            if video_events is not None:
+                event_lengths(video_events[video], frames)
+        processed.update(self.planning_inputs(video_events, video_seconds, video_shares))
         plans = [
             self.plan(
                 grid,
@@ -126,7 +159,10 @@ class MarcProcessor(Qwen2_5_VLProcessor):
             )
             for video, grid in enumerate(grids)
         ]
-        return processed, [self.video_token * plan.tokens for plan in plans if plan is not None]
+        return processed, [
+            placeholder if plan is None else self.video_token * plan.tokens
+            for placeholder, plan in zip(placeholders, plans, strict=True)
+        ]
 
     def _defuse(self, conversation: Any) -> Any:
         """Copies a conversation, or a batch of them, with harmless texts."""
