@@ -1,4 +1,4 @@
-"""Official prompts and scores against lmms-eval's own functions; runs only where lmms-eval is installed (its own extra)."""
+"""Official prompts and scores against lmms-eval's own functions; runs only where lmms-eval is installed."""
 
 import importlib
 import itertools
