@@ -1,0 +1,144 @@
+"""How well each shot detector finds known boundaries: precision, recall and F1 on generated videos.
+
+A found transition is right if it overlaps a true one or misses it by at most 2 frames, the tolerance of the evaluation
+script of TransNetV2 (Soucek and Lokoc 2020); each true transition can be found once. Videos of the kinds ``flash`` and
+``motion`` have no boundary: there the table gives the false cuts and the number of disturbances. The videos go through
+the same path as a user's: H.264 file, decoder, detector.
+
+Run: ``python -m marc.memory.boundary_benchmark`` (``--help`` for the options); results are in docs/segmentation.md.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marc.memory.shots import SceneDetectDetector, ShotDetector
+from marc.memory.synthetic_cuts import FPS, KINDS, LabelledVideo, make_video
+from marc.video import write_video
+
+TOLERANCE = 2  # frames
+
+FrameTransition = tuple[int, int]  # last frame of the earlier shot, first frame of the later one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Counts of one detector on the videos of one kind.
+
+    Attributes:
+        hits: True transitions that were found.
+        missed: True transitions that were not.
+        false: Found transitions that are none.
+        disturbances: Flashes or fast movements in the videos.
+    """
+
+    hits: int = 0
+    missed: int = 0
+    false: int = 0
+    disturbances: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.hits + other.hits,
+            self.missed + other.missed,
+            self.false + other.false,
+            self.disturbances + other.disturbances,
+        )
+
+    @property
+    def precision(self) -> float:
+        """Share of the found transitions that are right; 1 if none was found."""
+        return self.hits / (self.hits + self.false) if self.hits + self.false else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the true transitions that were found; 1 if there are none."""
+        return self.hits / (self.hits + self.missed) if self.hits + self.missed else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        total = 2 * self.hits + self.missed + self.false
+        return 2 * self.hits / total if total else 1.0
+
+
+def compare(truth: Sequence[FrameTransition], found: Sequence[FrameTransition], *, disturbances: int = 0) -> Outcome:
+    """Matches found transitions with the true ones of a video, both in time order, at a tolerance of 2 frames."""
+    hits, next_found = 0, 0
+    for last, first in truth:
+        while next_found < len(found) and found[next_found][1] + TOLERANCE - 1 < last:
+            next_found += 1
+        if next_found < len(found) and found[next_found][0] <= first + TOLERANCE - 1:
+            hits += 1
+            next_found += 1
+    return Outcome(hits, len(truth) - hits, len(found) - hits, disturbances)
+
+
+def evaluate(detector: ShotDetector, videos: Iterable[tuple[Path, LabelledVideo]]) -> dict[str, Outcome]:
+    """Outcome of a detector by kind of video, for files and their truth."""
+    outcomes: dict[str, Outcome] = {}
+    for path, video in videos:
+        shots = detector.detect(path)
+        found = [(round(item.start * FPS), round(item.end * FPS)) for item in shots.transitions]
+        outcome = compare(video.transitions, found, disturbances=video.disturbances)
+        outcomes[video.kind] = outcomes.get(video.kind, Outcome()) + outcome
+    return outcomes
+
+
+def _transnetv2(exact: bool) -> ShotDetector:
+    from marc.memory.transnetv2 import TransNetV2Detector
+
+    return TransNetV2Detector(exact=exact)
+
+
+_DETECTORS: dict[str, Callable[[], ShotDetector]] = {
+    "transnetv2": lambda: _transnetv2(exact=False),
+    "transnetv2-exact": lambda: _transnetv2(exact=True),
+    "scenedetect": SceneDetectDetector,
+}
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=1, help="Videos of each kind; each has 8 shots or 8 disturbances.")] = 4,
+    detector: Annotated[list[str] | None, typer.Option(help="Only these detectors; may be repeated.")] = None,
+) -> None:
+    """Print the table of every detector on every kind of generated video."""
+    detectors = detector or [*_DETECTORS]
+    unknown = set(detectors) - set(_DETECTORS)
+    if unknown:
+        raise typer.BadParameter(f"unknown: {', '.join(unknown)}; choose from {', '.join(_DETECTORS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        videos = []
+        for kind in KINDS:
+            for seed in range(seeds):
+                video = make_video(kind, seed)
+                path = Path(folder) / f"{video.name}.mp4"
+                write_video(path, video.rgb, fps=FPS)
+                videos.append((path, video))
+        print("| detector | kind | true | precision | recall | F1 | false cuts / disturbances |")
+        print("|---|---|---|---|---|---|---|")
+        for name in detectors:
+            started = time.process_time()
+            _print_rows(name, evaluate(_DETECTORS[name](), videos))
+            print(f"{name}: {time.process_time() - started:.0f} s of CPU time", flush=True)
+
+
+def _print_rows(name: str, outcomes: dict[str, Outcome]) -> None:
+    gradual = outcomes["dissolve"] + outcomes["fade"]
+    for kind, outcome in [*outcomes.items(), ("gradual (dissolve + fade)", gradual)]:
+        if outcome.disturbances:
+            print(f"| {name} | {kind} | 0 | | | | {outcome.false} / {outcome.disturbances} |")
+        else:
+            scores = f"{outcome.precision:.3f} | {outcome.recall:.3f} | {outcome.f1:.3f}"
+            print(f"| {name} | {kind} | {outcome.hits + outcome.missed} | {scores} | |")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,171 @@
+"""Shot boundaries to events: the stretches of a video that the memory embeds and retrieves.
+
+A detector's boundaries are not yet events. Very short shots (a flash frame, a fast montage) are joined with what
+follows, and a long shot (a room scan, a surveillance camera, a screen recording) is split where its picture changes
+most, so that no video becomes one useless event. The limits fit a model that reads 64 frames at 1 frame a second from
+three events: an event is at least one temporal grid of two frames and at most a third of the frames.
+
+All functions but `segment_events` are pure. Times are seconds from the start of the video, events half-open.
+
+Shape legend: S signatures, D numbers in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.memory.shots import ShotDetector, Signatures, shot_detector
+from marc.records import Event
+
+MIN_SECONDS = 2.0
+MAX_SECONDS = 20.0
+
+Embed = Callable[[NDArray[np.float64]], NDArray[np.floating]]
+"""Embeds the frames shown at the given times: ``float64 [S]`` seconds to ``[S, D]`` vectors."""
+
+
+def segment_events(
+    video: str | Path,
+    *,
+    segmenter: str | ShotDetector = "transnetv2",
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+    embed: Embed | None = None,
+    progress: bool = False,
+) -> list[Event]:
+    """Cuts a video into events that cover ``[0, duration)`` without gaps.
+
+    Args:
+        video: Path of the video.
+        segmenter: ``"transnetv2"``, ``"scenedetect"``, ``"uniform"`` or a detector of your own.
+        min_seconds: Shorter shots are joined with their neighbours; only a shorter video gives a shorter event.
+        max_seconds: Longer shots are split at their strongest changes.
+        embed: Measures change in long shots by embeddings of one frame a second instead of by small pictures.
+        progress: Show a progress bar.
+
+    Returns:
+        Events in time order, each at most ``max_seconds`` long.
+
+    Raises:
+        ValueError: If the limits contradict each other or the segmenter is unknown.
+        VideoError: If the video cannot be read.
+    """
+    _check_limits(min_seconds, max_seconds)
+    detector = shot_detector(segmenter) if isinstance(segmenter, str) else segmenter
+    shots = detector.detect(video, progress=progress)
+    boundaries = [transition.boundary for transition in shots.transitions]
+    events = join_short(events_between(boundaries, shots.duration), min_seconds)
+    signatures = shots.signatures if embed is None else _embedded(events, max_seconds, embed)
+    return split_long(events, signatures, min_seconds=min_seconds, max_seconds=max_seconds)
+
+
+def events_between(boundaries: Iterable[float], duration: float) -> list[Event]:
+    """The events that the boundaries inside ``(0, duration)`` cut ``[0, duration)`` into."""
+    inner = sorted({boundary for boundary in boundaries if 0 < boundary < duration})
+    return [Event(start, end) for start, end in zip([0.0, *inner], [*inner, duration], strict=True)]
+
+
+def join_short(events: Sequence[Event], min_seconds: float) -> list[Event]:
+    """Joins adjacent events until each is at least ``min_seconds`` long.
+
+    A short event is joined with the next one, the last with the one before. What is left is shorter only if it is the
+    whole video.
+    """
+    joined: list[Event] = []
+    for event in events:
+        if joined and joined[-1].duration < min_seconds:
+            joined[-1] = Event(joined[-1].start, event.end)
+        else:
+            joined.append(event)
+    if len(joined) > 1 and joined[-1].duration < min_seconds:
+        last = joined.pop()
+        joined[-1] = Event(joined[-1].start, last.end)
+    return joined
+
+
+def split_long(
+    events: Iterable[Event],
+    signatures: Signatures,
+    *,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+) -> list[Event]:
+    """Splits events at their strongest change until each is at most ``max_seconds`` long.
+
+    Args:
+        events: Events in time order.
+        signatures: What the video looks like at which time; may be empty.
+        min_seconds: No part becomes shorter.
+        max_seconds: No part stays longer; at least ``2 * min_seconds``.
+
+    Raises:
+        ValueError: If the limits contradict each other.
+    """
+    _check_limits(min_seconds, max_seconds)
+    parts: list[Event] = []
+    waiting = list(events)[::-1]
+    while waiting:
+        event = waiting.pop()
+        if event.duration <= max_seconds:
+            parts.append(event)
+        else:
+            time = strongest_change(event, signatures, min_seconds)
+            waiting += [Event(time, event.end), Event(event.start, time)]
+    return parts
+
+
+def strongest_change(event: Event, signatures: Signatures, margin: float) -> float:
+    """The time that best divides an event into two parts that each look alike inside.
+
+    The split of n signatures before the k-th is worth the scatter between the two parts,
+
+        gain(k) = k (n - k) / n * |mean(first k) - mean(last n - k)|^2,
+
+    the statistic of binary segmentation (Scott and Knott 1974). Where nothing changes, or nothing is known, it is the
+    middle of the event.
+
+    Args:
+        event: What to split, longer than twice the margin.
+        signatures: What the video looks like at which time.
+        margin: Seconds that must stay on either side.
+    """
+    first, end = np.searchsorted(signatures.seconds, [event.start, event.end])
+    seconds_S, vectors_SD = signatures.seconds[first:end], signatures.vectors[first:end]
+    allowed_S = (seconds_S >= event.start + margin) & (seconds_S <= event.end - margin)
+    allowed_S[:1] = False  # nothing lies before the first signature
+    if not allowed_S.any():
+        return event.middle
+    centred_SD = vectors_SD - vectors_SD.mean(axis=0, dtype=np.float64)
+    before_SD = (
+        np.cumsum(centred_SD, axis=0) - centred_SD
+    )  # sums before each split; those after it are their negatives
+    count, k_S = len(seconds_S), np.arange(len(seconds_S))
+    weight_S = count / np.maximum(k_S * (count - k_S), 1)
+    gain_S = np.where(allowed_S, weight_S * np.square(before_SD).sum(axis=1), -np.inf)
+    if gain_S.max() <= _NO_CHANGE * np.square(vectors_SD, dtype=np.float64).sum():
+        return event.middle
+    return float(seconds_S[int(gain_S.argmax())])
+
+
+_NO_CHANGE = 1e-12  # of the signatures' energy: rounding, not change
+
+
+def _embedded(events: Iterable[Event], max_seconds: float, embed: Embed) -> Signatures:
+    """Embeddings of one frame a second of the events that must be split."""
+    long = [event for event in events if event.duration > max_seconds]
+    if not long:
+        return Signatures.empty()
+    seconds_S = np.concatenate([np.arange(event.start, event.end, 1.0) for event in long])
+    return Signatures(seconds_S, np.asarray(embed(seconds_S)))
+
+
+def _check_limits(min_seconds: float, max_seconds: float) -> None:
+    if min_seconds < 0 or not max_seconds > 0 or max_seconds < 2 * min_seconds:
+        raise ValueError(
+            f"min_seconds={min_seconds} and max_seconds={max_seconds} contradict each other: max_seconds must be "
+            "positive and at least twice min_seconds, so that every longer event can be split"
+        )

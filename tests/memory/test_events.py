@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marc.memory.events import events_between, join_short, segment_events, split_long, strongest_change
+from marc.memory.shots import Shots, Signatures, Transition
+from marc.records import Event
+
+durations = st.floats(0.04, 500, allow_nan=False)
+boundary_lists = st.lists(st.floats(-10, 510, allow_nan=False), max_size=40)
+
+
+def assert_covers(events: list[Event], duration: float) -> None:
+    assert events[0].start == 0
+    assert events[-1].end == duration
+    assert all(event.end == after.start for event, after in pairwise(events))
+
+
+def signatures_with_steps(duration: float, steps: list[float]) -> Signatures:
+    """One number a second that rises by one at every step."""
+    seconds = np.arange(0, duration, 1.0)
+    return Signatures(seconds, np.searchsorted(steps, seconds, side="right")[:, None].astype(np.float64))
+
+
+@given(durations, boundary_lists)
+def test_events_cover_the_video(duration: float, boundaries: list[float]):
+    events = events_between(boundaries, duration)
+    assert_covers(events, duration)
+    assert {event.start for event in events[1:]} == {b for b in boundaries if 0 < b < duration}
+
+
+@given(durations, boundary_lists, st.floats(0, 20))
+def test_no_event_stays_short_unless_it_is_the_video(duration: float, boundaries: list[float], shortest: float):
+    events = join_short(events_between(boundaries, duration), shortest)
+    assert_covers(events, duration)
+    assert len(events) == 1 or min(event.duration for event in events) >= shortest
+
+
+def test_long_events_keep_their_boundaries_when_short_ones_join():
+    events = join_short(events_between([10, 10.2, 20, 29.9], 30), 2)
+    assert events == [Event(0, 10), Event(10, 20), Event(20, 30)]
+
+
+@given(durations, st.floats(0, 4), st.floats(8.5, 60), st.integers(0, 5))
+def test_no_event_stays_long(duration: float, shortest: float, longest: float, seed: int):
+    vectors = np.random.default_rng(seed).normal(size=(int(duration) + 1, 3))
+    signatures = Signatures(np.arange(len(vectors), dtype=np.float64), vectors)
+    events = split_long([Event(0, duration)], signatures, min_seconds=shortest, max_seconds=longest)
+    assert_covers(events, duration)
+    assert max(event.duration for event in events) <= longest
+    assert len(events) == 1 or min(event.duration for event in events) >= shortest - 1e-6
+
+
+def test_a_long_event_is_split_where_it_changes():
+    signatures = signatures_with_steps(60, [13, 31, 44])
+    events = split_long([Event(0, 60)], signatures, min_seconds=2, max_seconds=20)
+    assert [event.start for event in events] == [0, 13, 31, 44]
+
+
+def test_a_long_event_without_change_is_split_evenly():
+    still = Signatures(np.arange(64.0), np.full((64, 5), 200, np.uint8))
+    for signatures in (still, Signatures.empty()):
+        events = split_long([Event(0, 64)], signatures, min_seconds=2, max_seconds=20)
+        assert [event.duration for event in events] == [16] * 4
+
+
+@given(st.integers(0, 1000), st.integers(6, 30))
+def test_the_strongest_change_has_the_largest_scatter_between_its_parts(seed: int, count: int):
+    vectors = np.random.default_rng(seed).normal(size=(count, 4))
+    time = strongest_change(Event(0, count), Signatures(np.arange(count, dtype=float), vectors), 2)
+
+    def scatter(k: int) -> float:
+        gap = vectors[:k].mean(axis=0) - vectors[k:].mean(axis=0)
+        return k * (count - k) / count * float(gap @ gap)
+
+    allowed = range(2, count - 1)
+    assert scatter(int(time)) == pytest.approx(max(map(scatter, allowed)))
+
+
+def test_pictures_of_bytes_do_not_overflow():
+    vectors = np.repeat(np.array([[255], [0]], np.uint8), 30, axis=0)
+    assert strongest_change(Event(0, 60), Signatures(np.arange(60.0), vectors), 2) == 30
+
+
+@dataclass
+class FakeDetector:
+    shots: Shots
+    calls: list[tuple[str | Path, bool]] = field(default_factory=list)
+
+    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
+        self.calls.append((video, progress))
+        return self.shots
+
+
+def test_a_video_becomes_events():
+    cut = Transition(9.96, 10.0, 10.0)
+    dissolve = Transition(11.0, 12.0, 11.5)
+    fake = FakeDetector(Shots((cut, dissolve), 45.0, signatures_with_steps(45, [30])))
+    events = segment_events("clip.mp4", segmenter=fake, min_seconds=2, max_seconds=20, progress=True)
+    assert events == [Event(0, 10), Event(10, 30), Event(30, 45)]
+    assert fake.calls == [("clip.mp4", True)]
+
+
+def test_embeddings_of_long_events_take_the_place_of_pictures():
+    fake = FakeDetector(Shots((Transition(4.96, 5.0, 5.0),), 35.0, signatures_with_steps(35, [12])))
+    asked = []
+
+    def embed(seconds: np.ndarray) -> np.ndarray:
+        asked.append(seconds)
+        return np.stack([seconds < 22, seconds >= 22], axis=1).astype(np.float32)
+
+    events = segment_events("clip.mp4", segmenter=fake, embed=embed)
+    assert events == [Event(0, 5), Event(5, 22), Event(22, 35)]
+    np.testing.assert_array_equal(asked, [np.arange(5.0, 35.0)])
+
+
+def test_limits_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="twice min_seconds"):
+        segment_events("clip.mp4", min_seconds=5, max_seconds=8)
+    with pytest.raises(ValueError, match="unknown segmenter 'scenes'"):
+        segment_events("clip.mp4", segmenter="scenes")
