@@ -172,6 +172,30 @@ def test_real_videos_can_be_read(real_videos):
         assert sum(len(batch) for batch in stream_frames(path, width=48, height=27)) == info.frame_count
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_streaming_takes_constant_memory(video, process):
+    def peak_bytes() -> int:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+    stream = stream_frames(video("long_gop.mp4"), width=588, height=392, batch=10)
+    batch_bytes = next(stream).rgb.nbytes
+    next(stream)
+    before = peak_bytes()
+    assert sum(len(batch) for batch in stream) == 100
+    assert peak_bytes() - before < 3 * batch_bytes
+
+
+def test_what_is_written_into_frames_is_not_shared_with_a_fork(clip):
+    frames = read_frames(clip, [1.0])
+    child = os.fork()
+    if child == 0:
+        frames.rgb[:] = 0
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert numbers(frames.rgb) == [30]
+
+
 # --- paths -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,8 @@
 
     python -m marc.efficiency.decoders FOLDER [FOLDER ...] [--frames 16] [--repeats 3]
 
-prints the Markdown tables of docs/decoding.md. The truth about a file is its whole decoding in order, without any seek;
-a frame is right if its time is that of the frame shown at the asked time and no other frame of the file looks more
-like it.
+prints the Markdown tables of docs/decoding.md. The truth about a file is its whole decoding in order, without a seek;
+a frame is right if its time is that of the frame shown at the asked time and no other frame looks more like it.
 
 Shapes: T frames of the file, K frames asked for, H height, W width, C = 3 colours.
 """
@@ -49,7 +48,7 @@ class Trial:
 
     def __str__(self) -> str:
         if self.wrong is None:
-            return f"fails: {self.cause}"
+            return "fails"
         verdict = "exact" if not self.wrong else f"**{self.wrong} of {self.asked} wrong**"
         return f"{verdict}, {1000 * self.seconds:.0f} ms"
 
@@ -96,7 +95,7 @@ def try_decoder(path: Path, truth: Frames, backend: str, *, frames: int, repeats
         wrong = count_wrong(read(), truth, expected_K)
         return Trial(wrong, frames, min(timed(read) for _ in range(repeats)))
     except VideoError as error:
-        return Trial(None, frames, 0.0, str(error).removeprefix(f"{path.absolute()}: ").partition(";")[0])
+        return Trial(None, frames, 0.0, str(error).removeprefix(f"{path.absolute()}: ").rpartition(";")[0])
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -114,12 +113,13 @@ def table(rows: list[list[str]]) -> str:
 
 def decoder_table(paths: list[Path], *, frames: int, repeats: int) -> str:
     """File by decoder: exact or not, and how long a call takes."""
-    rows = [["file", "picture", "frames", *backends()]]
+    rows, causes = [["file", "picture", "frames", *backends()]], []
     for path in paths:
         info, truth = probe(path), every_frame(path)
         trials = [try_decoder(path, truth, backend, frames=frames, repeats=repeats) for backend in backends()]
         rows.append([path.name, f"{info.codec} {info.width}x{info.height}", str(len(truth)), *map(str, trials)])
-    return table(rows)
+        causes += [f"- `{path.name}`: {trial.cause}" for trial in trials if trial.cause]
+    return "\n".join([table(rows), "", *causes])
 
 
 def process_table(path: Path, *, repeats: int) -> str:

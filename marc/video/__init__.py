@@ -18,7 +18,7 @@ from __future__ import annotations
 from marc.records import Frames, VideoInfo
 from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
 from marc.video.errors import VideoError
-from marc.video.reading import backends, probe, read_frames, stream_frames
+from marc.video.reading import backends, probe, read_frames, stream_frames, warm_up
 from marc.video.sampling import frame_size, sample_times
 from marc.video.writing import write_video
 
@@ -33,5 +33,6 @@ __all__ = [
     "read_frames",
     "sample_times",
     "stream_frames",
+    "warm_up",
     "write_video",
 ]

@@ -2,7 +2,8 @@
 
 A message is a pickled Python object, optionally with one buffer: a file without a name, sent as a descriptor and
 mapped by both sides. Its memory belongs to whoever still maps it, so nothing is copied and nothing can be left behind
-in a folder, however either process ends.
+in a folder, however either process ends. What the receiver writes into its frames stays its own (copy on write), also
+after a fork.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class SharedBuffer:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._file = _anonymous_file()
         os.ftruncate(self._file, int(np.prod(shape, dtype=np.int64)))
-        self.array = _map(self._file, shape)
+        self.array = _map(self._file, shape, mmap.ACCESS_WRITE)
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -47,8 +48,8 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-def _map(file: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return np.frombuffer(mmap.mmap(file, 0), np.uint8).reshape(shape)
+def _map(file: int, shape: tuple[int, ...], access: int) -> NDArray[np.uint8]:
+    return np.frombuffer(mmap.mmap(file, 0, access=access), np.uint8).reshape(shape)
 
 
 class Channel:
@@ -83,7 +84,7 @@ class Channel:
             return message, None
         _, (file, *_), _, _ = socket.recv_fds(self._socket, 1, 1)
         try:
-            return message, _map(file, shape)
+            return message, _map(file, shape, mmap.ACCESS_COPY)
         finally:
             os.close(file)
 

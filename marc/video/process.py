@@ -37,7 +37,7 @@ class DecodingProcess:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        path = [os.path.abspath(folder) for folder in sys.path]
+        path = [folder or os.getcwd() for folder in sys.path]
         code = f"import sys; sys.path[:] = {path!r}; from marc.video.worker import serve; serve({theirs.fileno()})"
         with theirs:
             self._process = subprocess.Popen(

@@ -29,6 +29,11 @@ def backends() -> tuple[str, ...]:
     return tuple(DECODERS)
 
 
+def warm_up() -> None:
+    """Start the decoding process without waiting for it, so that a first read need not (while a model loads, say)."""
+    POOL.warm_up()
+
+
 def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
     """Describe a video: its size as shown, length, frame rate, codec.
 
