@@ -1,1 +1,20 @@
 """MARC: video question answering from one frame's worth of visual tokens."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marc.assistant import VideoAssistant as VideoAssistant
+    from marc.model.loading import load_model as load_model
+
+_HOMES = {"VideoAssistant": "marc.assistant", "load_model": "marc.model.loading"}
+
+__all__ = ["VideoAssistant", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'marc' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -5,12 +5,20 @@ Modules import torch and models inside their functions, so that ``marc --help`` 
 
 import typer
 
+from marc.cli import ask, evaluate, memory
+
 app = typer.Typer(
     help="Ask questions about videos from one frame's worth of visual tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(ask.ask)
+app.command()(memory.remember)
+app.command()(memory.recall)
+app.command()(memory.forget)
+app.command("eval")(evaluate.evaluate)
+app.command()(evaluate.report)
 
 
 def main() -> None:

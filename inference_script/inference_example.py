@@ -1,0 +1,31 @@
+"""Ask a question about a video, in a few lines that can be copied.
+
+Run: python inference_script/inference_example.py [VIDEO] [QUESTION] [--model NAME]
+Without a video it makes a sample of generated scenes in the current folder and asks about that.
+"""
+
+import argparse
+
+from marc import VideoAssistant
+
+
+def main() -> None:
+    """Answers one question and says what it cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", help="a video file")
+    parser.add_argument("question", nargs="?", default="What happens in this video?")
+    parser.add_argument(
+        "--model", default="tiny", help="'tiny', a folder, or a name such as Qwen/Qwen2.5-VL-3B-Instruct"
+    )
+    parser.add_argument("--no-memory", action="store_true", help="sample the whole video evenly")
+    arguments = parser.parse_args()
+
+    assistant = VideoAssistant(arguments.model, memory=not arguments.no_memory)
+    answer = assistant.ask(arguments.video, arguments.question)
+    print(answer.answer)
+    print(f"{answer.frames} frames, {answer.visual_tokens_before} -> {answer.visual_tokens_after} visual tokens")
+    print(f"{answer.seconds['total']:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

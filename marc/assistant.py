@@ -1,0 +1,383 @@
+"""The main job: a question about a video file, answered from one frame's worth of visual tokens.
+
+A question's way: `VideoAssistant.remember` cuts the video into events (once per video), retrieval matches them with
+the question, only the frames that it chose are decoded, the vision tower and the compression turn them into a handful
+of tokens, and the language model answers. What the model reads of a video is kept, so that another question about the
+same frames costs neither decoding nor the tower.
+
+    assistant = VideoAssistant()
+    print(assistant.ask("holiday.mp4", "What happens first?").answer)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import LogitsProcessorList
+from transformers.video_utils import VideoMetadata
+
+from marc.data.prompts import chat_messages, render_question
+from marc.efficiency.stages import FirstToken, StageClock, peak_memory_bytes, reset_peak_memory
+from marc.grading import extract_answer
+from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
+from marc.model.loading import EMBEDDED, load_model
+from marc.model.modeling_marc import CompressedVideoFeatures
+from marc.records import Answer, Frames, Retrieval, VideoInfo
+from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times
+
+if TYPE_CHECKING:
+    from marc.memory.embedding import EventEmbedder
+    from marc.memory.indexing import MemoryOptions
+    from marc.memory.store import VideoMemory
+
+GRID_FRAMES = 2
+"""Frames that make up one temporal grid of Qwen2.5-VL."""
+DEFAULT_EMBEDDER = "PE-Core-B-16"
+"""The Perception Encoder that retrieves for models other than the embedded one."""
+KEPT_VIDEOS = 8
+"""How many encoded videos an assistant keeps."""
+THUMBNAIL_HEIGHT = 96
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video are read, and how large.
+
+    Attributes:
+        fps: Frames per second.
+        max_frames: Most frames.
+        min_frames: Fewest frames; the memory reads at least two per event instead.
+        max_pixels: Largest area of a frame in pixels; ``None``: what the model's processor allows, at most 256 tokens.
+        backend: The decoder, see `marc.video.backends`.
+        timeout: Seconds after which decoding is given up.
+    """
+
+    fps: float = 2.0
+    max_frames: int = 64
+    min_frames: int = 4
+    max_pixels: int | None = None
+    backend: str = DEFAULT_BACKEND
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: Upper limit on the length of the output.
+        temperature: 0 is greedy.
+        top_p: Nucleus, unused when greedy.
+        seed: Of the sampling.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """A question about a video.
+
+    Attributes:
+        video: The file.
+        question: What retrieval looks for.
+        prompt: What the model reads; ``None``: the question in the assistant's prompt style.
+    """
+
+    video: str | Path
+    question: str
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """What the model reads of a video, ready for any number of questions.
+
+    Attributes:
+        info: The file.
+        seconds: ``float64 [T]``: times of the frames that were read.
+        thumbnails: ``uint8 [T, h, w, 3]``: these frames, small.
+        grid_thw: Temporal grids, height and width in patches.
+        grid_events: Event id of each temporal grid, if any were given.
+        shares: Tokens of each event, if any were given.
+        members: ``int64 [G]``: the merged frame in which each temporal grid ended.
+        features: ``[N, D]``, the visual tokens.
+        tokens_before: Number of visual tokens without compression.
+    """
+
+    info: VideoInfo
+    seconds: NDArray[np.float64]
+    thumbnails: NDArray[np.uint8]
+    grid_thw: torch.Tensor
+    grid_events: tuple[int, ...] | None
+    shares: tuple[int, ...] | None
+    members: NDArray[np.int64]
+    features: torch.Tensor
+    tokens_before: int
+
+    @property
+    def tokens_after(self) -> int:
+        """Number of visual tokens that the language model reads."""
+        return len(self.features)
+
+
+@dataclass
+class VideoAssistant:
+    """Answers questions about video files.
+
+    Attributes:
+        model_name: ``"tiny"``, a folder or a hub name, see `marc.model.loading.load_model`.
+        memory: Whether the Visual Memory Retriever chooses the frames.
+        embedder_name: Its dual encoder; ``None``: the embedded one for the embedded model, else a Perception Encoder.
+        k: Events to retrieve, or ``"auto"``.
+        memory_options: How videos are remembered.
+        memory_folder: Where memories are kept; ``None``: beside each video.
+        frames: Which frames are read.
+        generation: How answers are generated.
+        prompt_style: One of `marc.data.prompts.style_names`.
+        device: Where everything runs; ``None``: the GPU if there is one.
+        dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
+        attn_implementation: As in transformers.
+        compression: Fields of `marc.model.CompressionConfig` that replace the model's.
+    """
+
+    model_name: str = EMBEDDED
+    memory: bool = True
+    embedder_name: str | None = None
+    k: int | Literal["auto"] = 3
+    memory_options: MemoryOptions | None = None
+    memory_folder: str | Path | None = None
+    frames: FrameOptions = field(default_factory=FrameOptions)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    prompt_style: str = "short"
+    device: str | torch.device | None = None
+    dtype: str | torch.dtype | None = None
+    attn_implementation: str | None = None
+    compression: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model, self.processor = load_model(
+            self.model_name,
+            device=self.device,
+            dtype=self.dtype,
+            attn_implementation=self.attn_implementation,
+            **self.compression,
+        )
+        self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
+        self._embedder: EventEmbedder | None = None
+
+    @property
+    def embedder(self) -> EventEmbedder:
+        """The dual encoder of the memory, loaded when it is first needed."""
+        if self._embedder is None:
+            from marc.memory.embedding import EventEmbedder
+
+            name = self.embedder_name or ("tiny" if self.model_name == EMBEDDED else DEFAULT_EMBEDDER)
+            self._embedder = EventEmbedder.from_pretrained(name, device=self.model.device)
+        return self._embedder
+
+    def remember(self, video: str | Path) -> VideoMemory:
+        """Cuts a video into events and embeds them, or finds that in the memory on disk."""
+        from marc.memory.indexing import remember
+
+        return remember(video, self.embedder, self.memory_options, folder=self.memory_folder)
+
+    def ask(
+        self,
+        video: str | Path,
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        prompt: str | None = None,
+    ) -> Answer:
+        """Answers one question.
+
+        Args:
+            video: A video file.
+            question: In natural language.
+            options: Possible answers, such as ``"A. red"``, for a multiple-choice question.
+            prompt: What the model reads instead of question and options in the assistant's prompt style.
+
+        Raises:
+            ValueError: If the video cannot be read (a `marc.video.VideoError`) or an option is wrong.
+        """
+        if prompt is None:
+            problem_type = "multiple choice" if options else "free-form"
+            prompt = render_question(question, problem_type=problem_type, options=options, style=self.prompt_style)
+        return self.ask_batch([Inquiry(video, question, prompt)])[0]
+
+    def ask_batch(self, inquiries: Sequence[Inquiry]) -> list[Answer]:
+        """Answers several questions in one generation, about the same or different videos.
+
+        Times of the stages and peak memory are those of the whole batch, shared out evenly over its answers.
+        """
+        reset_peak_memory(self.model.device)
+        clock = StageClock(self.model.device)
+        with clock.stage("total"):
+            viewed = [self.view(inquiry.video, inquiry.question, clock) for inquiry in inquiries]
+            videos = [encoded for encoded, _ in viewed]
+            outputs = self._generate([self._chat(inquiry) for inquiry in inquiries], videos, clock)
+        seconds = {stage: duration / len(inquiries) for stage, duration in clock.seconds.items()}
+        peak = peak_memory_bytes(self.model.device)
+        return [
+            Answer(
+                answer=extract_answer(output, protocol="video-r1"),
+                output=output,
+                frames=len(encoded.seconds),
+                visual_tokens_before=encoded.tokens_before,
+                visual_tokens_after=encoded.tokens_after,
+                seconds=seconds,
+                peak_memory_bytes=peak,
+                events=tuple(retrieval.events[index] for index in retrieval.kept) if retrieval else (),
+                scores=tuple(retrieval.scores[index] for index in retrieval.kept) if retrieval else (),
+            )
+            for output, (encoded, retrieval) in zip(outputs, viewed, strict=True)
+        ]
+
+    def view(
+        self, video: str | Path, question: str, clock: StageClock | None = None
+    ) -> tuple[EncodedVideo, Retrieval | None]:
+        """Retrieves, reads and encodes what the model will see of a video for a question.
+
+        Returns:
+            The encoded video, from an earlier question if it needed the same frames, and what was retrieved.
+        """
+        clock = clock or StageClock(self.model.device)
+        retrieval = None
+        with clock.stage("probe"):
+            info = probe(video, timeout=self.frames.timeout)
+        if self.memory:
+            with clock.stage("remember"):
+                memory = self.remember(video)
+            with clock.stage("retrieve"):
+                retrieval = VisualMemoryRetriever(self.embedder).retrieve(memory, question, self.k)
+        plan = self._frame_plan(info, retrieval)
+        return self._encoded_video(info, plan, clock), retrieval
+
+    def _frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan | None:
+        """What to read of the retrieved events; ``None``: the whole video, sampled evenly."""
+        if retrieval is None:
+            return None
+        fps, max_frames, compression = self.frames.fps, self.frames.max_frames, self.model.compression
+        if compression.layout == "frames" or not compression.enabled:
+            return plan_frames(retrieval, fps=fps, max_frames=max_frames)
+        width, height = frame_size(info.width, info.height, source=info.source, **self._pixels)
+        cells = (width // self._pixels["factor"]) * (height // self._pixels["factor"])
+        budget = compression.visual_tokens or (compression.target_frames or 1) * cells
+        return plan_frames(retrieval, fps=fps, max_frames=max_frames, mode="allocate", token_budget=budget)
+
+    @property
+    def _pixels(self) -> dict[str, int]:
+        """Limits on a frame's size, see `marc.video.frame_size`."""
+        video_processor = self.processor.video_processor
+        factor = video_processor.patch_size * video_processor.merge_size
+        largest = self.frames.max_pixels or min(video_processor.size["longest_edge"], 256 * factor**2)
+        return {"min_pixels": min(4 * factor**2, largest), "max_pixels": largest, "factor": factor}
+
+    def _encoded_video(self, info: VideoInfo, plan: FramePlan | None, clock: StageClock) -> EncodedVideo:
+        times = (
+            sample_times(
+                info, fps=self.frames.fps, max_frames=self.frames.max_frames, min_frames=self.frames.min_frames
+            )
+            if plan is None
+            else plan.seconds
+        )
+        modified = Path(info.source).stat().st_mtime_ns
+        events = None if plan is None else tuple(plan.grid_events.tolist())
+        shares = None if plan is None else plan.shares
+        key = (str(Path(info.source).resolve()), modified, times.tobytes(), events, shares, self.model.compression)
+        if key not in self._encoded:
+            with clock.stage("video_decode"):
+                frames = read_frames(
+                    info.source, times, backend=self.frames.backend, timeout=self.frames.timeout, **self._pixels
+                )
+            self._encoded[key] = self._encode(info, frames, events, shares, clock)
+        self._encoded.move_to_end(key)
+        if len(self._encoded) > KEPT_VIDEOS:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+    def _encode(
+        self,
+        info: VideoInfo,
+        frames: Frames,
+        events: tuple[int, ...] | None,
+        shares: tuple[int, ...] | None,
+        clock: StageClock,
+    ) -> EncodedVideo:
+        device = self.model.device
+        with clock.stage("preprocess"):
+            metadata = VideoMetadata(total_num_frames=len(frames), fps=1.0, frames_indices=list(range(len(frames))))
+            video = self.processor.video_processor(
+                [frames.rgb], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
+            )
+            pixels = video["pixel_values_videos"].to(device)
+            grid_thw = video["video_grid_thw"]
+        if events is None and self.model.compression.layout == "events":
+            events = tuple(range(int(grid_thw[0, 0])))
+        planning = self.processor.planning_inputs([events] if events else None, shares=[shares])
+        with clock.stage("encode"), clock.module("vision_tower", self.model.model.visual):
+            features = self.model.encode_video(pixels, grid_thw, **planning)["video"]
+        clock.seconds["compression"] = clock.seconds.pop("encode") - clock.seconds["vision_tower"]
+        merged = None if features.members is None else features.members[0]
+        grids = int(grid_thw[0, 0])
+        cells = int(grid_thw[0, 1] * grid_thw[0, 2]) // self.processor.video_processor.merge_size**2
+        step = max(1, frames.rgb.shape[1] // THUMBNAIL_HEIGHT)
+        return EncodedVideo(
+            info=info,
+            seconds=frames.seconds,
+            thumbnails=frames.rgb[:, ::step, ::step].copy(),
+            grid_thw=grid_thw,
+            grid_events=events,
+            shares=shares,
+            members=np.arange(grids) if merged is None else merged.cpu().numpy(),
+            features=features.pooler_output[0],
+            tokens_before=grids * cells,
+        )
+
+    def _chat(self, inquiry: Inquiry) -> str:
+        text = inquiry.prompt or render_question(inquiry.question, style=self.prompt_style)
+        return self.processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
+
+    @torch.no_grad()
+    def _generate(self, chats: list[str], videos: list[EncodedVideo], clock: StageClock) -> list[str]:
+        with clock.stage("tokenize"):
+            inputs = self.processor.text_inputs(chats, [video.tokens_after for video in videos])
+            inputs.update(
+                self.processor.planning_inputs(
+                    [video.grid_events or [0] * int(video.grid_thw[0, 0]) for video in videos],
+                    [video.seconds[::GRID_FRAMES].tolist() for video in videos],
+                    [video.shares for video in videos],
+                )
+            )
+            inputs["video_grid_thw"] = torch.cat([video.grid_thw for video in videos])
+            inputs = inputs.to(self.model.device)
+        features = {"video": CompressedVideoFeatures(pooler_output=tuple(video.features for video in videos))}
+        first = FirstToken(clock)
+        options = self.generation
+        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
+        torch.manual_seed(options.seed)
+        start = clock.now()
+        tokens = self.model.generate(
+            **inputs,
+            mm_encoder_outputs=features,
+            logits_processor=LogitsProcessorList([first]),
+            max_new_tokens=options.max_new_tokens,
+            do_sample=bool(options.temperature),
+            **sampling,
+        )
+        end = clock.now()
+        assert first.reached is not None
+        clock.seconds["prefill"] += first.reached - start
+        clock.seconds["decode"] += end - first.reached
+        return self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

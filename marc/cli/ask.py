@@ -1,0 +1,137 @@
+"""``marc ask``: a question about a video, answered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from marc.records import Answer
+
+
+def ask(
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    question: Annotated[str, typer.Argument(help="A question in natural language.")],
+    option: Annotated[list[str] | None, typer.Option(help="A possible answer, such as 'A. red'; repeat it.")] = None,
+    model: Annotated[str, typer.Option(help="'tiny' (embedded), a folder, or a hub name.")] = "tiny",
+    layout: Annotated[str | None, typer.Option(help="events or frames.  [default: the model's]")] = None,
+    target_frames: Annotated[int | None, typer.Option(help="Budget in frames.  [default: the model's]")] = None,
+    visual_tokens: Annotated[int | None, typer.Option(help="Budget in tokens.  [default: one frame's]")] = None,
+    no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
+    frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
+    fps: Annotated[float, typer.Option(help="Frames per second to read.")] = 2.0,
+    max_pixels: Annotated[int | None, typer.Option(help="Largest area of a frame.  [default: the model's]")] = None,
+    decoder: Annotated[str, typer.Option(help="pyav, decord or torchcodec.")] = "pyav",
+    timeout: Annotated[float, typer.Option(help="Seconds after which decoding is given up.")] = 60.0,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
+    k: Annotated[str, typer.Option(help="Events to retrieve, or auto.")] = "3",
+    embedder: Annotated[str | None, typer.Option(help="Dual encoder of the memory.  [default: the model's]")] = None,
+    memory_folder: Annotated[Path | None, typer.Option(help="Where memories are.  [default: beside it]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …  [default: the GPU if there is one]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
+    prompt_style: Annotated[str, typer.Option(help="short, plain, video-r1 or video-r1-train.")] = "short",
+    max_new_tokens: Annotated[int, typer.Option(help="Longest output.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    storyboard: Annotated[Path | None, typer.Option(help="Draw what the model saw into this file.")] = None,
+) -> None:
+    """Answer a question about a video, and report what it cost."""
+    try:
+        answer = _answer(
+            video,
+            question,
+            option or [],
+            storyboard,
+            assistant={
+                "model_name": model,
+                "memory": not no_memory,
+                "embedder_name": embedder,
+                "k": k if k == "auto" else _whole_number("--k", k),
+                "memory_folder": memory_folder,
+                "prompt_style": prompt_style,
+                "device": device,
+                "dtype": dtype,
+                "attn_implementation": attention,
+                "compression": _compression(layout, target_frames, visual_tokens, off=no_compression),
+            },
+            frames={
+                "fps": fps,
+                "max_frames": frames,
+                "max_pixels": max_pixels,
+                "backend": decoder,
+                "timeout": timeout,
+            },
+            generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+        )
+    except (ValueError, OSError) as error:
+        typer.echo(f"marc ask: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(json.dumps(_as_json(answer)) if as_json else _as_text(answer))
+
+
+def _answer(
+    video: Path,
+    question: str,
+    options: list[str],
+    storyboard: Path | None,
+    *,
+    assistant: dict[str, Any],
+    frames: dict[str, Any],
+    generation: dict[str, Any],
+) -> Answer:
+    from marc.video import probe
+
+    probe(video, timeout=frames["timeout"])
+
+    from marc.assistant import FrameOptions, GenerationOptions, VideoAssistant
+
+    helper = VideoAssistant(
+        frames=FrameOptions(min_frames=min(4, frames["max_frames"]), **frames),
+        generation=GenerationOptions(**generation),
+        **assistant,
+    )
+    answer = helper.ask(video, question, options=options)
+    if storyboard is not None:
+        from marc.storyboard import save_storyboard
+
+        save_storyboard(storyboard, question, answer, *helper.view(video, question))
+    return answer
+
+
+def _compression(layout: str | None, frames: int | None, tokens: int | None, *, off: bool) -> dict[str, Any]:
+    if off:
+        return {"target_frames": None}
+    given = {"layout": layout, "target_frames": frames, "visual_tokens": tokens}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _whole_number(option: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{option} must be a whole number or auto, got {text!r}")
+    return int(text)
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    events = [{**asdict(event), "score": score} for event, score in zip(answer.events, answer.scores, strict=True)]
+    return {**asdict(answer), "events": events}
+
+
+def _as_text(answer: Answer) -> str:
+    lines = [
+        answer.answer or "(the model gave no answer)",
+        "",
+        f"frames read      {answer.frames}",
+        f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}",
+    ]
+    if answer.events:
+        scored = zip(answer.events, answer.scores, strict=True)
+        lines.append("events retrieved " + ", ".join(f"{e.start:.1f}-{e.end:.1f} s ({s:.2f})" for e, s in scored))
+    lines.append("seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()))
+    lines.append(f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB")
+    return "\n".join(lines)
