@@ -43,7 +43,6 @@ DEFAULT_EMBEDDER = "PE-Core-B-16"
 """The Perception Encoder that retrieves for models other than the embedded one."""
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
-THUMBNAIL_HEIGHT = 96
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ class EncodedVideo:
     Attributes:
         info: The file.
         seconds: ``float64 [T]``: times of the frames that were read.
-        thumbnails: ``uint8 [T, h, w, 3]``: these frames, small.
         grid_thw: Temporal grids, height and width in patches.
         grid_events: Event id of each temporal grid, if any were given.
         shares: Tokens of each event, if any were given.
@@ -117,7 +115,6 @@ class EncodedVideo:
 
     info: VideoInfo
     seconds: NDArray[np.float64]
-    thumbnails: NDArray[np.uint8]
     grid_thw: torch.Tensor
     grid_events: tuple[int, ...] | None
     shares: tuple[int, ...] | None
@@ -332,11 +329,9 @@ class VideoAssistant:
         merged = None if features.members is None else features.members[0]
         grids = int(grid_thw[0, 0])
         cells = int(grid_thw[0, 1] * grid_thw[0, 2]) // self.processor.video_processor.merge_size**2
-        step = max(1, frames.rgb.shape[1] // THUMBNAIL_HEIGHT)
         return EncodedVideo(
             info=info,
             seconds=frames.seconds,
-            thumbnails=frames.rgb[:, ::step, ::step].copy(),
             grid_thw=grid_thw,
             grid_events=events,
             shares=shares,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marc.video import read_frames
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from marc.records import Answer, Retrieval
 
 COLUMNS = 16
-TOKENS_PER_COLOUR = 20
+COLOURS = 20
+PICTURE_PIXELS = 160 * 120
 
 
 def save_storyboard(
@@ -36,13 +39,13 @@ def save_storyboard(
     from matplotlib.figure import Figure
 
     rows = ceil(len(video.seconds) / COLUMNS)
-    figure = Figure(figsize=(16, 2.4 + 1.15 * rows), dpi=100)
+    figure = Figure(figsize=(16, 2.2 + rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    title = textwrap.shorten(f"{question}  →  {answer.answer}", 150, placeholder=" …")
-    figure.suptitle(title, x=0.02, ha="left", fontsize=14, fontweight="bold")
-    outer = figure.add_gridspec(2, 1, height_ratios=[1.1, 1.05 * rows], top=0.86, bottom=0.02, left=0.02, right=0.98)
+    title = textwrap.shorten(f"{question}  →  {answer.answer or '(no answer)'}", 150, placeholder=" …")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+    outer = figure.add_gridspec(2, 1, height_ratios=[1.2, rows])
     _draw_time_line(figure.add_subplot(outer[0]), video, answer, retrieval)
-    _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS, wspace=0.06, hspace=0.3), video)
+    _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS), video)
     figure.savefig(path)
 
 
@@ -51,12 +54,13 @@ def _colours(video: EncodedVideo) -> np.ndarray:
     from matplotlib import colormaps
 
     merged = np.repeat(video.members, ceil(len(video.seconds) / len(video.members)))[: len(video.seconds)]
-    return colormaps["tab20"]((merged * 2 % TOKENS_PER_COLOUR + merged * 2 // TOKENS_PER_COLOUR) % TOKENS_PER_COLOUR)
+    strong_then_pale = (2 * merged + 2 * merged // COLOURS) % COLOURS
+    return colormaps["tab20"](strong_then_pale)
 
 
 def _draw_time_line(axes: Axes, video: EncodedVideo, answer: Answer, retrieval: Retrieval | None) -> None:
     axes.set_xlim(0, video.info.duration)
-    axes.set_ylim(0, 2)
+    axes.set_ylim(0, 2 if retrieval else 0.7)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.set_xlabel(
@@ -80,9 +84,8 @@ def _draw_time_line(axes: Axes, video: EncodedVideo, answer: Answer, retrieval: 
 
 
 def _draw_frames(figure: Figure, cells: object, video: EncodedVideo) -> None:
-    for index, (picture, second, colour) in enumerate(
-        zip(video.thumbnails, video.seconds, _colours(video), strict=True)
-    ):
+    pictures = read_frames(video.info.source, video.seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb
+    for index, (picture, second, colour) in enumerate(zip(pictures, video.seconds, _colours(video), strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]
         axes.imshow(picture, interpolation="nearest", aspect="auto")
         axes.set_xticks([])
