@@ -30,6 +30,7 @@ MAX_DECODER_THREADS = 8
 DEFAULT_RATE = 25.0
 TIME_TOLERANCE = 1e-3
 REORDERED_CODECS = ("h264", "hevc")
+FORMATS_WITH_GAPS_IN_TIMES = ("mpeg",)
 MISSING_END = 1.0
 
 
@@ -84,6 +85,7 @@ class VideoReader:
         self._open()
         if self._following is None:
             raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
+        self._can_seek = self._zero is not None and self._container.format.name not in FORMATS_WITH_GAPS_IN_TIMES
         self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
         self.info = self._describe(self._following.frame)
         self.stream_index = self._stream.index
@@ -153,7 +155,8 @@ class VideoReader:
     def _decode(self) -> Generator[Picture, None, None]:
         """Pictures from where the container stands; packets before the first decodable one may be incomplete.
 
-        A raw stream stores no times and an AVI file none that survive reordering: there the pictures are counted.
+        A raw stream stores no times and an AVI file none that survive reordering: there the pictures are counted. An
+        MPEG program stream stores some, and those between are only right when decoding began at the start.
         """
         previous: float | None = None
         for packet in self._container.demux(self._stream):
@@ -177,7 +180,7 @@ class VideoReader:
 
     def _gains_by_seeking(self, time: float) -> bool:
         """Whether a key picture lies between here and `time`, as far as the index or else experience tells."""
-        if self._zero is None or self._following is None or time <= self._following.seconds + self._interval:
+        if not self._can_seek or self._following is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
