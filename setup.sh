@@ -118,13 +118,31 @@ install_flash_attn() {
   fi && .venv/bin/python -c 'import flash_attn'
 }
 
+ask_the_embedded_model() {
+  local video=outputs/sample.mp4
+  mkdir -p outputs
+  .venv/bin/python - "$video" <<'PY'
+import sys
+
+import numpy as np
+
+from marc.video import write_video
+
+frames = np.full((40, 112, 112, 3), 40, np.uint8)
+for number, frame in enumerate(frames):
+    frame[40:64, 2 * number : 2 * number + 24] = (220, 60, 60)
+write_video(sys.argv[1], frames, fps=10)
+PY
+  .venv/bin/marc ask "$video" "Which way does the square move?"
+}
+
 main() {
   environment_is_whole || create_environment
   configure_uv
   install_locked
   install_for_gpu
-  say "Trying the command"
-  .venv/bin/marc --help
+  say "Asking the embedded model about a generated video"
+  ask_the_embedded_model
   say "Done. Next, the tests: .venv/bin/python -m pytest"
 }
 
