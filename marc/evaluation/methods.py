@@ -51,7 +51,7 @@ _METHODS = (
     Method(
         "uniform",
         "64 frames averaged over time to one frame (uniform temporal pooling)",
-        compression={**_ONE_FRAME, "layout": "events", "merge": "weighted"},
+        compression={**_ONE_FRAME, "layout": "frames", "merge": "weighted"},
     ),
     Method(
         "random",

@@ -1,27 +1,26 @@
-"""Runs an engine over samples: one JSON line per sample, flushed, so that a run can be killed at any moment and
-resumed.
+"""Runs an engine over samples: one JSON line per sample, flushed, so that a run can be killed and resumed at any
+moment.
 
 A run is a folder: ``run.json`` (what was asked of whom: the run card), ``rows.rank<k>.jsonl`` (one file per process)
-and, once all samples have a row, the report. Shards are fixed by position (sample i belongs to process i mod world
-size), whatever is already done, so processes need not talk; rows of an earlier start with another number of processes
-count all the same.
+and, once all samples have a row, the report. Shards are fixed (video i belongs to process i mod world size), whatever
+is already done, so processes need not talk; rows of an earlier start with another number of processes count all the
+same.
 
 A sample that fails is a row with ``status: "failed"`` and its reason. It is never scored, never replaced, and one bad
 video does not touch the others of its batch: the batch is asked again one by one.
 
-Start: ``marc eval --benchmark vsi --data DIR --output runs/vsi``; on several devices ``torchrun --nproc-per-node 8 -m
-marc.cli eval ...``.
+    marc eval --benchmark vsi --data DIR
+    torchrun --nproc-per-node 8 inference_script/eval_bench.py --benchmark vsi --data DIR
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,16 @@ FAILURES_IN_A_ROW = 20
 Row = dict[str, Any]
 
 
+class TooManyFailuresError(RuntimeError):
+    """So many samples failed in a row that it is not the samples."""
+
+
 @dataclass(frozen=True)
 class Shard:
-    """Which part of the samples this process answers: those at positions ``rank, rank + world_size, ...``."""
+    """Which samples this process answers: those about every ``world_size``-th video, from the ``rank``-th on.
+
+    All questions about a video go to one process, one after the other, so that it is decoded and encoded once.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -49,9 +55,12 @@ class Shard:
         """The shard that torchrun (or accelerate) gave this process, or everything."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
-    def of(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+    def of(self, samples: Iterable[Sample]) -> list[Sample]:
         """This process's samples."""
-        return samples[self.rank :: self.world_size]
+        by_video: dict[str, list[Sample]] = {}
+        for sample in samples:
+            by_video.setdefault(sample.path, []).append(sample)
+        return [sample for video in list(by_video.values())[self.rank :: self.world_size] for sample in video]
 
 
 def run(
@@ -80,18 +89,16 @@ def run(
         on_row: Called with every new row.
 
     Raises:
-        RuntimeError: If 20 samples in a row fail: then it is not the samples.
+        TooManyFailuresError: If 20 samples in a row fail.
     """
     shard = shard or Shard.from_environment()
     answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not retry_failed}
-    pending = [sample for sample in shard.of(samples) if sample.id not in answered]
+    mine = shard.of(samples)
     failed_in_a_row = 0
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(
-            partial(engine.answer, generation=generation or Generation()), pending, batch_size
-        ):
+        for sample, result in _answers(engine, mine, answered, generation or Generation(), batch_size):
             row = failed_row(sample, result) if isinstance(result, Exception) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -99,29 +106,34 @@ def run(
                 on_row(row)
             failed_in_a_row = failed_in_a_row + 1 if row["status"] == "failed" else 0
             if failed_in_a_row == FAILURES_IN_A_ROW:
-                raise RuntimeError(
+                raise TooManyFailuresError(
                     f"{FAILURES_IN_A_ROW} samples in a row failed, the last one ({sample.id}) with: {row['reason']}"
                 )
 
 
-Answer = Callable[[Sequence[Sample]], Sequence[Reply]]
+def _answers(
+    engine: Engine, samples: Sequence[Sample], answered: Container[str], generation: Generation, batch_size: int
+) -> Iterator[tuple[Sample, Reply | Exception]]:
+    """Each sample that is not answered yet with its reply, or with what went wrong with it alone.
 
-
-def _answers(answer: Answer, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[Sample, Reply | Exception]]:
-    """Each sample with its reply, or with what went wrong with it alone."""
+    Batches are cut before what is answered is left out, so that a resumed run pads and rounds as an uninterrupted one.
+    """
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
-        replies = _attempt(answer, batch)
-        if isinstance(replies, Exception):
-            alone = [_attempt(answer, [sample]) for sample in batch] if len(batch) > 1 else [replies]
-            yield from ((s, r if isinstance(r, Exception) else r[0]) for s, r in zip(batch, alone, strict=True))
+        if all(sample.id in answered for sample in batch):
+            continue
+        replies = _attempt(engine, batch, generation)
+        if isinstance(replies, Exception) and len(batch) > 1:
+            alone = (_attempt(engine, [sample], generation) for sample in batch)
+            results: list[Reply | Exception] = [one if isinstance(one, Exception) else one[0] for one in alone]
         else:
-            yield from zip(batch, replies, strict=True)
+            results = [replies] if isinstance(replies, Exception) else list(replies)
+        yield from ((s, r) for s, r in zip(batch, results, strict=True) if s.id not in answered)
 
 
-def _attempt(answer: Answer, batch: Sequence[Sample]) -> Sequence[Reply] | Exception:
+def _attempt(engine: Engine, batch: Sequence[Sample], generation: Generation) -> Sequence[Reply] | Exception:
     try:
-        return answer(batch)
+        return engine.answer(batch, generation)
     except (ValueError, OSError, RuntimeError) as error:
         return error
 
@@ -206,16 +218,19 @@ def read_run_rows(folder: Path) -> list[Row]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Ends, under torchrun, only when all processes have come to its end; a slow shard is waited for without limit."""
+def processes() -> Iterator[Callable[[], None]]:
+    """What lets processes wait for each other: under torchrun a barrier without limit of time, otherwise nothing.
+
+    Yields:
+        A function that returns once all processes have called it.
+    """
     if "WORLD_SIZE" not in os.environ:
-        yield
+        yield lambda: None
         return
     import torch.distributed as dist
 
     dist.init_process_group("gloo", timeout=timedelta(days=30))
-    yield
-    dist.barrier()
+    yield dist.barrier
     dist.destroy_process_group()
 
 

@@ -71,7 +71,7 @@ def test_missing_files_say_where_to_get_them(tmp_path):
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(ValueError, match="unknown benchmark 'egoschema'; choose one of vsi"):
+    with pytest.raises(ValueError, match="unknown benchmark 'egoschema'; choose one of world, vsi"):
         find_benchmark("egoschema")
     with pytest.raises(ValueError, match="no protocol 'vlm'"):
         load_samples(VSI, protocol="vlm", data=tmp_path)

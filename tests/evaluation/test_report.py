@@ -92,3 +92,9 @@ def test_paired_comparison_uses_common_samples_only(make_run):
     assert row[:3] == ("T", "tiny", "full")
     assert row[3].startswith("+50.00") and row[4:] == ("1", "0", "1", "2", "2")
     assert comparisons([first]).rows == []
+
+
+def test_runs_without_a_common_sample_compare_to_nothing(make_run):
+    first, second = make_run("right", "fail", method="full"), make_run("fail", "right", method="tiny")
+    (row,) = comparisons([first, second]).rows
+    assert row[3] == "" and row[7:] == ("0", "2")

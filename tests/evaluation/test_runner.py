@@ -109,7 +109,7 @@ import json, os, signal, sys
 from dataclasses import asdict
 from pathlib import Path
 from marc.evaluation.engine import Reply
-from marc.evaluation.runner import open_run, run, together, Shard
+from marc.evaluation.runner import open_run, run, processes, Shard
 from marc.evaluation.report import summarise
 from marc.evaluation.samples import Sample
 
@@ -128,11 +128,12 @@ samples = [
     for i in range(40)
 ]
 folder, shard = Path(sys.argv[1]), Shard.from_environment()
-with together():
+with processes() as wait:
     run_card = {"benchmark": "T", "protocol": "video-r1", "method": "m", "model": "s", "headline": "mean"}
     run_card["samples"] = len(samples)
     open_run(folder, {"run": run_card}, main=shard.rank == 0)
     run(samples, Engine(), folder, protocol="video-r1", batch_size=3)
+    wait()
 if shard.rank == 0:
     (folder / "report.json").write_text(json.dumps(asdict(summarise(folder))))
 """

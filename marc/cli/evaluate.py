@@ -1,0 +1,200 @@
+"""``marc eval`` and ``marc report``: benchmarks, and what their runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from marc.evaluation.samples import Sample
+
+
+@contextmanager
+def user_errors(command: str) -> Iterator[None]:
+    """What is wrong with the arguments or the files is said in a line, without a traceback."""
+    from marc.evaluation.runner import TooManyFailuresError
+
+    try:
+        yield
+    except (ValueError, OSError, TooManyFailuresError) as error:
+        typer.echo(f"{command}: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+PAPER_TEMPERATURE, PAPER_TOP_P = 0.01, 0.001
+
+
+def evaluate(
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Name, or a .json file in Video-R1-eval's format; repeatable.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="How tokens are spent, see --list; NAME+memory retrieves; repeatable.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="video-r1 or official.  [default: video-r1 where the benchmark has it]")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the annotation files.")] = Path("data"),
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder that video paths start from.  [default: the annotations']")
+    ] = None,
+    model: Annotated[str, typer.Option(help="'tiny' (shipped), a folder, or a hub name.")] = "tiny",
+    output: Annotated[Path, typer.Option(help="Runs go to OUTPUT/<benchmark>/<method>.")] = Path("runs/eval"),
+    style: Annotated[
+        str | None, typer.Option(help="Prompt style of the video-r1 protocol.  [default: the benchmark's]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="So many samples, evenly spread over the benchmark.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Questions per generation.")] = 8,
+    frames: Annotated[int, typer.Option(help="Most frames per video.")] = 64,
+    fps: Annotated[float, typer.Option(help="Frames per second to sample.")] = 2.0,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Largest frame in pixels.  [default: the model's, at most 256 tokens]")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="[default: the protocol's]")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus, unused when greedy.")] = 1.0,
+    paper_sampling: Annotated[
+        bool, typer.Option("--paper-sampling", help="The paper's temperature 0.01 and top_p 0.001.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    device: Annotated[str | None, typer.Option(help="[default: the GPU if there is one]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="[default: bfloat16 on a GPU, float32 on a CPU]")] = None,
+    memory_folder: Annotated[
+        Path | None, typer.Option(help="Where memories are kept.  [default: beside each video]")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Time limit for decoding one video, in seconds.")] = 60.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed earlier.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Show benchmarks and methods, then stop.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read every file as a run would, then stop.")] = False,
+) -> None:
+    """Answer the questions of benchmarks, score them, and report; an interrupted run goes on where it stopped."""
+    with user_errors("marc eval"):
+        from rich.console import Console
+
+        from marc.evaluation.benchmarks import find_benchmark, load_samples
+        from marc.evaluation.engine import Generation
+        from marc.evaluation.evaluate import load_engine, run_benchmark
+        from marc.evaluation.methods import find_method
+        from marc.evaluation.runner import processes
+
+        console = Console(stderr=True)
+        if list_all:
+            _list()
+            return
+        methods = [find_method(name) for name in method or ["marc-events"]]
+        chosen = [find_benchmark(name) for name in benchmark or ["world"]]
+        protocols = {entry.name: protocol or entry.default_protocol for entry in chosen}
+        samples = {
+            entry.name: load_samples(
+                entry, protocol=protocols[entry.name], data=data, videos=videos, style=style, limit=limit
+            )
+            for entry in chosen
+        }
+        if check:
+            raise typer.Exit(
+                0 if all(_check(console, samples[entry.name], frames, timeout) for entry in chosen) else 1
+            )
+        if paper_sampling:
+            temperature, top_p = PAPER_TEMPERATURE, PAPER_TOP_P
+        frame_options = {"fps": fps, "max_frames": frames, "max_pixels": max_pixels, "timeout": timeout}
+        model_options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
+        failed = 0
+        with processes() as wait:
+            for one_method in methods:
+                engine = load_engine(model, one_method, frame_options, **model_options)
+                for entry in chosen:
+                    tokens = max_new_tokens or entry.spec(protocols[entry.name]).max_new_tokens
+                    summary = run_benchmark(
+                        entry,
+                        samples[entry.name],
+                        engine,
+                        output / entry.name / one_method.name,
+                        console,
+                        wait,
+                        protocol=protocols[entry.name],
+                        generation=Generation(tokens, temperature, top_p, seed),
+                        batch_size=batch_size,
+                        retry_failed=retry_failed,
+                    )
+                    failed += summary.failed if summary else 0
+        if failed:
+            console.print(f"[bold red]{failed} samples failed[/]; their reasons are in the reports", highlight=False)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders that hold some.", metavar="RUN...")],
+    published: Annotated[bool, typer.Option("--published", help="Show the paper's lines, too.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this Markdown file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the tables to this JSON file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Also each run's breakdown and costs.")] = False,
+) -> None:
+    """Put runs side by side, and compare each with the first of its benchmark, sample by sample."""
+    with user_errors("marc report"):
+        import json
+
+        from rich.console import Console
+
+        from marc.evaluation.report import comparisons, side_by_side, summarise, tables
+        from marc.evaluation.runner import CARD, write_atomically
+
+        folders = [folder for run in runs for folder in ([run] if (run / CARD).is_file() else _runs_below(run))]
+        summaries = [summarise(folder) for folder in folders]
+        shown = [side_by_side(summaries, published=published), comparisons(folders)]
+        for summary in summaries if details else []:
+            shown += tables(summary)
+        shown = [table for table in shown if table.rows]
+        console = Console()
+        for table in shown:
+            console.print(table.rich())
+        if markdown:
+            write_atomically(markdown, "\n\n".join(table.markdown() for table in shown) + "\n")
+        if json_file:
+            content = [{"title": table.title, "columns": table.columns, "rows": table.rows} for table in shown]
+            write_atomically(json_file, json.dumps(content, indent=2) + "\n")
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    from marc.evaluation.runner import CARD
+
+    found = sorted(card.parent for card in folder.glob(f"**/{CARD}"))
+    if not found:
+        raise ValueError(f"{folder} holds no run: no {CARD} in it or below")
+    return found
+
+
+def _list() -> None:
+    """What each protocol of each benchmark needs, where to get it, how it is averaged; and the methods."""
+    from marc.evaluation.benchmarks import BENCHMARKS
+    from marc.evaluation.methods import METHODS
+
+    for entry in BENCHMARKS.values():
+        for protocol, spec in entry.protocols.items():
+            typer.echo(f"{entry.name} ({entry.title}), {protocol} protocol, {spec.headline}")
+            typer.echo(f"    needs  {', '.join(spec.files)} as .jsonl, .json or .parquet, and the videos")
+            typer.echo(f"    from   {spec.source}")
+            if spec.note:
+                typer.echo(f"    note   {spec.note}")
+    typer.echo("\nmethods, each also as NAME+memory:")
+    for method in METHODS.values():
+        typer.echo(f"    {method.name:12} {method.summary}")
+
+
+def _check(console: Console, samples: list[Sample], frames: int, timeout: float) -> bool:
+    from rich.progress import track
+
+    from marc.evaluation.check import check_files
+
+    files = len({sample.path for sample in samples})
+    bad = 0
+    for file in track(check_files(samples, frames=frames, timeout=timeout), "checking", total=files, console=console):
+        if file.problem:
+            bad += 1
+            typer.echo(f"{file.path}: {file.problem} (needed by {len(file.samples)} samples, first {file.samples[0]})")
+    typer.echo(f"{len(samples)} samples, {files} files, {bad} of them unusable")
+    return not bad

