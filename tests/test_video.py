@@ -10,7 +10,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from ctypes.util import find_library
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ from marc.video import (
     stream_frames,
     write_video,
 )
+from marc.video.decoders import read_with_torchcodec
+from marc.video.decoding import open_video
 from marc.video.jobs import Probe
 from marc.video.process import POOL
 
@@ -41,7 +45,8 @@ sys.path.pop(0)
 FPS = 30
 UNEVEN = {"uneven.mp4", "uneven.mkv"}
 # What these decoders get wrong is in docs/decoding.md; they must at least agree here.
-SOUND = ["long_gop.mp4", "short_gop.mkv", "ten_bit.mp4", "hevc.mp4", "vp9.webm", "uneven.mp4"]
+SOUND = ["long_gop.mp4", "short_gop.mkv", "ten_bit.mp4", "vp9.webm", "uneven.mp4", "rotated_90.mp4"]
+WRONG = {("torchcodec", "uneven.mp4")}
 
 
 @pytest.fixture(scope="session")
@@ -123,16 +128,33 @@ def test_sampling_reads_an_even_number_of_spread_frames(video, name):
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("backend", [name for name in backends() if name != "pyav"])
 def test_other_backends_agree_with_the_default(video, backend, name):
+    if backend == "torchcodec" and not find_library("avutil"):
+        pytest.skip("torchcodec needs FFmpeg's shared libraries")
+    if (backend, name) in WRONG:
+        pytest.skip("see docs/decoding.md")
     times = np.linspace(0, true_seconds(name)[-1], 9)
     expected = read_frames(video(name), times)
-    try:
-        frames = read_frames(video(name), times, backend=backend)
-    except VideoError as error:
-        if "needs the package" in str(error):
-            pytest.skip(str(error))
-        raise
+    frames = read_frames(video(name), times, backend=backend)
     assert numbers(frames.rgb) == numbers(expected.rgb)
     assert frames.seconds == pytest.approx(expected.seconds, abs=2e-3)
+
+
+def test_decord_refuses_a_file_in_which_it_could_take_the_wrong_video(video):
+    with pytest.raises(VideoError, match="cannot choose"):
+        read_frames(video("two_videos.mkv"), [0.0], backend="decord")
+
+
+@pytest.mark.parametrize("cause", ["no package", "no libraries"])
+def test_torchcodec_without_its_needs_says_what_to_install(clip, monkeypatch, cause):
+    def fail(*_args, **_options):
+        raise RuntimeError("Could not load libtorchcodec. Likely causes: ...")
+
+    fake = None if cause == "no package" else SimpleNamespace(VideoDecoder=fail, Resize=list)
+    for module in ("torchcodec.decoders", "torchcodec.transforms"):
+        monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
+    with open_video(str(clip)) as reader, pytest.raises(VideoError, match="apt install ffmpeg"):
+        read_with_torchcodec(reader, np.zeros(1), np.zeros((1, 28, 28, 3), np.uint8))
 
 
 def test_frames_beyond_both_ends_are_the_first_and_the_last(clip):
@@ -488,12 +510,21 @@ def test_it_works_in_forked_and_in_spawned_processes(clip):
         from marc.video import probe
         from marc.video.process import POOL
 
+        def pids_after_probing(path):
+            probe(path)
+            return [process.pid for process in POOL._all]
+
         path = sys.argv[1]
         probe(path)
         parent = {process.pid for process in POOL._all}
         for method in ("fork", "spawn"):
             with get_context(method).Pool(2) as pool:
                 assert [info.frame_count for info in pool.map(probe, [path] * 4)] == [120] * 4, method
+        pool = get_context("fork").Pool(1)
+        (grandchild,) = pool.apply(pids_after_probing, (path,))
+        pool.close()
+        pool.join()
+        assert not os.path.exists(f"/proc/{grandchild}"), "a child's process outlived it"
         assert probe(path).frame_count == 120
         assert {process.pid for process in POOL._all} == parent
     """

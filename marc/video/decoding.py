@@ -184,7 +184,7 @@ class VideoReader:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
-        if len(entries) and entries[len(entries) - 1].timestamp > target:
+        if len(entries) and entries[-1].timestamp > target:
             key = entries.search_timestamp(target)
             return key >= 0 and entries[key].timestamp > self._timestamp(self._following.seconds)
         return time - self._following.seconds > self._patience
@@ -249,7 +249,7 @@ class VideoReader:
             count = stream.frames
         if not count or not duration:
             count, duration = self._measure()
-        rotation = -first.rotation % 360
+        rotation = round(-first.rotation / 90) * 90 % 360
         width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
         name = stream.codec_context.codec.canonical_name
         return VideoInfo(self._path, width, height, duration, count / duration, count, name, rotation)

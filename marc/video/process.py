@@ -9,7 +9,6 @@ POSIX only.
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,7 @@ class ProcessPool:
         self._lock = threading.Lock()
         self._idle: list[DecodingProcess] = []
         self._all: set[DecodingProcess] = set()
+        self._is_closed_at_exit = False
 
     def run(self, job: Job, timeout: float) -> Iterator[Result]:
         """Run a job as `DecodingProcess.run` does; its process is kept if the job was run to its end, else killed."""
@@ -177,6 +178,7 @@ class ProcessPool:
     def after_fork(self) -> None:
         """In a forked child: leave the processes to the parent."""
         self._lock = threading.Lock()
+        self._is_closed_at_exit = False
         for process in self._all:
             process.disown()
         self._all.clear()
@@ -190,10 +192,17 @@ class ProcessPool:
                 process = DecodingProcess()
                 with self._lock:
                     self._all.add(process)
+                self._close_at_exit()
                 return process
             if process.is_alive():
                 return process
             self._discard(process)
+
+    def _close_at_exit(self) -> None:
+        """Register `close` where, unlike with `atexit`, the children of `multiprocessing` run it too."""
+        if not self._is_closed_at_exit:
+            self._is_closed_at_exit = True
+            Finalize(None, self.close, exitpriority=0)
 
     def _discard(self, process: DecodingProcess) -> None:
         with self._lock:
@@ -202,5 +211,4 @@ class ProcessPool:
 
 
 POOL = ProcessPool()
-atexit.register(POOL.close)
 os.register_at_fork(after_in_child=POOL.after_fork)
