@@ -22,7 +22,7 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,7 +122,7 @@ def memory_path(video: str | Path, key: str, folder: str | Path | None = None) -
 
 
 def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path | None = None) -> VideoMemory | None:
-    """The memory of exactly this content under exactly these settings, or None.
+    """The memory of exactly this content under exactly these settings, with its path of today, or None.
 
     A damaged file is reported in the log and treated as missing, so that it is made again.
     """
@@ -138,7 +138,7 @@ def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path 
             logger.warning("%s; the video is remembered again", error)
             continue
         if memory.key == key:
-            return memory
+            return replace(memory, source=str(Path(video).resolve()))
     return None
 
 

@@ -1,0 +1,122 @@
+"""``marc remember``, ``marc recall``, ``marc forget``: the memory of videos from the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marc.memory.embedding import EventEmbedder
+
+DEFAULT_EMBEDDER = "tiny"
+
+Embedder = Annotated[
+    str,
+    typer.Option(
+        help="'tiny' (shipped; knows generated videos only), an open_clip model such as PE-Core-T-16-384, or a folder."
+    ),
+]
+Library = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MARC_LIBRARY",
+        help="Folder or LanceDB address of the memories of all videos.  [default: ~/.local/share/marc/library]",
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="Where the embedder runs.  [default: the GPU if there is one]")]
+
+
+def remember(
+    videos: Annotated[list[Path], typer.Argument(help="Video files.", metavar="VIDEO...")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the memories are kept.  [default: beside each video]")
+    ] = None,
+    embedder: Embedder = DEFAULT_EMBEDDER,
+    segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
+    min_seconds: Annotated[float, typer.Option(help="Join shorter events.")] = 2.0,
+    max_seconds: Annotated[float, typer.Option(help="Split longer events.")] = 20.0,
+    frames_per_event: Annotated[int, typer.Option(help="Most frames embedded per event.")] = 4,
+    workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.")] = 1,
+    device: Device = None,
+    library: Library = None,
+) -> None:
+    """Cut videos into events and remember them; what is remembered already is skipped."""
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from marc.memory.indexing import MemoryOptions, Outcome, remember_all
+    from marc.memory.library import MemoryLibrary
+
+    options = MemoryOptions(segmenter, min_seconds, max_seconds, frames_per_event)
+    load = partial(_load_embedder, embedder, device)
+    paths = list(dict.fromkeys(map(str, videos)))
+    shelf = MemoryLibrary(library or default_library())
+    failed: list[Outcome] = []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("remembering", total=len(paths))
+        for outcome in remember_all(paths, load, options, folder=folder, workers=workers):
+            progress.advance(task)
+            if outcome.memory is None:
+                failed.append(outcome)
+                continue
+            if not shelf.holds(outcome.memory):
+                shelf.add([outcome.memory])
+            known = ", known already" if outcome.known else ""
+            progress.console.out(f"{outcome.video}: {len(outcome.memory.events)} events{known}", highlight=False)
+    shelf.optimize()
+    for outcome in failed:
+        typer.echo(f"failed: {outcome.video}: {outcome.error}", err=True)
+    if failed:
+        typer.echo(f"{len(failed)} of {len(paths)} videos could not be remembered", err=True)
+        raise typer.Exit(1)
+
+
+def recall(
+    question: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.")] = 5,
+    embedder: Embedder = DEFAULT_EMBEDDER,
+    device: Device = None,
+    library: Library = None,
+) -> None:
+    """Show the events of all remembered videos that are nearest to a question."""
+    from marc.memory.library import MemoryLibrary
+
+    shelf = MemoryLibrary(library or default_library())
+    for found in shelf.recall(_load_embedder(embedder, device), question, k):
+        typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
+
+
+def forget(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, also such as exist no more.", metavar="VIDEO...")],
+    library: Library = None,
+) -> None:
+    """Take videos out of the library; memory files beside the videos stay."""
+    from marc.memory.library import MemoryLibrary
+
+    shelf = MemoryLibrary(library or default_library())
+    for video in videos:
+        typer.echo(f"{video}: {shelf.remove(video)} events forgotten")
+
+
+def default_library() -> Path:
+    """Where the memories of all videos are kept unless the user says otherwise."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "marc" / "library"
+
+
+def _load_embedder(name: str, device: str | None) -> EventEmbedder:
+    from marc.memory.embedding import EventEmbedder
+
+    return EventEmbedder.from_pretrained(name, device=device)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:d}:{minutes:02d}:{rest:04.1f}"
