@@ -1,0 +1,98 @@
+"""``marc world``: the micro-world from the command line: a sample, a data set, the embedded model's training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="The micro-world: small videos with questions that can be made anywhere.", no_args_is_help=True)
+
+Level = Annotated[Literal["easy", "hard"], typer.Option(help="How difficult.")]
+Seed = Annotated[int, typer.Option(help="Another seed makes other videos.")]
+
+
+@app.command()
+def sample(
+    video: Annotated[Path, typer.Argument(help="Video file to write; its questions go beside it as .json.")] = Path(
+        "sample.mp4"
+    ),
+    seed: Seed = 0,
+    level: Level = "easy",
+    questions: Annotated[int, typer.Option(help="Number of questions.")] = 8,
+) -> None:
+    """Write a video of a minute or so with a few events, its questions and their answers."""
+    import json
+
+    from marc.cli.errors import user_errors
+    from marc.world.export import write_sample
+
+    with user_errors("marc world sample"):
+        path = write_sample(video, seed=seed, level=level, questions=questions)
+    rows = json.loads(path.read_text(encoding="utf-8"))["questions"]
+    typer.echo(f"{video} and {path}")
+    for row in rows:
+        options = f" ({', '.join(row['options'])})" if row["options"] else ""
+        typer.echo(f"  {row['problem']}{options}  {row['solution']}")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Receives videos/ and eval_world.json.")],
+    level: Level = "easy",
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Splits share no video.")] = "test",
+    seed: Seed = 0,
+    videos: Annotated[int, typer.Option(help="Number of videos.")] = 100,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 20,
+    scale: Annotated[int, typer.Option(help="Enlargement of the 28 x 28 pixels.")] = 8,
+    workers: Annotated[int, typer.Option(help="Processes that write videos.")] = 1,
+) -> None:
+    """Write a data set in Video-R1's format: H.264 files and rows with questions."""
+    from marc.cli.errors import user_errors
+    from marc.world.export import FileOptions, export_world
+
+    with user_errors("marc world export"):
+        path = export_world(
+            folder,
+            level=level,
+            split=split,
+            seed=seed,
+            videos=videos,
+            questions=questions,
+            options=FileOptions(scale=scale),
+            workers=workers,
+        )
+    typer.echo(f"{path}")
+
+
+@app.command()
+def train(
+    output: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
+    config: Annotated[Path, typer.Option(help="Recipe.")] = Path("configs/world_tiny.yaml"),
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the checkpoints; a killed run goes on from there.  [default: OUTPUT/run]"),
+    ] = None,
+) -> None:
+    """Train the embedded model from scratch and save it with its log."""
+    from marc.cli.errors import user_errors
+    from marc.world.train import train_and_save
+
+    with user_errors("marc world train"):
+        train_and_save(config, output, run or output / "run")
+
+
+@app.command()
+def train_embedder(
+    output: Annotated[Path, typer.Argument(help="Folder of the trained dual encoder.")],
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1500,
+    seed: Seed = 0,
+) -> None:
+    """Train the dual encoder that the memory uses offline, and print its recall on held-out videos."""
+    from marc.cli.errors import user_errors
+    from marc.world.dual_encoder import train_and_save
+
+    with user_errors("marc world train-embedder"):
+        recall = train_and_save(output, steps=steps, seed=seed)
+    typer.echo(f"recall@1 of the right event on held-out videos: {recall:.4f}")

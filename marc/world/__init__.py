@@ -1,0 +1,1 @@
+"""The micro-world: a procedural video benchmark, and the recipe of the embedded model that answers it."""

@@ -1,0 +1,199 @@
+"""Micro-world videos as real H.264 files, and their questions as rows in Video-R1's format.
+
+Each world frame is enlarged by a whole factor and held for several video frames: a player shows calm motion, and
+TransNetV2, which needs native frame rates, sees the cuts. At the default pace (half a second per frame) sampling 2
+frames per second gives back exactly the world's frames.
+
+    marc world export data/world --videos 200
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marc.world.questions import KINDS, WorldQuestion, draw_questions
+from marc.world.scenes import Level, Split, WorldVideo, sample_video, video_rng
+
+QUESTION_STREAM = 1_000_000_000
+"""Added to a video's number to seed its questions."""
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How a video becomes a file.
+
+    Attributes:
+        scale: Pixels of the file for one pixel of the world.
+        hold: Video frames that show one world frame.
+        fps: Frames per second of the file.
+        crf: Quality of the encoder, lower is better.
+    """
+
+    scale: int = 8
+    hold: int = 10
+    fps: float = 20.0
+    crf: int = 18
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "hold"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """How long a world frame is shown."""
+        return self.hold / self.fps
+
+
+def write_world_video(video: WorldVideo, path: str | Path, options: FileOptions = FileOptions()) -> None:
+    """Write a video as H.264.
+
+    Args:
+        video: What it shows.
+        path: File to write.
+        options: Size, pace and quality.
+    """
+    from marc.video import write_video
+    from marc.world.renderer import render_video
+
+    frames = render_video(video, scale=options.scale).numpy()
+    write_video(path, np.repeat(frames, options.hold, axis=0), fps=options.fps, crf=options.crf)
+
+
+def cuts_in_seconds(video: WorldVideo, options: FileOptions = FileOptions()) -> list[float]:
+    """Times at which a new event begins in the file."""
+    edges = np.cumsum([2 * event.grids for event in video.events])[:-1]
+    return [float(edge * options.seconds_per_frame) for edge in edges]
+
+
+def video_questions(video: WorldVideo, split: Split, seed: int, index: int, count: int) -> list[WorldQuestion]:
+    """The fixed questions about video number `index` of a split, a third of them multiple choice."""
+    rng = video_rng(video.level, split, seed, QUESTION_STREAM + index)
+    return draw_questions(video, rng, count)
+
+
+def to_row(question: WorldQuestion, video: WorldVideo, path: str, identity: int) -> dict[str, Any]:
+    """A question as a row of Video-R1's JSON files, with the world's own columns behind.
+
+    ``process`` is the reasoning in ``<think>`` tags, as in Video-R1-COT; ``event`` the index of the event that the
+    question is about, if it is about one.
+    """
+    return {
+        "problem_id": identity,
+        "problem": question.text,
+        "data_type": "video",
+        "problem_type": question.problem_type,
+        "options": list(question.options),
+        "process": f"<think>{question.thought}</think>",
+        "solution": f"<answer>{question.answer}</answer>",
+        "path": path,
+        "data_source": f"marc-world-{video.level}",
+        "question_type": question.kind,
+        "events": str(len(video.events)),
+        "event": question.event,
+    }
+
+
+def export_world(
+    folder: str | Path,
+    *,
+    level: Level = "easy",
+    split: Split = "test",
+    seed: int = 0,
+    videos: int = 100,
+    questions: int = 20,
+    options: FileOptions = FileOptions(),
+    workers: int = 1,
+) -> Path:
+    """Write a data set: ``videos/*.mp4`` and ``eval_world.json``; files that are there already are kept.
+
+    Args:
+        folder: Where to.
+        level: ``"easy"`` or ``"hard"``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        seed: Another seed is another set.
+        videos: Number of videos.
+        questions: Questions about each.
+        options: How videos become files.
+        workers: Processes that write videos.
+
+    Returns:
+        The path of ``eval_world.json``.
+    """
+    target = Path(folder)
+    (target / "videos").mkdir(parents=True, exist_ok=True)
+    drawn = [sample_video(level, split, seed, index) for index in range(videos)]
+    paths = [f"videos/{video.name}.mp4" for video in drawn]
+    missing = [
+        (video, target / path) for video, path in zip(drawn, paths, strict=True) if not (target / path).exists()
+    ]
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            list(pool.map(partial(_write, options=options), missing, chunksize=4))
+    else:
+        for item in missing:
+            _write(item, options)
+    rows: list[dict[str, Any]] = []
+    for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
+        for question in video_questions(video, split, seed, index, questions):
+            rows.append(to_row(question, video, path, len(rows)))
+    return write_json(target / "eval_world.json", rows)
+
+
+def _write(item: tuple[WorldVideo, Path], options: FileOptions) -> None:
+    video, path = item
+    temporary = path.with_name(f".{path.name}")
+    write_world_video(video, temporary, options)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write indented JSON in one step."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: Level = "easy") -> Path:
+    """Write one video of about a minute with as many events as its level has, and its questions beside it.
+
+    Args:
+        path: The video file to write; the questions go to the same name with ``.json``.
+        seed: Another seed is another video.
+        questions: Number of questions.
+        level: ``"easy"`` or ``"hard"``.
+
+    Returns:
+        The path of the questions.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    index, video = _busiest(level, seed)
+    options = FileOptions(hold=20) if level == "easy" else FileOptions()
+    write_world_video(video, target, options)
+    asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), questions)
+    rows = [to_row(question, video, target.name, number) for number, question in enumerate(asked)]
+    cuts = cuts_in_seconds(video, options)
+    return write_json(target.with_suffix(".json"), {"video": target.name, "cuts": cuts, "questions": rows})
+
+
+def _busiest(level: Level, seed: int) -> tuple[int, WorldVideo]:
+    """The first test video with the most events that a level has."""
+    drawn = [(index, sample_video(level, "test", seed, index)) for index in range(50)]
+    return max(drawn, key=lambda item: (len(item[1].events), -item[0]))
+
+
+def _one_of_each_kind(questions: Sequence[WorldQuestion], count: int) -> list[WorldQuestion]:
+    """The first question of each kind, then more in their order."""
+    firsts = {kind: next((item for item in questions if item.kind == kind), None) for kind in KINDS}
+    leading = [item for item in firsts.values() if item is not None]
+    return [*leading, *(item for item in questions if item not in leading)][:count]
