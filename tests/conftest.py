@@ -1,10 +1,12 @@
-"""Every test runs on the CPU, offline, and fails if it logs an ERROR."""
+"""Every test runs offline, on the CPU unless MARC_TEST_GPU=1, and fails if it logs an ERROR."""
 
 import logging
 import os
 from pathlib import Path
 
-os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", WANDB_MODE="disabled", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="disabled", TOKENIZERS_PARALLELISM="false")
+if os.environ.get("MARC_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

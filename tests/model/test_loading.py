@@ -1,0 +1,97 @@
+"""Checkpoints: stock ones load whole, ours round-trip, anything else is refused by name."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_inputs import first_logits, noise, video_inputs
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
+
+from marc import load_model
+from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration
+
+
+@pytest.fixture(scope="module")
+def stock_folder(tiny, stock, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stock")
+    stock.save_pretrained(folder)
+    processor = tiny()[1]
+    parts = (processor.image_processor, processor.tokenizer, processor.video_processor)
+    Qwen2_5_VLProcessor(*parts, chat_template=processor.chat_template).save_pretrained(folder)
+    return folder
+
+
+def test_a_stock_checkpoint_loads_whole(stock, stock_folder):
+    model, processor = load_model(stock_folder, device="cpu", target_frames=None)
+    inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
+    assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
+
+
+def test_the_published_key_names_load_too(stock, stock_folder, tmp_path):
+    """Qwen's own files name the tower ``visual`` and the language model ``model``."""
+    published = {
+        key.replace("model.visual", "visual").replace("model.language_model", "model"): value
+        for key, value in load_file(stock_folder / "model.safetensors").items()
+    }
+    assert any(key.startswith("visual.") for key in published)
+    for file in stock_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    save_file(published, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model, _ = load_model(tmp_path, device="cpu")
+    for name, value in stock.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_a_missing_weight_is_named(stock_folder, tmp_path):
+    for file in stock_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    lost = next(key for key in weights if "visual.blocks.1" in key)
+    del weights[lost]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=lost.replace(".", r"\.")):
+        load_model(tmp_path, device="cpu")
+
+
+def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):
+    model, processor = tiny(layout="frames", target_frames=2, ratio=0.5, merge="weighted")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), MarcConfig)
+    assert isinstance(AutoModelForImageTextToText.from_pretrained(tmp_path), MarcForConditionalGeneration)
+    loaded, loaded_processor = load_model(tmp_path, device="cpu")
+    assert loaded.compression == loaded_processor.compression == model.compression
+    inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
+    assert torch.equal(first_logits(loaded, inputs), first_logits(model, inputs))
+
+
+def test_overrides_reach_model_and_processor(stock_folder):
+    model, processor = load_model(stock_folder, device="cpu", visual_tokens=3, layout="frames")
+    assert model.compression == processor.compression == CompressionConfig(visual_tokens=3, layout="frames")
+    model.save_pretrained(stock_folder / "again")
+    saved = json.loads((stock_folder / "again" / "config.json").read_text())
+    assert saved["compression"]["visual_tokens"] == 3
+
+
+@pytest.mark.parametrize(("option", "value"), [("ratio", 2.0), ("compress_more", True)])
+def test_a_wrong_option_is_named(stock_folder, option, value):
+    with pytest.raises(ValueError, match=option):
+        load_model(stock_folder, device="cpu", **{option: value})
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot load the model '.*nowhere'"):
+        load_model(tmp_path / "nowhere", device="cpu")
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ValueError, match="found 'gpt2'"):
+        load_model(tmp_path, device="cpu")
+
+
+def test_the_configuration_keeps_qwens_fields():
+    config = MarcConfig(**{**Qwen2_5_VLConfig().to_dict(), "model_type": "marc", "compression": {"ratio": 0.5}})
+    assert config.text_config.hidden_size == Qwen2_5_VLConfig().text_config.hidden_size
+    assert config.compression == CompressionConfig(ratio=0.5)
