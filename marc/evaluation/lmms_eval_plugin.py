@@ -1,0 +1,121 @@
+"""``marc`` as a model of lmms-eval, through its plugin mechanism: its video tasks run with our model, without a fork.
+
+lmms-eval finds `manifest` by the entry point ``lmms_eval.models`` of this package, so that with both installed
+
+    lmms-eval --model marc --model_args pretrained=FOLDER,method=marc-events+memory --tasks videomme --batch_size 8
+
+works. Prompts, sampling limits and scores are lmms-eval's; frames, compression and retrieval are ours. A request holds
+one video (a path) and text; other requests are refused by the task's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NoReturn
+
+from lmms_eval.api.instance import Instance  # type: ignore[import-not-found]
+from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
+from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-not-found]
+
+from marc.evaluation.engine import Engine, Generation
+from marc.evaluation.evaluate import load_engine
+from marc.evaluation.methods import find_method
+from marc.evaluation.samples import Sample
+
+MAX_NEW_TOKENS = 1024
+
+
+def manifest() -> ModelManifest:
+    """What the entry point hands to lmms-eval."""
+    return ModelManifest("marc", chat_class_path=f"{__name__}.Marc")
+
+
+class Marc(lmms):
+    """Our model behind lmms-eval's chat interface.
+
+    Args:
+        pretrained: ``"tiny"``, a folder or a hub name.
+        method: One of `marc.evaluation.methods.METHODS`, with ``+memory`` for the memory.
+        batch_size: Requests per generation.
+        device: Where to run; None for the GPU if there is one.
+        dtype: Of the weights.
+        max_frames: Most frames per video.
+        fps: Frames per second to sample.
+        max_pixels: Largest frame in pixels.
+        memory_folder: Where memories are kept; None for beside each video.
+        engine: Answers instead of a loaded model.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str = "tiny",
+        method: str = "marc-events",
+        batch_size: int | str = 1,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_frames: int = 64,
+        fps: float = 2.0,
+        max_pixels: int | None = None,
+        memory_folder: str | None = None,
+        max_batch_size: int | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size = int(batch_size)
+        frames = {"fps": fps, "max_frames": max_frames, "max_pixels": max_pixels}
+        options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
+        self.engine = engine or load_engine(pretrained, find_method(method), frames, **options)
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
+        """Answers requests in order, as many at once as follow each other with equal settings."""
+        outputs: list[str] = []
+        for settings, run in groupby(requests, key=lambda request: request.args[2]):
+            generation = generation_of(settings)
+            for batch in _batches([self._sample(request) for request in run], self.batch_size):
+                replies = self.engine.answer(batch, generation)
+                outputs += [cut(reply.output, settings.get("until")) for reply in replies]
+        return outputs
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:
+        """Not offered: answers are generated."""
+        raise NotImplementedError("marc generates answers; tasks that compare likelihoods are not supported")
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
+        """Not offered: one question, one answer."""
+        raise NotImplementedError("marc answers single questions; tasks of several rounds are not supported")
+
+    def _sample(self, request: Instance) -> Sample:
+        _, messages_of, _, doc_id, task, split = request.args
+        name = f"{task}/{split}/{doc_id}"
+        parts = [part for message in messages_of(self.task_dict[task][split][doc_id]) for part in message["content"]]
+        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        media = [part for part in parts if part["type"] != "text"]
+        if len(media) != 1 or media[0]["type"] != "video" or not isinstance(media[0]["url"], str):
+            kinds = ", ".join(part["type"] for part in media) or "no media"
+            raise ValueError(f"{name}: marc answers questions about one video file each, this one has {kinds}")
+        return Sample(name, media[0]["url"], question=text, prompt=text, problem_type="free-form", solution="")
+
+
+def generation_of(settings: dict[str, Any]) -> Generation:
+    """A task's ``generation_kwargs`` in our terms; sampling is off unless it has a positive temperature."""
+    sampling = settings.get("do_sample", True)
+    temperature = float(settings.get("temperature") or 0.0) if sampling else 0.0
+    top_p = float(settings.get("top_p") or 1.0)
+    return Generation(int(settings.get("max_new_tokens", MAX_NEW_TOKENS)), temperature, top_p)
+
+
+def cut(output: str, until: str | Sequence[str] | None) -> str:
+    """An output up to the first of a task's stop strings; empty lines do not stop, because reasoning has some."""
+    stops = [until] if isinstance(until, str) else until or []
+    for stop in stops:
+        if stop.strip():
+            output = output.split(stop)[0]
+    return output
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
