@@ -36,7 +36,8 @@ class CompressionConfig:
             the budget is what so many frames cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` frames. A
             limit below the cost of one frame pools that frame spatially.
-        ratio: rho, the part of its frames that each window keeps in stage 1 (``"frames"`` only), rounded up.
+        ratio: rho, the part of its frames that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
+            ratio can leave fewer than ``target_frames`` of a short video.
         window: m, the short-term memory of stage 1 in frames: merges stay inside runs of this length, which start anew
             at every event (``"frames"`` only). ``None`` is the whole event.
         merge: ``"mean"`` averages the two frames of a pair as published, whatever they already contain;
@@ -46,7 +47,7 @@ class CompressionConfig:
     layout: Layout = "events"
     target_frames: int | None = 1
     visual_tokens: int | None = None
-    ratio: float = 0.25
+    ratio: float = 0.5
     window: int | None = 8
     merge: Merge = "mean"
 

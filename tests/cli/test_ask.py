@@ -1,0 +1,114 @@
+"""The command as it is typed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from marc.cli import app
+from marc.model.tiny import build_tiny
+from marc.video import write_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ask")
+    model, processor = build_tiny()
+    model.save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    rng = np.random.default_rng(0)
+    write_video(folder / "clip.mp4", rng.integers(0, 256, (40, 56, 56, 3), dtype=np.uint8), fps=10)
+    return folder
+
+
+def ask(folder, *arguments, video="clip.mp4"):
+    options = ["--model", str(folder / "model"), "--device", "cpu", "--max-new-tokens", "3", "--no-memory"]
+    return CliRunner().invoke(app, ["ask", str(folder / video), "What is shown?", *options, *arguments])
+
+
+def test_json_is_one_object(folder):
+    result = ask(folder, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert {
+        "answer",
+        "output",
+        "frames",
+        "visual_tokens_before",
+        "visual_tokens_after",
+        "seconds",
+        "peak_memory_bytes",
+        "events",
+    } <= set(answer)
+    assert answer["frames"] == 8
+    assert answer["visual_tokens_after"] == 4
+
+
+def test_the_report_says_what_it_cost(folder):
+    result = ask(folder)
+    assert "visual tokens    16 -> 4" in result.stdout
+    assert "vision_tower" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "after", "frames"),
+    [
+        (["--no-compression"], 16, 8),
+        (["--visual-tokens", "2"], 2, 8),
+        (["--layout", "frames", "--target-frames", "2"], 8, 8),
+        (["--frames", "2"], 4, 2),
+        (["--fps", "1"], 4, 4),
+        (["--max-pixels", "196"], 1, 8),
+    ],
+)
+def test_options_reach_the_model(folder, arguments, after, frames):
+    answer = json.loads(ask(folder, "--json", *arguments).stdout)
+    assert (answer["visual_tokens_after"], answer["frames"]) == (after, frames)
+
+
+def test_storyboard(folder, tmp_path):
+    assert ask(folder, "--storyboard", str(tmp_path / "out.png")).exit_code == 0
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fps", "0"], "fps must be"),
+        (["--frames", "0"], "max_frames at least"),
+        (["--visual-tokens", "0"], "compression.visual_tokens must be"),
+        (["--layout", "grid"], "compression.layout must be one of"),
+        (["--model", "no/such-model"], "cannot load the model 'no/such-model'"),
+        (["--k", "many"], "--k must be a whole number or auto"),
+        (["--prompt-style", "loud"], "unknown prompt style 'loud'"),
+        (["--decoder", "vlc"], "vlc"),
+    ],
+)
+def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):
+    result = ask(folder, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video"])
+def test_a_bad_file_is_named(folder, content):
+    (folder / "bad.mp4").write_bytes(content)
+    result = ask(folder, video="bad.mp4")
+    assert result.exit_code == 2
+    assert "bad.mp4" in result.stderr
+
+
+def test_interrupted_it_leaves_nothing_behind(folder, tmp_path):
+    command = [sys.executable, "-m", "marc.cli", "ask", "clip.mp4", "What?", "--model", "model", "--no-memory"]
+    process = subprocess.Popen([*command, "--storyboard", str(tmp_path / "out.png")], cwd=folder)
+    time.sleep(2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.iterdir())
+    assert ask(folder, "--json").exit_code == 0
