@@ -67,6 +67,63 @@ def export(
 
 
 @app.command()
+def measure(
+    model: Annotated[str, typer.Option(help="'tiny' (embedded) or a folder.")] = "tiny",
+    layout: Annotated[
+        list[str] | None, typer.Option(help="full, events, 'events blind' or frames; repeat it.  [default: all]")
+    ] = None,
+    style: Annotated[str, typer.Option(help="short, plain, video-r1 or video-r1-train.")] = "short",
+    level: Level = "easy",
+    seed: Seed = 1,
+    videos: Annotated[int, typer.Option(help="Number of videos.")] = 128,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+) -> None:
+    """Accuracy on fresh test videos, without files: thousands of questions in a minute."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from marc.cli.errors import user_errors
+    from marc.model.loading import load_model
+    from marc.world.measure import LAYOUTS, summarise
+    from marc.world.measure import measure as measure_layout
+
+    with user_errors("marc world measure"):
+        loaded, processor = load_model(model, device="cpu")
+        columns = {}
+        for name in layout or LAYOUTS:
+            columns[name] = summarise(
+                measure_layout(
+                    loaded,
+                    processor,
+                    layout=name,
+                    style=style,
+                    level=level,
+                    seed=seed,
+                    videos=videos,
+                    questions=questions,
+                )
+            )
+        columns["another video"] = summarise(
+            measure_layout(
+                loaded,
+                processor,
+                layout="events",
+                style=style,
+                level=level,
+                seed=seed,
+                videos=videos,
+                questions=questions,
+                shuffled=True,
+            )
+        )
+    table = Table("questions", "n", *columns)
+    first = next(iter(columns.values()))
+    for group, (_, count) in first.items():
+        table.add_row(group, str(count), *(f"{column[group][0]:.3f}" for column in columns.values()))
+    Console().print(table)
+
+
+@app.command()
 def train(
     output: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
     config: Annotated[Path, typer.Option(help="Recipe.")] = Path("configs/world_tiny.yaml"),

@@ -54,6 +54,8 @@ class Phase:
         max_events: Most events of a video.
         stories: Probability of a step that asks for nothing but the whole story of each video.
         kinds: Kinds of questions; empty is all of them.
+        choices: Probability of a step that asks multiple-choice questions.
+        rate: Factor on the learning rates.
     """
 
     steps: int
@@ -62,6 +64,8 @@ class Phase:
     max_events: int = 4
     stories: float = 0.0
     kinds: tuple[str, ...] = ()
+    choices: float = 0.3
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("layouts", "styles"):
@@ -124,9 +128,9 @@ class TrainSettings:
         raise ValueError(f"the recipe has {self.steps} steps")
 
     def rate(self, step: int) -> float:
-        """The learning rates' factor at a step: up, flat, down to zero."""
+        """The learning rates' factor at a step: up, flat, down to zero, times that of the phase."""
         decay = max(1, int(self.steps * self.decay))
-        return min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / decay)
+        return self.phase(step).rate * min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / decay)
 
 
 @dataclass
@@ -215,7 +219,16 @@ class World:
         layout, style = choose(rng, phase.layouts), choose(rng, phase.styles)
         asked = {kind: weights.get(kind, 1.0) for kind in phase.kinds or KINDS if kind != STORY}
         stories = rng.random() < phase.stories
-        return self.draw(rng, step, layout, style, {STORY: 1.0} if stories else asked, max_events=phase.max_events)
+        weights = {STORY: 1.0} if stories else asked
+        return self.draw(
+            rng,
+            step,
+            layout,
+            style,
+            weights,
+            max_events=phase.max_events,
+            choice_rate=float(rng.random() < phase.choices),
+        )
 
     def draw(
         self,
@@ -227,6 +240,7 @@ class World:
         *,
         split: Split = "train",
         max_events: int = 4,
+        choice_rate: float = 0.0,
     ) -> Batch:
         """Draw a batch in a given layout and style, with kinds of questions drawn by their weights."""
         size, count = self.settings.videos, self.settings.questions
@@ -237,10 +251,8 @@ class World:
         videos = [
             sample_video("easy", split, self.settings.seed, first + i, max_events=max_events) for i in range(size)
         ]
-        rate = float(rng.random() < 0.3)
-        questions = [
-            draw_questions(video, rng, 1 if stories else count, weights=weights, choice_rate=rate) for video in videos
-        ]
+        count = 1 if stories else count
+        questions = [draw_questions(video, rng, count, weights=weights, choice_rate=choice_rate) for video in videos]
         visual = lay_out(self.bank, videos, layout, rng)
         packed = self.packer.pack(questions, visual, style)
         kinds = [[question.kind for question in row] for row in questions]
@@ -276,7 +288,9 @@ def evaluate(
     weights = {kind: 1.0 for kind in KINDS if kind != STORY}
     rows: dict[str, list[float]] = {}
     for index in range(batches):
-        batch = world.draw(np.random.default_rng((seed, index)), index, layout, style, weights, split="validation")
+        batch = world.draw(
+            np.random.default_rng((seed, index)), index, layout, style, weights, split="validation", choice_rate=0.33
+        )
         _, right = answer_losses(model, batch)
         flat = [kind for row in batch.kinds for kind in row]
         for kind, value in zip(flat, right.all(-1).flatten().tolist(), strict=True):

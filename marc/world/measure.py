@@ -1,0 +1,148 @@
+"""Accuracy of a model on thousands of fresh micro-world questions in a minute, without files.
+
+Frames are rendered, encoded by the model's tower and laid out by its own compression (`marc.model`); the questions
+about a video are then read in one packed pass. A question counts if every token of the right completion is the most
+likely one, which is the same as greedy generation saying exactly that. The control shows each question another video.
+
+    marc world measure --seed 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.model.compression import compress_planned
+from marc.model.modeling_marc import PlannedGrid
+from marc.model.plan import VideoPlan, plan_video
+from marc.world.bank import VisualTokens
+from marc.world.export import video_questions
+from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.questions import WorldQuestion
+from marc.world.renderer import render_video
+from marc.world.scenes import Level, WorldVideo, sample_video
+from marc.world.tower import encode_grids, grids_to_patches
+
+LAYOUTS = ("full", "events", "events blind", "frames")
+"""Every token; one frame's tokens with the true events; with each grid an event of its own; the published merge."""
+PATCHES = 4
+"""Height and width of a frame in patches."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One question's outcome."""
+
+    question: WorldQuestion
+    events: int
+    correct: bool
+
+
+def lay_out_video(
+    model: MarcForConditionalGeneration, tokens_TPD: Tensor, video: WorldVideo, layout: str, seconds_per_grid: float
+) -> tuple[Tensor, Tensor]:
+    """Features ``[N, D]`` and relative positions ``[N, 3]`` of a video, by the model's own plan and compression."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    merge = model.config.vision_config.spatial_merge_size
+    grids, cells = len(tokens_TPD), PATCHES // merge
+    plan: VideoPlan | None = None
+    features = tokens_TPD.flatten(0, 1)
+    if layout != "full":
+        config = CompressionConfig(layout="frames" if layout == "frames" else "events")
+        ids = video.event_of_frame[::2] if layout == "events" else list(range(grids))
+        plan = plan_video(grids, (cells, cells), config, events=None if layout == "frames" else ids)
+        features = compress_planned(tokens_TPD[None], plan)[0].flat
+    interval = seconds_per_grid * model.config.vision_config.tokens_per_second
+    grid = PlannedGrid(grids, PATCHES, PATCHES, plan, None)
+    return features, model.model.get_vision_position_ids(
+        0, grid, spatial_merge_size=merge, time_interval=interval, device="cpu"
+    ).T
+
+
+def pad_left(videos: Sequence[tuple[Tensor, Tensor]]) -> VisualTokens:
+    """Stack the features and positions of videos with different numbers of tokens."""
+    longest = max(len(features) for features, _ in videos)
+    pads = [longest - len(features) for features, _ in videos]
+    return VisualTokens(
+        torch.stack([F.pad(features, (0, 0, pad, 0)) for (features, _), pad in zip(videos, pads, strict=True)]),
+        torch.stack([F.pad(positions, (0, 0, pad, 0)) for (_, positions), pad in zip(videos, pads, strict=True)]),
+        torch.arange(longest) >= torch.tensor(pads)[:, None],
+    )
+
+
+@torch.no_grad()
+def correctness(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
+    """Whether greedy generation would say exactly the completion, ``bool [B, Q]``."""
+    text = model.model.language_model
+    before = text.config._attn_implementation
+    text.config._attn_implementation = ATTENTION
+    hidden = packed_hidden(model, packed, jump=True)
+    text.config._attn_implementation = before
+    right = model.lm_head(hidden).argmax(-1) == packed.labels
+    return (right | (packed.labels == IGNORED)).all(-1)
+
+
+@torch.no_grad()
+def measure(
+    model: MarcForConditionalGeneration,
+    processor: MarcProcessor,
+    *,
+    layout: str,
+    style: str = "short",
+    level: Level = "easy",
+    seed: int = 1,
+    videos: int = 128,
+    questions: int = 24,
+    shuffled: bool = False,
+    batch: int = 16,
+) -> list[Measured]:
+    """Ask a model about test videos.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        layout: One of `LAYOUTS`.
+        style: Prompt style of `marc.data.prompts`.
+        level: Of the world.
+        seed: Of the test set; the embedded model's training saw none of it, whatever the seed.
+        videos: Number of videos.
+        questions: Questions about each.
+        shuffled: Show every question the next video instead of its own: what the text alone is worth.
+        batch: Videos of one pass.
+    """
+    packer, results = Packer(processor), []
+    for begin in range(0, videos, batch):
+        indices = range(begin, min(begin + batch, videos))
+        drawn = [sample_video(level, "test", seed, index) for index in indices]
+        asked = [
+            video_questions(video, "test", seed, index, questions) for video, index in zip(drawn, indices, strict=True)
+        ]
+        shown = [*drawn[1:], drawn[0]] if shuffled else drawn
+        laid_out = []
+        for video in shown:
+            frames = render_video(video).float() / 255
+            tokens = encode_grids(model.model.visual, grids_to_patches(frames.unflatten(0, (-1, 2))))
+            laid_out.append(lay_out_video(model, tokens, video, layout, seconds_per_grid=1.0))
+        right = correctness(model, packer.pack(asked, pad_left(laid_out), style))
+        results += [
+            Measured(question, len(video.events), bool(value))
+            for video, row, values in zip(drawn, asked, right.tolist(), strict=True)
+            for question, value in zip(row, values, strict=True)
+        ]
+    return results
+
+
+def summarise(results: Sequence[Measured]) -> dict[str, tuple[float, int]]:
+    """Accuracy and number of questions, over all, by kind, by format and by number of events."""
+    groups: dict[str, list[bool]] = {}
+    for result in results:
+        keys = ("all", result.question.kind, result.question.problem_type, f"{result.events} events")
+        for key in keys:
+            groups.setdefault(key, []).append(result.correct)
+    return {key: (sum(values) / len(values), len(values)) for key, values in groups.items()}

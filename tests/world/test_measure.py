@@ -1,0 +1,62 @@
+"""The fast measurement says what the model's own generation says; the shipped weights keep their promises."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from marc.assistant import Inquiry, VideoAssistant
+from marc.data.prompts import render_question
+from marc.model.loading import EMBEDDED_FOLDER, load_model
+from marc.world.export import FileOptions, export_world
+from marc.world.measure import Measured, measure, summarise
+
+needs_weights = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the trained model is not there")
+
+
+def accuracy(results: list[Measured]) -> float:
+    return summarise(results)["all"][0]
+
+
+@needs_weights
+@pytest.mark.parametrize("layout", ["full", "events", "events blind"])
+def test_the_embedded_model_answers_held_out_questions(layout: str) -> None:
+    model, processor = load_model(device="cpu")
+    assert accuracy(measure(model, processor, layout=layout, seed=11, videos=64)) >= 0.94
+
+
+@needs_weights
+def test_without_its_video_a_question_is_answered_by_chance() -> None:
+    model, processor = load_model(device="cpu")
+    by_group = summarise(measure(model, processor, layout="events", seed=11, videos=96, shuffled=True))
+    assert by_group["all"][0] < 0.36
+    assert by_group["colour"][0] < 0.4 and by_group["precedes"][0] < 0.7 and by_group["exists"][0] < 0.7
+
+
+@needs_weights
+def test_the_assistant_answers_from_files_as_the_measurement_says(tmp_path: Path) -> None:
+    """The same questions through H.264, the decoder, the processor and generation."""
+    model, processor = load_model(device="cpu")
+    rows = json.loads(
+        export_world(tmp_path, seed=11, videos=4, questions=24, options=FileOptions(hold=4, fps=8.0)).read_text()
+    )
+    fast = [result.correct for result in measure(model, processor, layout="events blind", seed=11, videos=4)]
+    assistant = VideoAssistant(memory=False, device="cpu")
+    inquiries = [
+        Inquiry(
+            tmp_path / row["path"],
+            row["problem"],
+            render_question(row["problem"], problem_type=row["problem_type"], options=row["options"], style="short"),
+        )
+        for row in rows
+    ]
+    answers = assistant.ask_batch(inquiries)
+    slow = [f"<answer>{answer.answer}</answer>" == row["solution"] for answer, row in zip(answers, rows, strict=True)]
+    assert all(answer.visual_tokens_after == 4 for answer in answers)
+    assert sum(a != b for a, b in zip(fast, slow, strict=True)) <= 3 and sum(slow) >= 0.9 * len(slow)
+
+
+def test_unknown_layouts_are_refused() -> None:
+    model, processor = load_model(device="cpu")
+    with pytest.raises(ValueError, match="layout must be one of"):
+        measure(model, processor, layout="sideways", videos=1)
