@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,18 +12,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from marc.evaluation.samples import Sample
-
-
-@contextmanager
-def user_errors(command: str) -> Iterator[None]:
-    """What is wrong with the arguments or the files is said in a line, without a traceback."""
-    from marc.evaluation.runner import TooManyFailuresError
-
-    try:
-        yield
-    except (ValueError, OSError, TooManyFailuresError) as error:
-        typer.echo(f"{command}: {error}", err=True)
-        raise typer.Exit(2) from error
 
 
 PAPER_TEMPERATURE, PAPER_TOP_P = 0.01, 0.001
@@ -40,7 +27,9 @@ def evaluate(
     protocol: Annotated[
         str | None, typer.Option(help="video-r1 or official.  [default: video-r1 where the benchmark has it]")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Folder of the annotation files.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Folder of the annotation files; the micro-world is made there.")] = Path(
+        "data"
+    ),
     videos: Annotated[
         Path | None, typer.Option(help="Folder that video paths start from.  [default: the annotations']")
     ] = None,
@@ -50,7 +39,7 @@ def evaluate(
         str | None, typer.Option(help="Prompt style of the video-r1 protocol.  [default: the benchmark's]")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="So many samples, evenly spread over the benchmark.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Questions per generation.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Questions per generation.")] = 16,
     frames: Annotated[int, typer.Option(help="Most frames per video.")] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to sample.")] = 2.0,
     max_pixels: Annotated[
@@ -74,12 +63,13 @@ def evaluate(
     check: Annotated[bool, typer.Option("--check", help="Read every file as a run would, then stop.")] = False,
 ) -> None:
     """Answer the questions of benchmarks, score them, and report; an interrupted run goes on where it stopped."""
+    from marc.cli.errors import user_errors
+
     with user_errors("marc eval"):
         from rich.console import Console
 
-        from marc.evaluation.benchmarks import find_benchmark, load_samples
         from marc.evaluation.engine import Generation
-        from marc.evaluation.evaluate import load_engine, run_benchmark
+        from marc.evaluation.evaluate import load_engine, load_tasks, run_task
         from marc.evaluation.methods import find_method
         from marc.evaluation.runner import processes
 
@@ -87,38 +77,35 @@ def evaluate(
         if list_all:
             _list()
             return
-        methods = [find_method(name) for name in method or ["marc-events"]]
-        chosen = [find_benchmark(name) for name in benchmark or ["world"]]
-        protocols = {entry.name: protocol or entry.default_protocol for entry in chosen}
-        samples = {
-            entry.name: load_samples(
-                entry, protocol=protocols[entry.name], data=data, videos=videos, style=style, limit=limit
-            )
-            for entry in chosen
-        }
-        if check:
-            raise typer.Exit(
-                0 if all(_check(console, samples[entry.name], frames, timeout) for entry in chosen) else 1
-            )
         if paper_sampling:
             temperature, top_p = PAPER_TEMPERATURE, PAPER_TOP_P
+        methods = [find_method(name) for name in method or ["marc-events"]]
         frame_options = {"fps": fps, "max_frames": frames, "max_pixels": max_pixels, "timeout": timeout}
         model_options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
-        failed = 0
         with processes() as wait:
+            tasks = load_tasks(
+                benchmark or ["world"],
+                wait,
+                protocol=protocol,
+                data=data,
+                videos=videos,
+                style=style,
+                limit=limit,
+            )
+            if check:
+                usable = [_check(console, task.samples, frames, timeout) for task in tasks]
+                raise typer.Exit(0 if all(usable) else 1)
+            failed = 0
             for one_method in methods:
                 engine = load_engine(model, one_method, frame_options, **model_options)
-                for entry in chosen:
-                    tokens = max_new_tokens or entry.spec(protocols[entry.name]).max_new_tokens
-                    summary = run_benchmark(
-                        entry,
-                        samples[entry.name],
+                for task in tasks:
+                    summary = run_task(
+                        task,
                         engine,
-                        output / entry.name / one_method.name,
+                        output / task.benchmark.name / one_method.name,
                         console,
                         wait,
-                        protocol=protocols[entry.name],
-                        generation=Generation(tokens, temperature, top_p, seed),
+                        generation=Generation(max_new_tokens or task.spec.max_new_tokens, temperature, top_p, seed),
                         batch_size=batch_size,
                         retry_failed=retry_failed,
                     )
@@ -135,6 +122,8 @@ def report(
     details: Annotated[bool, typer.Option("--details", help="Also each run's breakdown and costs.")] = False,
 ) -> None:
     """Put runs side by side, and compare each with the first of its benchmark, sample by sample."""
+    from marc.cli.errors import user_errors
+
     with user_errors("marc report"):
         import json
 
@@ -185,7 +174,7 @@ def _list() -> None:
         typer.echo(f"    {method.name:12} {method.summary}")
 
 
-def _check(console: Console, samples: list[Sample], frames: int, timeout: float) -> bool:
+def _check(console: Console, samples: Sequence[Sample], frames: int, timeout: float) -> bool:
     from rich.progress import track
 
     from marc.evaluation.check import check_files

@@ -1,13 +1,14 @@
-"""One benchmark with one method: prepare the folder, run, wait for the other processes, report."""
+"""From names to reports: load benchmarks and engines, run what is left, wait for the other processes, report."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.evaluation.benchmarks import Benchmark
+from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark, load_samples
 from marc.evaluation.engine import Engine, Generation
 from marc.evaluation.methods import Method
 from marc.evaluation.progress import progress
@@ -39,15 +40,74 @@ def load_engine(model: str, method: Method, frames: Mapping[str, Any], **options
     return AssistantEngine(model, method, FrameOptions(**frames), **options)
 
 
-def run_benchmark(
-    benchmark: Benchmark,
-    samples: Sequence[Sample],
+@dataclass(frozen=True)
+class Task:
+    """One benchmark by one protocol, with its samples."""
+
+    benchmark: Benchmark
+    protocol: str
+    samples: Sequence[Sample]
+
+    @property
+    def spec(self) -> ProtocolSpec:
+        """What the protocol says."""
+        return self.benchmark.spec(self.protocol)
+
+
+def load_tasks(
+    names: Sequence[str],
+    wait: Callable[[], None],
+    *,
+    protocol: str | None,
+    data: Path,
+    videos: Path | None = None,
+    style: str | None = None,
+    limit: int | None = None,
+) -> list[Task]:
+    """Benchmarks by name or file, their samples read; the micro-world is made where it is missing.
+
+    Args:
+        names: See `marc.evaluation.benchmarks.find_benchmark`.
+        wait: Returns once all processes have called it (`marc.evaluation.runner.processes`).
+        protocol: By which rules; None takes each benchmark's default.
+        data: Folder of the annotation files.
+        videos: Folder that video paths start from.
+        style: Prompt style for files in Video-R1-eval's format.
+        limit: Keep so many samples of each.
+
+    Raises:
+        ValueError: If a name, a file or a row is wrong.
+    """
+    tasks = []
+    for name in names:
+        benchmark = find_benchmark(name)
+        folder = _world_folder(data, wait) if benchmark is WORLD else data
+        chosen = protocol or benchmark.default_protocol
+        samples = load_samples(benchmark, protocol=chosen, data=folder, videos=videos, style=style, limit=limit)
+        tasks.append(Task(benchmark, chosen, samples))
+    return tasks
+
+
+def _world_folder(data: Path, wait: Callable[[], None]) -> Path:
+    """The folder of ``eval_world.json``; the main process makes it."""
+    if (data / "eval_world.json").exists():
+        return data
+    folder = data / "world"
+    if Shard.from_environment().rank == 0 and not (folder / "eval_world.json").exists():
+        from marc.world.export import export_world
+
+        export_world(folder, workers=os.cpu_count() or 1)
+    wait()
+    return folder
+
+
+def run_task(
+    task: Task,
     engine: Engine,
     folder: Path,
     console: Console,
     wait: Callable[[], None],
     *,
-    protocol: str,
     generation: Generation,
     batch_size: int,
     retry_failed: bool = False,
@@ -55,13 +115,11 @@ def run_benchmark(
     """Runs what is left to run and reports.
 
     Args:
-        benchmark: What is asked.
-        samples: All of its samples.
+        task: What is asked.
         engine: Who answers.
         folder: The run's folder, named after the method.
         console: Where progress and results are shown.
-        wait: Returns once all processes have called it (`marc.evaluation.runner.processes`).
-        protocol: By which rules.
+        wait: Returns once all processes have called it.
         generation: How answers are generated.
         batch_size: Samples at once.
         retry_failed: Ask again what failed earlier.
@@ -71,19 +129,16 @@ def run_benchmark(
     """
     shard = Shard.from_environment()
     main = shard.rank == 0
-    open_run(folder, run_card(benchmark, protocol, folder.name, samples, engine, generation), main=main)
-    mine = shard.of(samples)
-    ids = {sample.id for sample in mine}
-    rows = [
-        row for row in read_run_rows(folder) if row["id"] in ids and not (retry_failed and row["status"] == "failed")
-    ]
     console.quiet = not main
-    with progress(console, f"{benchmark.name} {folder.name}", rows, len(mine)) as on_row:
+    open_run(folder, run_card(task.benchmark, task.protocol, folder.name, task.samples, engine, generation), main=main)
+    mine = {sample.id for sample in shard.of(task.samples)}
+    rows = [row for row in read_run_rows(folder) if row["id"] in mine and (row["status"] == "ok" or not retry_failed)]
+    with progress(console, f"{task.benchmark.name} {folder.name}", rows, len(mine)) as on_row:
         run(
-            samples,
+            task.samples,
             engine,
             folder,
-            protocol=protocol,
+            protocol=task.protocol,
             generation=generation,
             batch_size=batch_size,
             shard=shard,

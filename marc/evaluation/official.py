@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marc.evaluation.samples import Row, Sample, require
-from marc.grading import extract_answer, grade, read_number
+from marc.grading import extract_answer, gold_answer, grade, read_number
 
 # --- readers ---------------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ def score_official(output: str, sample: Sample, *, strict: bool = True) -> float
     if sample.rule == "grade":
         return grade(output, sample.solution, sample.problem_type, protocol="official", strict=strict)
     rule = RULES["letter" if sample.rule == "first-token" and not strict else sample.rule]
-    return rule(extract_answer(output, protocol="official"), sample.solution, sample.options)
+    return rule(extract_answer(output, protocol="official"), gold_answer(sample.solution), sample.options)
 
 
 Rule = Callable[[str, str, Sequence[str]], float]

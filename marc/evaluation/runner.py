@@ -36,7 +36,7 @@ FAILURES_IN_A_ROW = 20
 Row = dict[str, Any]
 
 
-class TooManyFailuresError(RuntimeError):
+class TooManyFailuresError(ValueError):
     """So many samples failed in a row that it is not the samples."""
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from marc.data.prompts import render_question
 from marc.evaluation.benchmarks import BENCHMARKS, MediaIndex, find_benchmark, load_samples
+from marc.evaluation.official import score_official
 
 VSI = BENCHMARKS["vsi"]
 
@@ -33,6 +34,23 @@ def test_ones_own_file_is_a_benchmark(write_rows, tmp_path):
     benchmark = find_benchmark(str(file))
     assert benchmark.name == "mine"
     assert load_samples(benchmark, protocol="video-r1", data=tmp_path)[0].id == "mine/000000"
+
+
+def test_a_benchmarks_own_file_is_that_benchmark(write_rows):
+    benchmark = find_benchmark(str(write_rows({})))
+    assert benchmark.name == "vsi" and benchmark.spec("video-r1").headline == "accuracy+mra"
+
+
+def test_the_micro_world_counts_the_same_words(write_rows, tmp_path):
+    file = write_rows(
+        {"problem_type": "free-form", "solution": "<answer>red</answer>", "question_type": "colour", "events": "2"},
+        name="eval_world.json",
+    )
+    (sample,) = load_samples(find_benchmark(str(file)), protocol="official", data=tmp_path)
+    assert sample.prompt == render_question("What moves?", problem_type="free-form", style="short")
+    assert sample.groups == {"type": "free-form", "question_type": "colour", "events": "2"}
+    assert score_official("<think>blue?</think><answer>Red</answer>", sample) == 1.0
+    assert score_official("<answer>red or blue</answer>", sample) == 0.0
 
 
 def test_a_limit_is_spread_over_the_benchmark(write_rows, tmp_path):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from marc.evaluation.report import summarise
-from marc.evaluation.runner import Shard, missing_ids, open_run, read_run_rows, run
+from marc.evaluation.runner import Shard, TooManyFailuresError, missing_ids, open_run, read_run_rows, run
 
 RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)</answer>"
 
@@ -51,7 +51,7 @@ def test_a_bug_is_not_a_failed_sample(make_samples, scripted_engine, card, tmp_p
 def test_many_failures_in_a_row_stop_the_run(make_samples, scripted_engine, card, tmp_path):
     samples = make_samples(30)
     engine = scripted_engine({sample.id: RuntimeError("CUDA error") for sample in samples})
-    with pytest.raises(RuntimeError, match=r"20 samples in a row failed.*CUDA error"):
+    with pytest.raises(TooManyFailuresError, match=r"20 samples in a row failed.*CUDA error"):
         start(samples, engine, tmp_path, card)
 
 

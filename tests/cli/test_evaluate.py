@@ -1,0 +1,147 @@
+"""``marc eval`` and ``marc report`` from the command line: scripted answers, then the real path on real files."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from marc.cli import app
+from marc.evaluation.engine import Generation, Reply
+
+PLAIN = {
+    "problem": "What moves?",
+    "options": ["A. a cat", "B. a dog"],
+    "data_type": "video",
+    "problem_type": "multiple choice",
+    "solution": "<answer>B</answer>",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two clips, a text file that is called one, and a file that is not there; 8 questions."""
+    from marc.video import write_video
+
+    folder = tmp_path_factory.mktemp("data")
+    frames = np.random.default_rng(0).integers(0, 255, (40, 56, 56, 3), dtype=np.uint8)
+    for name in ("a.mp4", "b.mp4"):
+        write_video(folder / name, frames, fps=8)
+    (folder / "broken.mp4").write_text("not a video")
+    names = ["a.mp4", "b.mp4", "broken.mp4", "missing.mp4"] * 2
+    (folder / "eval_mmvu.json").write_text(json.dumps([{**PLAIN, "path": f"./{name}"} for name in names]))
+    return folder
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Every method answers B; what was asked is kept."""
+    asked = []
+
+    class Engine:
+        def __init__(self, model, method, frames, **options):
+            self.model, self.method = model, method
+            asked.append((model, method.name, frames, options))
+
+        def answer(self, samples, generation):
+            asked.append(generation)
+            return [Reply("<answer>B</answer>") for _ in samples]
+
+        def card(self):
+            return {"model": self.model}
+
+    monkeypatch.setattr("marc.evaluation.evaluate.load_engine", Engine)
+    return asked
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_list_names_everything():
+    listed = call("eval", "--list")
+    assert listed.exit_code == 0
+    for name in ("vsi", "videommmu", "mmvu", "mvbench", "tempcompass", "videomme", "world", "marc-frames", "random"):
+        assert name in listed.output
+
+
+def test_check_names_what_is_missing_or_broken(data):
+    checked = call("eval", "--benchmark", "mmvu", "--data", data, "--check")
+    assert checked.exit_code == 1
+    assert "8 samples, 4 files, 2 of them unusable" in checked.output
+    assert f"{data}/missing.mp4: no such file (needed by 2 samples, first mmvu/000003)" in checked.output
+    assert f"{data}/broken.mp4: " in checked.output and f"{data}/a.mp4" not in checked.output
+
+
+def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
+    options = [
+        "--benchmark",
+        "mmvu",
+        "--data",
+        data,
+        "--method",
+        "full",
+        "--method",
+        "tiny+memory",
+        "--output",
+        tmp_path,
+    ]
+    assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling").exit_code == 0
+    assert [entry[:2] for entry in scripted if isinstance(entry, tuple)] == [("m", "full"), ("m", "tiny+memory")]
+    assert scripted[1] == Generation(1024, 0.01, 0.001, 3)
+    card = json.loads((tmp_path / "mmvu" / "full" / "run.json").read_text())
+    assert card["run"]["samples"] == 8 and card["run"]["method"] == "full" and card["environment"]["packages"]["torch"]
+    scripted.clear()
+    assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling").exit_code == 0
+    assert not any(isinstance(entry, Generation) for entry in scripted)
+    shown = call("report", tmp_path, "--published", "--markdown", tmp_path / "all.md", "--json", tmp_path / "all.json")
+    assert shown.exit_code == 0, shown.output
+    text = (tmp_path / "all.md").read_text()
+    assert "| m full (video-r1) | 0 |" in text and "MARC-3B (C-GRPO + VMR) (published)" in text
+    assert json.loads((tmp_path / "all.json").read_text())[1]["rows"][0][1:4] == [
+        "tiny+memory",
+        "full",
+        "+0.00 [+0.00, +0.00]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["eval", "--benchmark", "egoschema"], "unknown benchmark 'egoschema'"),
+        (["eval", "--method", "best"], "unknown method 'best'"),
+        (["eval", "--benchmark", "vsi", "--data", "/nowhere"], "get it from"),
+        (["eval", "--benchmark", "mmvu", "--protocol", "vlm"], "no protocol 'vlm'"),
+        (["report", "/nowhere"], "holds no run"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(arguments, named):
+    said = call(*arguments)
+    assert said.exit_code == 2 and named in said.output and "Traceback" not in said.output
+
+
+def test_another_setting_does_not_resume_a_run(data, scripted, tmp_path):
+    options = ["eval", "--benchmark", "mmvu", "--data", data, "--output", tmp_path]
+    assert call(*options).exit_code == 0
+    said = call(*options, "--max-new-tokens", 5)
+    assert said.exit_code == 2 and "generation was" in said.output
+
+
+def test_the_real_model_on_real_files(data, tmp_path):
+    """Every method answers the good clips, and the bad ones fail by name."""
+    from marc.evaluation.methods import METHODS
+
+    methods = [part for name in METHODS for part in ("--method", name)]
+    done = call("eval", "--benchmark", "mmvu", "--data", data, "--output", tmp_path, "--max-new-tokens", 2, *methods)
+    assert done.exit_code == 0, done.output
+    tokens = {}
+    for name in METHODS:
+        report = json.loads((tmp_path / "mmvu" / name / "report.json").read_text())
+        assert report["headline"]["n"] == 4 and sum(count for _, count in report["failures"]) == 4
+        assert any("missing.mp4" in reason for reason, _ in report["failures"])
+        tokens[name] = report["costs"]["visual_tokens_after"]
+    assert tokens["full"] > 4
+    assert {name: tokens[name] for name in METHODS if name not in ("full", "tiny")} == dict.fromkeys(
+        ["frames2", "uniform", "random", "marc-frames", "marc-events"], 4.0
+    )
+    assert tokens["tiny"] < tokens["full"]
