@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from marc.model.compression import compress, compress_planned, frame_similarity
 from marc.model.plan import CompressionConfig, plan_video
@@ -127,6 +128,26 @@ def test_gradients_are_the_weights():
     got = compress(tokens, CompressionConfig(layout="frames", target_frames=2))
     got.tokens[1].sum().backward()
     torch.testing.assert_close(tokens.grad, got.weights[1][:, None, None].expand_as(tokens))
+
+
+class NoSynchronisation(TorchDispatchMode):
+    """Refuses every operation whose result the host would have to wait for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("merge", ["mean", "weighted"])
+@pytest.mark.parametrize("layout", ["frames", "events"])
+def test_the_host_never_waits_for_the_device(layout, merge):
+    tokens = torch.randn(1, 12, 6, 8)
+    config = CompressionConfig(layout=layout, merge=merge, target_frames=2, window=4, ratio=0.5, visual_tokens=3)
+    plan = plan_video(12, (2, 3), config, events=[0] * 2 + [1] * 3 + [2] * 3 + [3] * 4)
+    with NoSynchronisation():
+        compress_planned(tokens, plan)
+    with pytest.raises(AssertionError), NoSynchronisation():
+        tokens.sum().item()
 
 
 def test_bfloat16_keeps_its_type_and_decides_in_float32():
