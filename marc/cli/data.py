@@ -1,0 +1,79 @@
+"""``marc data``: which training videos to get, and whether they can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Training data in Video-R1's format: sample it, check it.", no_args_is_help=True)
+
+Root = Annotated[Path | None, typer.Option(help="Folder of the videos.  [default: that of the rows' file]")]
+
+
+@app.command()
+def sample(
+    rows: Annotated[Path, typer.Argument(help="File of rows, such as Video-R1-260k.json.")],
+    output: Annotated[Path, typer.Argument(help="Manifest to write.")],
+    n: Annotated[int, typer.Option("--n", help="Number of rows.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Another seed is another sample.")] = 0,
+    root: Root = None,
+) -> None:
+    """Draw a stratified sample and list the files that it needs; unusable rows are named and left out."""
+    from marc.cli.errors import user_errors
+    from marc.data.rows import load_json_rows, parse_rows
+    from marc.data.sampling import file_sha256, manifest, sample_rows, write_manifest
+
+    with user_errors("marc data sample"):
+        usable, bad = parse_rows(load_json_rows(rows))
+        for row in bad:
+            typer.echo(f"left out: {row}", err=True)
+        chosen = sample_rows(usable, n, seed)
+        source = {"file": rows.name, "sha256": file_sha256(rows), "rows": len(usable), "bad_rows": len(bad)}
+        values = manifest(chosen, root or rows.parent, source=source, seed=seed)
+        write_manifest(output, values)
+    present = sum(file["bytes"] is not None for file in values["files"])
+    typer.echo(f"{output}: {n} of {len(usable)} rows, {len(values['files'])} files ({present} of them are there)")
+
+
+@app.command()
+def check(
+    rows: Annotated[Path, typer.Argument(help="File of rows or manifest.")],
+    output: Annotated[Path, typer.Argument(help="Manifest to write, of the rows that can be used.")],
+    root: Root = None,
+    frames: Annotated[int, typer.Option(help="Frames to read from each video.")] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds that one file may take.")] = 60.0,
+    workers: Annotated[int, typer.Option(help="Files to read at a time.")] = 2,
+) -> None:
+    """Decode every file in time-limited processes, name the bad rows and write a clean manifest.
+
+    Exit code 1 if any row is bad.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from marc.cli.errors import user_errors
+    from marc.data.check import check_files
+    from marc.data.rows import load_json_rows, parse_rows
+    from marc.data.sampling import manifest, read_checksums, write_manifest
+
+    folder = root or rows.parent
+    with user_errors("marc data check"):
+        usable, bad = parse_rows(load_json_rows(rows))
+        results = check_files(
+            usable, folder, frames=frames, timeout=timeout, workers=workers, checksums=read_checksums(rows)
+        )
+        total = len({row.path for row in usable if row.path is not None})
+        checked = list(track(results, "decoding", total=total, console=Console(stderr=True)))
+        problems = {file.path: file.problem for file in checked if file.problem is not None}
+        clean = [row for row in usable if row.path not in problems]
+        write_manifest(output, manifest(clean, folder, source={"file": rows.name}))
+    for row in bad:
+        typer.echo(f"{row}")
+    for file in checked:
+        if file.problem is not None:
+            typer.echo(f"{file.path} (problem_id {', '.join(file.rows)}): {file.problem}")
+    typer.echo(f"{output}: {len(clean)} rows can be used; {len(usable) + len(bad) - len(clean)} cannot")
+    if bad or problems:
+        raise typer.Exit(1)
