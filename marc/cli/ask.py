@@ -42,7 +42,9 @@ def ask(
     storyboard: Annotated[Path | None, typer.Option(help="Draw what the model saw into this file.")] = None,
 ) -> None:
     """Answer a question about a video, and report what it cost."""
-    try:
+    from marc.cli.errors import user_errors
+
+    with user_errors("marc ask"):
         answer = _answer(
             video,
             question,
@@ -69,9 +71,6 @@ def ask(
             },
             generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         )
-    except (ValueError, OSError) as error:
-        typer.echo(f"marc ask: {error}", err=True)
-        raise typer.Exit(2) from error
     typer.echo(json.dumps(_as_json(answer)) if as_json else _as_text(answer))
 
 

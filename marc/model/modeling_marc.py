@@ -58,6 +58,7 @@ class MarcModel(Qwen2_5_VLModel):
     """Qwen2.5-VL without a head, with compressed videos."""
 
     config: MarcConfig
+    config_class = MarcConfig
 
     def plan_grids(
         self,
@@ -98,6 +99,7 @@ class MarcModel(Qwen2_5_VLModel):
 
     def forward(
         self,
+        input_ids: Tensor | None = None,
         *args: Any,
         video_grid_thw: Tensor | list[PlannedGrid] | None = None,
         video_grid_events: Tensor | None = None,
@@ -107,7 +109,7 @@ class MarcModel(Qwen2_5_VLModel):
     ) -> Any:
         """Plans the videos, then runs the base class (see `plan_grids` for the arguments)."""
         grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
-        return super().forward(*args, video_grid_thw=grids, **kwargs)
+        return super().forward(input_ids, *args, video_grid_thw=grids, **kwargs)
 
     def get_video_features(
         self,
@@ -123,15 +125,18 @@ class MarcModel(Qwen2_5_VLModel):
             ``pooler_output`` holds one ``[N, D]`` tensor per video, N as its plan says.
         """
         grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
-        if isinstance(grids, list):
-            video_grid_thw = torch.tensor([grid[:3] for grid in grids], device=pixel_values_videos.device)
-        kwargs["return_dict"] = True
-        output = super().get_video_features(pixel_values_videos, video_grid_thw, **kwargs)
         if not isinstance(grids, list):
-            return output
-        return self._compress(output.pooler_output, [grid.plan for grid in grids])
+            return super().get_video_features(pixel_values_videos, grids, **kwargs)
+        sizes = torch.tensor([grid[:3] for grid in grids], device=pixel_values_videos.device)
+        output = super().get_video_features(pixel_values_videos, sizes, **{**kwargs, "return_dict": True})
+        features, members = self._compress(output.pooler_output, [grid.plan for grid in grids])
+        return CompressedVideoFeatures(
+            pooler_output=features, members=members, hidden_states=output.hidden_states, attentions=output.attentions
+        )
 
-    def _compress(self, features: Sequence[Tensor], plans: Sequence[VideoPlan | None]) -> CompressedVideoFeatures:
+    def _compress(
+        self, features: Sequence[Tensor], plans: Sequence[VideoPlan | None]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
         """Merges the frames of each video; videos with one plan go together."""
         compressed = list(features)
         members: list[Tensor | None] = [None] * len(plans)
@@ -143,7 +148,7 @@ class MarcModel(Qwen2_5_VLModel):
             tokens = torch.stack([features[video].unflatten(0, (plan.frames, -1)) for video in videos])
             for video, result in zip(videos, compress_planned(tokens, plan), strict=True):
                 compressed[video], members[video] = result.flat, result.members
-        return CompressedVideoFeatures(pooler_output=tuple(compressed), members=tuple(members))
+        return tuple(compressed), tuple(members)
 
     def get_rope_index(
         self,

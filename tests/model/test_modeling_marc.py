@@ -7,9 +7,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny_inputs import first_logits, noise, video_inputs
+from transformers import AutoModel
 
+from marc import load_model
+from marc.model import MarcModel
 from marc.model.compression import compress
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 EVENTS = [[0, 0, 0, 1, 1, 2, 2, 2]]
 LAYOUTS = [
     {"layout": "frames", "target_frames": 1},
@@ -198,7 +202,7 @@ def test_lora_trains_the_language_model_only(tiny):
     assert all("language_model" in name and "lora" in name for name in trained)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@NEEDS_GPU
 @pytest.mark.parametrize("attention", ["sdpa", "flash_attention_2"])
 def test_on_a_gpu_it_equals_the_cpu(tiny, attention):
     if attention == "flash_attention_2":
@@ -209,3 +213,26 @@ def test_on_a_gpu_it_equals_the_cpu(tiny, attention):
     model = copy.deepcopy(model).to("cuda", torch.bfloat16)
     model.set_attn_implementation(attention)
     torch.testing.assert_close(first_logits(model, inputs.to("cuda")).float().cpu(), expected, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("device_map", [{"": "cpu"}, pytest.param("auto", marks=NEEDS_GPU)])
+def test_device_map(tiny, tmp_path, device_map):
+    model, processor = tiny()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    placed, _ = load_model(tmp_path, device="cpu", device_map=device_map)
+    inputs = video_inputs(processor, ["<video> What?"], [noise(16, 1)], video_events=EVENTS)
+    options = {"max_new_tokens": 3, "do_sample": False}
+    expected = model.generate(**inputs, **options)
+    assert torch.equal(placed.generate(**inputs.to(placed.device), **options).cpu(), expected)
+
+
+def test_the_inner_model_loads_on_its_own(tiny, tmp_path):
+    model, processor = tiny()
+    model.save_pretrained(tmp_path)
+    inner, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(inner, MarcModel)
+    assert not report["missing_keys"]
+    inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
+    with torch.no_grad():
+        assert torch.equal(inner(**inputs).last_hidden_state, model.model(**inputs).last_hidden_state)
