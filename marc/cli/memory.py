@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
+    from marc.memory.indexing import MemoryOptions, Outcome
 
 DEFAULT_EMBEDDER = "tiny"
 
@@ -44,23 +48,41 @@ def remember(
     library: Library = None,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
-    from functools import partial
+    from marc.memory.indexing import MemoryOptions
 
+    paths = list(dict.fromkeys(map(str, videos)))
+    load = partial(_load_embedder, embedder, device)
+    with _reported("remember"):
+        options = MemoryOptions(segmenter, min_seconds, max_seconds, frames_per_event)
+        failed = _remember(paths, load, options, folder, workers, library or default_library())
+    for outcome in failed:
+        typer.echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
+    if failed:
+        typer.echo(f"marc remember: {len(failed)} of {len(paths)} videos failed", err=True)
+        raise typer.Exit(1)
+
+
+def _remember(
+    videos: list[str],
+    load_embedder: Callable[[], EventEmbedder],
+    options: MemoryOptions,
+    folder: Path | None,
+    workers: int,
+    library: str | Path,
+) -> list[Outcome]:
+    """Remember videos with a progress bar and put each into the library; returns those that failed."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    from marc.memory.indexing import MemoryOptions, Outcome, remember_all
+    from marc.memory.indexing import remember_all
     from marc.memory.library import MemoryLibrary
 
-    options = MemoryOptions(segmenter, min_seconds, max_seconds, frames_per_event)
-    load = partial(_load_embedder, embedder, device)
-    paths = list(dict.fromkeys(map(str, videos)))
-    shelf = MemoryLibrary(library or default_library())
-    failed: list[Outcome] = []
+    shelf = MemoryLibrary(library)
+    failed = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("remembering", total=len(paths))
-        for outcome in remember_all(paths, load, options, folder=folder, workers=workers):
+        task = progress.add_task("remembering", total=len(videos))
+        for outcome in remember_all(videos, load_embedder, options, folder=folder, workers=workers):
             progress.advance(task)
             if outcome.memory is None:
                 failed.append(outcome)
@@ -70,11 +92,7 @@ def remember(
             known = ", known already" if outcome.known else ""
             progress.console.out(f"{outcome.video}: {len(outcome.memory.events)} events{known}", highlight=False)
     shelf.optimize()
-    for outcome in failed:
-        typer.echo(f"failed: {outcome.video}: {outcome.error}", err=True)
-    if failed:
-        typer.echo(f"{len(failed)} of {len(paths)} videos could not be remembered", err=True)
-        raise typer.Exit(1)
+    return failed
 
 
 def recall(
@@ -87,9 +105,10 @@ def recall(
     """Show the events of all remembered videos that are nearest to a question."""
     from marc.memory.library import MemoryLibrary
 
-    shelf = MemoryLibrary(library or default_library())
-    for found in shelf.recall(_load_embedder(embedder, device), question, k):
-        typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
+    with _reported("recall"):
+        shelf = MemoryLibrary(library or default_library())
+        for found in shelf.recall(_load_embedder(embedder, device), question, k):
+            typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
 
 
 def forget(
@@ -99,15 +118,26 @@ def forget(
     """Take videos out of the library; memory files beside the videos stay."""
     from marc.memory.library import MemoryLibrary
 
-    shelf = MemoryLibrary(library or default_library())
-    for video in videos:
-        typer.echo(f"{video}: {shelf.remove(video)} events forgotten")
+    with _reported("forget"):
+        shelf = MemoryLibrary(library or default_library())
+        for video in videos:
+            typer.echo(f"{video}: {shelf.remove(video)} events forgotten")
 
 
 def default_library() -> Path:
     """Where the memories of all videos are kept unless the user says otherwise."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "marc" / "library"
+
+
+@contextmanager
+def _reported(command: str) -> Iterator[None]:
+    """Say what the user did wrong, or what the disk refused, in one line."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"marc {command}: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _load_embedder(name: str, device: str | None) -> EventEmbedder:

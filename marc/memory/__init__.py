@@ -11,17 +11,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
     from marc.memory.events import segment_events
+    from marc.memory.indexing import MemoryOptions, remember, remember_all
+    from marc.memory.library import MemoryLibrary
     from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
+    from marc.memory.store import VideoMemory
+
+__all__ = [
+    "EventEmbedder",
+    "FramePlan",
+    "MemoryLibrary",
+    "MemoryOptions",
+    "VideoMemory",
+    "VisualMemoryRetriever",
+    "plan_frames",
+    "remember",
+    "remember_all",
+    "segment_events",
+]
 
 _HOMES = {
     "EventEmbedder": "embedding",
     "FramePlan": "retriever",
+    "MemoryLibrary": "library",
+    "MemoryOptions": "indexing",
+    "VideoMemory": "store",
     "VisualMemoryRetriever": "retriever",
     "plan_frames": "retriever",
+    "remember": "indexing",
+    "remember_all": "indexing",
     "segment_events": "events",
 }
-
-__all__ = ["EventEmbedder", "FramePlan", "VisualMemoryRetriever", "plan_frames", "segment_events"]
 
 
 def __getattr__(name: str) -> Any:

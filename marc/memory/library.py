@@ -57,7 +57,7 @@ class RecalledEvent:
     score: float
 
 
-class LibraryError(RuntimeError):
+class LibraryError(OSError):
     """The library could not be read or written; what was in it is untouched."""
 
 

@@ -119,7 +119,7 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
 
 def test_kill_9_in_mid_write_loses_nothing_that_was_in(library, memory):
     inside: set[int] = set()
-    for first, patience in ((0, 1), (100, 4), (200, 9)):
+    for first, patience in ((0, 1), (100, 6)):
         with writer(Path(library.address), first, 10_000) as process:
             inside |= {int(process.stdout.readline()) for _ in range(patience)}
             time.sleep(0.003 * patience)

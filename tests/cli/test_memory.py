@@ -1,0 +1,81 @@
+"""The commands as they are typed, with a real dual encoder of random weights."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from marc.cli import app
+from marc.memory.embedding import save_dual_encoder
+from marc.video import write_video
+
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+PREPROCESS = {
+    "size": (16, 16),
+    "mean": (0.5,) * 3,
+    "std": (0.5,) * 3,
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("MARC_LIBRARY", raising=False)
+
+
+@pytest.fixture
+def embedder(tmp_path):
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**CONFIG)
+    open_clip.set_model_preprocess_cfg(model, PREPROCESS)
+    save_dual_encoder(tmp_path / "encoder", model, CONFIG)
+    return str(tmp_path / "encoder")
+
+
+def marc(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_remember_recall_forget(tmp_path, embedder):
+    rng = np.random.default_rng(0)
+    videos = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+    for video in videos:
+        write_video(video, rng.integers(0, 256, (30, 48, 64, 3), dtype=np.uint8), fps=5)
+    (tmp_path / "letter.mp4").write_text("Dear reader")
+    remember = ("remember", *videos, tmp_path / "letter.mp4", "--embedder", embedder, "--segmenter", "uniform")
+
+    first = marc(*remember, "--max-seconds", 4)
+    assert first.exit_code == 1, first.output
+    assert "1 of 3 videos failed" in first.output
+    assert "letter.mp4" in first.output
+    assert len(list(tmp_path.glob("*.marc"))) == 2
+
+    recalled = marc("recall", "a red ball", "--embedder", embedder, "-k", 3)
+    assert recalled.exit_code == 0, recalled.output
+    lines = recalled.stdout.splitlines()
+    assert len(lines) == 3
+    scores = [float(line.split()[0]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert all(line.endswith(("one.mp4", "two.mp4")) for line in lines)
+    assert "0:00:0" in lines[0]
+
+    forgotten = marc("forget", videos[0])
+    assert "one.mp4: 2 events forgotten" in forgotten.stdout
+    left = marc("recall", "a red ball", "--embedder", embedder, "-k", 9).stdout
+    assert "one.mp4" not in left
+    assert "two.mp4" in left
+
+
+def test_recall_from_an_empty_library_says_what_to_do(embedder):
+    result = marc("recall", "a red ball", "--embedder", embedder)
+    assert result.exit_code == 2
+    assert "marc recall:" in result.output
+    assert "use `marc remember` first" in result.output
