@@ -53,6 +53,7 @@ class FrameOptions:
         fps: Frames per second.
         max_frames: Most frames.
         min_frames: Fewest frames; the memory reads at least two per event instead.
+        min_pixels: Smallest area of a frame in pixels; ``None``: 4 tokens. Video-R1 enlarges to ``128 * 28 * 28``.
         max_pixels: Largest area of a frame in pixels; ``None``: what the model's processor allows, at most 256 tokens.
         backend: The decoder, see `marc.video.backends`.
         timeout: Seconds after which decoding is given up.
@@ -61,6 +62,7 @@ class FrameOptions:
     fps: float = 2.0
     max_frames: int = 64
     min_frames: int = 4
+    min_pixels: int | None = None
     max_pixels: int | None = None
     backend: str = DEFAULT_BACKEND
     timeout: float = 60.0
@@ -279,7 +281,8 @@ class VideoAssistant:
         video_processor = self.processor.video_processor
         factor = video_processor.patch_size * video_processor.merge_size
         largest = self.frames.max_pixels or min(video_processor.size["longest_edge"], 256 * factor**2)
-        return {"min_pixels": min(4 * factor**2, largest), "max_pixels": largest, "factor": factor}
+        smallest = self.frames.min_pixels or min(4 * factor**2, largest)
+        return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
 
     def _encoded_video(self, info: VideoInfo, plan: FramePlan | None, clock: StageClock) -> EncodedVideo:
         times = (

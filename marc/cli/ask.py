@@ -24,6 +24,7 @@ def ask(
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
     frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to read.")] = 2.0,
+    min_pixels: Annotated[int | None, typer.Option(help="Smallest area of a frame.  [default: 4 tokens]")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Largest area of a frame.  [default: the model's]")] = None,
     decoder: Annotated[str, typer.Option(help="pyav, decord or torchcodec.")] = "pyav",
     timeout: Annotated[float, typer.Option(help="Seconds after which decoding is given up.")] = 60.0,
@@ -65,6 +66,7 @@ def ask(
             frames={
                 "fps": fps,
                 "max_frames": frames,
+                "min_pixels": min_pixels,
                 "max_pixels": max_pixels,
                 "backend": decoder,
                 "timeout": timeout,
