@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from marc.memory.events import segment_events
 from marc.memory.shots import FrameStream
-from marc.memory.synthetic_cuts import make_video
+from marc.memory.synthetic_cuts import make_shot
 from marc.memory.transnetv2 import HEIGHT, WIDTH, TransNetV2Detector
 
 SIZES = {"240p": (426, 240), "480p": (854, 480), "1080p": (1920, 1080)}
@@ -42,10 +42,10 @@ class TimedDetector(TransNetV2Detector):
 
     def _predict(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         started = time.process_time()
-        scores_T = super()._predict(frames_THWC)
+        scores_T2 = super()._predict(frames_THWC)
         self.network_seconds += time.process_time() - started
         self.frames_seen += len(frames_THWC)
-        return scores_T
+        return scores_T2
 
 
 def cpu_seconds() -> float:
@@ -56,7 +56,7 @@ def cpu_seconds() -> float:
 
 def write_long_video(path: Path, width: int, height: int, seconds: int) -> None:
     """Writes a generated ten-second shot at a size, encoded once and repeated by copying its packets."""
-    small = make_video("motion", 0, shots=4).rgb[: _CLIP_SECONDS * _FPS]
+    small = make_shot(0, _CLIP_SECONDS * _FPS)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=_FPS, options={"crf": "23", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -70,9 +70,20 @@ def make_video(kind: str, seed: int, *, shots: int = 8) -> LabelledVideo:
         frames = _DISTURBED[kind](rng, shots)
     else:
         frames, transitions = _joined_shots(rng, shots, _JOINS[kind])
+    disturbances = shots if kind in _DISTURBED else 0
+    return LabelledVideo(f"{kind}-{seed}", kind, _as_filmed(rng, frames), tuple(transitions), disturbances)
+
+
+def make_shot(seed: int, length: int) -> NDArray[np.uint8]:
+    """One ordinary shot ``uint8 [length, 72, 128, 3]``: slow camera, moving objects, drifting light, no boundary."""
+    rng = np.random.default_rng(seed)
+    return _as_filmed(rng, _shot(rng, length, _palette(rng)))
+
+
+def _as_filmed(rng: np.random.Generator, frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Adds a sensor's noise to frames, in place, and rounds them to bytes."""
     frames += np.float32(rng.uniform(1, 4)) * rng.standard_normal(frames.shape, np.float32)
-    rgb_THWC = np.clip(frames, 0, 255, out=frames).astype(np.uint8)
-    return LabelledVideo(f"{kind}-{seed}", kind, rgb_THWC, tuple(transitions), shots if kind in _DISTURBED else 0)
+    return np.clip(frames, 0, 255, out=frames).astype(np.uint8)
 
 
 # --- scenes ----------------------------------------------------------------------------------------------------------

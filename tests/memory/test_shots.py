@@ -45,6 +45,20 @@ def test_hard_cuts_are_found_at_their_frames(three_shots: Path, name: str):
     assert shots.duration == pytest.approx(LENGTH / FPS)
 
 
+def test_a_gradual_transition_is_cut_in_the_middle(three_shots: Path, monkeypatch: pytest.MonkeyPatch):
+    scores = np.zeros((LENGTH, 2), np.float32)
+    scores[40:51, 1] = 0.8
+
+    def given(stream: FrameStream) -> Iterator[np.ndarray]:
+        assert sum(map(len, stream)) == LENGTH
+        yield scores
+
+    detector = TransNetV2Detector()
+    monkeypatch.setattr(detector, "scores", given)
+    (item,) = detector.detect(three_shots).transitions
+    assert (item.start, item.boundary, item.end) == pytest.approx((40 / FPS, 46 / FPS, 51 / FPS))
+
+
 def test_uniform_boundaries_do_not_touch_the_ends(three_shots: Path):
     boundaries = [item.boundary for item in UniformDetector(1.4).detect(three_shots).transitions]
     assert boundaries == pytest.approx([1.4, 2.8, 4.2])

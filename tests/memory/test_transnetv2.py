@@ -20,9 +20,11 @@ from marc.memory.transnetv2 import (
     WIDTH,
     TransNetV2Detector,
     Windowing,
+    blank_frames,
     changing_frames,
     cut_windows,
     find_transitions,
+    join_over_blanks,
     load_network,
 )
 from marc.records import Frames
@@ -58,7 +60,7 @@ def exact() -> TransNetV2Detector:
 @pytest.mark.parametrize("lengths", [(1,), (30, 20), (30, 40)])
 def test_exact_scores_are_the_packages_own(network: TransNetV2, exact: TransNetV2Detector, lengths: tuple[int, ...]):
     rgb = scenes(*lengths)
-    expected, _ = network.predict_frames(torch.from_numpy(rgb), quiet=True)
+    expected = torch.stack(network.predict_frames(torch.from_numpy(rgb), quiet=True), dim=1)
     scores = np.concatenate(list(exact.scores(batches(rgb, 37))))
     np.testing.assert_allclose(scores, expected.numpy(), rtol=0, atol=1e-6)
 
@@ -68,8 +70,7 @@ def test_looking_at_changes_only_finds_the_same_cuts(exact: TransNetV2Detector):
     scores = np.concatenate(list(TransNetV2Detector(device="cpu").scores(batches(rgb, 100))))
     full = np.concatenate(list(exact.scores(batches(rgb, 100))))
     assert len(scores) == len(full) == len(rgb)
-    np.testing.assert_array_equal(np.nonzero(scores > 0.5)[0], [59])
-    np.testing.assert_array_equal(np.nonzero(full > 0.5)[0], [59])
+    assert find_transitions(scores.max(axis=1), 0.5) == find_transitions(full[:, 0], 0.5) == [(59, 60)]
     assert (scores[:30] == 0).all(), "the network need not have looked there"
 
 
@@ -102,7 +103,7 @@ def test_motion_throughout_is_read_in_windows_of_bounded_length(monkeypatch: pyt
 
     def predict(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         lengths.append(len(frames))
-        return np.full(len(frames), 0.25, np.float32)
+        return np.full((len(frames), 2), 0.25, np.float32)
 
     monkeypatch.setattr(detector, "_predict", predict)
     noise = np.random.default_rng(0).integers(0, 255, (30, HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -128,7 +129,7 @@ def test_windows_are_those_of_the_padded_video(total: int, size: int, windowing:
 @given(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=1, max_size=40))
 def test_transitions_lie_between_the_packages_scenes(values: list[float]):
     scores = np.array(values, np.float32)
-    transitions = find_transitions(scores, np.arange(len(scores), dtype=np.float64), 0.5)
+    transitions = find_transitions(scores, 0.5)
     if (scores > 0.5).all():
         assert not transitions
         return
@@ -136,16 +137,21 @@ def test_transitions_lie_between_the_packages_scenes(values: list[float]):
     between = [(int(scene[1]), int(after[0])) for scene, after in pairwise(package_scenes)]
     touching_the_end = scores[-1] > 0.5
     expected = between if not touching_the_end else [pair for pair in between if pair[1] < len(scores)]
-    assert [(item.start, item.end) for item in transitions] == expected
-    for item in transitions:
-        assert item.start < item.boundary <= item.end
+    assert transitions == expected
 
 
-def test_a_gradual_transition_is_cut_in_the_middle():
-    scores = np.zeros(100, np.float32)
-    scores[40:51] = 0.8
-    (transition,) = find_transitions(scores, np.arange(100) / 25, 0.5)
-    assert (transition.start, transition.boundary, transition.end) == (40 / 25, 46 / 25, 51 / 25)
+def test_the_two_halves_of_a_fade_are_one_transition():
+    blank = np.zeros(200, bool)
+    blank[30:35] = True
+    assert join_over_blanks([(20, 24), (40, 45), (60, 61)], blank) == [(20, 45), (60, 61)]
+    assert join_over_blanks([(20, 24), (90, 91)], blank) == [(20, 24), (90, 91)], "too far apart for one fade"
+    assert join_over_blanks([], blank) == []
+
+
+def test_a_blank_frame_has_one_colour():
+    black, white = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), np.full((1, HEIGHT, WIDTH, 3), 255, np.uint8)
+    blue = white * np.array([0, 0, 1], np.uint8)
+    assert blank_frames(np.concatenate([black, white, blue, scenes(1)])).tolist() == [True, True, True, False]
 
 
 def test_change_is_seen_in_cuts_and_dissolves_but_not_in_noise():
