@@ -152,6 +152,12 @@ def whole_story(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     return Draft(text, ", then ".join(happening(event) for event in video.events), (), storyline(video))
 
 
+def scene_list(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
+    """Which scenes, in order?"""
+    text = pick(rng, ("List the scenes in order.", "Which scenes are there, in order?"))
+    return Draft(text, ", then ".join(event.background for event in video.events), (), storyline(video))
+
+
 def scene_of_object(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     """In which scene is this object?"""
     things = named_once(video)
@@ -318,6 +324,7 @@ KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {
     ),
     "event story": event_story,
     "whole story": whole_story,
+    "scene list": scene_list,
     "scene of object": scene_of_object,
     "direction of object": direction_of_object,
     "ordinal": ordinal,

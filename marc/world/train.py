@@ -37,8 +37,8 @@ from marc.world.scenes import Split, WorldVideo, sample_video
 from marc.world.tower import pretrain_tower
 from marc.world.vocabulary import build_world_tokenizer
 
-STORY = "whole story"
-"""The kind whose answers are long: asked in steps of its own."""
+STORIES = ("whole story", "scene list")
+"""The kinds with long answers, asked in steps of their own."""
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -52,10 +52,11 @@ class Phase:
         layouts: Probability of each layout: ``events``, ``full`` or ``pooled-K`` (runs of K grids averaged).
         styles: Probability of each prompt style of `marc.data.prompts`.
         max_events: Most events of a video.
-        stories: Probability of a step that asks for nothing but the whole story of each video.
+        stories: Probability of a step that asks only one question of `STORIES` about each video.
         kinds: Kinds of questions; empty is all of them.
         choices: Probability of a step that asks multiple-choice questions.
         rate: Factor on the learning rates.
+        noise: Probability of a step with imperfect visual tokens, see `lay_out`.
     """
 
     steps: int
@@ -66,6 +67,7 @@ class Phase:
     kinds: tuple[str, ...] = ()
     choices: float = 0.3
     rate: float = 1.0
+    noise: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("layouts", "styles"):
@@ -82,6 +84,8 @@ class TrainSettings:
 
     Attributes:
         seed: Seed of everything.
+        layers: Layers of the language model.
+        rope_theta: Base of its rotary positions.
         tower_steps: Steps of the tower's pre-training.
         tower_batch: Grids of a step.
         tower_learning_rate: Its peak.
@@ -99,6 +103,8 @@ class TrainSettings:
     """
 
     seed: int = 0
+    layers: int = 4
+    rope_theta: float = 1_000_000.0
     tower_steps: int = 1500
     tower_batch: int = 256
     tower_learning_rate: float = 3e-3
@@ -155,7 +161,11 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
     tokenizer = build_world_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = MarcForConditionalGeneration(build_config(tokenizer))
+        config = build_config(tokenizer)
+        config.text_config.rope_parameters["rope_theta"] = settings.rope_theta
+        config.text_config.num_hidden_layers = settings.layers
+        config.text_config.layer_types = ["full_attention"] * settings.layers
+        model = MarcForConditionalGeneration(config)
         nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.1)
         for weight in model.model.visual.parameters():
             if weight.ndim > 1:
@@ -181,17 +191,21 @@ def make_segments(video: WorldVideo, rng: np.random.Generator, count: int) -> li
     return lengths
 
 
-def lay_out(bank: FeatureBank, videos: list[WorldVideo], layout: str, rng: np.random.Generator) -> VisualTokens:
-    """Features of the videos in a layout, at a random pace.
+def lay_out(
+    bank: FeatureBank, videos: list[WorldVideo], layout: str, rng: np.random.Generator, *, noisy: bool
+) -> VisualTokens:
+    """Features of the videos in a layout.
 
-    The event layout is drawn as the memory gives it (the true events, now and then one too many) or as it comes out
+    Clean, the event layout has the true events, and a grid lasts a second. Noisy, some grids stand still, videos have
+    different paces, and the events are as the memory gives them (now and then one too many) or as they come out
     without the memory: four segments of similar frames, at evenly spread times.
     """
-    tokens = bank.videos(videos, rng, still_rate=0.1 if rng.random() < 0.3 else 0.0)
-    pace = torch.tensor(np.where(rng.random(len(videos)) < 0.5, 1.0, rng.uniform(0.5, 2.0, len(videos))))
+    tokens = bank.videos(videos, rng, still_rate=0.1 if noisy and rng.random() < 0.3 else 0.0)
+    varied = noisy & (rng.random(len(videos)) < 0.5)
+    pace = torch.tensor(np.where(varied, rng.uniform(0.5, 2.0, len(videos)), 1.0))
     if layout == "events":
-        blind = rng.random() < 0.3
-        counts = [4 if blind else int(rng.random() < 0.1) * 2 for _ in videos]
+        blind = noisy and rng.random() < 0.4
+        counts = [4 if blind else 2 * int(noisy and rng.random() < 0.1) for _ in videos]
         segments = [make_segments(video, rng, count) for video, count in zip(videos, counts, strict=True)]
         return event_layout(tokens, segments, pace, rng, budget=4, even=blind)
     return full_layout(tokens, pace, pool=1 if layout == "full" else int(layout.removeprefix("pooled-")))
@@ -217,17 +231,17 @@ class World:
         rng = np.random.default_rng((self.settings.seed, step))
         phase = self.settings.phase(step)
         layout, style = choose(rng, phase.layouts), choose(rng, phase.styles)
-        asked = {kind: weights.get(kind, 1.0) for kind in phase.kinds or KINDS if kind != STORY}
+        asked = {kind: weights.get(kind, 1.0) for kind in phase.kinds or KINDS if kind not in STORIES}
         stories = rng.random() < phase.stories
-        weights = {STORY: 1.0} if stories else asked
         return self.draw(
             rng,
             step,
             layout,
             style,
-            weights,
+            dict.fromkeys(STORIES, 1.0) if stories else asked,
             max_events=phase.max_events,
             choice_rate=float(rng.random() < phase.choices),
+            noisy=bool(rng.random() < phase.noise),
         )
 
     def draw(
@@ -241,19 +255,20 @@ class World:
         split: Split = "train",
         max_events: int = 4,
         choice_rate: float = 0.0,
+        noisy: bool = False,
     ) -> Batch:
         """Draw a batch in a given layout and style, with kinds of questions drawn by their weights."""
         size, count = self.settings.videos, self.settings.questions
         if style.startswith("video-r1"):
             count = max(1, count // 4)
-        stories = list(weights) == [STORY]
+        stories = set(weights) == set(STORIES)
         first = step * size
         videos = [
             sample_video("easy", split, self.settings.seed, first + i, max_events=max_events) for i in range(size)
         ]
         count = 1 if stories else count
         questions = [draw_questions(video, rng, count, weights=weights, choice_rate=choice_rate) for video in videos]
-        visual = lay_out(self.bank, videos, layout, rng)
+        visual = lay_out(self.bank, videos, layout, rng, noisy=noisy)
         packed = self.packer.pack(questions, visual, style)
         kinds = [[question.kind for question in row] for row in questions]
         return Batch(packed, kinds, jump=bool(rng.random() < 0.5))
@@ -285,7 +300,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy by kind on videos of the validation split (all completion tokens right, under teacher forcing)."""
     model.eval()
-    weights = {kind: 1.0 for kind in KINDS if kind != STORY}
+    weights = {kind: 1.0 for kind in KINDS if kind not in STORIES}
     rows: dict[str, list[float]] = {}
     for index in range(batches):
         batch = world.draw(
@@ -334,7 +349,8 @@ def train_language_model(
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        losses.values, step, elapsed = state["losses"], state["step"], state["seconds"]
+        losses.values.update(state["losses"])
+        step, elapsed = state["step"], state["seconds"]
     started = time.perf_counter() - elapsed
     while step < settings.steps:
         batch = world.batch(step, losses.weights())

@@ -60,6 +60,8 @@ def reading(video: WorldVideo, text: str) -> str:
         return "yes" if any(wanted <= present for present in properties) else "no"
     if text in ("What happens in the video?", "Describe the video."):
         return ", then ".join(f"a {e.objects[0].name} moves {e.objects[0].direction}" for e in events)
+    if text in ("List the scenes in order.", "Which scenes are there, in order?"):
+        return ", then ".join(event.background for event in events)
     scene = next((word for word in words(text) if word in BACKGROUNDS), None)
     if scene is None and (place := next((word for word in words(text) if word in (*ORDINALS, "last")), None)):
         scene = events[-1 if place == "last" else ORDINALS.index(place)].background
