@@ -131,7 +131,7 @@ def run_task(
     main = shard.rank == 0
     console.quiet = not main
     open_run(folder, run_card(task.benchmark, task.protocol, folder.name, task.samples, engine, generation), main=main)
-    mine = {sample.id for sample in shard.of(task.samples)}
+    mine = {sample.id for batch in shard.batches(task.samples, batch_size) for sample in batch}
     rows = [row for row in read_run_rows(folder) if row["id"] in mine and (row["status"] == "ok" or not retry_failed)]
     with progress(console, f"{task.benchmark.name} {folder.name}", rows, len(mine)) as on_row:
         run(

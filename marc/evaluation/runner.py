@@ -1,10 +1,8 @@
-"""Runs an engine over samples: one JSON line per sample, flushed, so that a run can be killed and resumed at any
-moment.
+"""Runs an engine over samples, a flushed JSON line each, so that a run can be killed and resumed at any moment.
 
 A run is a folder: ``run.json`` (what was asked of whom: the run card), ``rows.rank<k>.jsonl`` (one file per process)
-and, once all samples have a row, the report. Shards are fixed (video i belongs to process i mod world size), whatever
-is already done, so processes need not talk; rows of an earlier start with another number of processes count all the
-same.
+and, once all samples have a row, the report. Shards are fixed (see `Shard`), whatever is already done, so processes
+need not talk; rows of an earlier start with another number of processes count all the same.
 
 A sample that fails is a row with ``status: "failed"`` and its reason. It is never scored, never replaced, and one bad
 video does not touch the others of its batch: the batch is asked again one by one.
@@ -42,9 +40,11 @@ class TooManyFailuresError(ValueError):
 
 @dataclass(frozen=True)
 class Shard:
-    """Which samples this process answers: those about every ``world_size``-th video, from the ``rank``-th on.
+    """Which samples this process answers: every ``world_size``-th group of videos, from the ``rank``-th on.
 
-    All questions about a video go to one process, one after the other, so that it is decoded and encoded once.
+    All questions about a video are in one group, one after the other, so that it is decoded and encoded once. Groups
+    and the batches in them depend on the samples and the batch size alone: any number of processes pads and rounds as
+    one does.
     """
 
     rank: int = 0
@@ -55,12 +55,24 @@ class Shard:
         """The shard that torchrun (or accelerate) gave this process, or everything."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
-    def of(self, samples: Iterable[Sample]) -> list[Sample]:
-        """This process's samples."""
-        by_video: dict[str, list[Sample]] = {}
-        for sample in samples:
-            by_video.setdefault(sample.path, []).append(sample)
-        return [sample for video in list(by_video.values())[self.rank :: self.world_size] for sample in video]
+    def batches(self, samples: Iterable[Sample], batch_size: int) -> list[list[Sample]]:
+        """This process's batches."""
+        groups = _groups_of_videos(samples, batch_size)[self.rank :: self.world_size]
+        return [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
+
+
+def _groups_of_videos(samples: Iterable[Sample], least: int) -> list[list[Sample]]:
+    """The samples video by video, in groups of whole videos with at least so many samples each."""
+    by_video: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_video.setdefault(sample.path, []).append(sample)
+    groups: list[list[Sample]] = []
+    for video in by_video.values():
+        if groups and len(groups[-1]) < least:
+            groups[-1] += video
+        else:
+            groups.append(video)
+    return groups
 
 
 def run(
@@ -93,12 +105,12 @@ def run(
     """
     shard = shard or Shard.from_environment()
     answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not retry_failed}
-    mine = shard.of(samples)
+    batches = shard.batches(samples, batch_size)
     failed_in_a_row = 0
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, mine, answered, generation or Generation(), batch_size):
+        for sample, result in _answers(engine, batches, answered, generation or Generation()):
             row = failed_row(sample, result) if isinstance(result, Exception) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -112,14 +124,14 @@ def run(
 
 
 def _answers(
-    engine: Engine, samples: Sequence[Sample], answered: Container[str], generation: Generation, batch_size: int
+    engine: Engine, batches: Iterable[Sequence[Sample]], answered: Container[str], generation: Generation
 ) -> Iterator[tuple[Sample, Reply | Exception]]:
     """Each sample that is not answered yet with its reply, or with what went wrong with it alone.
 
-    Batches are cut before what is answered is left out, so that a resumed run pads and rounds as an uninterrupted one.
+    A batch of which a part is answered is asked as a whole, so that a resumed run pads and rounds as an uninterrupted
+    one.
     """
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
+    for batch in batches:
         if all(sample.id in answered for sample in batch):
             continue
         replies = _attempt(engine, batch, generation)

@@ -79,11 +79,18 @@ def test_a_torn_line_is_dropped_on_resume(make_samples, scripted_engine, card, t
     assert len(start(samples, engine, tmp_path, card)) == 3
 
 
-def test_shards_are_disjoint_and_complete_for_any_world_size(make_samples):
-    samples = make_samples(11)
-    for world_size in (1, 2, 3, 16):
-        parts = [Shard(rank, world_size).of(samples) for rank in range(world_size)]
-        assert sorted(sample.id for part in parts for sample in part) == [sample.id for sample in samples]
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 50])
+def test_batches_are_the_same_for_any_number_of_processes(make_samples, batch_size):
+    samples = make_samples(20)
+    alone = Shard().batches(samples, batch_size)
+    assert sorted(sample.id for batch in alone for sample in batch) == [sample.id for sample in samples]
+    assert all(len(batch) <= batch_size for batch in alone)
+    for world_size in (2, 3, 16):
+        shards = [Shard(rank, world_size).batches(samples, batch_size) for rank in range(world_size)]
+        together = [batch for shard in shards for batch in shard]
+        assert sorted(together, key=lambda batch: batch[0].id) == sorted(alone, key=lambda batch: batch[0].id)
+        videos = [{sample.path for batch in shard for sample in batch} for shard in shards]
+        assert sum(map(len, videos)) == len(set.union(*videos))
 
 
 def test_rows_of_another_world_size_count(make_samples, scripted_engine, card, tmp_path):
