@@ -21,6 +21,9 @@ def ask(
     layout: Annotated[str | None, typer.Option(help="events or frames.  [default: the model's]")] = None,
     target_frames: Annotated[int | None, typer.Option(help="Budget in frames.  [default: the model's]")] = None,
     visual_tokens: Annotated[int | None, typer.Option(help="Budget in tokens.  [default: one frame's]")] = None,
+    tower_layer: Annotated[
+        int | None, typer.Option(help="Merge inside the vision tower after so many blocks.")
+    ] = None,
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
     frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to read.")] = 2.0,
@@ -61,7 +64,7 @@ def ask(
                 "device": device,
                 "dtype": dtype,
                 "attn_implementation": attention,
-                "compression": _compression(layout, target_frames, visual_tokens, off=no_compression),
+                "compression": _compression(layout, target_frames, visual_tokens, tower_layer, off=no_compression),
             },
             frames={
                 "fps": fps,
@@ -105,10 +108,12 @@ def _answer(
     return answer
 
 
-def _compression(layout: str | None, frames: int | None, tokens: int | None, *, off: bool) -> dict[str, Any]:
+def _compression(
+    layout: str | None, frames: int | None, tokens: int | None, tower_layer: int | None, *, off: bool
+) -> dict[str, Any]:
     if off:
         return {"target_frames": None}
-    given = {"layout": layout, "target_frames": frames, "visual_tokens": tokens}
+    given = {"layout": layout, "target_frames": frames, "visual_tokens": tokens, "tower_layer": tower_layer}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -102,16 +102,19 @@ def compress(
     return compress_planned(tokens_TPD[None], plan)[0]
 
 
-def compress_planned(tokens_BTPD: Tensor, plan: VideoPlan) -> list[CompressedFrames]:
+def compress_planned(
+    tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | None = None
+) -> list[CompressedFrames]:
     """Carries out one plan on a batch of videos that share it.
 
     Args:
         tokens_BTPD: ``[B, T, P, D]``.
-        plan: From `plan_video`.
+        plan: From `plan_video`; what it wants done inside the tower is the caller's to do before.
+        sizes_BT: How many frames each of the T already stands for, ``[B, T]``; ``None``: one.
     """
     batch, frames, cells, _ = tokens_BTPD.shape
     assert (frames, cells) == (plan.frames, plan.grid[0] * plan.grid[1])
-    weights_BST = merge_weights(tokens_BTPD, plan)
+    weights_BST = merge_weights(tokens_BTPD, plan, sizes_BT=sizes_BT)
     merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
     pooled = {size: _pool(merged_BSPD, plan.grid, size) for size in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
@@ -128,7 +131,7 @@ def compress_planned(tokens_BTPD: Tensor, plan: VideoPlan) -> list[CompressedFra
 
 
 @torch.no_grad()
-def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan) -> Tensor:
+def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | None = None) -> Tensor:
     """Decides which frames merge: inside the windows of events first (stage 1), then across the whole video (stage 2).
 
     The most similar adjacent pair becomes ``H = (H_a + H_b) / 2`` again and again; ties go to the earliest pair. Inner
@@ -137,6 +140,7 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan) -> Tensor:
     Args:
         tokens_BTPD: ``[B, T, P, D]``.
         plan: The plan that all B videos share.
+        sizes_BT: See `compress_planned`.
 
     Returns:
         ``[B, S, T]``: the weight of each frame in each merged frame; every frame is in exactly one.
@@ -144,12 +148,13 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan) -> Tensor:
     batch, frames = tokens_BTPD.shape[:2]
     dtype, device = torch.promote_types(tokens_BTPD.dtype, torch.float32), tokens_BTPD.device
     weights = torch.eye(frames, dtype=dtype, device=device).repeat(batch, 1, 1)
-    if plan.merge == "weighted" and plan.one_frame_per_window:
+    if plan.merge == "weighted" and plan.one_frame_per_window and sizes_BT is None:
         return torch.stack([weights[:, start : start + length].mean(1) for start, length, _ in plan.windows], dim=1)
     window_T = torch.tensor([index for index, window in enumerate(plan.windows) for _ in range(window.length)])
     room_BW = torch.tensor([window.length - window.keep for window in plan.windows]).repeat(batch, 1).to(device)
     merges_inside = sum(window.length - window.keep for window in plan.windows)
-    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, window_T.to(device))
+    sizes_BT = weights.sum(-1) if sizes_BT is None else sizes_BT.to(dtype)
+    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, sizes_BT, window_T.to(device))
     for step in range(frames - len(plan.cells)):
         inside = step < merges_inside
         pair = state.most_similar_pair(room_BW if inside else None)
@@ -186,10 +191,10 @@ class _MergeState:
     similarity: Tensor
 
     @classmethod
-    def start(cls, products: Tensor, weights: Tensor, windows: Tensor) -> _MergeState:
+    def start(cls, products: Tensor, weights: Tensor, sizes: Tensor, windows: Tensor) -> _MergeState:
         batch, frames = weights.shape[:2]
         slots = torch.arange(frames, device=weights.device).repeat(batch, 1)
-        state = cls(products, weights, weights.sum(-1), windows, slots, slots.new_empty(0))
+        state = cls(products, weights, sizes, windows, slots, slots.new_empty(0))
         state.similarity = state.cosine(slots[:, :-1], slots[:, 1:])
         return state
 

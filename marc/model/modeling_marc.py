@@ -10,7 +10,6 @@ travels through the base class's unmodified ``forward``.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Qw
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from marc.model.compression import compress_planned
 from marc.model.configuration_marc import MarcConfig
 from marc.model.plan import CompressionConfig, VideoPlan, plan_video
+from marc.model.vision_marc import compress_videos, run_tower
 
 
 class PlannedGrid(NamedTuple):
@@ -119,7 +118,7 @@ class MarcModel(Qwen2_5_VLModel):
         video_event_shares: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """Runs the vision tower and merges each video's frames.
+        """Runs the vision tower and merges each video's frames, inside the tower or after it.
 
         Returns:
             ``pooler_output`` holds one ``[N, D]`` tensor per video, N as its plan says.
@@ -127,28 +126,21 @@ class MarcModel(Qwen2_5_VLModel):
         grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
         if not isinstance(grids, list):
             return super().get_video_features(pixel_values_videos, grids, **kwargs)
-        sizes = torch.tensor([grid[:3] for grid in grids], device=pixel_values_videos.device)
-        output = super().get_video_features(pixel_values_videos, sizes, **{**kwargs, "return_dict": True})
-        features, members = self._compress(output.pooler_output, [grid.plan for grid in grids])
-        return CompressedVideoFeatures(
-            pooler_output=features, members=members, hidden_states=output.hidden_states, attentions=output.attentions
+        sizes = [grid[:3] for grid in grids]
+        plans = [grid.plan for grid in grids if grid.plan is not None]
+        if len(plans) < len(grids):
+            sizes_thw = torch.tensor(sizes, device=pixel_values_videos.device)
+            return super().get_video_features(pixel_values_videos, sizes_thw, **kwargs)
+        seen = run_tower(self.visual, pixel_values_videos.type(self.visual.dtype), sizes, plans)
+        compressed = compress_videos(
+            [video.tokens for video in seen],
+            [plan.after_tower for plan in plans],
+            [video.sizes for video in seen] if plans[0].tower else None,
         )
-
-    def _compress(
-        self, features: Sequence[Tensor], plans: Sequence[VideoPlan | None]
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
-        """Merges the frames of each video; videos with one plan go together."""
-        compressed = list(features)
-        members: list[Tensor | None] = [None] * len(plans)
-        videos_of_plan: dict[VideoPlan, list[int]] = defaultdict(list)
-        for video, plan in enumerate(plans):
-            if plan is not None:
-                videos_of_plan[plan].append(video)
-        for plan, videos in videos_of_plan.items():
-            tokens = torch.stack([features[video].unflatten(0, (plan.frames, -1)) for video in videos])
-            for video, result in zip(videos, compress_planned(tokens, plan), strict=True):
-                compressed[video], members[video] = result.flat, result.members
-        return tuple(compressed), tuple(members)
+        return CompressedVideoFeatures(
+            pooler_output=tuple(video.flat for video in compressed),
+            members=tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True)),
+        )
 
     def get_rope_index(
         self,

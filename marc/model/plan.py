@@ -13,7 +13,7 @@ the same number of tokens on one small frame per event, in time order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby, pairwise
 from math import ceil
@@ -21,6 +21,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 Layout = Literal["frames", "events"]
 Merge = Literal["mean", "weighted"]
+Schedule = tuple[tuple[int, int], ...]
+"""Pairs of a number of tower blocks and the number of frames that are left after them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class CompressionConfig:
             at every event (``"frames"`` only). ``None`` is the whole event.
         merge: ``"mean"`` averages the two frames of a pair as published, whatever they already contain;
             ``"weighted"`` weighs them by the number of frames that they stand for.
+        tower_layer: Merges inside the vision tower, which attends within a frame only, so that its later blocks run on
+            fewer frames. A number k: everything merges after k blocks. A schedule ``{k: frames, ...}`` (``"frames"``
+            only): after k blocks so many frames are left, and the rest merges after the tower. ``None``: all merging
+            happens after the tower, as published.
     """
 
     layout: Layout = "events"
@@ -50,6 +56,7 @@ class CompressionConfig:
     ratio: float = 0.5
     window: int | None = 8
     merge: Merge = "mean"
+    tower_layer: int | Schedule | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("layout", get_args(Layout)), ("merge", get_args(Merge))):
@@ -59,6 +66,7 @@ class CompressionConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"compression.{name} must be a whole number >= 1 or null, got {value!r}")
+        object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer, self.layout))
         if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float) or not 0 < self.ratio <= 1:
             raise ValueError(f"compression.ratio must be in (0, 1], got {self.ratio!r}")
 
@@ -85,6 +93,24 @@ class CompressionConfig:
         return asdict(self)
 
 
+def _tower_layer(value: Any, layout: str) -> int | Schedule | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    try:
+        schedule = tuple(sorted((int(layer), int(frames)) for layer, frames in dict(value).items()))
+    except (TypeError, ValueError):
+        schedule = ()
+    falling = all(later[1] < earlier[1] for earlier, later in pairwise(schedule))
+    if not schedule or not falling or schedule[0][0] < 1 or schedule[-1][1] < 1:
+        raise ValueError(
+            "compression.tower_layer must be a number of tower blocks >= 1, a schedule {blocks: frames} with ever "
+            f"fewer frames, or null, got {value!r}"
+        )
+    if layout != "frames":
+        raise ValueError(f"compression.tower_layer can be a schedule with layout 'frames' only, got {value!r}")
+    return schedule
+
+
 class Window(NamedTuple):
     """A run of frames inside which stage 1 merges: ``length`` frames from ``start`` on, of which ``keep`` remain."""
 
@@ -103,6 +129,8 @@ class VideoPlan:
         windows: Stage 1, covering all frames in order.
         cells: Stage 2 and pooling: ``(height, width)`` in cells of every frame that remains, in time order.
         merge: See `CompressionConfig`.
+        tower: What is done of it inside the vision tower: after how many blocks, and a plan for the frames that are
+            there then. Empty: nothing.
     """
 
     frames: int
@@ -110,6 +138,7 @@ class VideoPlan:
     windows: tuple[Window, ...]
     cells: tuple[tuple[int, int], ...]
     merge: Merge
+    tower: tuple[tuple[int, VideoPlan], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -120,6 +149,14 @@ class VideoPlan:
     def tokens_before(self) -> int:
         """Visual tokens without compression."""
         return self.frames * self.grid[0] * self.grid[1]
+
+    @property
+    def after_tower(self) -> VideoPlan:
+        """What is left to do after the tower: a plan for the frames that remain then."""
+        if not self.tower:
+            return self
+        remaining = len(self.tower[-1][1].cells)
+        return VideoPlan(remaining, self.grid, _singles(remaining), self.cells, self.merge)
 
     @property
     def one_frame_per_window(self) -> bool:
@@ -192,7 +229,29 @@ def plan_video(
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost))
         cells = (fit_grid(grid, min(cost, budget)),) * kept
-    return VideoPlan(frames, grid, windows, cells, config.merge)
+    tower = tuple(_tower_stages(frames, grid, windows, kept, config))
+    return VideoPlan(frames, grid, windows, cells, config.merge, tower)
+
+
+def _tower_stages(
+    frames: int, grid: tuple[int, int], windows: tuple[Window, ...], kept: int, config: CompressionConfig
+) -> Iterator[tuple[int, VideoPlan]]:
+    """Merges at full resolution inside the tower; the first obeys the windows, later ones go across them."""
+    if config.tower_layer is None:
+        return
+    inside = sum(window.keep for window in windows)
+    if isinstance(config.tower_layer, int):
+        schedule: Schedule = ((config.tower_layer, inside if config.layout == "events" else kept),)
+    else:
+        schedule = config.tower_layer
+    for layer, limit in schedule:
+        left = min(sum(window.keep for window in windows), max(limit, kept))
+        yield layer, VideoPlan(frames, grid, windows, (grid,) * left, config.merge)
+        frames, windows = left, _singles(left)
+
+
+def _singles(frames: int) -> tuple[Window, ...]:
+    return tuple(Window(index, 1, 1) for index in range(frames))
 
 
 def event_lengths(events: Sequence[int] | None, frames: int) -> list[int]:
