@@ -219,12 +219,15 @@ def side_by_side(summaries: Sequence[RunSummary], *, published: bool = False) ->
     titles = list(dict.fromkeys(summary.card["run"]["benchmark"] for summary in summaries))
     columns = [*(title for title in _published()["columns"] if title in titles or published)]
     columns += [title for title in titles if title not in columns]
-    table = Table("Scores (strict reading)", ("model", "frames", *columns, "mean", "tokens", "failed"))
+    costs = ("visual tokens", "peak GiB", "s / question", "failed")
+    table = Table("Scores (strict reading)", ("model", "frames", *columns, "mean", "mean, lenient", *costs))
     if published:
         for row in _published()["rows"]:
             scores = dict(zip(_published()["columns"], row["scores"], strict=True))
             cells = ["" if scores.get(column) is None else f"{scores[column]:.2f}" for column in columns]
-            table.add(f"{row['model']} (published)", row["frames"], *cells, f"{row['mean']:.2f}", "", "")
+            table.add(
+                f"{row['model']} (published)", row["frames"], *cells, f"{row['mean']:.2f}", "", *[""] * len(costs)
+            )
     lines: dict[tuple[str, ...], dict[str, RunSummary]] = {}
     for summary in summaries:
         run = summary.card["run"]
@@ -236,13 +239,19 @@ def side_by_side(summaries: Sequence[RunSummary], *, published: bool = False) ->
             )
         line[run["benchmark"]] = summary
     for (model, method, protocol), line in lines.items():
-        cells = [interval(line[column].headline) if column in line else "" for column in columns]
-        complete = [line[column].headline.mean for column in columns if column in line]
-        mean = percent(float(np.mean(complete))) if len(complete) == len(columns) else ""
-        tokens = f"{np.mean([summary.costs.visual_tokens_after for summary in line.values()]):.1f}"
-        frames = f"{np.mean([summary.costs.frames for summary in line.values()]):.0f}"
-        failed = str(sum(summary.failed for summary in line.values()))
-        table.add(f"{model} {method} ({protocol})", frames, *cells, mean, tokens, failed)
+        runs = list(line.values())
+        complete = len(line) == len(columns)
+        table.add(
+            f"{model} {method} ({protocol})",
+            f"{np.mean([run.costs.frames for run in runs]):.0f}",
+            *(interval(line[column].headline) if column in line else "" for column in columns),
+            percent(float(np.mean([run.headline.mean for run in runs]))) if complete else "",
+            percent(float(np.mean([run.headline_lenient.mean for run in runs]))) if complete else "",
+            f"{np.mean([run.costs.visual_tokens_after for run in runs]):.1f}",
+            f"{max(run.costs.peak_memory_bytes for run in runs) / 2**30:.2f}",
+            f"{np.mean([run.costs.seconds.get('total', math.nan) for run in runs]):.3f}",
+            str(sum(run.failed for run in runs)),
+        )
     return table
 
 
