@@ -42,6 +42,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Questions per generation.")] = 16,
     frames: Annotated[int, typer.Option(help="Most frames per video.")] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to sample.")] = 2.0,
+    min_pixels: Annotated[
+        int | None, typer.Option(help="Enlarge smaller frames; Video-R1: 100352.  [default: 4 tokens]")
+    ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(help="Largest frame in pixels.  [default: the model's, at most 256 tokens]")
     ] = None,
@@ -80,7 +83,13 @@ def evaluate(
         if paper_sampling:
             temperature, top_p = PAPER_TEMPERATURE, PAPER_TOP_P
         methods = [find_method(name) for name in method or ["marc-events"]]
-        frame_options = {"fps": fps, "max_frames": frames, "max_pixels": max_pixels, "timeout": timeout}
+        frame_options = {
+            "fps": fps,
+            "max_frames": frames,
+            "min_pixels": min_pixels,
+            "max_pixels": max_pixels,
+            "timeout": timeout,
+        }
         model_options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
         with processes() as wait:
             tasks = load_tasks(

@@ -60,7 +60,7 @@ class AssistantEngine:
             model, memory=method.memory, frames=frames, compression=dict(method.compression), **options
         )
         if method.frame_pixels == "one frame":
-            self.assistant.frames = replace(frames, max_pixels=_one_frames_pixels(self.assistant))
+            self.assistant.frames = replace(frames, min_pixels=None, max_pixels=_one_frames_pixels(self.assistant))
 
     def answer(self, samples: Sequence[Sample], generation: Generation) -> list[Reply]:
         """One reply per sample; see `marc.evaluation.engine.Engine`."""
