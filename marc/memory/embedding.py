@@ -117,6 +117,9 @@ class EventEmbedder:
         self.name = name
         self.precision = ("bf16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
         self.batch_size = batch_size
+        self._reads_to_end_token = _reads_to_end_token(model, model_config)
+        if self._reads_to_end_token:
+            model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
 
     @classmethod
     def from_pretrained(
@@ -231,7 +234,7 @@ class EventEmbedder:
         embeddings = []
         for start in range(0, len(stems), self.batch_size):
             batch = stems[start : start + self.batch_size]
-            vectors = self._unit(self.model.encode_text, self.tokenizer(batch))
+            vectors = self._unit(self.model.encode_text, self._tokenize(batch))
             counts = [self._token_count(stem) for stem in batch]
             embeddings += [
                 QuestionEmbedding(vector, stem, count, self.token_limit)
@@ -250,6 +253,12 @@ class EventEmbedder:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write configuration and weights as `from_pretrained` reads them."""
         save_dual_encoder(folder, self.model, self.model_config, tokenizer=self.tokenizer)
+
+    def _tokenize(self, stems: list[str]) -> torch.Tensor:
+        tokens_BL = self.tokenizer(stems)
+        if self._reads_to_end_token:
+            tokens_BL = tokens_BL[:, : int(tokens_BL.argmax(dim=1).max()) + 1]
+        return tokens_BL
 
     def _token_count(self, stem: str) -> int:
         if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
@@ -299,6 +308,27 @@ _HOW_TO_GET_WEIGHTS = (
     "Weights come from the Hugging Face hub: run once with network access, or copy a downloaded repository "
     f"({CONFIG_FILE} and {WEIGHTS_FILE}) and pass its folder. 'tiny' is shipped, but knows generated videos only."
 )
+
+
+def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) -> bool:
+    """Whether what follows the end token cannot change the vector, so that it need not be computed (as in PE-Core).
+
+    True for a causal text tower of open_clip's own that is read at its end token, the one with the highest number.
+    """
+    text_config = model_config["text_cfg"]
+    return (
+        isinstance(model, open_clip.CustomTextCLIP)
+        and text_config.get("pool_type", "argmax") == "argmax"
+        and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
+    )
+
+
+def _cut_mask(
+    _: torch.nn.Module, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Cut the causal mask, which open_clip makes for the full length, to the tokens that are there."""
+    length = inputs[0].shape[1]
+    return inputs, options | {"attn_mask": options["attn_mask"][:length, :length]}
 
 
 def _checked_folder(folder: Path) -> Path:

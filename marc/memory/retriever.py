@@ -208,9 +208,10 @@ def join_bystanders(events: Sequence[Event], kept: Sequence[int], limit: int) ->
     assert len(set(kept)) <= limit
     starts, ends = np.array([(event.start, event.end) for event in events]).T
     is_kept = np.isin(np.arange(len(events)), kept)
+    video_length = ends[-1] - starts[0]
     while len(starts) > limit:
         kept_of_pair = is_kept[:-1].astype(np.int64) + is_kept[1:]
-        left = np.lexsort((ends[1:] - starts[:-1], kept_of_pair))[0]
+        left = np.argmin(ends[1:] - starts[:-1] + kept_of_pair * video_length)
         is_kept[left] |= is_kept[left + 1]
         starts, ends, is_kept = np.delete(starts, left + 1), np.delete(ends, left), np.delete(is_kept, left + 1)
     joined = [Event(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
