@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 MODEL=${MODEL:-tiny}
 BENCHMARKS=${BENCHMARKS:-world}
-METHODS=${METHODS:-full frames2 tiny uniform random marc-frames marc-events marc-events+memory}
+METHODS=${METHODS:-full frames2 tiny uniform random marc-frames marc-events} # NAME+memory retrieves first
 DATA=${DATA:-data}
 OUTPUT=${OUTPUT:-runs/eval/$(basename "$MODEL")}
 NGPU=${NGPU:-1}

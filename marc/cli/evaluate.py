@@ -60,6 +60,10 @@ def evaluate(
     memory_folder: Annotated[
         Path | None, typer.Option(help="Where memories are kept.  [default: beside each video]")
     ] = None,
+    segmenter: Annotated[
+        str, typer.Option(help="Shot detector of the memory: transnetv2, scenedetect or uniform.")
+    ] = "transnetv2",
+    k: Annotated[str, typer.Option(help="Events that the memory retrieves, or auto.")] = "3",
     timeout: Annotated[float, typer.Option(help="Time limit for decoding one video, in seconds.")] = 60.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed earlier.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Show benchmarks and methods, then stop.")] = False,
@@ -75,6 +79,7 @@ def evaluate(
         from marc.evaluation.evaluate import load_engine, load_tasks, run_task
         from marc.evaluation.methods import find_method
         from marc.evaluation.runner import processes
+        from marc.memory.indexing import MemoryOptions
 
         console = Console(stderr=True)
         if list_all:
@@ -90,7 +95,13 @@ def evaluate(
             "max_pixels": max_pixels,
             "timeout": timeout,
         }
-        model_options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
+        model_options = {
+            "device": device,
+            "dtype": dtype,
+            "memory_folder": memory_folder,
+            "memory_options": MemoryOptions(segmenter=segmenter),
+            "k": k if k == "auto" else int(k),
+        }
         with processes() as wait:
             tasks = load_tasks(
                 benchmark or ["world"],

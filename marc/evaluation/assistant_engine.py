@@ -17,6 +17,7 @@ from marc.assistant import FrameOptions, GenerationOptions, Inquiry, VideoAssist
 from marc.evaluation.engine import Generation, Reply
 from marc.evaluation.methods import Method
 from marc.evaluation.samples import Sample
+from marc.memory.indexing import MemoryOptions
 from marc.memory.retriever import FramePlan
 from marc.records import Event, Retrieval, VideoInfo
 
@@ -92,8 +93,13 @@ class AssistantEngine:
             "compression": asdict(assistant.model.compression),
             "frames": {name: value for name, value in asdict(assistant.frames).items() if name != "timeout"},
             "dtype": str(assistant.model.dtype).removeprefix("torch."),
-            "memory": {"embedder": assistant.embedder.identity, "k": assistant.k} if assistant.memory else None,
+            "memory": self._memory_card() if assistant.memory else None,
         }
+
+    def _memory_card(self) -> dict[str, Any]:
+        assistant = self.assistant
+        options = assistant.memory_options or MemoryOptions()
+        return {"embedder": assistant.embedder.identity, "k": assistant.k, **asdict(options)}
 
 
 def checkpoint_hash(model: Any) -> str:
