@@ -1,7 +1,7 @@
 """Evaluate on benchmarks: the same as ``marc eval``, as a file that torchrun can start.
 
-    python inference_script/eval_bench.py --benchmark vsi --data DIR --model Qwen/Qwen2.5-VL-3B-Instruct --method full
-    torchrun --nproc-per-node 8 inference_script/eval_bench.py ...   # the videos are shared out
+Run: python inference_script/eval_bench.py --benchmark vsi --data DIR --model Qwen/Qwen2.5-VL-3B-Instruct --method full
+or, with the videos shared out: torchrun --nproc-per-node 8 inference_script/eval_bench.py ...
 """
 
 import typer
