@@ -17,6 +17,7 @@ from marc.memory.indexing import (
     remember_all,
 )
 from marc.memory.retriever import VisualMemoryRetriever
+from marc.memory.store import load_memory
 from marc.records import Event
 from marc.video import VideoError, write_video
 
@@ -164,6 +165,19 @@ def test_kill_9_loses_only_the_work_in_hand_and_leaves_no_process(tmp_path, colo
     assert set(states) == set(videos)
     assert {states[video] for video in finished} == {"known"}
     assert len(list(folder.glob("*.marc"))) == 6
+
+
+def test_two_processes_may_remember_the_same_video(video, tmp_path):
+    folder = tmp_path / "memories"
+    command = [sys.executable, str(HELPERS / "colours.py"), str(folder), str(video)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second,
+    ):
+        outputs = [process.communicate()[0] for process in (first, second)]
+    assert all(str(video) in output for output in outputs)
+    (path,) = folder.iterdir()
+    assert len(load_memory(path).events) == 3
 
 
 def session_members(session: int) -> list[int]:
