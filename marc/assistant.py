@@ -230,7 +230,7 @@ class VideoAssistant:
         peak = peak_memory_bytes(self.model.device)
         return [
             Answer(
-                answer=extract_answer(output, protocol="video-r1"),
+                answer=extract_answer(output, protocol="official"),
                 output=output,
                 frames=len(encoded.seconds),
                 visual_tokens_before=encoded.tokens_before,
@@ -260,24 +260,24 @@ class VideoAssistant:
                 memory = self.remember(video)
             with clock.stage("retrieve"):
                 retrieval = VisualMemoryRetriever(self.embedder).retrieve(memory, question, self.k)
-        plan = self._frame_plan(info, retrieval)
+        plan = self.frame_plan(info, retrieval)
         return self._encoded_video(info, plan, clock), retrieval
 
-    def _frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan | None:
+    def frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan | None:
         """What to read of the retrieved events; ``None``: the whole video, sampled evenly."""
         if retrieval is None:
             return None
         fps, max_frames, compression = self.frames.fps, self.frames.max_frames, self.model.compression
         if compression.layout == "frames" or not compression.enabled:
             return plan_frames(retrieval, fps=fps, max_frames=max_frames)
-        width, height = frame_size(info.width, info.height, source=info.source, **self._pixels)
-        cells = (width // self._pixels["factor"]) * (height // self._pixels["factor"])
+        width, height = frame_size(info.width, info.height, source=info.source, **self.pixel_limits)
+        cells = (width // self.pixel_limits["factor"]) * (height // self.pixel_limits["factor"])
         budget = compression.visual_tokens or (compression.target_frames or 1) * cells
         return plan_frames(retrieval, fps=fps, max_frames=max_frames, mode="allocate", token_budget=budget)
 
     @property
-    def _pixels(self) -> dict[str, int]:
-        """Limits on a frame's size, see `marc.video.frame_size`."""
+    def pixel_limits(self) -> dict[str, int]:
+        """Limits on the size of the frames that are read, see `marc.video.frame_size`."""
         video_processor = self.processor.video_processor
         factor = video_processor.patch_size * video_processor.merge_size
         largest = self.frames.max_pixels or min(video_processor.size["longest_edge"], 256 * factor**2)
@@ -299,7 +299,7 @@ class VideoAssistant:
         if key not in self._encoded:
             with clock.stage("video_decode"):
                 frames = read_frames(
-                    info.source, times, backend=self.frames.backend, timeout=self.frames.timeout, **self._pixels
+                    info.source, times, backend=self.frames.backend, timeout=self.frames.timeout, **self.pixel_limits
                 )
             self._encoded[key] = self._encode(info, frames, events, shares, clock)
         self._encoded.move_to_end(key)
@@ -326,9 +326,11 @@ class VideoAssistant:
         if events is None and self.model.compression.layout == "events":
             events = tuple(range(int(grid_thw[0, 0])))
         planning = self.processor.planning_inputs([events] if events else None, shares=[shares])
-        with clock.stage("encode"), clock.module("vision_tower", self.model.model.visual):
+        before, start = clock.seconds["vision_tower"], clock.now()
+        with clock.module("vision_tower", self.model.model.visual):
             features = self.model.encode_video(pixels, grid_thw, **planning)["video"]
-        clock.seconds["compression"] = clock.seconds.pop("encode") - clock.seconds["vision_tower"]
+        in_tower = clock.seconds["vision_tower"] - before
+        clock.seconds["compression"] += clock.now() - start - in_tower
         merged = None if features.members is None else features.members[0]
         grids = int(grid_thw[0, 0])
         cells = int(grid_thw[0, 1] * grid_thw[0, 2]) // self.processor.video_processor.merge_size**2

@@ -1,7 +1,7 @@
 """The typed records that the stages hand to each other: plain data, no behaviour beyond simple derived values.
 
-Units: times are seconds from the start of the video (float), intervals are half-open ``[start, end)``, pictures are RGB
-``uint8``. Only numpy is imported here, so that everything may depend on this file.
+Units: times are seconds from the start of the video (float), intervals are half-open ``[start, end)``, pictures are
+RGB ``uint8``. Only numpy is imported here, so that everything may depend on this file.
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ def test_a_batch_answers_like_single_questions(assistant, clip, tmp_path):
     write_video(other, numbered_frames(30), fps=10)
     asked = [Inquiry(clip, "What is shown?"), Inquiry(other, "And what is shown here, in a few words?")]
     batch = assistant.ask_batch(asked)
+    assert all(min(answer.seconds.values()) >= 0 for answer in batch)
     for inquiry, answer in zip(asked, batch, strict=True):
         assert assistant.ask(inquiry.video, inquiry.question).output == answer.output
 

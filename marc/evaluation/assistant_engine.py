@@ -30,7 +30,8 @@ class RandomPlaceAssistant(VideoAssistant):
     retrieved from it. The place follows from the file's name alone.
     """
 
-    def _frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan:
+    def frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan:
+        """One temporal grid at a random place."""
         stretches = (Event(0.0, info.duration),) if retrieval is None else retrieval.events
         kept = (0,) if retrieval is None else retrieval.kept
         generator = np.random.default_rng(zlib.crc32(Path(info.source).name.encode()))
@@ -113,6 +114,6 @@ def checkpoint_hash(model: Any) -> str:
 
 def _one_frames_pixels(assistant: VideoAssistant) -> int:
     """Pixels per frame at which all frames together cost what one does, but at least one token each."""
-    limits = assistant._pixels
+    limits = assistant.pixel_limits
     grids = assistant.frames.max_frames // GRID_FRAMES
     return max(limits["max_pixels"] // grids, limits["factor"] ** 2)
