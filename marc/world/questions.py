@@ -243,14 +243,13 @@ def which_first(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
 
 
 def precedes(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
-    """Does this scene come before, or after, that one?"""
+    """Does this scene come before that one?"""
     if len(video.events) < 2:
         return None
     one, two = (int(i) for i in rng.permutation(len(video.events))[:2])
-    word = pick(rng, ("before", "after"))
     names = [video.events[i].background for i in (one, two)]
-    answer = "yes" if (one < two) == (word == "before") else "no"
-    return Draft(f"Does the {names[0]} scene come {word} the {names[1]} scene?", answer, (), storyline(video))
+    text = f"Does the {names[0]} scene come before the {names[1]} scene?"
+    return Draft(text, "yes" if one < two else "no", (), storyline(video))
 
 
 def count_scenes(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -284,7 +283,7 @@ def _counted(text: str, count: int, least: int, thought: str) -> Draft:
 
 
 def exists(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
-    """Is there such an object? Half of the time not, though its two attributes both occur, in different objects."""
+    """Is there such an object? Half of the time not, though one of its attributes, or both apart, do occur."""
     things = [item for _, item in all_objects(video)]
     one, two, text = pick(
         rng,
@@ -300,7 +299,8 @@ def exists(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     vocabulary = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS}
     crossed = {(a, b) for a, _ in pairs for _, b in pairs} - pairs
     changed = {(a, b) for a, _ in pairs for b in vocabulary[two]} | {(a, b) for a in vocabulary[one] for _, b in pairs}
-    return Draft(text.format(*pick(rng, sorted(crossed) or sorted(changed - pairs))), "no", (), cast(video))
+    absent = sorted(crossed) if crossed and rng.integers(2) else sorted(changed - pairs)
+    return Draft(text.format(*pick(rng, absent)), "no", (), cast(video))
 
 
 KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {

@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.tiny import build_config, build_processor
 from marc.world.bank import FeatureBank, VisualTokens, event_layout, full_layout
 from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
-from marc.world.questions import KINDS, draw_questions
+from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.scenes import Split, WorldVideo, sample_video
 from marc.world.tower import pretrain_tower
 from marc.world.vocabulary import build_world_tokenizer
@@ -55,6 +55,7 @@ class Phase:
         stories: Probability of a step that asks only one question of `STORIES` about each video.
         kinds: Kinds of questions; empty is all of them.
         choices: Probability of a step that asks multiple-choice questions.
+        hints: Share of these steps in which the question says the answer, to practise finding its letter.
         rate: Factor on the learning rates.
         noise: Probability of a step with imperfect visual tokens, see `lay_out`.
     """
@@ -66,6 +67,7 @@ class Phase:
     stories: float = 0.0
     kinds: tuple[str, ...] = ()
     choices: float = 0.3
+    hints: float = 0.0
     rate: float = 1.0
     noise: float = 1.0
 
@@ -242,6 +244,7 @@ class World:
             max_events=phase.max_events,
             choice_rate=float(rng.random() < phase.choices),
             noisy=bool(rng.random() < phase.noise),
+            hints=bool(rng.random() < phase.hints),
         )
 
     def draw(
@@ -256,18 +259,22 @@ class World:
         max_events: int = 4,
         choice_rate: float = 0.0,
         noisy: bool = False,
+        hints: bool = False,
     ) -> Batch:
         """Draw a batch in a given layout and style, with kinds of questions drawn by their weights."""
         size, count = self.settings.videos, self.settings.questions
         if style.startswith("video-r1"):
             count = max(1, count // 4)
         stories = set(weights) == set(STORIES)
-        first = step * size
+        if stories:
+            size, count = 3 * size, 1
+        first = 3 * step * self.settings.videos
         videos = [
             sample_video("easy", split, self.settings.seed, first + i, max_events=max_events) for i in range(size)
         ]
-        count = 1 if stories else count
         questions = [draw_questions(video, rng, count, weights=weights, choice_rate=choice_rate) for video in videos]
+        if hints and choice_rate == 1:
+            questions = [[with_hint(question) for question in row] for row in questions]
         visual = lay_out(self.bank, videos, layout, rng, noisy=noisy)
         packed = self.packer.pack(questions, visual, style)
         kinds = [[question.kind for question in row] for row in questions]
@@ -283,6 +290,12 @@ def answer_losses(model: MarcForConditionalGeneration, batch: Batch) -> tuple[Te
     losses = hidden.new_zeros(chosen.shape).masked_scatter(chosen, F.cross_entropy(logits, labels, reduction="none"))
     right = torch.ones_like(chosen).masked_scatter(chosen, logits.argmax(-1) == labels)
     return losses, right
+
+
+def with_hint(question: WorldQuestion) -> WorldQuestion:
+    """A multiple-choice question that says its answer; what is left is to find the letter."""
+    words = dict(option.split(". ", 1) for option in question.options)
+    return replace(question, text=f"{question.text} {words[question.answer]}") if words else question
 
 
 def by_kind(kinds: list[list[str]], values_BQ: Tensor) -> dict[str, float]:

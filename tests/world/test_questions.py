@@ -35,10 +35,9 @@ def reading(video: WorldVideo, text: str) -> str:
     """Answer a question about an easy video from its words alone, by rules of its own."""
     events = video.events
     item = {event.background: event.objects[0] for event in events}
-    if match := re.search(r"come (before|after) the (\w+) scene\?", text):
-        one, two = re.search(r"Does the (\w+) scene", text)[1], match[2]
+    if match := re.fullmatch(r"Does the (\w+) scene come before the (\w+) scene\?", text):
         order = [event.background for event in events]
-        return "yes" if (order.index(one) < order.index(two)) == (match[1] == "before") else "no"
+        return "yes" if order.index(match[1]) < order.index(match[2]) else "no"
     if match := re.fullmatch(r"Which scene comes right (before|after) the (\w+) scene\?", text):
         order = [event.background for event in events]
         return order[order.index(match[2]) + (1 if match[1] == "after" else -1)]
