@@ -1,0 +1,24 @@
+"""Training of the compressed student: C-GRPO on Hugging Face TRL.
+
+Names are loaded on first use: trl takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marc.training.c_grpo_trainer import CGRPOTrainer
+    from marc.training.config import CGRPOConfig
+    from marc.training.dataset import to_dataset
+
+__all__ = ["CGRPOConfig", "CGRPOTrainer", "to_dataset"]
+
+_HOMES = {"CGRPOConfig": "config", "CGRPOTrainer": "c_grpo_trainer", "to_dataset": "dataset"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

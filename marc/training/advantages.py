@@ -1,0 +1,65 @@
+"""Groups of completions: their retention terms and their advantages, as pure tensor functions.
+
+Completions of one prompt stand side by side; N completions are N / G groups of G.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from marc.rewards import RetentionConfig, retention_ratio, retention_reward
+
+EPSILON = 1e-4
+"""TRL's: added to the standard deviation."""
+
+
+def group_retention(
+    accuracies_N: Tensor, a_full_N: Tensor, group_size: int, config: RetentionConfig
+) -> tuple[Tensor, Tensor]:
+    """The retention term of every completion, and each group's retention ratio.
+
+    Args:
+        accuracies_N: Accuracy of each completion; NaN where it could not be graded.
+        a_full_N: The teacher's accuracy on each completion's prompt; NaN where there is no teacher (images, texts).
+        group_size: G.
+        config: The reward's parameters.
+
+    Returns:
+        ``[N]`` terms ``1[answer i is correct] r_c`` and ``[N / G]`` ratios; NaN where there is no teacher.
+    """
+    terms, ratios = torch.full_like(accuracies_N, torch.nan), []
+    for start in range(0, len(accuracies_N), group_size):
+        graded = [i for i in range(start, start + group_size) if not accuracies_N[i].isnan()]
+        a_full = a_full_N[start].item()
+        if not graded or a_full != a_full:
+            ratios.append(torch.nan)
+            continue
+        accuracies = [accuracies_N[i].item() for i in graded]
+        ratios.append(retention_ratio(accuracies, a_full, config))
+        terms[graded] = terms.new_tensor(retention_reward(accuracies, a_full, config=config))
+    return terms, terms.new_tensor(ratios)
+
+
+def group_advantages(rewards_N: Tensor, group_size: int, scale: Literal["group", "batch", "none"] | str) -> Tensor:
+    """``A_i = (R_i - mean(R)) / std(R)`` with the mean over the group, as TRL computes it (NaN-free rewards only).
+
+    Args:
+        rewards_N: Total reward of each completion.
+        group_size: G.
+        scale: What the standard deviation is taken over; ``"none"`` leaves the differences as they are.
+    """
+    rewards_BG = rewards_N.view(-1, group_size)
+    centred_N = (rewards_BG - rewards_BG.mean(1, keepdim=True)).flatten()
+    if scale == "none":
+        return centred_N
+    deviation_N = rewards_BG.std(1).repeat_interleave(group_size) if scale == "group" else rewards_N.std()
+    return centred_N / (deviation_N + EPSILON)
+
+
+def zero_variance_fraction(rewards_N: Tensor, group_size: int) -> float:
+    """Part of the groups all of whose rewards are equal: nothing is learned from them."""
+    rewards_BG = rewards_N.view(-1, group_size)
+    return torch.isclose(rewards_BG.amax(1), rewards_BG.amin(1)).float().mean().item()

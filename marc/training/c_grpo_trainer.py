@@ -1,0 +1,388 @@
+"""C-GRPO: TRL's GRPO on compressed videos, with the retention reward (MARC, section on C-GRPO).
+
+What is changed, and where:
+
+- `_tokenize_prompts` reads the files that prompts name and writes their placeholders; TRL knows images only.
+- `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model. TRL, left
+  alone, generates with a video and computes gradients without it.
+- `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
+- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
+- `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
+
+A video is encoded once for all rows of a batch that share it. With ``freeze_tower`` (or LoRA on the language model
+alone) that encoding serves generation and the old, reference and policy log-probabilities; where the tower is trained,
+each of them encodes with the weights that it needs.
+
+    bash training_script/run_grpo_video.sh
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils import gather
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
+
+from marc.data.rows import first_few
+from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.rewards import accuracy_reward, format_reward
+from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
+from marc.training.config import CGRPOConfig
+from marc.training.resume import EpochSampler, ExactResume
+from marc.training.visual_inputs import (
+    Visual,
+    VisualReader,
+    VisualSource,
+    encode,
+    feature_inputs,
+    grid_inputs,
+    prompt_length,
+    token_types,
+    tokenize_prompt,
+    visual_sources,
+    without_visuals,
+)
+
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+"""Never sampled: in a completion they would stand for pictures that are not there."""
+
+
+def retention(completions: Sequence[Any], **columns: object) -> list[float]:
+    """The retention reward's column, which `CGRPOTrainer._calculate_rewards` fills once groups are whole."""
+    return [0.0] * len(completions)
+
+
+class CGRPOTrainer(ExactResume, GRPOTrainer):
+    """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
+
+    Args:
+        model: The policy, a `MarcForConditionalGeneration` (or one in PEFT's wrapper). Any other model trains as in
+            TRL.
+        reward_funcs: As in TRL; by default accuracy and format. The retention reward joins them where
+            `marc.rewards.accuracy_reward` is one of them and ``alpha > 0``.
+        args: The options.
+        train_dataset: With a ``prompt`` column of chats that name files (see `marc.training.visual_inputs`), the
+            columns that the rewards need, and for the retention reward ``a_full`` (None for rows without a teacher).
+            `marc.training.to_dataset` makes one.
+        eval_dataset: Likewise.
+        processing_class: A `MarcProcessor` with the model's compression.
+        **kwargs: As in TRL.
+
+    Raises:
+        ValueError: If the options and the data do not fit, or a prompt is longer than ``max_prompt_length``.
+    """
+
+    _tag_names = ["trl", "grpo", "c-grpo"]  # noqa: RUF012  (TRL's type)
+    _name = "C-GRPO"
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: CGRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or CGRPOConfig("c-grpo")
+        if not isinstance(args, CGRPOConfig):
+            raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
+        given = reward_funcs if reward_funcs is not None else [accuracy_reward, format_reward]
+        functions = list(given) if isinstance(given, list) else [given]
+        self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
+        if self._accuracy_column is not None and args.alpha > 0:
+            _require_teacher(train_dataset)
+            functions.append(retention)
+        self._has_retention = functions[-1] is retention
+        self._reader = None if processing_class is None else _reader(processing_class, args)
+        self._row_names: list[str] = []
+        self._row_visuals: list[tuple[Visual, ...]] | None = None
+        self._row_is_bad: list[bool] = []
+        self._advantage_weights: Tensor | None = None
+        if isinstance(model, nn.Module) and isinstance(_base(model), MarcForConditionalGeneration):
+            _check_video_options(model, processing_class, args)
+            if args.freeze_tower:
+                _base(model).model.visual.requires_grad_(False)
+            if args.max_prompt_length is not None:
+                _reject_long_prompts(self._reader, train_dataset, args)
+        with _references_are_copies(model):
+            super().__init__(
+                model=model,
+                reward_funcs=functions,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        if self._is_vlm and not self.use_vllm:
+            vocabulary = self._tokenizer.get_vocab()
+            never = {
+                *self.generation_config.suppress_tokens,
+                *(vocabulary[t] for t in VISION_TOKENS if t in vocabulary),
+            }
+            self.generation_kwargs["suppress_tokens"] = self.generation_config.suppress_tokens = sorted(never)
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        """TRL's, but in an order that a resumed run finds again."""
+        return EpochSampler(super()._get_train_sampler(dataset))
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
+        """Reads and encodes the files that prompts name; prompts that name none go TRL's way."""
+        self._row_visuals, self._row_is_bad = None, [False] * len(prompts)
+        sources = [visual_sources(prompt) if isinstance(prompt, list) else [] for prompt in prompts]
+        if self._reader is None or not any(sources):
+            return super()._tokenize_prompts(prompts)
+        visuals = self._read(sources)
+        prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
+        self._row_visuals = visuals
+        processor = self._reader.processor
+        template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        ids = [
+            tokenize_prompt(processor, prompt, [visual.tokens for visual in row], **template)
+            for prompt, row in zip(prompts, visuals, strict=True)
+        ]
+        types = [token_types(torch.tensor(row), _base(self.model)).tolist() for row in ids]
+        return ids, None, {"mm_token_type_ids": types, **grid_inputs(visuals, processor)}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Hands the encoded videos to ``generate``."""
+        if self._row_visuals is None:
+            return super()._generate_single_turn(*args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with torch.no_grad():
+            features = self._features(self.model, self._row_visuals)
+        with _generating_with(model, mm_encoder_outputs=feature_inputs(self._row_visuals, features)):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Carries each row's videos along; weights advantages by retention if so configured."""
+        self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
+        self._advantage_weights = None
+        output = super()._generate_and_score_completions(inputs)
+        if self._row_visuals is not None:
+            output["visuals"] = self._row_visuals
+            output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
+        if self._advantage_weights is not None:
+            start = self.accelerator.process_index * len(inputs)
+            output["advantages"] = output["advantages"] * self._advantage_weights[start : start + len(inputs)]
+        return output
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """As TRL's, with the videos of these rows."""
+        self._row_visuals = inputs.get("visuals")
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """As TRL's, with the videos of the rows in hand, chunk by chunk."""
+        scored = partial(
+            super()._get_per_token_logps_and_entropies,
+            logits_to_keep=logits_to_keep,
+            compute_entropy=compute_entropy,
+            compute_aux_loss=compute_aux_loss,
+        )
+        visuals = self._row_visuals
+        if visuals is None:
+            return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
+        assert len(visuals) == len(input_ids) and self._reader is not None
+        chunks = []
+        for start in range(0, len(input_ids), batch_size or len(input_ids)):
+            rows = slice(start, start + (batch_size or len(input_ids)))
+            ids = input_ids[rows]
+            visual_inputs: dict[str, Any] = dict(grid_inputs(visuals[rows], self._reader.processor))
+            if visual_inputs:
+                features = self._features(model, visuals[rows])
+                visual_inputs["mm_encoder_outputs"] = feature_inputs(visuals[rows], features)
+                visual_inputs["mm_token_type_ids"] = token_types(ids, _base(self.model))
+            # TRL calls the model once with what it knows; the visual inputs ride along.
+            chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))
+        logps, entropies, losses = zip(*chunks, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(losses).mean() if compute_aux_loss else None,
+        )
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        """TRL's gathered rewards ``[N, F]`` with the retention column filled in; skipped rows become NaN."""
+        rewards_NF: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        device = rewards_NF.device
+        bad_N = gather(torch.tensor(self._row_is_bad or [False] * len(prompts), device=device))
+        rewards_NF[bad_N] = torch.nan
+        self._log("bad_videos", bad_N.float().sum().item())
+        if not self._has_retention:
+            return rewards_NF
+        teacher = [torch.nan if row.get("a_full") is None else row["a_full"] for row in inputs]
+        a_full_N = gather(torch.tensor(teacher, dtype=torch.float32, device=device))
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        accuracies_N = rewards_NF[:, self._accuracy_column]
+        terms_N, ratios = group_retention(accuracies_N, a_full_N, group_size, self.args.retention)
+        self._log_retention(rewards_NF, terms_N, ratios, group_size)
+        if self.args.retention_form == "reward":
+            rewards_NF[:, -1] = terms_N
+        else:
+            rewards_NF[:, -1] = torch.nan
+            bonus_B = terms_N.nan_to_num(0).view(-1, group_size).amax(1)
+            self._advantage_weights = 1 + bonus_B.repeat_interleave(group_size)
+            self._log("retention/advantage_weight", self._advantage_weights.mean().item())
+        return rewards_NF
+
+    def _log_retention(self, rewards_NF: Tensor, terms_N: Tensor, ratios: Tensor, group_size: int) -> None:
+        """Logs what the retention term does, including what normalisation leaves of it."""
+        weights = self.reward_weights.to(rewards_NF.device)
+        without_N = (rewards_NF[:, :-1] * weights[:-1]).nansum(1)
+        with_N = without_N + weights[-1] * terms_N.nan_to_num(0)
+        self._log("retention/eta", ratios.nanmean().item())
+        self._log("retention/reward", terms_N.nanmean().item())
+        self._log(
+            "retention/active_groups", (terms_N.nan_to_num(0).view(-1, group_size) > 0).any(1).float().mean().item()
+        )
+        self._log("groups/zero_variance", zero_variance_fraction(without_N, group_size))
+        if group_size > 1 and self.args.retention_form == "reward":
+            advantages = partial(group_advantages, group_size=group_size, scale=self.scale_rewards)
+            change = (advantages(with_N) - advantages(without_N)).abs().mean()
+            self._log("retention/advantage_change", change.item())
+
+    def _log(self, name: str, value: float) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
+
+    def _read(self, sources: Sequence[Sequence[VisualSource]]) -> list[tuple[Visual, ...]]:
+        """Reads every distinct file once; marks the rows of those that cannot be read, or stops at the first."""
+        assert self._reader is not None
+        known: dict[VisualSource, Visual | None] = {}
+        rows = []
+        for index, row in enumerate(sources):
+            for source in row:
+                if source not in known:
+                    known[source] = self._read_one(source, self._row_names[index])
+            visuals = [known[source] for source in row]
+            self._row_is_bad[index] = None in visuals
+            rows.append(() if None in visuals else tuple(visual for visual in visuals if visual is not None))
+        return rows
+
+    def _read_one(self, source: VisualSource, row_name: str) -> Visual | None:
+        assert self._reader is not None
+        try:
+            return self._reader.read(source)
+        except ValueError as error:
+            if self.args.bad_video == "stop":
+                raise ValueError(
+                    f"row with problem_id {row_name}: {error}; `marc data check` finds such rows before training, "
+                    "bad_video='skip' leaves them out"
+                ) from error
+            grpo_trainer.logger.warning("row with problem_id %s is skipped: %s", row_name, error)
+            return None
+
+    def _features(self, model: Any, rows: Sequence[Sequence[Visual]]) -> dict[Visual, Tensor]:
+        """Features of all visuals of some rows, from earlier in this step if the tower is not trained.
+
+        In the dtype of the weights, as in generation, also under mixed precision.
+        """
+        visuals = [visual for row in rows for visual in row]
+        policy = _base(self.accelerator.unwrap_model(self.model))
+        if any(weight.requires_grad for weight in policy.model.visual.parameters()):
+            return encode(_base(self.accelerator.unwrap_model(model)), visuals)
+        with torch.no_grad():
+            for visual, features in encode(policy, [v for v in visuals if v.features is None]).items():
+                visual.features = features
+        return {visual: visual.features for visual in visuals if visual.features is not None}
+
+
+def _base(model: Any) -> Any:
+    """The model inside PEFT's wrapper."""
+    return model.get_base_model() if grpo_trainer.is_peft_model(model) else model
+
+
+def _reader(processor: Any, args: CGRPOConfig) -> VisualReader | None:
+    if not isinstance(processor, MarcProcessor):
+        return None
+    return VisualReader(
+        processor,
+        fps=args.fps,
+        max_frames=args.max_frames,
+        min_frames=args.min_frames,
+        max_pixels=args.max_pixels,
+        timeout=args.video_timeout,
+    )
+
+
+def _check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
+    if args.use_vllm:
+        raise ValueError("use_vllm: vLLM cannot run a compressed model; leave it out")
+    if args.load_best_model_at_end and not grpo_trainer.is_peft_model(model):
+        raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
+    if not isinstance(processor, MarcProcessor):
+        raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
+    if processor.compression != _base(model).compression:
+        raise ValueError(f"the processor's compression {processor.compression} is not the model's")
+
+
+def _require_teacher(dataset: Any) -> None:
+    names = dataset.column_names if dataset is not None else None
+    if names is not None and "a_full" not in names:
+        raise ValueError(
+            "the retention reward needs the teacher's accuracy on each video row in a column 'a_full' (None for other "
+            "rows); add it, or set alpha=0 for plain GRPO"
+        )
+
+
+def _reject_long_prompts(reader: VisualReader | None, dataset: Any, args: CGRPOConfig) -> None:
+    assert reader is not None and args.max_prompt_length is not None
+    long = []
+    for row in dataset:
+        name = str(row.get("problem_id", "?"))
+        try:
+            length = prompt_length(reader, row["prompt"])
+        except ValueError as error:
+            if args.bad_video == "stop":
+                raise ValueError(f"row with problem_id {name}: {error}") from error
+            continue
+        if length > args.max_prompt_length:
+            long.append(f"{name} ({length} tokens)")
+    if long:
+        raise ValueError(
+            f"{len(long)} prompts are longer than max_prompt_length={args.max_prompt_length}: problem_id "
+            f"{first_few(long)}; raise the limit, lower the visual budget, or leave these rows out"
+        )
+
+
+@contextmanager
+def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
+    """Adds inputs that are no tensors to the calls of ``model.generate``, which TRL has no way to hand on."""
+    model.generate = partial(model.generate, **inputs)
+    try:
+        yield
+    finally:
+        del model.generate
+
+
+@contextmanager
+def _references_are_copies(model: Any) -> Iterator[None]:
+    """While TRL sets itself up, its reference model is a copy of ours: it looks classes up in transformers alone."""
+    if not isinstance(model, MarcForConditionalGeneration):
+        yield
+        return
+    load: Callable[..., Any] = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: deepcopy(model).eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = load

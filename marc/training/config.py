@@ -1,0 +1,90 @@
+"""Options of C-GRPO beside those of TRL's GRPO."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import GRPOConfig
+
+from marc.rewards import RetentionConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class CGRPOConfig(GRPOConfig):
+    """TRL's `GRPOConfig` with the retention reward and the reading of videos; everything else is unchanged.
+
+    Attributes:
+        alpha: Weight of the retention reward; 0 is GRPO. See `marc.rewards.retention` for this and the next four.
+        tau: Retention ratio from which on it pays.
+        eta_max: Largest retention ratio that counts.
+        zero_teacher: What a teacher's accuracy of 0 means.
+        correct_above: An answer is correct if its accuracy exceeds this.
+        retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
+            ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
+        fps: Frames per second to read from a video.
+        max_frames: Most frames of a video.
+        min_frames: Fewest frames of a video.
+        max_pixels: Most pixels of a frame or image; None: 128 tokens' worth (Video-R1's training setting).
+        video_timeout: Seconds that reading one video may take.
+        bad_video: What happens when a video cannot be read during training: ``"stop"`` the run and name the row, or
+            ``"skip"`` the row and count it.
+        max_prompt_length: Most tokens of a prompt, visual ones included. Longer ones are named before training
+            starts; nothing is truncated. None: no limit.
+        freeze_tower: Whether the vision tower keeps its weights; each video is then encoded once for generation and
+            all log-probabilities.
+    """
+
+    alpha: float = field(default=0.3, metadata={"help": "Weight of the retention reward; 0 is GRPO."})
+    tau: float = field(default=0.6, metadata={"help": "Retention ratio from which on it pays."})
+    eta_max: float | None = field(default=None, metadata={"help": "Largest retention ratio that counts."})
+    zero_teacher: Literal["none", "saturate"] = field(
+        default="none", metadata={"help": "What a teacher's accuracy of 0 means."}
+    )
+    correct_above: float = field(default=0.1, metadata={"help": "An answer is correct above this accuracy."})
+    retention_form: Literal["reward", "advantage"] = field(
+        default="reward", metadata={"help": "Add it to rewards (published), or weight normalised advantages by it."}
+    )
+    fps: float = field(default=2.0, metadata={"help": "Frames per second to read from a video."})
+    max_frames: int = field(default=64, metadata={"help": "Most frames of a video."})
+    min_frames: int = field(default=4, metadata={"help": "Fewest frames of a video."})
+    max_pixels: int | None = field(default=None, metadata={"help": "Most pixels of a frame; default 128 tokens."})
+    video_timeout: float = field(default=60.0, metadata={"help": "Seconds that reading one video may take."})
+    bad_video: Literal["stop", "skip"] = field(
+        default="stop", metadata={"help": "Stop at a video that cannot be read, or skip and count its rows."}
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Prompts with more tokens are refused, by name, before training."}
+    )
+    freeze_tower: bool = field(default=False, metadata={"help": "Keep the vision tower's weights."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.retention  # noqa: B018  (checks its five fields)
+        for name, choices in (("retention_form", ("reward", "advantage")), ("bad_video", ("stop", "skip"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.max_prompt_length is not None and self.max_prompt_length < 1:
+            raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
+        self._check_that_resuming_is_exact()
+
+    @property
+    def retention(self) -> RetentionConfig:
+        """The retention reward's parameters."""
+        return RetentionConfig(self.alpha, self.tau, self.eta_max, self.zero_teacher, self.correct_above)
+
+    def _check_that_resuming_is_exact(self) -> None:
+        """Completions that are waiting for their turn are not part of a checkpoint."""
+        steps_per_generation = self.steps_per_generation or self.gradient_accumulation_steps
+        period = steps_per_generation * self.num_iterations
+        if self.save_strategy == "steps" and self.save_steps * self.gradient_accumulation_steps % period:
+            logger.warning(
+                "save_steps=%s falls between two generations (one every %s forward passes, %s passes a step): a run "
+                "resumed from such a checkpoint generates anew and differs from an uninterrupted one",
+                self.save_steps,
+                period,
+                self.gradient_accumulation_steps,
+            )

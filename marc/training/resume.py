@@ -1,0 +1,57 @@
+"""Resuming from a checkpoint: what transformers and TRL leave to be mended for it to be exact.
+
+With a Qwen2.5-VL, transformers' `Trainer` resumes with the weights that it had. Its checkpoints name weights as the
+published ones do, its models name them otherwise, and its loading of a checkpoint, unlike `from_pretrained`, does not
+translate: every weight is "missing", which it only logs. And TRL's order of prompts follows from how many epochs the
+process has seen, which a resumed process has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import Sampler
+from transformers import Trainer
+from trl.trainer.utils import RepeatSampler
+
+from marc.model import MarcForConditionalGeneration
+
+
+class ExactResume(Trainer):
+    """A `Trainer` that resumes with the checkpoint's weights: `_load_from_checkpoint` goes by `from_pretrained`."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.model if model is None else model
+        if not isinstance(target, MarcForConditionalGeneration) or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        loaded, report = type(target).from_pretrained(
+            resume_from_checkpoint, dtype=target.dtype, output_loading_info=True
+        )
+        wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+        if wrong:
+            raise ValueError(f"{resume_from_checkpoint}: the weights do not fit the model: {wrong}")
+        target.load_state_dict(loaded.state_dict())
+
+
+class EpochSampler(Sampler[int]):
+    """TRL's sampler with an order that follows from seed and epoch, so that resuming in a later epoch is exact.
+
+    Args:
+        sampler: TRL's, whose order follows from how many epochs this process has seen.
+    """
+
+    def __init__(self, sampler: RepeatSampler) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by transformers' `Trainer` before each epoch."""
+        if self.sampler.shuffle:
+            self.sampler.generator.manual_seed(self.sampler.seed + epoch)

@@ -1,0 +1,54 @@
+import pytest
+
+from marc.model import CompressionConfig
+from marc.model.tiny import build_tiny
+from marc.training.dataset import to_dataset
+from marc.training.visual_inputs import VisualReader, VisualSource, prompt_length, tokenize_prompt, visual_sources
+
+
+@pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
+def test_tokens_are_known_before_decoding(compression, files):
+    _, processor = build_tiny(compression=CompressionConfig(**compression))
+    reader = VisualReader(processor, max_frames=8)
+    sources = [
+        VisualSource("video", str(files / "0.mp4")),
+        VisualSource("video", str(files / "1.mp4"), (1.2, 2.1)),
+        VisualSource("image", str(files / "0.png")),
+    ]
+    for source in sources:
+        assert reader.count_tokens(source) == reader.read(source).tokens
+
+
+def test_cuts_become_events(files):
+    _, processor = build_tiny()
+    reader = VisualReader(processor, max_frames=8)
+    visual = reader.read(VisualSource("video", str(files / "0.mp4"), (1.2, 2.1)))
+    assert len(visual.seconds) == len(visual.events) == visual.grid_thw[0]
+    assert list(visual.events) == [(second >= 1.2) + (second >= 2.1) for second in visual.seconds]
+    assert set(visual.events) == {0, 1, 2}
+
+
+def test_prompts_survive_arrow(files, rows, mixed_rows):
+    """Arrow adds empty fields to parts of other types; a template would render them as more videos."""
+    _, processor = build_tiny()
+    dataset = to_dataset([*rows, *mixed_rows], files)
+    kinds = [[source.kind for source in visual_sources(row["prompt"])] for row in dataset]
+    assert kinds == [["video"], ["video"], ["video"], ["image"], [], ["video"]]
+    assert visual_sources(dataset[0]["prompt"])[0].cuts == (1.2, 2.1)
+    assert [row["a_full"] for row in dataset] == [0.5, 0.5, 0.5, None, None, 0.5]
+    reader = VisualReader(processor, max_frames=8)
+    for row in dataset:
+        counts = [reader.read(source).tokens for source in visual_sources(row["prompt"])]
+        ids = tokenize_prompt(processor, row["prompt"], counts)
+        visual = [processor.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("video", "image")]
+        assert sum(token in visual for token in ids) == sum(counts)
+        assert prompt_length(reader, row["prompt"]) == len(ids)
+
+
+@pytest.mark.parametrize("name", ["broken.mp4", "missing.mp4", "broken.png"])
+def test_unreadable_files_are_named(name, files):
+    (files / "broken.png").write_bytes((files / "0.png").read_bytes()[:80])
+    _, processor = build_tiny()
+    kind = "image" if name.endswith("png") else "video"
+    with pytest.raises(ValueError, match=name):
+        VisualReader(processor, timeout=30).read(VisualSource(kind, str(files / name)))
