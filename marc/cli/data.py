@@ -77,3 +77,65 @@ def check(
     typer.echo(f"{output}: {len(clean)} rows can be used; {len(usable) + len(bad) - len(clean)} cannot")
     if bad or problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def teacher(
+    rows: Annotated[Path, typer.Argument(help="File of rows or manifest, all usable.")],
+    output: Annotated[Path, typer.Argument(help="Rows to write, with a_full.")],
+    model: Annotated[str, typer.Option(help="'tiny', a folder or a hub name.")] = "tiny",
+    root: Root = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of results.  [default: teacher/ beside OUTPUT]")] = None,
+    style: Annotated[str, typer.Option(help="Prompt style; must be the training's.")] = "video-r1-train",
+    samples: Annotated[int, typer.Option(help="Answers to each row.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 768,
+    temperature: Annotated[float, typer.Option(help="Of the sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    fps: Annotated[float, typer.Option(help="Frames per second to read.")] = 2.0,
+    max_frames: Annotated[int, typer.Option(help="Most frames of a video.")] = 64,
+    shard: Annotated[str, typer.Option(help="This process's part of the work, such as 0/4.")] = "0/1",
+) -> None:
+    """Ask the uncompressed model about every video row: the accuracy that C-GRPO's retention is measured against.
+
+    A killed run goes on where it was. With several shards, run the command once more without one to join them.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from marc.cli.errors import user_errors
+    from marc.data.rows import read_rows
+    from marc.data.sampling import manifest, write_manifest
+    from marc.model.loading import load_model
+    from marc.training.teacher import TeacherCache, TeacherOptions, model_fingerprint, teacher_accuracies
+    from marc.training.visual_inputs import VisualReader
+
+    with user_errors("marc data teacher"):
+        number, count = _shard(shard)
+        questions, folder = read_rows(rows), root or rows.parent
+        options = TeacherOptions(style, samples, max_new_tokens, temperature, seed)
+        loaded, processor = load_model(model, target_frames=None)
+        results = teacher_accuracies(
+            questions,
+            folder,
+            loaded,
+            processor,
+            VisualReader(processor, fps=fps, max_frames=max_frames),
+            options,
+            TeacherCache(cache or output.parent / "teacher", number),
+            fingerprint=model_fingerprint(model),
+            shard=(number, count),
+        )
+        total = len(range(number, len(questions), count))
+        answered = list(track(results, "teacher", total=total, console=Console(stderr=True)))
+        if count == 1:
+            write_manifest(output, manifest(answered, folder, source={"file": rows.name}, teacher=model))
+    known = [row.a_full for row in answered if row.a_full is not None]
+    mean = f"mean accuracy {sum(known) / len(known):.4f}" if known else "no video rows"
+    typer.echo(f"{output if count == 1 else f'shard {shard}'}: {len(answered)} rows, {mean}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise ValueError(f"--shard must be NUMBER/COUNT with NUMBER < COUNT, such as 0/4; got {text!r}")
+    return int(number), int(count)

@@ -22,9 +22,9 @@ def test_tokens_are_known_before_decoding(compression, files):
 def test_cuts_become_events(files):
     _, processor = build_tiny()
     reader = VisualReader(processor, max_frames=8)
-    visual = reader.read(VisualSource("video", str(files / "0.mp4"), (1.2, 2.1)))
+    visual = reader.read(VisualSource("video", str(files / "0.mp4"), (0.6, 2.1)))
     assert len(visual.seconds) == len(visual.events) == visual.grid_thw[0]
-    assert list(visual.events) == [(second >= 1.2) + (second >= 2.1) for second in visual.seconds]
+    assert list(visual.events) == [(second >= 0.6) + (second >= 2.1) for second in visual.seconds]
     assert set(visual.events) == {0, 1, 2}
 
 
