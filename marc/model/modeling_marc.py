@@ -148,7 +148,7 @@ class MarcModel(Qwen2_5_VLModel):
         mm_token_type_ids: Tensor,
         image_grid_thw: Tensor | None = None,
         video_grid_thw: Tensor | list[PlannedGrid] | None = None,
-        second_per_grid_ts: Tensor | None = None,
+        second_per_grid_ts: Tensor | list[float] | None = None,
         attention_mask: Tensor | None = None,
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
@@ -165,6 +165,9 @@ class MarcModel(Qwen2_5_VLModel):
             ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index.
         """
         grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        if second_per_grid_ts is None and grids is not None:
+            # The base class's default has as many entries as the sequence has tokens, which many short prompts outnumber.
+            second_per_grid_ts = [1.0] * len(grids)
         positions, deltas = super().get_rope_index(
             input_ids,
             mm_token_type_ids,

@@ -74,6 +74,14 @@ def test_a_padded_batch_equals_its_rows(tiny, compression):
             torch.testing.assert_close(ours[row], theirs[0], atol=2e-4, rtol=2e-4)
 
 
+def test_a_batch_may_hold_more_videos_than_a_prompt_has_tokens(tiny):
+    model, processor = tiny(visual_tokens=1)
+    inputs = video_inputs(processor, ["<video>"] * 40, [noise(2, 1)] * 40)
+    assert inputs["input_ids"].shape[1] < 40
+    del inputs["second_per_grid_ts"]
+    assert first_logits(model, inputs).isfinite().all()
+
+
 @pytest.mark.parametrize("compression", LAYOUTS[:4])
 def test_generation_and_log_probabilities_agree(tiny, compression):
     """Positions of generated tokens: with a cache, step by step, and in one pass over prompt and completion."""
