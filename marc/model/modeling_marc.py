@@ -166,7 +166,7 @@ class MarcModel(Qwen2_5_VLModel):
         """
         grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
         if second_per_grid_ts is None and grids is not None:
-            # The base class's default has as many entries as the sequence has tokens, which many short prompts outnumber.
+            # The base class has as many by default as the sequence has tokens, which many short prompts outnumber.
             second_per_grid_ts = [1.0] * len(grids)
         positions, deltas = super().get_rope_index(
             input_ids,
