@@ -27,13 +27,15 @@ from typing import Any
 import torch
 from accelerate.utils import gather
 from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
-from marc.data.rows import first_few
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.loading import load_model
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
+from marc.training.checks import check_deepspeed, check_video_options, reject_long_prompts, require_teacher
 from marc.training.config import CGRPOConfig
 from marc.training.resume import EpochSampler, ExactResume
 from marc.training.visual_inputs import (
@@ -43,7 +45,6 @@ from marc.training.visual_inputs import (
     encode,
     feature_inputs,
     grid_inputs,
-    prompt_length,
     token_types,
     tokenize_prompt,
     visual_sources,
@@ -99,7 +100,7 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
         functions = list(given) if isinstance(given, list) else [given]
         self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
         if self._accuracy_column is not None and args.alpha > 0:
-            _require_teacher(train_dataset)
+            require_teacher(train_dataset)
             functions.append(retention)
         self._has_retention = functions[-1] is retention
         self._reader = None if processing_class is None else _reader(processing_class, args)
@@ -108,11 +109,12 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
         self._row_is_bad: list[bool] = []
         self._advantage_weights: Tensor | None = None
         if isinstance(model, nn.Module) and isinstance(_base(model), MarcForConditionalGeneration):
-            _check_video_options(model, processing_class, args)
+            check_video_options(model, processing_class, args)
+            check_deepspeed(train_dataset, args)
             if args.freeze_tower:
                 _base(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:
-                _reject_long_prompts(self._reader, train_dataset, args)
+                reject_long_prompts(self._reader, train_dataset, args)
         with _references_are_copies(model):
             super().__init__(
                 model=model,
@@ -324,46 +326,6 @@ def _reader(processor: Any, args: CGRPOConfig) -> VisualReader | None:
     )
 
 
-def _check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
-    if args.use_vllm:
-        raise ValueError("use_vllm: vLLM cannot run a compressed model; leave it out")
-    if args.load_best_model_at_end and not grpo_trainer.is_peft_model(model):
-        raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
-    if not isinstance(processor, MarcProcessor):
-        raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
-    if processor.compression != _base(model).compression:
-        raise ValueError(f"the processor's compression {processor.compression} is not the model's")
-
-
-def _require_teacher(dataset: Any) -> None:
-    names = dataset.column_names if dataset is not None else None
-    if names is not None and "a_full" not in names:
-        raise ValueError(
-            "the retention reward needs the teacher's accuracy on each video row in a column 'a_full' (None for other "
-            "rows); add it, or set alpha=0 for plain GRPO"
-        )
-
-
-def _reject_long_prompts(reader: VisualReader | None, dataset: Any, args: CGRPOConfig) -> None:
-    assert reader is not None and args.max_prompt_length is not None
-    long = []
-    for row in dataset:
-        name = str(row.get("problem_id", "?"))
-        try:
-            length = prompt_length(reader, row["prompt"])
-        except ValueError as error:
-            if args.bad_video == "stop":
-                raise ValueError(f"row with problem_id {name}: {error}") from error
-            continue
-        if length > args.max_prompt_length:
-            long.append(f"{name} ({length} tokens)")
-    if long:
-        raise ValueError(
-            f"{len(long)} prompts are longer than max_prompt_length={args.max_prompt_length}: problem_id "
-            f"{first_few(long)}; raise the limit, lower the visual budget, or leave these rows out"
-        )
-
-
 @contextmanager
 def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
     """Adds inputs that are no tensors to the calls of ``model.generate``, which TRL has no way to hand on."""
@@ -374,14 +336,23 @@ def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
         del model.generate
 
 
+def _reference(model: MarcForConditionalGeneration) -> MarcForConditionalGeneration:
+    """The policy as it is now; read again where ZeRO-3 has shared its weights out already."""
+    if is_deepspeed_zero3_enabled():
+        compression = model.compression.to_dict()
+        model, _ = load_model(model.name_or_path, device="cpu", dtype=model.dtype, **compression)
+        return model.requires_grad_(False)
+    return deepcopy(model).eval().requires_grad_(False)
+
+
 @contextmanager
 def _references_are_copies(model: Any) -> Iterator[None]:
-    """While TRL sets itself up, its reference model is a copy of ours: it looks classes up in transformers alone."""
+    """While TRL sets itself up, its reference model is ours: it looks classes up in transformers alone."""
     if not isinstance(model, MarcForConditionalGeneration):
         yield
         return
     load: Callable[..., Any] = grpo_trainer.create_model_from_path
-    grpo_trainer.create_model_from_path = lambda *_, **__: deepcopy(model).eval().requires_grad_(False)
+    grpo_trainer.create_model_from_path = lambda *_, **__: _reference(model)
     try:
         yield
     finally:

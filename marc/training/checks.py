@@ -1,0 +1,86 @@
+"""What is refused before training starts: options and data that do not fit each other, each by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PeftModel
+
+from marc.data.rows import first_few
+from marc.model import MarcProcessor
+from marc.training.config import CGRPOConfig
+from marc.training.visual_inputs import VisualReader, prompt_length, visual_sources
+
+
+def check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
+    """Refuses what a compressed model cannot do.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if args.use_vllm:
+        raise ValueError("use_vllm: vLLM cannot run a compressed model; leave it out")
+    if args.load_best_model_at_end and not isinstance(model, PeftModel):
+        raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
+    if not isinstance(processor, MarcProcessor):
+        raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
+    if processor.compression != model.compression:
+        raise ValueError(f"the processor's compression {processor.compression} is not the model's")
+
+
+def check_deepspeed(dataset: Any, args: CGRPOConfig) -> None:
+    """Refuses what lets DeepSpeed's processes wait for each other: under ZeRO-3 each must run the same modules, and
+    under any stage each must have gradients for the same weights.
+
+    Raises:
+        ValueError: Naming the remedy.
+    """
+    if args.deepspeed_plugin is None or (args.freeze_tower and args.deepspeed_plugin.zero_stage < 3):
+        return
+    kinds = {tuple(sorted({source.kind for source in visual_sources(row["prompt"])})) for row in dataset}
+    if len(kinds) > 1:
+        raise ValueError(
+            "DeepSpeed with a trained vision tower, or ZeRO-3, needs rows of one kind: batches without videos make "
+            "the other processes wait. Set freeze_tower and use ZeRO-2, leave DeepSpeed out, or train on videos alone"
+        )
+    if args.bad_video != "stop":
+        raise ValueError("bad_video='skip' would make the other processes of DeepSpeed wait: use 'stop'")
+
+
+def require_teacher(dataset: Any) -> None:
+    """Refuses data without the teacher's accuracy.
+
+    Raises:
+        ValueError: If there is no column ``a_full``.
+    """
+    names = dataset.column_names if dataset is not None else None
+    if names is not None and "a_full" not in names:
+        raise ValueError(
+            "the retention reward needs the teacher's accuracy on each video row in a column 'a_full' (None for other "
+            "rows); add it, or set alpha=0 for plain GRPO"
+        )
+
+
+def reject_long_prompts(reader: VisualReader | None, dataset: Any, args: CGRPOConfig) -> None:
+    """Refuses prompts that are too long, before anything would be truncated.
+
+    Raises:
+        ValueError: Naming the rows.
+    """
+    assert reader is not None and args.max_prompt_length is not None
+    long = []
+    for row in dataset:
+        name = str(row.get("problem_id", "?"))
+        try:
+            length = prompt_length(reader, row["prompt"])
+        except ValueError as error:
+            if args.bad_video == "stop":
+                raise ValueError(f"row with problem_id {name}: {error}") from error
+            continue
+        if length > args.max_prompt_length:
+            long.append(f"{name} ({length} tokens)")
+    if long:
+        raise ValueError(
+            f"{len(long)} prompts are longer than max_prompt_length={args.max_prompt_length}: problem_id "
+            f"{first_few(long)}; raise the limit, lower the visual budget, or leave these rows out"
+        )
