@@ -114,8 +114,9 @@ def compress_planned(
     """
     batch, frames, cells, _ = tokens_BTPD.shape
     assert (frames, cells) == (plan.frames, plan.grid[0] * plan.grid[1])
-    weights_BST = merge_weights(tokens_BTPD, plan, sizes_BT=sizes_BT)
-    merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
+    with torch.autocast(tokens_BTPD.device.type, enabled=False):
+        weights_BST = merge_weights(tokens_BTPD, plan, sizes_BT=sizes_BT)
+        merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
     pooled = {size: _pool(merged_BSPD, plan.grid, size) for size in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
     return [

@@ -159,6 +159,15 @@ def test_bfloat16_keeps_its_type_and_decides_in_float32():
     torch.testing.assert_close(low.flat.float(), high.flat, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("merge", ["mean", "weighted"])
+def test_autocast_changes_nothing(merge):
+    tokens = torch.randn(16, 4, 32)
+    config = CompressionConfig(layout="frames", target_frames=3, merge=merge)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = compress(tokens, config)
+    assert torch.equal(cast.flat, compress(tokens, config).flat)
+
+
 def test_similarity_has_the_shape_of_its_batch():
     a, b = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 4, 8)
     got = frame_similarity(a, b)

@@ -43,7 +43,7 @@ def test_an_exported_set_is_read_as_a_benchmark(tmp_path: Path) -> None:
         assert row["solution"].startswith("<answer>") and row["process"].startswith("<think>")
         assert bool(row["options"]) == (row["problem_type"] == "multiple choice")
         assert grade(row["process"] + row["solution"], row["solution"], row["problem_type"]) > 0.6
-    samples = load_samples(find_benchmark("world"), data=tmp_path)
+    samples = load_samples(find_benchmark("world"), protocol="official", data=tmp_path)
     assert len(samples) == 18 and all(Path(sample.path).is_file() for sample in samples)
 
 

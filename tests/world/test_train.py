@@ -60,7 +60,8 @@ def test_the_recipe_reads() -> None:
     settings = read_settings(RECIPE)
     assert settings.steps == sum(phase.steps for phase in settings.phases) > 1000
     assert settings.phase(0).max_events == 1 and settings.phase(settings.steps - 1).max_events == 4
-    assert settings.rate(settings.steps // 3) == 1.0 > settings.rate(settings.steps - 1) > 0
+    peak = settings.phase(settings.steps // 3).rate
+    assert settings.rate(settings.steps // 3) == peak > settings.rate(settings.steps - 1) > 0
 
 
 def test_mistakes_in_a_recipe_are_named(tmp_path: Path) -> None:
