@@ -121,19 +121,8 @@ install_flash_attn() {
 ask_the_embedded_model() {
   local video=outputs/sample.mp4
   mkdir -p outputs
-  .venv/bin/python - "$video" <<'PY'
-import sys
-
-import numpy as np
-
-from marc.video import write_video
-
-frames = np.full((40, 112, 112, 3), 40, np.uint8)
-for number, frame in enumerate(frames):
-    frame[40:64, 2 * number : 2 * number + 24] = (220, 60, 60)
-write_video(sys.argv[1], frames, fps=10)
-PY
-  .venv/bin/marc ask "$video" "Which way does the square move?"
+  .venv/bin/marc world sample "$video"
+  .venv/bin/marc ask "$video" "What happens in the plain scene?"
 }
 
 main() {
