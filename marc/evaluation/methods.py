@@ -23,7 +23,8 @@ class Method:
         frames: Most frames to sample.
         compression: Replaces fields of `marc.model.CompressionConfig`.
         frame_pixels: ``"model"`` leaves the resolution alone; ``"one frame"`` spreads one frame's pixels over all
-        frames. choice: ``"even"`` samples the video evenly; ``"random"`` takes one stretch at a random place.
+            frames.
+        choice: ``"even"`` samples the video evenly; ``"random"`` takes one stretch at a random place.
         memory: Whether frames come from the retrieved events only.
     """
 
