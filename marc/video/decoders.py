@@ -9,6 +9,9 @@ Shapes: T frames, H height, W width, C = 3 colours.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Flag
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from marc.video.decoding import TIME_TOLERANCE, VideoReader
 from marc.video.errors import VideoError
 
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# PyAV 17, the last one for Python 3.10, has no flags beside the filters: it rounds a little less exactly.
+EXACT = ("ACCURATE_RND", "FULL_CHR_H_INT") if issubclass(Interpolation, Flag) else ()
+SCALING = reduce(or_, (Interpolation[name] for name in EXACT), Interpolation.BICUBIC)
 
 Decoder = Callable[[VideoReader, NDArray[np.float64], NDArray[np.uint8]], NDArray[np.float64]]
 
