@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import BatchFeature, Qwen2_5_VLProcessor
-from transformers.processing_utils import ProcessingKwargs, VideosKwargs
+from transformers.processing_utils import VideosKwargs
 
 from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
 
@@ -29,9 +29,10 @@ class MarcVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     video_shares: list[list[int] | None] | None
 
 
-class MarcProcessingKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
-    """Options of `MarcProcessor`."""
+class MarcProcessingKwargs(Qwen2_5_VLProcessor.valid_processor_kwargs, total=False):  # type: ignore[call-arg]
+    """Options of `MarcProcessor`: Qwen2.5-VL's, with more for videos."""
 
+    _defaults = Qwen2_5_VLProcessor.valid_processor_kwargs._defaults  # a TypedDict does not inherit attributes
     videos_kwargs: MarcVideosKwargs
 
 
