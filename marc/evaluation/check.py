@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from marc.data.check import problem_with
 from marc.evaluation.samples import Sample
-from marc.video import VideoError, read_frames
-
-SMALLEST = 4 * 28**2
 
 
 @dataclass(frozen=True)
@@ -46,26 +44,6 @@ def check_files(
     for sample in samples:
         users.setdefault((sample.path, sample.data_type), []).append(sample.id)
     with ThreadPoolExecutor(workers) as pool:
-        problems = pool.map(lambda file: _problem_with(*file, frames=frames, timeout=timeout), users)
+        problems = pool.map(lambda file: problem_with(Path(file[0]), file[1], frames=frames, timeout=timeout), users)
         for (path, _), ids, problem in zip(users, users.values(), problems, strict=True):
             yield CheckedFile(path, tuple(ids), problem)
-
-
-def _problem_with(path: str, data_type: str, *, frames: int, timeout: float) -> str | None:
-    if not Path(path).is_file():
-        return "no such file"
-    try:
-        if data_type == "image":
-            _read_image(path)
-        else:
-            read_frames(path, max_frames=frames, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=timeout)
-    except (VideoError, OSError) as error:
-        return str(error)
-    return None
-
-
-def _read_image(path: str) -> None:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        image.load()

@@ -82,12 +82,3 @@ def require(row: Row, name: str, where: str) -> Any:
     if row.get(name) is None:
         raise ValueError(f"{where}: the row has no {name!r}; it has {', '.join(sorted(row))}")
     return row[name]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -69,7 +69,7 @@ def test_check_names_what_is_missing_or_broken(data):
     checked = call("eval", "--benchmark", "mmvu", "--data", data, "--check")
     assert checked.exit_code == 1
     assert "8 samples, 4 files, 2 of them unusable" in checked.output
-    assert f"{data}/missing.mp4: no such file (needed by 2 samples, first mmvu/000003)" in checked.output
+    assert f"{data}/missing.mp4: there is no such file (needed by 2 samples, first mmvu/000003)" in checked.output
     assert f"{data}/broken.mp4: " in checked.output and f"{data}/a.mp4" not in checked.output
 
 
