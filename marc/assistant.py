@@ -24,18 +24,19 @@ from transformers import LogitsProcessorList
 from transformers.video_utils import VideoMetadata
 
 from marc.data.prompts import chat_messages, render_question
-from marc.efficiency.stages import FirstToken, StageClock, peak_memory_bytes, reset_peak_memory
 from marc.grading import extract_answer
 from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
 from marc.model.loading import EMBEDDED, load_model
 from marc.model.modeling_marc import CompressedVideoFeatures
 from marc.records import Answer, Frames, Retrieval, VideoInfo
+from marc.stages import FirstToken, StageClock, peak_memory_bytes, reset_peak_memory
 from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times
 
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
     from marc.memory.indexing import MemoryOptions
     from marc.memory.store import VideoMemory
+    from marc.model import MarcForConditionalGeneration, MarcProcessor
 
 GRID_FRAMES = 2
 """Frames that make up one temporal grid of Qwen2.5-VL."""
@@ -148,6 +149,8 @@ class VideoAssistant:
         dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers.
         compression: Fields of `marc.model.CompressionConfig` that replace the model's.
+        loaded: A model and its processor that are there already, instead of `model_name` and how to load it.
+        loaded_embedder: The same for the dual encoder.
     """
 
     model_name: str = EMBEDDED
@@ -163,9 +166,11 @@ class VideoAssistant:
     dtype: str | torch.dtype | None = None
     attn_implementation: str | None = None
     compression: dict[str, Any] = field(default_factory=dict)
+    loaded: tuple[MarcForConditionalGeneration, MarcProcessor] | None = None
+    loaded_embedder: EventEmbedder | None = None
 
     def __post_init__(self) -> None:
-        self.model, self.processor = load_model(
+        self.model, self.processor = self.loaded or load_model(
             self.model_name,
             device=self.device,
             dtype=self.dtype,
@@ -173,7 +178,7 @@ class VideoAssistant:
             **self.compression,
         )
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
-        self._embedder: EventEmbedder | None = None
+        self._embedder = self.loaded_embedder
 
     @property
     def embedder(self) -> EventEmbedder:

@@ -31,7 +31,7 @@ TEST_COMMAND = ".venv/bin/python -m pytest"
 
 # A module may import its own layer and those before it.
 LAYERS = (
-    {"records"},
+    {"records", "stages"},
     {"video", "grading", "model.plan", "model.compression"},
     {"memory", "model", "data"},
     {"rewards", "training", "evaluation", "efficiency", "assistant", "storyboard", "world"},
