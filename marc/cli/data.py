@@ -107,7 +107,8 @@ def teacher(
     from marc.data.sampling import manifest, write_manifest
     from marc.model.loading import load_model
     from marc.training.teacher import TeacherCache, TeacherOptions, model_fingerprint, teacher_accuracies
-    from marc.training.visual_inputs import VisualReader
+    from marc.training.visual_reader import VisualReader
+    from marc.video.sources import VideoFiles
 
     with user_errors("marc data teacher"):
         number, count = _shard(shard)
@@ -119,7 +120,7 @@ def teacher(
             folder,
             loaded,
             processor,
-            VisualReader(processor, fps=fps, max_frames=max_frames),
+            VisualReader(processor, VideoFiles(fps, max_frames)),
             options,
             TeacherCache(cache or output.parent / "teacher", number),
             fingerprint=model_fingerprint(model),

@@ -1,4 +1,4 @@
-"""Training of the compressed student: C-GRPO on Hugging Face TRL.
+"""Training of the compressed student: supervised, C-GRPO and on-policy distillation, on Hugging Face TRL.
 
 Names are loaded on first use: trl takes seconds to import.
 """
@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from marc.training.c_grpo_trainer import CGRPOTrainer
     from marc.training.config import CGRPOConfig
-    from marc.training.dataset import to_dataset
+    from marc.training.dataset import to_dataset, to_supervised
+    from marc.training.sft import VideoSFTConfig, VideoSFTTrainer
 
-__all__ = ["CGRPOConfig", "CGRPOTrainer", "to_dataset"]
+__all__ = ["CGRPOConfig", "CGRPOTrainer", "VideoSFTConfig", "VideoSFTTrainer", "to_dataset", "to_supervised"]
 
-_HOMES = {"CGRPOConfig": "config", "CGRPOTrainer": "c_grpo_trainer", "to_dataset": "dataset"}
+_HOMES = {
+    "CGRPOConfig": "config",
+    "CGRPOTrainer": "c_grpo_trainer",
+    "VideoSFTConfig": "sft",
+    "VideoSFTTrainer": "sft",
+    "to_dataset": "dataset",
+    "to_supervised": "dataset",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,8 @@ What is changed, and where:
 - `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
 - `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
 
-A video is encoded once for all rows of a batch that share it. With ``freeze_tower`` (or LoRA on the language model
-alone) that encoding serves generation and the old, reference and policy log-probabilities; where the tower is trained,
-each of them encodes with the weights that it needs.
+What is shared with supervised training, files, budgets and encodings, is in `marc.training.video_trainer`: with a
+frozen tower one encoding serves generation and the old, reference and policy log-probabilities.
 
     bash training_script/run_grpo_video.sh
 """
@@ -31,25 +30,26 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import MarcForConditionalGeneration
 from marc.model.loading import load_model
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
-from marc.training.checks import check_deepspeed, check_video_options, reject_long_prompts, require_teacher
+from marc.training.checks import check_deepspeed, check_video_options, reject_long, require_teacher
 from marc.training.config import CGRPOConfig
-from marc.training.resume import EpochSampler, ExactResume
+from marc.training.resume import EpochSampler
+from marc.training.video_trainer import VideoTrainer, base_model, make_reader
 from marc.training.visual_inputs import (
-    Visual,
-    VisualReader,
-    VisualSource,
-    encode,
+    View,
     feature_inputs,
     grid_inputs,
     token_types,
     tokenize_prompt,
+    views_of,
     visual_sources,
     without_visuals,
 )
+from marc.training.visual_reader import read_rows
+from marc.video.sources import FrameSource
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 """Never sampled: in a completion they would stand for pictures that are not there."""
@@ -60,7 +60,7 @@ def retention(completions: Sequence[Any], **columns: object) -> list[float]:
     return [0.0] * len(completions)
 
 
-class CGRPOTrainer(ExactResume, GRPOTrainer):
+class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
 
     Args:
@@ -74,6 +74,7 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
             `marc.training.to_dataset` makes one.
         eval_dataset: Likewise.
         processing_class: A `MarcProcessor` with the model's compression.
+        frames: Where the videos that prompts name come from; by default they are files.
         **kwargs: As in TRL.
 
     Raises:
@@ -91,6 +92,7 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        frames: FrameSource | None = None,
         **kwargs: Any,
     ) -> None:
         args = args or CGRPOConfig("c-grpo")
@@ -103,18 +105,19 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
             require_teacher(train_dataset)
             functions.append(retention)
         self._has_retention = functions[-1] is retention
-        self._reader = None if processing_class is None else _reader(processing_class, args)
+        self._reader = make_reader(processing_class, args, frames)
         self._row_names: list[str] = []
-        self._row_visuals: list[tuple[Visual, ...]] | None = None
+        self._row_views: list[tuple[View, ...]] | None = None
         self._row_is_bad: list[bool] = []
         self._advantage_weights: Tensor | None = None
-        if isinstance(model, nn.Module) and isinstance(_base(model), MarcForConditionalGeneration):
+        if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
             check_video_options(model, processing_class, args)
             check_deepspeed(train_dataset, args)
             if args.freeze_tower:
-                _base(model).model.visual.requires_grad_(False)
+                base_model(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:
-                reject_long_prompts(self._reader, train_dataset, args)
+                rows = ((str(row.get("problem_id", "?")), row["prompt"], 0) for row in train_dataset)
+                reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
         with _references_are_copies(model):
             super().__init__(
                 model=model,
@@ -139,30 +142,33 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
         """Reads and encodes the files that prompts name; prompts that name none go TRL's way."""
-        self._row_visuals, self._row_is_bad = None, [False] * len(prompts)
+        self._row_views, self._row_is_bad = None, [False] * len(prompts)
         sources = [visual_sources(prompt) if isinstance(prompt, list) else [] for prompt in prompts]
         if self._reader is None or not any(sources):
             return super()._tokenize_prompts(prompts)
-        visuals = self._read(sources)
+        rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
+        self._row_is_bad = [row is None for row in rows]
         prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
-        self._row_visuals = visuals
+        views = self._row_views = views_of([row or () for row in rows], self._draw_budget())
         processor = self._reader.processor
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         ids = [
-            tokenize_prompt(processor, prompt, [visual.tokens for visual in row], **template)
-            for prompt, row in zip(prompts, visuals, strict=True)
+            tokenize_prompt(processor, prompt, [view.tokens for view in row], **template)
+            for prompt, row in zip(prompts, views, strict=True)
         ]
-        types = [token_types(torch.tensor(row), _base(self.model)).tolist() for row in ids]
-        return ids, None, {"mm_token_type_ids": types, **grid_inputs(visuals, processor)}
+        types = [token_types(torch.tensor(row), base_model(self.model)).tolist() for row in ids]
+        return ids, None, {"mm_token_type_ids": types, **grid_inputs(views)}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         """Hands the encoded videos to ``generate``."""
-        if self._row_visuals is None:
+        views = self._row_views
+        if views is None:
             return super()._generate_single_turn(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model_wrapped)
         with torch.no_grad():
-            features = self._features(self.model, self._row_visuals)
-        with _generating_with(model, mm_encoder_outputs=feature_inputs(self._row_visuals, features)):
+            features = self._features(self.model, views)
+        given = _generating_with(model, mm_encoder_outputs=feature_inputs(views, features))
+        with given, self._at_budget_of(self.model, views):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,8 +176,8 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
         self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
         self._advantage_weights = None
         output = super()._generate_and_score_completions(inputs)
-        if self._row_visuals is not None:
-            output["visuals"] = self._row_visuals
+        if self._row_views is not None:
+            output["views"] = self._row_views
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
         if self._advantage_weights is not None:
             start = self.accelerator.process_index * len(inputs)
@@ -180,7 +186,7 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """As TRL's, with the videos of these rows."""
-        self._row_visuals = inputs.get("visuals")
+        self._row_views = inputs.get("views")
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
@@ -201,21 +207,18 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
             compute_entropy=compute_entropy,
             compute_aux_loss=compute_aux_loss,
         )
-        visuals = self._row_visuals
-        if visuals is None:
+        views = self._row_views
+        if views is None:
             return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
-        assert len(visuals) == len(input_ids) and self._reader is not None
+        assert len(views) == len(input_ids)
         chunks = []
         for start in range(0, len(input_ids), batch_size or len(input_ids)):
             rows = slice(start, start + (batch_size or len(input_ids)))
             ids = input_ids[rows]
-            visual_inputs: dict[str, Any] = dict(grid_inputs(visuals[rows], self._reader.processor))
-            if visual_inputs:
-                features = self._features(model, visuals[rows])
-                visual_inputs["mm_encoder_outputs"] = feature_inputs(visuals[rows], features)
-                visual_inputs["mm_token_type_ids"] = token_types(ids, _base(self.model))
+            visual_inputs = self._visual_inputs(model, ids, views[rows])
             # TRL calls the model once with what it knows; the visual inputs ride along.
-            chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))
+            with self._at_budget_of(model, views[rows]):
+                chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))
         logps, entropies, losses = zip(*chunks, strict=True)
         return (
             torch.cat(logps),
@@ -262,68 +265,6 @@ class CGRPOTrainer(ExactResume, GRPOTrainer):
             advantages = partial(group_advantages, group_size=group_size, scale=self.scale_rewards)
             change = (advantages(with_N) - advantages(without_N)).abs().mean()
             self._log("retention/advantage_change", change.item())
-
-    def _log(self, name: str, value: float) -> None:
-        self._metrics["train" if self.model.training else "eval"][name].append(value)
-
-    def _read(self, sources: Sequence[Sequence[VisualSource]]) -> list[tuple[Visual, ...]]:
-        """Reads every distinct file once; marks the rows of those that cannot be read, or stops at the first."""
-        assert self._reader is not None
-        known: dict[VisualSource, Visual | None] = {}
-        rows = []
-        for index, row in enumerate(sources):
-            for source in row:
-                if source not in known:
-                    known[source] = self._read_one(source, self._row_names[index])
-            visuals = [known[source] for source in row]
-            self._row_is_bad[index] = None in visuals
-            rows.append(() if None in visuals else tuple(visual for visual in visuals if visual is not None))
-        return rows
-
-    def _read_one(self, source: VisualSource, row_name: str) -> Visual | None:
-        assert self._reader is not None
-        try:
-            return self._reader.read(source)
-        except ValueError as error:
-            if self.args.bad_video == "stop":
-                raise ValueError(
-                    f"row with problem_id {row_name}: {error}; `marc data check` finds such rows before training, "
-                    "bad_video='skip' leaves them out"
-                ) from error
-            grpo_trainer.logger.warning("row with problem_id %s is skipped: %s", row_name, error)
-            return None
-
-    def _features(self, model: Any, rows: Sequence[Sequence[Visual]]) -> dict[Visual, Tensor]:
-        """Features of all visuals of some rows, from earlier in this step if the tower is not trained.
-
-        In the dtype of the weights, as in generation, also under mixed precision.
-        """
-        visuals = [visual for row in rows for visual in row]
-        policy = _base(self.accelerator.unwrap_model(self.model))
-        if any(weight.requires_grad for weight in policy.model.visual.parameters()):
-            return encode(_base(self.accelerator.unwrap_model(model)), visuals)
-        with torch.no_grad():
-            for visual, features in encode(policy, [v for v in visuals if v.features is None]).items():
-                visual.features = features
-        return {visual: visual.features for visual in visuals if visual.features is not None}
-
-
-def _base(model: Any) -> Any:
-    """The model inside PEFT's wrapper."""
-    return model.get_base_model() if grpo_trainer.is_peft_model(model) else model
-
-
-def _reader(processor: Any, args: CGRPOConfig) -> VisualReader | None:
-    if not isinstance(processor, MarcProcessor):
-        return None
-    return VisualReader(
-        processor,
-        fps=args.fps,
-        max_frames=args.max_frames,
-        min_frames=args.min_frames,
-        max_pixels=args.max_pixels,
-        timeout=args.video_timeout,
-    )
 
 
 @contextmanager

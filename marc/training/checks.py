@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from peft import PeftModel
 
 from marc.data.rows import first_few
 from marc.model import MarcProcessor
-from marc.training.config import CGRPOConfig
-from marc.training.visual_inputs import VisualReader, prompt_length, visual_sources
+from marc.training.config import CGRPOConfig, VideoOptions
+from marc.training.visual_inputs import Messages, prompt_length, visual_sources
+from marc.training.visual_reader import VisualReader
 
 
 def check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
@@ -22,6 +24,15 @@ def check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
         raise ValueError("use_vllm: vLLM cannot run a compressed model; leave it out")
     if args.load_best_model_at_end and not isinstance(model, PeftModel):
         raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
+    check_processor(model, processor)
+
+
+def check_processor(model: Any, processor: Any) -> None:
+    """Refuses a processor that is not the model's.
+
+    Raises:
+        ValueError: If it is of another kind, or compresses otherwise.
+    """
     if not isinstance(processor, MarcProcessor):
         raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
     if processor.compression != model.compression:
@@ -61,26 +72,37 @@ def require_teacher(dataset: Any) -> None:
         )
 
 
-def reject_long_prompts(reader: VisualReader | None, dataset: Any, args: CGRPOConfig) -> None:
-    """Refuses prompts that are too long, before anything would be truncated.
+def reject_long(
+    reader: VisualReader | None,
+    rows: Iterable[tuple[str, Messages, int]],
+    args: VideoOptions,
+    *,
+    limit: tuple[str, int],
+) -> None:
+    """Refuses rows that are too long at any budget, before anything would be truncated.
+
+    Args:
+        reader: Knows the sizes of files.
+        rows: ``problem_id``, prompt and number of further tokens of each.
+        args: The options.
+        limit: Name and value of the option that limits the tokens.
 
     Raises:
         ValueError: Naming the rows.
     """
-    assert reader is not None and args.max_prompt_length is not None
-    long = []
-    for row in dataset:
-        name = str(row.get("problem_id", "?"))
+    assert reader is not None
+    long, budgets = [], args.budget_mix.all(reader.processor.compression)
+    for name, prompt, more in rows:
         try:
-            length = prompt_length(reader, row["prompt"])
+            length = more + max(prompt_length(reader, prompt, budget) for budget in budgets)
         except ValueError as error:
             if args.bad_video == "stop":
                 raise ValueError(f"row with problem_id {name}: {error}") from error
             continue
-        if length > args.max_prompt_length:
+        if length > limit[1]:
             long.append(f"{name} ({length} tokens)")
     if long:
         raise ValueError(
-            f"{len(long)} prompts are longer than max_prompt_length={args.max_prompt_length}: problem_id "
-            f"{first_few(long)}; raise the limit, lower the visual budget, or leave these rows out"
+            f"{len(long)} prompts are longer than {limit[0]}={limit[1]}: problem_id {first_few(long)}; "
+            "raise the limit, lower the visual budget, or leave these rows out"
         )

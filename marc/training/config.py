@@ -1,21 +1,75 @@
-"""Options of C-GRPO beside those of TRL's GRPO."""
+"""Options of training on videos, and of C-GRPO, beside those of TRL's trainers."""
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trl import GRPOConfig
 
 from marc.rewards import RetentionConfig
+from marc.training.budgets import BudgetMix
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class CGRPOConfig(GRPOConfig):
-    """TRL's `GRPOConfig` with the retention reward and the reading of videos; everything else is unchanged.
+class VideoOptions:
+    """How a trainer reads videos and how much of them the model sees; mixed into the trainers' options.
+
+    Attributes:
+        fps: Frames per second to read from a video.
+        max_frames: Most frames of a video.
+        min_frames: Fewest frames of a video.
+        max_pixels: Most pixels of a frame or image; None: 128 tokens' worth (Video-R1's training setting).
+        video_timeout: Seconds that reading one video may take.
+        bad_video: What happens when a video cannot be read during training: ``"stop"`` the run and name the row, or
+            ``"skip"`` the row and count it.
+        freeze_tower: Whether the vision tower keeps its weights; each video is then encoded once for generation and
+            all log-probabilities.
+        budgets: Shares of the budgets that steps are drawn from, by name (`marc.training.budgets`), such as
+            ``{"events": 0.5, "frames-4": 0.2, "full": 0.3}``; None: always the model's own.
+        keep_visuals: Videos and images that are kept in memory after reading, the latest ones. With a frozen tower
+            what is kept is its tokens, so that each is decoded and encoded once.
+    """
+
+    fps: float = field(default=2.0, metadata={"help": "Frames per second to read from a video."})
+    max_frames: int = field(default=64, metadata={"help": "Most frames of a video."})
+    min_frames: int = field(default=4, metadata={"help": "Fewest frames of a video."})
+    max_pixels: int | None = field(default=None, metadata={"help": "Most pixels of a frame; default 128 tokens."})
+    video_timeout: float = field(default=60.0, metadata={"help": "Seconds that reading one video may take."})
+    bad_video: Literal["stop", "skip"] = field(
+        default="stop", metadata={"help": "Stop at a video that cannot be read, or skip and count its rows."}
+    )
+    freeze_tower: bool = field(default=False, metadata={"help": "Keep the vision tower's weights."})
+    budgets: dict[str, float] | str | None = field(
+        default=None, metadata={"help": "Shares of the budgets that steps draw from, as JSON; default: the model's."}
+    )
+    keep_visuals: int = field(default=0, metadata={"help": "Videos and images kept in memory, the latest ones."})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.budgets, str):
+            self.budgets = json.loads(self.budgets)
+        super_init: Any = super()
+        super_init.__post_init__()
+        if self.bad_video not in ("stop", "skip"):
+            raise ValueError(f"bad_video must be one of stop, skip, got {self.bad_video!r}")
+        if self.keep_visuals < 0:
+            raise ValueError(f"keep_visuals must be at least 0, got {self.keep_visuals}")
+        self.budget_mix  # noqa: B018  (checks the names and shares)
+
+    @property
+    def budget_mix(self) -> BudgetMix:
+        """What steps draw their budget from."""
+        assert not isinstance(self.budgets, str)
+        return BudgetMix(self.budgets or {})
+
+
+@dataclass
+class CGRPOConfig(VideoOptions, GRPOConfig):
+    """TRL's `GRPOConfig` with the retention reward and `VideoOptions`; everything else is unchanged.
 
     Attributes:
         alpha: Weight of the retention reward; 0 is GRPO. See `marc.rewards.retention` for this and the next four.
@@ -25,17 +79,8 @@ class CGRPOConfig(GRPOConfig):
         correct_above: An answer is correct if its accuracy exceeds this.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
-        fps: Frames per second to read from a video.
-        max_frames: Most frames of a video.
-        min_frames: Fewest frames of a video.
-        max_pixels: Most pixels of a frame or image; None: 128 tokens' worth (Video-R1's training setting).
-        video_timeout: Seconds that reading one video may take.
-        bad_video: What happens when a video cannot be read during training: ``"stop"`` the run and name the row, or
-            ``"skip"`` the row and count it.
         max_prompt_length: Most tokens of a prompt, visual ones included. Longer ones are named before training
             starts; nothing is truncated. None: no limit.
-        freeze_tower: Whether the vision tower keeps its weights; each video is then encoded once for generation and
-            all log-probabilities.
     """
 
     alpha: float = field(default=0.3, metadata={"help": "Weight of the retention reward; 0 is GRPO."})
@@ -48,25 +93,15 @@ class CGRPOConfig(GRPOConfig):
     retention_form: Literal["reward", "advantage"] = field(
         default="reward", metadata={"help": "Add it to rewards (published), or weight normalised advantages by it."}
     )
-    fps: float = field(default=2.0, metadata={"help": "Frames per second to read from a video."})
-    max_frames: int = field(default=64, metadata={"help": "Most frames of a video."})
-    min_frames: int = field(default=4, metadata={"help": "Fewest frames of a video."})
-    max_pixels: int | None = field(default=None, metadata={"help": "Most pixels of a frame; default 128 tokens."})
-    video_timeout: float = field(default=60.0, metadata={"help": "Seconds that reading one video may take."})
-    bad_video: Literal["stop", "skip"] = field(
-        default="stop", metadata={"help": "Stop at a video that cannot be read, or skip and count its rows."}
-    )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Prompts with more tokens are refused, by name, before training."}
     )
-    freeze_tower: bool = field(default=False, metadata={"help": "Keep the vision tower's weights."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.retention  # noqa: B018  (checks its five fields)
-        for name, choices in (("retention_form", ("reward", "advantage")), ("bad_video", ("stop", "skip"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.retention_form not in ("reward", "advantage"):
+            raise ValueError(f"retention_form must be one of reward, advantage, got {self.retention_form!r}")
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
         self._check_that_resuming_is_exact()

@@ -1,4 +1,4 @@
-"""From rows to the data set that the trainers take: prompts hold paths, never pictures."""
+"""From rows to the data sets that the trainers take: prompts hold paths, never pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from marc.data.prompts import chat_messages, render_question
-from marc.data.rows import TrainingRow
+from marc.data.rows import TrainingRow, first_few
 
 STYLE = "video-r1-train"
 
@@ -44,3 +44,51 @@ def to_example(row: TrainingRow, root: str | Path, *, style: str = STYLE) -> dic
         "problem_id": row.problem_id,
         "a_full": row.a_full if row.data_type == "video" else None,
     }
+
+
+def to_supervised(
+    rows: Sequence[TrainingRow],
+    root: str | Path,
+    *,
+    style: str = STYLE,
+    reasoning: bool = True,
+    questions_per_video: int = 1,
+) -> Dataset:
+    """The column ``questions``: one item per video (or image, or text) with up to so many questions about it.
+
+    Args:
+        rows: The questions, in any order; those about the same file are put together.
+        root: The data set's folder, to which paths are relative.
+        style: One of `marc.data.prompts.style_names`.
+        reasoning: Whether the model is to say a row's ``process`` before its answer.
+        questions_per_video: Most questions of an item; more become further items.
+
+    Raises:
+        ValueError: If there are no rows, the style is unknown, or a row has no reasoning.
+    """
+    if not rows or questions_per_video < 1:
+        raise ValueError(f"need rows and questions_per_video >= 1, got {len(rows)} rows and {questions_per_video}")
+    if reasoning and (missing := [row.problem_id for row in rows if row.process is None]):
+        raise ValueError(
+            f"{len(missing)} rows have no reasoning ('process'): problem_id {first_few(missing)}; use rows of "
+            "Video-R1-COT, or train on answers alone (reasoning: false)"
+        )
+    items: list[list[dict[str, Any]]] = []
+    open_items: dict[tuple[str | None, tuple[float, ...] | None], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (row.path, row.cuts)
+        if row.path is None or len(open_items.get(key, ())) in (0, questions_per_video):
+            open_items[key] = []
+            items.append(open_items[key])
+        example = to_example(row, root, style=style)
+        answer = completion(row, reasoning=reasoning)
+        open_items[key].append(
+            {"prompt": example["prompt"], "completion": answer, "problem_id": example["problem_id"]}
+        )
+    return Dataset.from_list([{"questions": item} for item in items])
+
+
+def completion(row: TrainingRow, *, reasoning: bool) -> str:
+    """What a row's model should say: ``<think>…</think><answer>…</answer>``, the first part only if asked for."""
+    tagged = row.solution if row.solution.lstrip().startswith("<answer>") else f"<answer>{row.solution}</answer>"
+    return f"{row.process}{tagged}" if reasoning else tagged

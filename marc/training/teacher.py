@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from marc.data.rows import TrainingRow
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.rewards import accuracy_reward
 from marc.training.dataset import to_example
 from marc.training.visual_inputs import (
-    VisualReader,
+    View,
     encode,
     feature_inputs,
     grid_inputs,
@@ -32,6 +31,7 @@ from marc.training.visual_inputs import (
     tokenize_prompt,
     visual_sources,
 )
+from marc.training.visual_reader import VisualReader
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def result_key(row: TrainingRow, root: str | Path, model: str, reader: VisualRea
     """The name under which a row's result is kept."""
     file = row.file(root)
     stat = None if file is None or not file.is_file() else (file.stat().st_size, file.stat().st_mtime_ns)
-    frames = (reader.fps, reader.max_frames, reader.min_frames, reader.max_pixels)
+    frames = (repr(reader.frames), reader.max_pixels)
     question = (row.problem, row.problem_type, row.options, row.solution, str(file))
     parts = (model, question, stat, frames, sorted(asdict(options).items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -161,13 +161,13 @@ def answers(
 ) -> list[str]:
     """The model's sampled answers to one row; the video is encoded once."""
     prompt = to_example(row, root, style=options.style)["prompt"]
-    visuals = [reader.read(source) for source in visual_sources(prompt)]
-    ids = torch.tensor([tokenize_prompt(processor, prompt, [visual.tokens for visual in visuals])])
+    views = [View.of(reader.read(source), model.compression) for source in visual_sources(prompt)]
+    ids = torch.tensor([tokenize_prompt(processor, prompt, [view.tokens for view in views])])
     ids = ids.to(model.device)
-    repeated = [visuals] * options.samples
-    inputs: dict[str, Any] = {name: value.to(model.device) for name, value in grid_inputs(repeated, processor).items()}
+    repeated = [views] * options.samples
+    inputs: dict[str, Any] = {name: value.to(model.device) for name, value in grid_inputs(repeated).items()}
     ids = ids.expand(options.samples, -1)
-    features: dict[Any, Tensor] = encode(model, visuals)
+    features = encode(model, views)
     torch.manual_seed(options.seed)
     sampling = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
     output = model.generate(

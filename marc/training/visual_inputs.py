@@ -1,178 +1,91 @@
-"""Videos and images of prompts: found in the messages, read from files, encoded once, handed to the model.
+"""Videos and images of prompts: found in the messages, seen at a budget, encoded once, handed to the model.
 
 A prompt names its files: ``{"type": "video", "video": path, "cuts": [seconds]}`` (``cuts``, where events begin, is
-optional) or ``{"type": "image", "image": path}``. Frames are decoded, and their tokens planned, exactly as at
-inference; the times of frames are always given, so that positions agree between generation and log-probabilities.
+optional) or ``{"type": "image", "image": path}``. `marc.training.visual_reader` reads them; a `View` is what the model
+sees of one at a budget, planned exactly as at inference. The times of frames are always given, so that positions agree
+between generation and log-probabilities.
 
-Shapes: N patches, C numbers a patch, T temporal grids, M visual tokens, D channels.
+Shapes: T temporal grids, P tokens of a grid, M visual tokens that remain, D channels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.video_utils import VideoMetadata
 
-from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.video import frame_size, probe, read_frames, sample_times
-
-GRID_FRAMES = 2
-"""Frames that the tower reads as one temporal grid."""
-MAX_TOKENS = 128
-"""Most tokens of a frame in training (Video-R1)."""
+from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.model.plan import VideoPlan, plan_video
+from marc.model.vision_marc import compress_videos
+from marc.training.visual_reader import Visual, VisualReader, VisualSource
 
 Messages = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class VisualSource:
-    """What a prompt names.
-
-    Attributes:
-        kind: ``"video"`` or ``"image"``.
-        path: The file.
-        cuts: Seconds at which new events of a video begin; None: not known.
-    """
-
-    kind: str
-    path: str
-    cuts: tuple[float, ...] | None = None
-
-
 @dataclass(eq=False)
-class Visual:
-    """One video or image, read.
+class View:
+    """A video or image as the model sees it at one budget.
 
     Attributes:
-        kind: ``"video"`` or ``"image"``.
-        pixels: Patches, ``[N, C]``.
-        grid_thw: Temporal grids, height and width in patches.
-        tokens: Visual tokens that the language model reads.
+        visual: What was read.
+        compression: The budget.
+        plan: What becomes of a video; None: every token remains.
         events: Event id of each temporal grid of a video.
-        seconds: Time of each temporal grid of a video.
+        tokens: Visual tokens that the language model reads.
         features: ``[M, D]`` from a tower that is not trained: encoded once.
     """
 
-    kind: str
-    pixels: Tensor
-    grid_thw: tuple[int, int, int]
+    visual: Visual
+    compression: CompressionConfig
+    plan: VideoPlan | None
+    events: tuple[int, ...]
     tokens: int
-    events: tuple[int, ...] = ()
-    seconds: tuple[float, ...] = ()
     features: Tensor | None = None
 
-
-@dataclass(frozen=True)
-class VisualReader:
-    """Reads what prompts name.
-
-    Attributes:
-        processor: The model's.
-        fps: Frames per second to read from a video.
-        max_frames: Most frames of a video.
-        min_frames: Fewest frames of a video.
-        max_pixels: Most pixels of a frame or image; None: `MAX_TOKENS` worth, or the processor's limit if lower.
-        timeout: Seconds that reading one file may take.
-    """
-
-    processor: MarcProcessor
-    fps: float = 2.0
-    max_frames: int = 64
-    min_frames: int = 4
-    max_pixels: int | None = None
-    timeout: float = 60.0
-
-    def read(self, source: VisualSource) -> Visual:
-        """Reads a file.
-
-        Raises:
-            ValueError: If it cannot be read (for videos a `marc.video.VideoError`); the message names it.
-        """
-        return self._read_image(source) if source.kind == "image" else self._read_video(source)
-
-    def count_tokens(self, source: VisualSource) -> int:
-        """Visual tokens of a file, without decoding it.
-
-        Raises:
-            ValueError: If the file cannot be opened.
-        """
-        patch = self.processor.video_processor.patch_size
-        if source.kind == "image":
-            width, height = self._size(*_open_image(source.path).size, source.path)
-            return self._tokens("image", (1, height // patch, width // patch))
-        info = probe(source.path, timeout=self.timeout)
-        times = sample_times(info, fps=self.fps, max_frames=self.max_frames, min_frames=self.min_frames)
-        width, height = self._size(info.width, info.height, source.path)
-        grid_times = times[::GRID_FRAMES]
-        grid = (len(grid_times), height // patch, width // patch)
-        return self._tokens("video", grid, self._events(source, grid_times))
-
-    def _read_video(self, source: VisualSource) -> Visual:
-        frames = read_frames(
-            source.path,
-            fps=self.fps,
-            max_frames=self.max_frames,
-            min_frames=self.min_frames,
-            timeout=self.timeout,
-            min_pixels=self._pixels["min_pixels"],
-            max_pixels=self._pixels["max_pixels"],
-            factor=self._pixels["factor"],
-        )
-        metadata = VideoMetadata(total_num_frames=len(frames), fps=1.0, frames_indices=list(range(len(frames))))
-        processed = self.processor.video_processor(
-            [frames.rgb], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
-        )
-        grid = _grid(processed["video_grid_thw"])
-        grid_times = frames.seconds[::GRID_FRAMES]
-        events = self._events(source, grid_times)
-        return Visual(
-            "video",
-            processed["pixel_values_videos"],
-            grid,
-            self._tokens("video", grid, events),
-            events,
-            tuple(grid_times.tolist()),
-        )
-
-    def _read_image(self, source: VisualSource) -> Visual:
-        image = _open_image(source.path)
-        try:
-            picture = image.convert("RGB").resize(self._size(*image.size, source.path), Image.Resampling.BICUBIC)
-        except OSError as error:
-            raise ValueError(f"{source.path}: the image is damaged ({error})") from error
-        processed = self.processor.image_processor([picture], do_resize=False, return_tensors="pt")
-        grid = _grid(processed["image_grid_thw"])
-        return Visual("image", processed["pixel_values"], grid, self._tokens("image", grid))
-
-    def _events(self, source: VisualSource, grid_times: np.ndarray) -> tuple[int, ...]:
-        """Event id of each temporal grid; without cuts every grid is its own in the event layout, else all are one."""
-        if source.cuts is not None:
-            return tuple(np.searchsorted(source.cuts, grid_times, side="right").tolist())
-        own = self.processor.compression.layout == "events"
-        return tuple(range(len(grid_times))) if own else (0,) * len(grid_times)
-
-    def _tokens(self, kind: str, grid: tuple[int, int, int], events: Sequence[int] | None = None) -> int:
-        plan = self.processor.plan(grid, events=events) if kind == "video" else None
-        merge = self.processor.video_processor.merge_size
-        return plan.tokens if plan is not None else grid[0] * grid[1] * grid[2] // merge**2
-
     @property
-    def _pixels(self) -> dict[str, int]:
-        video_processor = self.processor.video_processor
-        factor = video_processor.patch_size * video_processor.merge_size
-        largest = self.max_pixels or min(video_processor.size["longest_edge"], MAX_TOKENS * factor**2)
-        return {"min_pixels": min(4 * factor**2, largest), "max_pixels": largest, "factor": factor}
+    def kind(self) -> str:
+        """``"video"`` or ``"image"``."""
+        return self.visual.kind
 
-    def _size(self, width: int, height: int, path: str) -> tuple[int, int]:
-        return frame_size(width, height, source=path, **self._pixels)
+    @classmethod
+    def of(cls, visual: Visual, compression: CompressionConfig) -> View:
+        """Plans what remains of a visual; without cuts each grid is an event in the event layout, else all are one."""
+        grids, height, width = visual.grid_thw
+        cells = (height // visual.merge, width // visual.merge)
+        whole = grids * cells[0] * cells[1]
+        if visual.kind == "image":
+            return cls(visual, compression, None, (), whole)
+        own = tuple(range(grids)) if compression.layout == "events" else (0,) * grids
+        events = own if visual.events is None else visual.events
+        plan = plan_video(grids, cells, compression, events=events) if compression.enabled else None
+        return cls(visual, compression, plan, events, whole if plan is None else plan.tokens)
+
+
+def views_of(rows: Sequence[Sequence[Visual]], compression: CompressionConfig) -> list[tuple[View, ...]]:
+    """One view of each distinct visual, shared by the rows that share it."""
+    views = {visual: View.of(visual, compression) for row in rows for visual in row}
+    return [tuple(views[visual] for visual in row) for row in rows]
+
+
+@contextmanager
+def at_compression(model: MarcForConditionalGeneration, compression: CompressionConfig) -> Iterator[None]:
+    """Runs the model at a budget: positions and the number of visual tokens follow from it."""
+    before, model.compression = model.compression, compression
+    try:
+        yield
+    finally:
+        model.compression = before
+
+
+def every_token(compression: CompressionConfig) -> CompressionConfig:
+    """The budget of the full-frame teacher: nothing is merged."""
+    return replace(compression, target_frames=None)
 
 
 def clean_messages(messages: Messages) -> list[dict[str, Any]]:
@@ -226,32 +139,87 @@ def tokenize_prompt(
     return ids
 
 
-def prompt_length(reader: VisualReader, messages: Messages) -> int:
-    """Tokens of a prompt, without decoding its files."""
-    counts = [reader.count_tokens(source) for source in visual_sources(messages)]
+def expand_placeholders(
+    ids: Sequence[int], visual_tokens: Sequence[int], model: MarcForConditionalGeneration
+) -> list[int]:
+    """Token ids with each single placeholder repeated as often as its file has visual tokens, in order."""
+    counts = iter(visual_tokens)
+    placeholders = (model.config.image_token_id, model.config.video_token_id)
+    expanded: list[int] = []
+    for token in ids:
+        expanded += [token] * (next(counts) if token in placeholders else 1)
+    assert next(counts, None) is None, "fewer placeholders than files"
+    return expanded
+
+
+def prompt_length(reader: VisualReader, messages: Messages, compression: CompressionConfig) -> int:
+    """Tokens of a prompt at a budget, without decoding its files."""
+    counts = [View.of(reader.look(source), compression).tokens for source in visual_sources(messages)]
     return len(tokenize_prompt(reader.processor, messages, counts))
 
 
-def encode(model: MarcForConditionalGeneration, visuals: Iterable[Visual]) -> dict[Visual, Tensor]:
-    """Runs the vision tower and the compression, in one call for all videos and one for all images.
+def encode(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[View, Tensor]:
+    """Runs the vision tower over each distinct file once, and the compression of each distinct view.
 
     Returns:
-        ``[M, D]`` for each distinct visual, connected to the tower's weights where gradients are on.
+        ``[M, D]`` for each view, connected to the tower's weights where gradients are on.
     """
-    features: dict[Visual, Tensor] = {}
+    distinct = list(dict.fromkeys(views))
+    inside = [view for view in distinct if view.plan is not None and view.plan.tower]
+    after = [view for view in distinct if view not in inside]
+    tokens = _tower_tokens(model, [view.visual for view in after])
+    features = {view: tokens[view.visual] for view in after if view.plan is None}
+    planned = [(view, view.plan) for view in after if view.plan is not None]
+    videos_TPD = [tokens[view.visual].unflatten(0, (plan.frames, -1)) for view, plan in planned]
+    compressed = compress_videos(videos_TPD, [plan for _, plan in planned])
+    features.update((view, video.flat) for (view, _), video in zip(planned, compressed, strict=True))
+    if inside:
+        pixels, grids = _pixels(model, [view.visual for view in inside])
+        with at_compression(model, inside[0].compression):
+            output = model.model.get_video_features(
+                pixels, grids, _padded([view.events for view in inside], torch.long)
+            )
+        features.update(zip(inside, output.pooler_output, strict=True))
+    return features
+
+
+@torch.no_grad()
+def encode_once(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[View, Tensor]:
+    """As `encode`, for a tower that keeps its weights: its tokens stay with the file, whose pixels are freed."""
+    distinct = list(dict.fromkeys(views))
+    new = [view for view in distinct if view.features is None]
+    after_tower = all(view.compression.tower_layer is None for view in new)
+    if after_tower:
+        for visual, tokens in _tower_tokens(model, [view.visual for view in new]).items():
+            visual.tower, visual.pixels = tokens, None
+    for view, features in encode(model, new).items():
+        view.features = features
+    return {view: view.features for view in distinct if view.features is not None}
+
+
+def _tower_tokens(model: MarcForConditionalGeneration, visuals: Iterable[Visual]) -> dict[Visual, Tensor]:
+    """Every token ``[T * P, D]`` of each distinct visual: one call for all videos, one for all images."""
     distinct = list(dict.fromkeys(visuals))
+    tokens = {visual: visual.tower for visual in distinct if visual.tower is not None}
     for kind in ("video", "image"):
-        chosen = [visual for visual in distinct if visual.kind == kind]
+        chosen = [visual for visual in distinct if visual.kind == kind and visual.tower is None]
         if not chosen:
             continue
-        pixels_NC = torch.cat([visual.pixels for visual in chosen]).to(model.device)
-        grids = torch.tensor([visual.grid_thw for visual in chosen], device=model.device)
-        if kind == "video":
-            output = model.model.get_video_features(pixels_NC, grids, _padded([visual.events for visual in chosen]))
-        else:
-            output = model.model.get_image_features(pixels_NC, grids, return_dict=True)
-        features.update(zip(chosen, output.pooler_output, strict=True))
-    return features
+        pixels, grids = _pixels(model, chosen)
+        with at_compression(model, every_token(model.compression)):
+            if kind == "video":
+                output = model.model.get_video_features(pixels, grids)
+            else:
+                output = model.model.get_image_features(pixels, grids, return_dict=True)
+        tokens.update(zip(chosen, output.pooler_output, strict=True))
+    return tokens
+
+
+def _pixels(model: MarcForConditionalGeneration, visuals: Sequence[Visual]) -> tuple[Tensor, Tensor]:
+    pixels = [visual.pixels for visual in visuals if visual.pixels is not None]
+    assert len(pixels) == len(visuals), "a visual without pixels cannot be encoded"
+    grids = torch.tensor([visual.grid_thw for visual in visuals], device=model.device)
+    return torch.cat(pixels).to(model.device), grids
 
 
 def token_types(input_ids: Tensor, model: MarcForConditionalGeneration) -> Tensor:
@@ -259,46 +227,35 @@ def token_types(input_ids: Tensor, model: MarcForConditionalGeneration) -> Tenso
     return (input_ids == model.config.image_token_id).int() + 2 * (input_ids == model.config.video_token_id).int()
 
 
-def grid_inputs(rows: Sequence[Sequence[Visual]], processor: MarcProcessor) -> dict[str, Tensor]:
+def grid_inputs(rows: Sequence[Sequence[View]]) -> dict[str, Tensor]:
     """What the model needs to know about the visuals of a batch beside their features: grids, events, times."""
     inputs: dict[str, Tensor] = {}
     if videos := _of_kind(rows, "video"):
-        inputs["video_grid_thw"] = torch.tensor([video.grid_thw for video in videos])
-        inputs.update(
-            processor.planning_inputs([video.events for video in videos], [video.seconds for video in videos])
-        )
+        assert len({view.compression for view in videos}) == 1, "one call of the model has one budget"
+        inputs["video_grid_thw"] = torch.tensor([view.visual.grid_thw for view in videos])
+        inputs["video_grid_seconds"] = _padded([view.visual.seconds for view in videos], torch.float64)
+        if videos[0].plan is not None:
+            inputs["video_grid_events"] = _padded([view.events for view in videos], torch.long)
     if images := _of_kind(rows, "image"):
-        inputs["image_grid_thw"] = torch.tensor([image.grid_thw for image in images])
+        inputs["image_grid_thw"] = torch.tensor([view.visual.grid_thw for view in images])
     return inputs
 
 
 def feature_inputs(
-    rows: Sequence[Sequence[Visual]], features: Mapping[Visual, Tensor]
+    rows: Sequence[Sequence[View]], features: Mapping[View, Tensor]
 ) -> dict[str, BaseModelOutputWithPooling]:
     """``mm_encoder_outputs`` of a batch: the features of each row's visuals, repeated where rows share them."""
     return {
-        kind: BaseModelOutputWithPooling(pooler_output=tuple(features[visual] for visual in chosen))
+        kind: BaseModelOutputWithPooling(pooler_output=tuple(features[view] for view in chosen))
         for kind in ("video", "image")
         if (chosen := _of_kind(rows, kind))
     }
 
 
-def _of_kind(rows: Sequence[Sequence[Visual]], kind: str) -> list[Visual]:
-    return [visual for row in rows for visual in row if visual.kind == kind]
+def _of_kind(rows: Sequence[Sequence[View]], kind: str) -> list[View]:
+    return [view for row in rows for view in row if view.kind == kind]
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
     longest = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-
-
-def _grid(grid_thw: Tensor) -> tuple[int, int, int]:
-    temporal, height, width = grid_thw[0].tolist()
-    return temporal, height, width
-
-
-def _open_image(path: str) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=dtype)

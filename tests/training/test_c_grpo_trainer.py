@@ -10,10 +10,10 @@ from torch import Tensor
 
 from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
-from marc.model.tiny import build_tiny
+from marc.model.tiny import PATCH, build_tiny
 from marc.rewards import accuracy_reward, format_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
-from marc.training.visual_inputs import Visual
+from marc.training.visual_inputs import View
 
 GROUP = 2
 
@@ -116,8 +116,11 @@ def gradients(trainer: CGRPOTrainer, batch: dict) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-def other_pixels(visual: Visual) -> Visual:
-    return dataclasses.replace(visual, pixels=-visual.pixels, features=None)
+def other_pixels(view: View) -> View:
+    """A view of another video of the same size."""
+    visual = view.visual
+    pixels = torch.randn(math.prod(visual.grid_thw), 3 * 2 * PATCH**2)
+    return dataclasses.replace(view, visual=dataclasses.replace(visual, pixels=pixels, tower=None), features=None)
 
 
 @pytest.mark.parametrize("freeze_tower", [False, True])
@@ -126,20 +129,24 @@ def test_the_forward_that_carries_gradients_saw_the_video(freeze_tower, files, r
     batch = scored(trainer, [0, 1])
     seen = gradients(trainer, batch)
     again = gradients(trainer, batch)
-    swapped = {id(v): other_pixels(v) for row in batch["visuals"] for v in row}
-    other = gradients(trainer, {**batch, "visuals": [tuple(swapped[id(v)] for v in row) for row in batch["visuals"]]})
+    swapped = {id(v): other_pixels(v) for row in batch["views"] for v in row}
+    other = gradients(trainer, {**batch, "views": [tuple(swapped[id(v)] for v in row) for row in batch["views"]]})
     name = "model.language_model.layers.0.self_attn.v_proj.weight"
     assert torch.equal(seen[name], again[name])
     assert (seen[name] - other[name]).abs().max() > 1e-3 * seen[name].abs().max()
     assert any(n.startswith("model.visual") for n in seen) == (not freeze_tower)
 
 
+def own(view: View) -> View:
+    return dataclasses.replace(view, visual=dataclasses.replace(view.visual))
+
+
 def test_shared_encoding_equals_separate_ones(files, rows, tmp_path):
     """Loss and gradients are those of a batch in which every row has a video of its own."""
     trainer = make_trainer(files, rows, tmp_path, beta=0.1)
     batch = scored(trainer, [0, 1])
-    assert batch["visuals"][0][0] is batch["visuals"][1][0]
-    alone = {**batch, "visuals": [tuple(dataclasses.replace(v) for v in row) for row in batch["visuals"]]}
+    assert batch["views"][0][0] is batch["views"][1][0]
+    alone = {**batch, "views": [tuple(own(v) for v in row) for row in batch["views"]]}
     shared, separate = gradients(trainer, batch), gradients(trainer, alone)
     for name, gradient in shared.items():
         torch.testing.assert_close(gradient, separate[name], rtol=1e-3, atol=1e-6)
@@ -178,7 +185,7 @@ def test_sampling_and_scoring_agree(files, rows, mixed_rows, tmp_path):
     trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, generation_kwargs={"do_sample": False})
     trainer.generation_config.do_sample = False
     batch = scored(trainer, [0, 1, 2, 3])
-    trainer._row_visuals = batch["visuals"]
+    trainer._row_views = batch["views"]
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     keep = batch["completion_ids"].shape[1]

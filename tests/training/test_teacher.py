@@ -6,7 +6,8 @@ from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.training.teacher import TeacherCache, TeacherOptions, answers, result_key, teacher_accuracies
-from marc.training.visual_inputs import VisualReader
+from marc.training.visual_reader import VisualReader
+from marc.video.sources import VideoFiles
 
 OPTIONS = TeacherOptions(samples=3, max_new_tokens=4)
 
@@ -14,7 +15,7 @@ OPTIONS = TeacherOptions(samples=3, max_new_tokens=4)
 @pytest.fixture(scope="module")
 def full():
     model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
-    return model, processor, VisualReader(processor, max_frames=8)
+    return model, processor, VisualReader(processor, VideoFiles(max_frames=8))
 
 
 def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, monkeypatch):
@@ -47,7 +48,7 @@ def test_the_key_knows_everything_that_a_result_follows_from(full, files, rows):
     keys = {
         result_key(row, files, "m", reader, OPTIONS),
         result_key(row, files, "other", reader, OPTIONS),
-        result_key(row, files, "m", dataclasses.replace(reader, max_frames=4), OPTIONS),
+        result_key(row, files, "m", dataclasses.replace(reader, frames=VideoFiles(max_frames=4)), OPTIONS),
         result_key(row, files, "m", reader, dataclasses.replace(OPTIONS, temperature=0.5)),
         result_key(dataclasses.replace(row, problem="Why?"), files, "m", reader, OPTIONS),
         result_key(dataclasses.replace(row, path="2.mp4"), files, "m", reader, OPTIONS),

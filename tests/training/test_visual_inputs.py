@@ -3,26 +3,32 @@ import pytest
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training.dataset import to_dataset
-from marc.training.visual_inputs import VisualReader, VisualSource, prompt_length, tokenize_prompt, visual_sources
+from marc.training.visual_inputs import View, prompt_length, tokenize_prompt, visual_sources
+from marc.training.visual_reader import VisualReader, VisualSource
+from marc.video.sources import VideoFiles
 
 
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
 def test_tokens_are_known_before_decoding(compression, files):
     _, processor = build_tiny(compression=CompressionConfig(**compression))
-    reader = VisualReader(processor, max_frames=8)
+    reader = VisualReader(processor, VideoFiles(max_frames=8))
     sources = [
         VisualSource("video", str(files / "0.mp4")),
         VisualSource("video", str(files / "1.mp4"), (1.2, 2.1)),
         VisualSource("image", str(files / "0.png")),
     ]
     for source in sources:
-        assert reader.count_tokens(source) == reader.read(source).tokens
+        looked, read = (
+            View.of(visual, processor.compression) for visual in (reader.look(source), reader.read(source))
+        )
+        assert (looked.tokens, looked.events, looked.plan) == (read.tokens, read.events, read.plan)
 
 
 def test_cuts_become_events(files):
     _, processor = build_tiny()
-    reader = VisualReader(processor, max_frames=8)
+    reader = VisualReader(processor, VideoFiles(max_frames=8))
     visual = reader.read(VisualSource("video", str(files / "0.mp4"), (0.6, 2.1)))
+    assert visual.events is not None
     assert len(visual.seconds) == len(visual.events) == visual.grid_thw[0]
     assert list(visual.events) == [(second >= 0.6) + (second >= 2.1) for second in visual.seconds]
     assert set(visual.events) == {0, 1, 2}
@@ -36,13 +42,14 @@ def test_prompts_survive_arrow(files, rows, mixed_rows):
     assert kinds == [["video"], ["video"], ["video"], ["image"], [], ["video"]]
     assert visual_sources(dataset[0]["prompt"])[0].cuts == (1.2, 2.1)
     assert [row["a_full"] for row in dataset] == [0.5, 0.5, 0.5, None, None, 0.5]
-    reader = VisualReader(processor, max_frames=8)
+    reader = VisualReader(processor, VideoFiles(max_frames=8))
     for row in dataset:
-        counts = [reader.read(source).tokens for source in visual_sources(row["prompt"])]
+        sources = visual_sources(row["prompt"])
+        counts = [View.of(reader.read(source), processor.compression).tokens for source in sources]
         ids = tokenize_prompt(processor, row["prompt"], counts)
         visual = [processor.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("video", "image")]
         assert sum(token in visual for token in ids) == sum(counts)
-        assert prompt_length(reader, row["prompt"]) == len(ids)
+        assert prompt_length(reader, row["prompt"], processor.compression) == len(ids)
 
 
 @pytest.mark.parametrize("name", ["broken.mp4", "missing.mp4", "broken.png"])
@@ -51,4 +58,4 @@ def test_unreadable_files_are_named(name, files):
     _, processor = build_tiny()
     kind = "image" if name.endswith("png") else "video"
     with pytest.raises(ValueError, match=name):
-        VisualReader(processor, timeout=30).read(VisualSource(kind, str(files / name)))
+        VisualReader(processor, VideoFiles(timeout=30)).read(VisualSource(kind, str(files / name)))

@@ -1,0 +1,96 @@
+"""What our trainers share: files read, a budget drawn for the step, encodings shared and handed to the model.
+
+A video is encoded once for all rows of a batch that share it. With ``freeze_tower`` (or LoRA on the language model
+alone) that encoding serves every pass over the rows; where the tower is trained, each pass encodes with the weights
+that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from peft import PeftModel
+from torch import Tensor
+
+from marc.model import CompressionConfig, MarcProcessor
+from marc.training.config import VideoOptions
+from marc.training.resume import ExactResume
+from marc.training.visual_inputs import (
+    View,
+    at_compression,
+    encode,
+    encode_once,
+    feature_inputs,
+    grid_inputs,
+    token_types,
+)
+from marc.training.visual_reader import VisualReader
+from marc.video.sources import FrameSource, VideoFiles
+
+
+class VideoTrainer(ExactResume):
+    """A `Trainer` whose rows may name videos; mixed in before one of TRL's.
+
+    Attributes:
+        _reader: Reads the files of prompts; None if the model is not ours.
+    """
+
+    args: Any
+    model: Any
+    _metrics: Any
+    _reader: VisualReader | None
+
+    def _draw_budget(self) -> CompressionConfig:
+        """The budget of this step; every pass over this step's rows then follows from their views."""
+        assert self._reader is not None
+        own = self._reader.processor.compression
+        if not self.model.training:
+            return own
+        mix = self.args.budget_mix
+        name, compression = mix.draw(self.args.seed, self.state.global_step, own)
+        for known in mix.shares:
+            self._log(f"budget/{known}", float(name == known))
+        return compression
+
+    def _features(self, model: Any, rows: Sequence[Sequence[View]]) -> dict[View, Tensor]:
+        """Features of all views of some rows, from earlier in this run if the tower is not trained.
+
+        In the dtype of the weights, as in generation, also under mixed precision.
+        """
+        views = [view for row in rows for view in row]
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        if any(weight.requires_grad for weight in policy.model.visual.parameters()):
+            return encode(base_model(self.accelerator.unwrap_model(model)), views)
+        return encode_once(policy, views)
+
+    def _visual_inputs(self, model: Any, input_ids: Tensor, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
+        """What the model takes beside token ids; empty where no row has a video or image."""
+        inputs: dict[str, Any] = dict(grid_inputs(rows))
+        if inputs:
+            inputs["mm_encoder_outputs"] = feature_inputs(rows, self._features(model, rows))
+            inputs["mm_token_type_ids"] = token_types(input_ids, base_model(self.model))
+        return inputs
+
+    def _at_budget_of(self, model: Any, rows: Sequence[Sequence[View]]) -> AbstractContextManager[None]:
+        """Runs a model at the budget at which some rows are seen."""
+        budget = next((view.compression for row in rows for view in row), None)
+        base = base_model(self.accelerator.unwrap_model(model))
+        return nullcontext() if budget is None else at_compression(base, budget)
+
+    def _log(self, name: str, value: float) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
+
+
+def base_model(model: Any) -> Any:
+    """The model inside PEFT's wrapper."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def make_reader(processor: Any, args: VideoOptions, frames: FrameSource | None = None) -> VisualReader | None:
+    """What reads the files of a trainer's prompts; None if the model is not ours."""
+    if not isinstance(processor, MarcProcessor):
+        return None
+    files = VideoFiles(args.fps, args.max_frames, args.min_frames, args.video_timeout)
+    return VisualReader(processor, frames or files, args.max_pixels, args.keep_visuals)
