@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from marc.model.configuration_marc import MarcConfig
 from marc.model.plan import CompressionConfig, VideoPlan, plan_video
+from marc.model.segment_attention import SEGMENT_ATTENTION
 from marc.model.vision_marc import compress_videos, run_tower
 
 
@@ -58,6 +59,11 @@ class MarcModel(Qwen2_5_VLModel):
 
     config: MarcConfig
     config_class = MarcConfig
+
+    def __init__(self, config: MarcConfig):
+        super().__init__(config)
+        if self.visual.config._attn_implementation == "sdpa":
+            self.visual.config._attn_implementation = SEGMENT_ATTENTION
 
     def plan_grids(
         self,
@@ -131,7 +137,16 @@ class MarcModel(Qwen2_5_VLModel):
         if len(plans) < len(grids):
             sizes_thw = torch.tensor(sizes, device=pixel_values_videos.device)
             return super().get_video_features(pixel_values_videos, sizes_thw, **kwargs)
-        seen = run_tower(self.visual, pixel_values_videos.type(self.visual.dtype), sizes, plans)
+        compression = self.config.compression
+        assert isinstance(compression, CompressionConfig)
+        seen = run_tower(
+            self.visual,
+            pixel_values_videos,
+            sizes,
+            plans,
+            chunk=compression.tower_chunk,
+            duplicates=compression.duplicates,
+        )
         compressed = compress_videos(
             [video.tokens for video in seen],
             [plan.after_tower for plan in plans],

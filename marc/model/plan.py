@@ -13,9 +13,9 @@ the same number of tokens on one small frame per event, in time order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise, repeat
 from math import ceil
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -34,8 +34,7 @@ class CompressionConfig:
             ``"events"`` merges each event to one frame, pools it to its share of the budget and keeps it at its
             time.
         target_frames: N_target, in temporal grids. With ``"frames"`` the number of frames that remain; with
-        ``"events"``
-            the budget is what so many frames cost. ``None`` turns compression off.
+            ``"events"`` the budget is what so many frames cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` frames. A
             limit below the cost of one frame pools that frame spatially.
         ratio: rho, the part of its frames that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
@@ -45,9 +44,13 @@ class CompressionConfig:
         merge: ``"mean"`` averages the two frames of a pair as published, whatever they already contain;
             ``"weighted"`` weighs them by the number of frames that they stand for.
         tower_layer: Merges inside the vision tower, which attends within a frame only, so that its later blocks run on
-            fewer frames. A number k: everything merges after k blocks. A schedule ``{k: frames, ...}`` (``"frames"``
-            only): after k blocks so many frames are left, and the rest merges after the tower. ``None``: all merging
-            happens after the tower, as published.
+            fewer frames. A number k: everything merges after k blocks. A schedule ``{k: frames, ...}``: after k blocks
+            so many frames are left of the video (``"frames"``) or of each event (``"events"``), and the rest merges
+            after the tower. ``None``: all merging happens after the tower, as published.
+        duplicates: Frames whose pixels hardly differ are encoded once by the tower and count as often as they occur.
+            The largest difference, see `marc.model.duplicates`; 0: equal pixels only; ``None``: each by itself.
+        tower_chunk: Most patches that the tower reads at once, which bounds the memory of its activations; results do
+            not depend on it. ``None``: everything at once.
     """
 
     layout: Layout = "events"
@@ -57,16 +60,20 @@ class CompressionConfig:
     window: int | None = 8
     merge: Merge = "mean"
     tower_layer: int | Schedule | None = None
+    duplicates: float | None = 0.0
+    tower_chunk: int | None = 8192
 
     def __post_init__(self) -> None:
         for name, choices in (("layout", get_args(Layout)), ("merge", get_args(Merge))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"compression.{name} must be one of {choices}, got {getattr(self, name)!r}")
-        for name in ("target_frames", "visual_tokens", "window"):
+        for name in ("target_frames", "visual_tokens", "window", "tower_chunk"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"compression.{name} must be a whole number >= 1 or null, got {value!r}")
-        object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer, self.layout))
+        object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer))
+        if self.duplicates is not None and not (isinstance(self.duplicates, int | float) and self.duplicates >= 0):
+            raise ValueError(f"compression.duplicates must be a number >= 0 or null, got {self.duplicates!r}")
         if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float) or not 0 < self.ratio <= 1:
             raise ValueError(f"compression.ratio must be in (0, 1], got {self.ratio!r}")
 
@@ -93,7 +100,7 @@ class CompressionConfig:
         return asdict(self)
 
 
-def _tower_layer(value: Any, layout: str) -> int | Schedule | None:
+def _tower_layer(value: Any) -> int | Schedule | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     try:
@@ -106,8 +113,6 @@ def _tower_layer(value: Any, layout: str) -> int | Schedule | None:
             "compression.tower_layer must be a number of tower blocks >= 1, a schedule {blocks: frames} with ever "
             f"fewer frames, or null, got {value!r}"
         )
-    if layout != "frames":
-        raise ValueError(f"compression.tower_layer can be a schedule with layout 'frames' only, got {value!r}")
     return schedule
 
 
@@ -151,12 +156,21 @@ class VideoPlan:
         return self.frames * self.grid[0] * self.grid[1]
 
     @property
+    def merges(self) -> bool:
+        """Whether any frames merge."""
+        return len(self.cells) < self.frames
+
+    @property
     def after_tower(self) -> VideoPlan:
         """What is left to do after the tower: a plan for the frames that remain then."""
         if not self.tower:
             return self
-        remaining = len(self.tower[-1][1].cells)
-        return VideoPlan(remaining, self.grid, _singles(remaining), self.cells, self.merge)
+        inside = self.tower[-1][1]
+        remaining = len(inside.cells)
+        windows = _runs([window.keep for window in inside.windows], [window.keep for window in self.windows])
+        if sum(window.length for window in windows) != remaining:
+            windows = _singles(remaining)
+        return VideoPlan(remaining, self.grid, windows, self.cells, self.merge)
 
     @property
     def one_frame_per_window(self) -> bool:
@@ -236,18 +250,34 @@ def plan_video(
 def _tower_stages(
     frames: int, grid: tuple[int, int], windows: tuple[Window, ...], kept: int, config: CompressionConfig
 ) -> Iterator[tuple[int, VideoPlan]]:
-    """Merges at full resolution inside the tower; the first obeys the windows, later ones go across them."""
+    """Merges at full resolution inside the tower.
+
+    In the event layout every stage leaves so many frames of each event. In the other one the first obeys the windows,
+    later ones go across them.
+    """
     if config.tower_layer is None:
         return
-    inside = sum(window.keep for window in windows)
+    by_event = config.layout == "events"
     if isinstance(config.tower_layer, int):
-        schedule: Schedule = ((config.tower_layer, inside if config.layout == "events" else kept),)
+        schedule: Schedule = ((config.tower_layer, 1 if by_event else kept),)
     else:
         schedule = config.tower_layer
     for layer, limit in schedule:
-        left = min(sum(window.keep for window in windows), max(limit, kept))
+        if by_event:
+            windows = _runs([window.length for window in windows], repeat(limit))
+            left = sum(window.keep for window in windows)
+        else:
+            left = min(sum(window.keep for window in windows), max(limit, kept))
         yield layer, VideoPlan(frames, grid, windows, (grid,) * left, config.merge)
-        frames, windows = left, _singles(left)
+        frames = left
+        windows = _runs([window.keep for window in windows], repeat(1)) if by_event else _singles(left)
+
+
+def _runs(lengths: Sequence[int], keeps: Iterable[int]) -> tuple[Window, ...]:
+    """Windows of the given lengths, one after the other, of which at most so many frames remain."""
+    starts = accumulate(lengths, initial=0)
+    runs = zip(starts, lengths, keeps, strict=False)
+    return tuple(Window(start, length, min(length, keep)) for start, length, keep in runs)
 
 
 def _singles(frames: int) -> tuple[Window, ...]:

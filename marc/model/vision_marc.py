@@ -1,27 +1,36 @@
-"""Merging frames inside the vision tower, whose later blocks then run on fewer frames.
+"""The vision tower with less to do: equal frames once, frames merged on the way, in chunks that bound its memory.
 
-Qwen2.5-VL's tower attends within a temporal grid only, and its positions are those within the picture, so a frame may
-be replaced by an average of frames between any two blocks. The tower is run in parts, each part the base class's own
-unmodified ``forward`` over some of its blocks: window order, lengths and rotary tables are thereby those of the
-frames that are left, and with nothing merged the result is the stock tower's.
+Qwen2.5-VL's tower attends within a temporal grid only, and its positions are those within the picture. So frames with
+equal pixels need one encoding, frames may be run a few at a time, and a frame may be replaced by an average of frames
+between any two blocks, after which the later blocks run on what is left. The tower is run in parts, each part the base
+class's own unmodified ``forward`` over some of its blocks and frames: window order, lengths and rotary tables are
+thereby those of the frames that are there, and with nothing merged inside the result is the stock tower's.
 
-Shapes: T temporal grids, S frames that remain, P merged tokens ("cells") of a frame, X features of a cell's patches
-side by side, D features of a token.
+Shapes: T temporal grids, S frames that remain, N patches of a frame, C numbers of a patch, P merged tokens ("cells")
+of a frame, X features of a cell's patches side by side, D features of a token.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as Tower
 
 from marc.model.compression import CompressedFrames, compress_planned
+from marc.model.duplicates import distinct_frames
 from marc.model.plan import VideoPlan
+
+Grid = tuple[int, int, int]
+"""Temporal grids, height and width in patches."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,21 @@ class SideBySide(nn.Module):
         return patches.reshape(len(patches) // self.unit, -1)
 
 
-def tower_part(tower: Qwen2_5_VisionTransformerPretrainedModel, start: int, stop: int) -> nn.Module:
+class WholePatchConv3d(nn.Conv3d):
+    """A convolution whose kernel covers its input once: a product of matrices, equal up to rounding and faster."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[N, channels, ...] -> [N, features]``."""
+        return F.linear(input.flatten(1), self.weight.flatten(1))
+
+
+def tower_part(tower: Tower, start: int, stop: int) -> Tower:
     """Blocks ``start`` to ``stop`` of the tower as a tower of their own, sharing all weights.
 
     The first part reads pixels, the last one returns tokens; between parts travel the patches of each cell side by
     side, in raster order.
     """
-    part = copy(tower)
-    part._modules = dict(tower._modules)
+    part = _sharing(tower)
     part.blocks = tower.blocks[start:stop]
     part.fullatt_block_indexes = [index - start for index in tower.fullatt_block_indexes]
     if start > 0:
@@ -68,19 +84,42 @@ def tower_part(tower: Qwen2_5_VisionTransformerPretrainedModel, start: int, stop
     return part
 
 
+def with_linear_patches(tower: Tower) -> Tower:
+    """The tower, sharing all weights, with its patch embedding as a product of matrices, unless that was adapted."""
+    if type(tower.patch_embed.proj) is not nn.Conv3d:
+        return tower
+    part = _sharing(tower)
+    part.patch_embed = _sharing(tower.patch_embed)
+    part.patch_embed.proj = _sharing(tower.patch_embed.proj)
+    part.patch_embed.proj.__class__ = WholePatchConv3d
+    return part
+
+
+def _sharing(module: Any) -> Any:
+    """A module with the same weights, buffers and hooks, whose own submodules can be replaced."""
+    twin = copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
 def run_tower(
-    tower: Qwen2_5_VisionTransformerPretrainedModel,
+    tower: Tower,
     pixels: Tensor,
-    grids: Sequence[tuple[int, int, int]],
+    grids: Sequence[Grid],
     plans: Sequence[VideoPlan],
+    *,
+    chunk: int | None = None,
+    duplicates: float | None = None,
 ) -> list[TowerFrames]:
     """Runs the tower over several videos and merges their frames on the way.
 
     Args:
         tower: Qwen2.5-VL's.
         pixels: As the processor makes them.
-        grids: Temporal grids, height and width in patches of each video.
+        grids: Of each video.
         plans: One per video, all with the same layers, or none.
+        chunk: Most patches that the tower reads at once, see `run_in_chunks`.
+        duplicates: Frames that differ by no more are encoded once, see `distinct_frames`; ``None``: each by itself.
 
     Raises:
         ValueError: If the tower has no such layer.
@@ -90,28 +129,94 @@ def run_tower(
         raise ValueError(
             f"compression.tower_layer {layers[-1]} is not inside the vision tower of {len(tower.blocks)} blocks"
         )
-    frames = [grid[0] for grid in grids]
-    members = [torch.arange(count, device=pixels.device) for count in frames]
-    sizes = [torch.ones(count, device=pixels.device) for count in frames]
-    hidden = pixels
+    if any(stage.merges for plan in plans for _, stage in plan.tower):
+        tower = with_linear_patches(tower)
+    videos_TNC = [
+        video.unflatten(0, (grid[0], -1))
+        for video, grid in zip(pixels.split([prod(grid) for grid in grids]), grids, strict=True)
+    ]
+    stands_for = [_distinct(video_TNC, duplicates) for video_TNC in videos_TNC]
+    videos_TNC = [video[firsts] for video, (firsts, _) in zip(videos_TNC, stands_for, strict=True)]
+    members = [torch.arange(grid[0], device=pixels.device) for grid in grids]
+    sizes = [torch.ones(grid[0], device=pixels.device) for grid in grids]
     for stage, (start, stop) in enumerate(zip([0, *layers], [*layers, len(tower.blocks)], strict=True)):
-        sizes_now = [[count, *grid[1:]] for count, grid in zip(frames, grids, strict=True)]
-        grid_thw = torch.tensor(sizes_now, device=pixels.device)
-        cells = tower_part(tower, start, stop)(hidden, grid_thw=grid_thw).pooler_output
-        counts = [count * height * width // tower.spatial_merge_unit for count, height, width in sizes_now]
-        videos_TPX = [part.unflatten(0, (count, -1)) for part, count in zip(cells.split(counts), frames, strict=True)]
+        part = tower_part(tower, start, stop)
+        videos_TPX = run_in_chunks(part, videos_TNC, [grid[1:] for grid in grids], chunk)
+        if stage == 0:
+            videos_TPX = [video[numbers] for video, (_, numbers) in zip(videos_TPX, stands_for, strict=True)]
         if stage == len(layers):
             break
-        stage_plans = [plan.tower[stage][1] for plan in plans]
-        merged = compress_videos(videos_TPX, stage_plans, sizes if stage > 0 else None)
-        frames = [len(video.frames) for video in merged]
+        merged = compress_videos(videos_TPX, [plan.tower[stage][1] for plan in plans], sizes if stage > 0 else None)
         members = [video.members[member] for video, member in zip(merged, members, strict=True)]
         sizes = [
-            torch.zeros(count, device=pixels.device).index_add(0, member, torch.ones_like(member, dtype=torch.float))
-            for count, member in zip(frames, members, strict=True)
+            (member == torch.arange(len(video.frames), device=member.device)[:, None]).sum(1)
+            for video, member in zip(merged, members, strict=True)
         ]
-        hidden = torch.cat([video.flat for video in merged]).reshape(-1, tower.config.hidden_size)
+        videos_TNC = [video.tokens.reshape(len(video.frames), -1, tower.config.hidden_size) for video in merged]
     return [TowerFrames(*video) for video in zip(videos_TPX, members, sizes, strict=True)]
+
+
+def _distinct(video_TNC: Tensor, threshold: float | None) -> tuple[Tensor | slice, Tensor | slice]:
+    """Which frames to encode, and which of these encodings stands for each frame."""
+    if threshold is None:
+        return slice(None), slice(None)
+    numbers = torch.tensor(distinct_frames(video_TNC, threshold))
+    firsts = torch.cat([torch.zeros(1, dtype=torch.long), 1 + numbers.diff().nonzero()[:, 0]])
+    return firsts.to(video_TNC.device), numbers.to(video_TNC.device)
+
+
+def run_in_chunks(
+    part: Tower, videos_TNC: Sequence[Tensor], sizes: Sequence[tuple[int, int]], chunk: int | None
+) -> list[Tensor]:
+    """Runs a tower, or a part of it, a few frames at a time, so that its activations do not grow with the videos.
+
+    Where gradients are wanted and there are several chunks, each is computed again in the backward pass, instead of
+    keeping the activations of all.
+
+    Args:
+        part: Of the tower.
+        videos_TNC: What it reads of each video, ``[T, N, C]``.
+        sizes: Height and width in patches of each video.
+        chunk: Most patches at once, but at least one frame; ``None``: everything at once.
+
+    Returns:
+        ``[T, P, X]`` of each video.
+    """
+    pieces = list(_chunks([(len(video), video.shape[1]) for video in videos_TNC], chunk))
+    outputs: dict[int, list[Tensor]] = defaultdict(list)
+    for piece in pieces:
+        frames_TNC = [videos_TNC[video][frames] for video, frames in piece]
+        patches = torch.cat([frames.flatten(0, 1) for frames in frames_TNC]).to(part.dtype)
+        grid_thw = torch.tensor(
+            [[len(frames), *sizes[video]] for frames, (video, _) in zip(frames_TNC, piece, strict=True)],
+            device=patches.device,
+        )
+        if len(pieces) > 1 and torch.is_grad_enabled():
+            cells = checkpoint(part, patches, grid_thw=grid_thw, use_reentrant=False).pooler_output
+        else:
+            cells = part(patches, grid_thw=grid_thw).pooler_output
+        counts = (grid_thw.prod(1) // part.spatial_merge_unit).tolist()
+        for (video, _), frames, own in zip(piece, frames_TNC, cells.split(counts), strict=True):
+            outputs[video].append(own.unflatten(0, (len(frames), -1)))
+    return [torch.cat(outputs[video]) for video in range(len(videos_TNC))]
+
+
+def _chunks(shapes: Sequence[tuple[int, int]], chunk: int | None) -> Iterator[list[tuple[int, slice]]]:
+    """Cuts videos of ``(frames, patches of a frame)`` into pieces: lists of a video's index and some of its frames."""
+    chunk = chunk or sum(prod(shape) for shape in shapes)
+    piece: list[tuple[int, slice]] = []
+    room = chunk
+    for video, (frames, patches) in enumerate(shapes):
+        start = 0
+        while start < frames:
+            if piece and room < patches:
+                yield piece
+                piece, room = [], chunk
+            stop = min(frames, start + max(1, room // patches))
+            piece.append((video, slice(start, stop)))
+            room -= (stop - start) * patches
+            start = stop
+    yield piece
 
 
 def compress_videos(

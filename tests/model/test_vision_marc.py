@@ -6,11 +6,13 @@ from unittest import mock
 import pytest
 import torch
 from tiny_inputs import first_logits, noise, video_inputs
+from transformers import AttentionInterface
 
 from marc.model import CompressionConfig
 from marc.model.compression import compress
 from marc.model.plan import plan_video
-from marc.model.vision_marc import run_tower, tower_part
+from marc.model.segment_attention import segment_attention
+from marc.model.vision_marc import compress_videos, run_in_chunks, run_tower, tower_part, with_linear_patches
 
 EVENTS = [0, 0, 0, 1, 1, 2, 2, 2]
 
@@ -37,7 +39,19 @@ def test_parts_in_a_row_are_the_tower(video, cut):
     assert len(tower.blocks) == 2, "the tower itself is left alone"
 
 
-@pytest.mark.parametrize(("layout", "tower_layer"), [("events", 1), ("frames", 1), ("frames", {1: 3})])
+@pytest.mark.parametrize("tower_layer", [None, 1, {1: 8}])
+def test_with_nothing_merged_it_is_the_stock_model_to_the_bit(tiny, stock, tower_layer):
+    model, processor = tiny(layout="events", visual_tokens=8 * 16, tower_layer=tower_layer, tower_chunk=None)
+    inputs = video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[list(range(8))])
+    (ours,) = model.encode_video(**inputs)["video"].pooler_output
+    with torch.no_grad():
+        theirs = stock.model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"])
+    assert torch.equal(ours, theirs.pooler_output[0])
+
+
+@pytest.mark.parametrize(
+    ("layout", "tower_layer"), [("events", 1), ("events", {1: 2}), ("frames", 1), ("frames", {1: 3})]
+)
 @pytest.mark.parametrize("merge", ["mean", "weighted"])
 def test_a_static_clip_loses_nothing(tiny, layout, tower_layer, merge):
     model, processor = tiny(layout=layout, tower_layer=tower_layer, merge=merge)
@@ -78,6 +92,34 @@ def test_the_rules_inside_are_those_outside(video, tower_layer):
     assert len(got.tokens) == left
 
 
+def test_a_schedule_of_the_event_layout_goes_down_within_events(video):
+    """By hand: two frames of each event after the first block, one of each after the tower."""
+    tower, pixels, grid = video
+    config = CompressionConfig(layout="events", merge="weighted", tower_layer={1: 2}, visual_tokens=48)
+    plan = plan_video(8, (4, 4), config, events=EVENTS)
+    with torch.no_grad():
+        (got,) = run_tower(tower, pixels, [grid], [plan])
+        hidden = tower_part(tower, 0, 1)(pixels, grid_thw=torch.tensor([grid])).pooler_output.unflatten(0, (8, 16))
+    pairs = [
+        compress(hidden[start:stop], CompressionConfig("frames", 2, window=None, ratio=0.1 + 1 / (stop - start)))
+        for start, stop in ((0, 3), (3, 5), (5, 8))
+    ]
+    expected = [number + 2 * event for event, pair in enumerate(pairs) for number in pair.members.tolist()]
+    assert got.members.tolist() == expected
+    final = compress_videos([got.tokens], [plan.after_tower], [got.sizes])[0]
+    assert final.members[got.members].tolist() == EVENTS
+    by_event = (got.tokens * got.sizes[:, None, None]).unflatten(0, (3, 2)).sum(1) / torch.tensor([3, 2, 3])[
+        :, None, None
+    ]
+    torch.testing.assert_close(final.tokens, by_event)
+
+
+def test_a_deep_schedule_of_the_event_layout():
+    plan = plan_video(8, (4, 4), CompressionConfig(layout="events", tower_layer={1: 2, 3: 1}), events=EVENTS)
+    assert [(layer, stage.frames, len(stage.cells)) for layer, stage in plan.tower] == [(1, 8, 6), (3, 6, 3)]
+    assert not plan.after_tower.merges
+
+
 def test_later_blocks_run_on_what_is_left(tiny):
     model, processor = tiny(layout="events", tower_layer=1)
     inputs = video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[EVENTS])
@@ -92,14 +134,102 @@ def test_later_blocks_run_on_what_is_left(tiny):
 
 
 @pytest.mark.parametrize("tower_layer", [None, 1, {1: 4}])
-def test_a_batch_of_different_videos_equals_its_rows(tiny, tower_layer):
-    model, processor = tiny(layout="frames", target_frames=2, tower_layer=tower_layer)
-    videos = [noise(16, 1), noise(6, 2, width=28), noise(2, 3)]
-    together = model.encode_video(**video_inputs(processor, ["<video><video><video>"], videos))["video"]
+@pytest.mark.parametrize("layout", ["frames", "events"])
+def test_a_batch_of_different_videos_equals_its_rows(tiny, layout, tower_layer):
+    model, processor = tiny(layout=layout, target_frames=2, tower_layer=tower_layer)
+    videos, events = [noise(16, 1), noise(6, 2, width=28), noise(2, 3)], [EVENTS, [0, 1, 1], [0]]
+    together = model.encode_video(**video_inputs(processor, ["<video><video><video>"], videos, video_events=events))[
+        "video"
+    ]
     for index, own in enumerate(videos):
-        alone = model.encode_video(**video_inputs(processor, ["<video>"], [own]))["video"]
+        alone = model.encode_video(**video_inputs(processor, ["<video>"], [own], video_events=[events[index]]))[
+            "video"
+        ]
         torch.testing.assert_close(together.pooler_output[index], alone.pooler_output[0])
         assert together.members[index].tolist() == alone.members[0].tolist()
+
+
+@pytest.mark.parametrize(("layout", "tower_layer"), [("events", None), ("events", {1: 2}), ("frames", 1)])
+@pytest.mark.parametrize("chunk", [1, 100, 130, 400])
+def test_chunks_change_nothing(tiny, layout, tower_layer, chunk):
+    options = {"layout": layout, "tower_layer": tower_layer, "target_frames": 2}
+    events = [EVENTS, [0, 1, 1], [0]]
+    features = []
+    for size in (None, chunk):
+        model, processor = tiny(**options, tower_chunk=size)
+        videos = [noise(16, 1), noise(6, 2, width=28), noise(2, 3)]
+        inputs = video_inputs(processor, ["<video><video><video>"], videos, video_events=events)
+        features.append(model.encode_video(**inputs)["video"])
+    for whole, chunked in zip(features[0].pooler_output, features[1].pooler_output, strict=True):
+        torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_no_chunk_is_larger_than_asked(video):
+    tower, pixels, grid = video
+    with mock.patch.object(tower.blocks[0], "forward", wraps=tower.blocks[0].forward) as run, torch.no_grad():
+        frames = pixels.unflatten(0, (8, -1))
+        outputs = run_in_chunks(tower_part(tower, 0, 2), [frames[:5], frames[5:]], [grid[1:]] * 2, 3 * 64)
+    assert [call.args[0].shape[0] for call in run.call_args_list] == [3 * 64, 3 * 64, 2 * 64]
+    assert [len(video) for video in outputs] == [5, 3]
+
+
+@pytest.mark.parametrize("tower_layer", [None, 1])
+def test_chunks_change_no_gradient(tiny, tower_layer):
+    gradients = []
+    for chunk in (None, 128):
+        model, processor = tiny(layout="events", tower_layer=tower_layer, tower_chunk=chunk)
+        model = copy.deepcopy(model).train()
+        inputs = video_inputs(processor, ["<video> What?"], [noise(16, 1)], video_events=[EVENTS])
+        model(**inputs, labels=inputs["input_ids"]).loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_activations_kept_for_the_backward_pass_do_not_grow_with_the_video(tiny):
+    """Of the chunks only what goes in and comes out is kept; everything at once keeps every block's activations."""
+
+    def kept_bytes(grids, chunk):
+        model, processor = tiny(layout="events", target_frames=1, tower_chunk=chunk)
+        inputs = video_inputs(processor, ["<video>"], [noise(2 * grids, 1)], video_events=[[0] * grids])
+        tensors = {}
+
+        def keep(tensor):
+            tensors[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.model.get_video_features(
+                inputs["pixel_values_videos"], inputs["video_grid_thw"], inputs["video_grid_events"]
+            )
+        return sum(tensors.values()), inputs["pixel_values_videos"].nbytes
+
+    (everything, _), (chunked, pixels) = kept_bytes(16, None), kept_bytes(16, 128)
+    assert chunked < pixels * 1.5 < everything
+
+
+def test_patches_as_a_product_of_matrices(video):
+    tower, pixels, _ = video
+    linear = with_linear_patches(tower)
+    with torch.no_grad():
+        torch.testing.assert_close(linear.patch_embed(pixels), tower.patch_embed(pixels), atol=1e-5, rtol=1e-5)
+    assert linear.patch_embed.proj.weight is tower.patch_embed.proj.weight
+    assert type(tower.patch_embed.proj) is torch.nn.Conv3d
+
+
+def test_attention_is_within_the_frames_that_are_left(tiny, monkeypatch):
+    """The boundaries that a kernel for segments gets, such as flash-attn's: those of 8 frames, then of 3."""
+    model, processor = tiny(layout="events", tower_layer=1)
+    seen = []
+
+    def record(*args, cu_seq_lens_q, max_length_q, **kwargs):
+        seen.append((cu_seq_lens_q.diff().tolist(), max_length_q))
+        return segment_attention(*args, cu_seq_lens_q=cu_seq_lens_q, max_length_q=max_length_q, **kwargs)
+
+    AttentionInterface.register("recorded_flash", record)
+    model.model.visual.config._attn_implementation = "recorded_flash"
+    model.encode_video(**video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[EVENTS]))
+    assert seen == [([16] * 8 * 4, 16), ([64] * 3, 64)]
 
 
 def test_token_counts_do_not_depend_on_where_it_merges():
@@ -146,11 +276,6 @@ def test_images_in_the_same_batch_are_left_alone(tiny, stock):
 def test_a_wrong_layer_is_named(value):
     with pytest.raises(ValueError, match=r"compression\.tower_layer must be"):
         CompressionConfig(layout="frames", tower_layer=value)
-
-
-def test_a_schedule_needs_the_layout_that_has_one():
-    with pytest.raises(ValueError, match="with layout 'frames' only"):
-        CompressionConfig(layout="events", tower_layer={1: 4})
 
 
 def test_a_layer_that_the_tower_lacks_is_named(tiny):
