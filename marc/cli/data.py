@@ -99,6 +99,8 @@ def teacher(
 
     A killed run goes on where it was. With several shards, run the command once more without one to join them.
     """
+    from contextlib import nullcontext
+
     from rich.console import Console
     from rich.progress import track
 
@@ -106,26 +108,28 @@ def teacher(
     from marc.data.rows import read_rows
     from marc.data.sampling import manifest, write_manifest
     from marc.model.loading import load_model
-    from marc.training.teacher import TeacherCache, TeacherOptions, model_fingerprint, teacher_accuracies
+    from marc.training.teacher import (
+        TeacherCache,
+        TeacherGrader,
+        TeacherOptions,
+        model_fingerprint,
+        teacher_accuracies,
+    )
     from marc.training.visual_reader import VisualReader
     from marc.video.sources import VideoFiles
 
     with user_errors("marc data teacher"):
         number, count = _shard(shard)
         questions, folder = read_rows(rows), root or rows.parent
-        options = TeacherOptions(style, samples, max_new_tokens, temperature, seed)
         loaded, processor = load_model(model, target_frames=None)
-        results = teacher_accuracies(
-            questions,
-            folder,
-            loaded,
-            processor,
+        grader = TeacherGrader(
+            lambda: nullcontext(loaded),
             VisualReader(processor, VideoFiles(fps, max_frames)),
-            options,
+            TeacherOptions(samples, max_new_tokens, temperature, seed),
             TeacherCache(cache or output.parent / "teacher", number),
-            fingerprint=model_fingerprint(model),
-            shard=(number, count),
+            model_fingerprint(loaded),
         )
+        results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count))
         total = len(range(number, len(questions), count))
         answered = list(track(results, "teacher", total=total, console=Console(stderr=True)))
         if count == 1:

@@ -19,27 +19,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather
 from torch import Tensor, nn
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from marc.model import MarcForConditionalGeneration
-from marc.model.loading import load_model
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import check_deepspeed, check_video_options, reject_long, require_teacher
 from marc.training.config import CGRPOConfig
+from marc.training.distillation import completion_kl, last_hidden_states
+from marc.training.full_teacher import completion_states, make_teacher, needs_copy
 from marc.training.resume import EpochSampler
-from marc.training.video_trainer import VideoTrainer, base_model, make_reader
+from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
+from marc.training.video_trainer import VideoTrainer, base_model, frozen_copy, make_reader
 from marc.training.visual_inputs import (
     View,
+    expand_placeholders,
     feature_inputs,
     grid_inputs,
     token_types,
@@ -58,6 +60,14 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:
     """The retention reward's column, which `CGRPOTrainer._calculate_rewards` fills once groups are whole."""
     return [0.0] * len(completions)
+
+
+def reward_functions(given: Any, dataset: Any, args: CGRPOConfig) -> list[Any]:
+    """The given reward functions; by default accuracy and format, or format alone where nothing is to be rewarded."""
+    if given is None:
+        labelled = dataset is None or "solution" in (dataset.column_names or ())
+        return [accuracy_reward, format_reward] if labelled or args.reward_coef > 0 else [format_reward]
+    return list(given) if isinstance(given, list) else [given]
 
 
 class CGRPOTrainer(VideoTrainer, GRPOTrainer):
@@ -98,17 +108,19 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         args = args or CGRPOConfig("c-grpo")
         if not isinstance(args, CGRPOConfig):
             raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
-        given = reward_funcs if reward_funcs is not None else [accuracy_reward, format_reward]
-        functions = list(given) if isinstance(given, list) else [given]
+        functions = reward_functions(reward_funcs, train_dataset, args)
         self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
-        if self._accuracy_column is not None and args.alpha > 0:
-            require_teacher(train_dataset)
+        if self._accuracy_column is not None and args.alpha > 0 and args.reward_coef > 0:
+            if args.teacher == "column":
+                require_teacher(train_dataset)
             functions.append(retention)
         self._has_retention = functions[-1] is retention
         self._reader = make_reader(processing_class, args, frames)
+        self._grader: TeacherGrader | None = None
         self._row_names: list[str] = []
         self._row_views: list[tuple[View, ...]] | None = None
         self._row_is_bad: list[bool] = []
+        self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
         if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
             check_video_options(model, processing_class, args)
@@ -118,6 +130,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             if args.max_prompt_length is not None:
                 rows = ((str(row.get("problem_id", "?")), row["prompt"], 0) for row in train_dataset)
                 reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
+        # Before TRL replaces the model's forward, which a copy would go on calling.
+        initial = frozen_copy(model) if needs_copy(model, args, kwargs.get("peft_config")) else None
         with _references_are_copies(model):
             super().__init__(
                 model=model,
@@ -135,6 +149,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
                 *(vocabulary[t] for t in VISION_TOKENS if t in vocabulary),
             }
             self.generation_kwargs["suppress_tokens"] = self.generation_config.suppress_tokens = sorted(never)
+        if args.needs_teacher:
+            self._teacher = make_teacher(self, args.teacher_model, initial)
+            self._grader = self._make_grader()
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's, but in an order that a resumed run finds again."""
@@ -152,9 +169,13 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         views = self._row_views = views_of([row or () for row in rows], self._draw_budget())
         processor = self._reader.processor
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
-        ids = [
-            tokenize_prompt(processor, prompt, [view.tokens for view in row], **template)
+        self._row_prompts = [
+            tokenize_prompt(processor, prompt, [1] * len(row), **template)
             for prompt, row in zip(prompts, views, strict=True)
+        ]
+        ids = [
+            expand_placeholders(prompt, [view.tokens for view in row], base_model(self.model))
+            for prompt, row in zip(self._row_prompts, views, strict=True)
         ]
         types = [token_types(torch.tensor(row), base_model(self.model)).tolist() for row in ids]
         return ids, None, {"mm_token_type_ids": types, **grid_inputs(views)}
@@ -182,12 +203,47 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if self._advantage_weights is not None:
             start = self.accelerator.process_index * len(inputs)
             output["advantages"] = output["advantages"] * self._advantage_weights[start : start + len(inputs)]
+        output["advantages"] = output["advantages"] * self.args.reward_coef
+        if self.args.distill_coef > 0:
+            output["teacher_states"] = self._teacher_states(output)
         return output
 
+    def _teacher_states(self, output: dict[str, Any]) -> Tensor:
+        """The full-frame teacher's hidden states ``[B, C, D]`` for the student's tokens of a generation batch."""
+        prompts, views = self._row_prompts, self._row_views
+        if views is None:
+            ids, present = output["prompt_ids"], output["prompt_mask"].bool()
+            prompts, views = [row[mask].tolist() for row, mask in zip(ids, present, strict=True)], [()] * len(ids)
+        completions = output["completion_ids"], output["completion_mask"]
+        size = self.args.per_device_train_batch_size
+        return completion_states(self, self._teacher, prompts, views, *completions, batch_size=size)
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """As TRL's, with the videos of these rows."""
+        """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distillation`)."""
         self._row_views = inputs.get("views")
-        return super()._compute_loss(model, inputs)
+        if "teacher_states" not in inputs:
+            return super()._compute_loss(model, inputs)
+        policy = base_model(self.accelerator.unwrap_model(model))
+        with last_hidden_states(policy.model) as states:
+            loss = super()._compute_loss(model, inputs)
+        mask = inputs["completion_mask"]
+        kl_BC = completion_kl(
+            states[0][:, -mask.shape[1] - 1 : -1],
+            inputs["teacher_states"],
+            mask,
+            (policy.lm_head, base_model(self._teacher.model).lm_head),
+            temperature=self.temperature,
+        )
+        sums = self.accelerator.reduce(torch.stack([kl_BC.detach().sum(), mask.sum()]))
+        self._log("distill/kl", (sums[0] / sums[1].clamp(min=1)).item())
+        return loss + self.args.distill_coef * kl_BC.sum() / self._tokens_of_a_step(inputs)
+
+    def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
+        """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""
+        tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        if not self.model.training:
+            return tokens
+        return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -235,8 +291,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._log("bad_videos", bad_N.float().sum().item())
         if not self._has_retention:
             return rewards_NF
-        teacher = [torch.nan if row.get("a_full") is None else row["a_full"] for row in inputs]
-        a_full_N = gather(torch.tensor(teacher, dtype=torch.float32, device=device))
+        a_full_N = gather(torch.tensor(self._a_full(inputs), dtype=torch.float32, device=device))
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         accuracies_N = rewards_NF[:, self._accuracy_column]
         terms_N, ratios = group_retention(accuracies_N, a_full_N, group_size, self.args.retention)
@@ -249,6 +304,30 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             self._advantage_weights = 1 + bonus_B.repeat_interleave(group_size)
             self._log("retention/advantage_weight", self._advantage_weights.mean().item())
         return rewards_NF
+
+    def _a_full(self, inputs: Sequence[dict[str, Any]]) -> list[float]:
+        """The teacher's accuracy on each row, from its column or asked now; NaN for rows without a video."""
+        known = [row.get("a_full") for row in inputs]
+        if self._grader is not None:
+            for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):
+                has_video = any(source.kind == "video" for source in visual_sources(row["prompt"]))
+                if known[index] is None and has_video and not bad:
+                    known[index] = self._grader.accuracy(row)
+        return [torch.nan if value is None else value for value in known]
+
+    def _make_grader(self) -> TeacherGrader | None:
+        if self.args.teacher == "column":
+            return None
+        assert self._reader is not None
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        named = self.args.teacher_model not in ("initial", "self")
+        return TeacherGrader(
+            self._teacher.weights,
+            self._reader,
+            TeacherOptions(self.args.teacher_samples, self.max_completion_length, self.temperature),
+            TeacherCache(self.args.teacher_cache or Path(self.args.output_dir) / "teacher", self.args.process_index),
+            model_fingerprint(base_model(self._teacher.model) if named else policy),
+        )
 
     def _log_retention(self, rewards_NF: Tensor, terms_N: Tensor, ratios: Tensor, group_size: int) -> None:
         """Logs what the retention term does, including what normalisation leaves of it."""
@@ -277,15 +356,6 @@ def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
         del model.generate
 
 
-def _reference(model: MarcForConditionalGeneration) -> MarcForConditionalGeneration:
-    """The policy as it is now; read again where ZeRO-3 has shared its weights out already."""
-    if is_deepspeed_zero3_enabled():
-        compression = model.compression.to_dict()
-        model, _ = load_model(model.name_or_path, device="cpu", dtype=model.dtype, **compression)
-        return model.requires_grad_(False)
-    return deepcopy(model).eval().requires_grad_(False)
-
-
 @contextmanager
 def _references_are_copies(model: Any) -> Iterator[None]:
     """While TRL sets itself up, its reference model is ours: it looks classes up in transformers alone."""
@@ -293,7 +363,7 @@ def _references_are_copies(model: Any) -> Iterator[None]:
         yield
         return
     load: Callable[..., Any] = grpo_trainer.create_model_from_path
-    grpo_trainer.create_model_from_path = lambda *_, **__: _reference(model)
+    grpo_trainer.create_model_from_path = lambda *_, **__: frozen_copy(model)
     try:
         yield
     finally:

@@ -79,6 +79,14 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         correct_above: An answer is correct if its accuracy exceeds this.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
+        reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
+        distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distillation`.
+        teacher: Where ``a_full`` comes from: the ``"column"`` of the data (``marc data teacher``), or ``"online"``,
+            asked of the teacher when a prompt first comes up and kept under the same key.
+        teacher_model: Whose weights the full-frame teacher has: ``"initial"``, ``"self"``, a folder or a hub name; see
+            `marc.training.full_teacher`.
+        teacher_samples: Answers of the online teacher to each prompt.
+        teacher_cache: Folder of the online teacher's results; None: ``teacher`` in the output folder.
         max_prompt_length: Most tokens of a prompt, visual ones included. Longer ones are named before training
             starts; nothing is truncated. None: no limit.
     """
@@ -93,6 +101,16 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     retention_form: Literal["reward", "advantage"] = field(
         default="reward", metadata={"help": "Add it to rewards (published), or weight normalised advantages by it."}
     )
+    reward_coef: float = field(default=1.0, metadata={"help": "Weight of the rewards; 0 is distillation alone."})
+    distill_coef: float = field(default=0.0, metadata={"help": "Weight of distillation from the full-frame teacher."})
+    teacher: Literal["column", "online"] = field(
+        default="column", metadata={"help": "a_full: from the data's column, or asked of the teacher in training."}
+    )
+    teacher_model: str = field(
+        default="initial", metadata={"help": "The full-frame teacher's weights: initial, self, or a checkpoint."}
+    )
+    teacher_samples: int = field(default=8, metadata={"help": "Answers of the online teacher to each prompt."})
+    teacher_cache: str | None = field(default=None, metadata={"help": "Folder of the online teacher's results."})
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Prompts with more tokens are refused, by name, before training."}
     )
@@ -102,6 +120,15 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         self.retention  # noqa: B018  (checks its five fields)
         if self.retention_form not in ("reward", "advantage"):
             raise ValueError(f"retention_form must be one of reward, advantage, got {self.retention_form!r}")
+        if self.teacher not in ("column", "online"):
+            raise ValueError(f"teacher must be one of column, online, got {self.teacher!r}")
+        if self.reward_coef < 0 or self.distill_coef < 0 or self.reward_coef == self.distill_coef == 0:
+            raise ValueError(
+                f"reward_coef and distill_coef must be at least 0, one of them more, got {self.reward_coef} and "
+                f"{self.distill_coef}"
+            )
+        if self.teacher == "online" and self.teacher_model == "self":
+            raise ValueError("teacher='online' needs a teacher that stays: teacher_model 'initial' or a checkpoint")
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
         self._check_that_resuming_is_exact()
@@ -110,6 +137,11 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     def retention(self) -> RetentionConfig:
         """The retention reward's parameters."""
         return RetentionConfig(self.alpha, self.tau, self.eta_max, self.zero_teacher, self.correct_above)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the full-frame teacher takes part in training."""
+        return self.distill_coef > 0 or self.teacher == "online"
 
     def _check_that_resuming_is_exact(self) -> None:
         """Completions that are waiting for their turn are not part of a checkpoint."""

@@ -1,8 +1,9 @@
 """The teacher's accuracy ``a_full``: the uncompressed model answers every video row several times (C-GRPO's teacher).
 
-Offline: computed once, before training, and kept. A result is stored under everything that it follows from: the
-model's weights, the prompt, the video file, the frames, the sampling. So it is never stale, a killed run goes on
-where it was, and several processes can share the work (``--shard 0/4``).
+Offline it is computed once, before training, and kept; online (``teacher: online``) when a prompt first comes up. A
+result is stored under everything that it follows from: the model's weights, the prompt, the video file, the frames,
+the sampling. So it is never stale, a killed run goes on where it was, and several processes can share the work
+(``--shard 0/4``).
 
     marc data teacher clean.json with_teacher.json --model Qwen/Qwen2.5-VL-3B-Instruct
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from typing import Any
 import torch
 
 from marc.data.rows import TrainingRow
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import MarcForConditionalGeneration
 from marc.rewards import accuracy_reward
-from marc.training.dataset import to_example
+from marc.training.dataset import STYLE, to_example
 from marc.training.visual_inputs import (
+    Messages,
     View,
     encode,
     feature_inputs,
@@ -30,6 +33,7 @@ from marc.training.visual_inputs import (
     token_types,
     tokenize_prompt,
     visual_sources,
+    without_visuals,
 )
 from marc.training.visual_reader import VisualReader
 
@@ -39,14 +43,12 @@ class TeacherOptions:
     """How the teacher answers; part of every result's key.
 
     Attributes:
-        style: Prompt style; must be the training's.
         samples: Answers to each row.
         max_new_tokens: Upper limit on an answer's length.
         temperature: Of the sampling; 0 is greedy, for which one sample is enough.
         seed: Of the sampling.
     """
 
-    style: str = "video-r1-train"
     samples: int = 8
     max_new_tokens: int = 768
     temperature: float = 1.0
@@ -77,43 +79,86 @@ class TeacherCache:
                     record = json.loads(line)
                     self.results[record["key"]] = record["a_full"]
 
-    def add(self, key: str, a_full: float, row: TrainingRow) -> None:
+    def add(self, key: str, a_full: float, problem_id: str) -> None:
         """Keeps a result."""
         self.results[key] = a_full
         with self._file.open("a", encoding="utf-8") as file:
-            record = {"key": key, "a_full": a_full, "problem_id": row.problem_id}
+            record = {"key": key, "a_full": a_full, "problem_id": problem_id}
             file.write("\n" + json.dumps(record) + "\n")
 
 
-def model_fingerprint(name: str) -> str:
-    """What a model's results depend on: a hub name, or a folder's files with their sizes and times of change."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+def model_fingerprint(model: MarcForConditionalGeneration) -> str:
+    """What a model's results depend on.
+
+    A folder's files with their sizes and times, a hub name with its commit, or the weights of a model from neither.
+    """
+    folder = Path(model.name_or_path)
+    if model.name_or_path and folder.is_dir():
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    if model.name_or_path:
+        return f"{model.name_or_path}@{getattr(model.config, '_commit_hash', None)}"
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
-def result_key(row: TrainingRow, root: str | Path, model: str, reader: VisualReader, options: TeacherOptions) -> str:
-    """The name under which a row's result is kept."""
-    file = row.file(root)
-    stat = None if file is None or not file.is_file() else (file.stat().st_size, file.stat().st_mtime_ns)
+@dataclass(frozen=True)
+class TeacherGrader:
+    """Asks the full-frame teacher, and keeps what it answered.
+
+    Attributes:
+        weights: Gives the model with every token, for as long as it is asked.
+        reader: Reads the videos as training does.
+        options: How to answer.
+        cache: Holds earlier results.
+        fingerprint: From `model_fingerprint`.
+    """
+
+    weights: Callable[[], AbstractContextManager[MarcForConditionalGeneration]]
+    reader: VisualReader
+    options: TeacherOptions
+    cache: TeacherCache
+    fingerprint: str
+
+    def accuracy(self, example: Mapping[str, Any]) -> float:
+        """``a_full`` of one row of `marc.training.to_dataset`: mean accuracy of the teacher's answers.
+
+        Raises:
+            ValueError: If its video cannot be read.
+        """
+        key = result_key(example, self.fingerprint, self.reader, self.options)
+        if key not in self.cache.results:
+            with self.weights() as model:
+                outputs = answers(example["prompt"], model, self.reader, self.options)
+            columns = ([example[name]] * len(outputs) for name in ("solution", "problem_type"))
+            grades = accuracy_reward(outputs, *columns)
+            self.cache.add(key, sum(grades) / len(grades), str(example["problem_id"]))
+        return self.cache.results[key]
+
+
+def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, options: TeacherOptions) -> str:
+    """The name under which a row's result is kept: it says everything that the result follows from.
+
+    Cuts are not part of it: they do not change what a teacher sees that reads every token.
+    """
+    sources = visual_sources(example["prompt"])
+    files = [Path(source.path) for source in sources]
+    stats = [(file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None for file in files]
+    texts = [message["content"] for message in without_visuals(example["prompt"])]
+    question = (repr(texts), example["problem_type"], example["solution"], [source.path for source in sources])
     frames = (repr(reader.frames), reader.max_pixels)
-    question = (row.problem, row.problem_type, row.options, row.solution, str(file))
-    parts = (model, question, stat, frames, sorted(asdict(options).items()))
+    parts = (model, question, stats, frames, sorted(asdict(options).items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def teacher_accuracies(
     rows: Sequence[TrainingRow],
     root: str | Path,
-    model: MarcForConditionalGeneration,
-    processor: MarcProcessor,
-    reader: VisualReader,
-    options: TeacherOptions,
-    cache: TeacherCache,
+    grader: TeacherGrader,
     *,
-    fingerprint: str,
+    style: str = STYLE,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[TrainingRow]:
     """Asks the teacher about the video rows of a shard.
@@ -121,64 +166,52 @@ def teacher_accuracies(
     Args:
         rows: All rows.
         root: Folder of the videos.
-        model: With compression off.
-        processor: The model's.
-        reader: Reads the videos as training will.
-        options: How to answer.
-        cache: Holds earlier results.
-        fingerprint: From `model_fingerprint`.
+        grader: The teacher.
+        style: Prompt style; must be the training's.
         shard: This process's number and how many there are.
 
     Yields:
         Every row of the shard, with ``a_full`` where it is about a video.
 
     Raises:
-        ValueError: If the model's compression is on, or a video cannot be read.
+        ValueError: If a video cannot be read.
     """
-    if model.compression.enabled or processor.compression.enabled:
-        raise ValueError("the teacher sees all tokens: load it with target_frames=None")
     for row in rows[shard[0] :: shard[1]]:
         if row.data_type != "video":
             yield row
-            continue
-        key = result_key(row, root, fingerprint, reader, options)
-        if key not in cache.results:
-            outputs = answers(row, root, model, processor, reader, options)
-            count = len(outputs)
-            grades = accuracy_reward(outputs, [row.solution] * count, [row.problem_type] * count)
-            cache.add(key, sum(grades) / count, row)
-        yield replace(row, a_full=cache.results[key])
+        else:
+            yield replace(row, a_full=grader.accuracy(to_example(row, root, style=style)))
 
 
 @torch.no_grad()
 def answers(
-    row: TrainingRow,
-    root: str | Path,
-    model: MarcForConditionalGeneration,
-    processor: MarcProcessor,
-    reader: VisualReader,
-    options: TeacherOptions,
+    prompt: Messages, model: MarcForConditionalGeneration, reader: VisualReader, options: TeacherOptions
 ) -> list[str]:
-    """The model's sampled answers to one row; the video is encoded once."""
-    prompt = to_example(row, root, style=options.style)["prompt"]
+    """The model's sampled answers to one prompt; the video is encoded once. The caller's random state is left alone.
+
+    Raises:
+        ValueError: If the model's compression is on, or the video cannot be read.
+    """
+    if model.compression.enabled:
+        raise ValueError("the teacher sees all tokens: load it with target_frames=None")
+    processor = reader.processor
     views = [View.of(reader.read(source), model.compression) for source in visual_sources(prompt)]
     ids = torch.tensor([tokenize_prompt(processor, prompt, [view.tokens for view in views])])
-    ids = ids.to(model.device)
+    ids = ids.to(model.device).expand(options.samples, -1)
     repeated = [views] * options.samples
     inputs: dict[str, Any] = {name: value.to(model.device) for name, value in grid_inputs(repeated).items()}
-    ids = ids.expand(options.samples, -1)
-    features = encode(model, views)
-    torch.manual_seed(options.seed)
     sampling = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        mm_token_type_ids=token_types(ids, model),
-        mm_encoder_outputs=feature_inputs(repeated, features),
-        **inputs,
-        max_new_tokens=options.max_new_tokens,
-        do_sample=options.temperature > 0,
-        **sampling,
-    )
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(options.seed)
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=token_types(ids, model),
+            mm_encoder_outputs=feature_inputs(repeated, encode(model, views)),
+            **inputs,
+            max_new_tokens=options.max_new_tokens,
+            do_sample=options.temperature > 0,
+            **sampling,
+        )
     texts: list[str] = processor.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
     return texts

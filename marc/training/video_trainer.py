@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 from peft import PeftModel
 from torch import Tensor
+from transformers.integrations import is_deepspeed_zero3_enabled
 
-from marc.model import CompressionConfig, MarcProcessor
+from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.model.loading import load_model
 from marc.training.config import VideoOptions
 from marc.training.resume import ExactResume
 from marc.training.visual_inputs import (
@@ -94,3 +97,12 @@ def make_reader(processor: Any, args: VideoOptions, frames: FrameSource | None =
         return None
     files = VideoFiles(args.fps, args.max_frames, args.min_frames, args.video_timeout)
     return VisualReader(processor, frames or files, args.max_pixels, args.keep_visuals)
+
+
+def frozen_copy(model: MarcForConditionalGeneration) -> MarcForConditionalGeneration:
+    """A model's weights as they are now; read again where ZeRO-3 has shared them out already."""
+    if is_deepspeed_zero3_enabled():
+        compression = model.compression.to_dict()
+        model, _ = load_model(model.name_or_path, device="cpu", dtype=model.dtype, **compression)
+        return model.requires_grad_(False)
+    return deepcopy(model).eval().requires_grad_(False)

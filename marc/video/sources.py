@@ -8,7 +8,7 @@ Shapes: T frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -73,7 +73,7 @@ class VideoFiles:
     fps: float = 2.0
     max_frames: int = 64
     min_frames: int = 4
-    timeout: float = 60.0
+    timeout: float = field(default=60.0, repr=False)
 
     def shape(self, name: str, limits: PixelLimits) -> FrameShape:
         """See `FrameSource`."""

@@ -1,11 +1,22 @@
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
+import torch
 
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training import teacher
-from marc.training.teacher import TeacherCache, TeacherOptions, answers, result_key, teacher_accuracies
+from marc.training.dataset import to_example
+from marc.training.teacher import (
+    TeacherCache,
+    TeacherGrader,
+    TeacherOptions,
+    answers,
+    model_fingerprint,
+    result_key,
+    teacher_accuracies,
+)
 from marc.training.visual_reader import VisualReader
 from marc.video.sources import VideoFiles
 
@@ -15,14 +26,14 @@ OPTIONS = TeacherOptions(samples=3, max_new_tokens=4)
 @pytest.fixture(scope="module")
 def full():
     model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
-    return model, processor, VisualReader(processor, VideoFiles(max_frames=8))
+    return model, VisualReader(processor, VideoFiles(max_frames=8))
 
 
 def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, monkeypatch):
     asked = []
 
-    def scripted(row, *rest):
-        asked.append(row.problem_id)
+    def scripted(prompt, *rest):
+        asked.append(prompt[0]["content"][0]["video"])
         return ["<answer>seven</answer>", "<answer>seven</answer>", "nothing"]
 
     monkeypatch.setattr(teacher, "answers", scripted)
@@ -30,11 +41,12 @@ def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, 
 
     def run(options=OPTIONS, shard=(0, 1)):
         cache = TeacherCache(tmp_path, shard[0])
-        return list(teacher_accuracies(dataset, files, *full, options, cache, fingerprint="m", shard=shard))
+        grader = TeacherGrader(lambda: nullcontext(full[0]), full[1], options, cache, "m")
+        return list(teacher_accuracies(dataset, files, grader, shard=shard))
 
     result = [*run(shard=(0, 2)), *run(shard=(1, 2))]
     assert [row.a_full for row in result] == [pytest.approx(2 / 3), None, pytest.approx(2 / 3)]
-    assert sorted(asked) == ["0", "1"]
+    assert sorted(asked) == [str(files / "0.mp4"), str(files / "1.mp4")]
     with (tmp_path / "teacher-0.jsonl").open("a") as file:
         file.write('{"key": "half a li')
     run()
@@ -44,28 +56,38 @@ def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, 
 
 
 def test_the_key_knows_everything_that_a_result_follows_from(full, files, rows):
-    row, reader = rows[0], full[2]
-    keys = {
-        result_key(row, files, "m", reader, OPTIONS),
-        result_key(row, files, "other", reader, OPTIONS),
-        result_key(row, files, "m", dataclasses.replace(reader, frames=VideoFiles(max_frames=4)), OPTIONS),
-        result_key(row, files, "m", reader, dataclasses.replace(OPTIONS, temperature=0.5)),
-        result_key(dataclasses.replace(row, problem="Why?"), files, "m", reader, OPTIONS),
-        result_key(dataclasses.replace(row, path="2.mp4"), files, "m", reader, OPTIONS),
-    }
-    assert len(keys) == 6
+    reader = full[1]
+    example = to_example(rows[0], files)
+    keys = [
+        result_key(example, "m", reader, OPTIONS),
+        result_key(example, "other", reader, OPTIONS),
+        result_key(example, "m", dataclasses.replace(reader, frames=VideoFiles(max_frames=4)), OPTIONS),
+        result_key(example, "m", reader, dataclasses.replace(OPTIONS, temperature=0.5)),
+        result_key(to_example(dataclasses.replace(rows[0], problem="Why?"), files), "m", reader, OPTIONS),
+        result_key(to_example(dataclasses.replace(rows[0], solution="six"), files), "m", reader, OPTIONS),
+        result_key(to_example(dataclasses.replace(rows[0], path="2.mp4"), files), "m", reader, OPTIONS),
+        result_key(to_example(rows[0], files, style="plain"), "m", reader, OPTIONS),
+    ]
+    assert len(set(keys)) == len(keys)
+    other_cuts = to_example(dataclasses.replace(rows[0], cuts=(2.0,)), files)
+    assert result_key(other_cuts, "m", reader, OPTIONS) == keys[0], "a teacher that reads every token has no events"
 
 
-def test_the_teacher_answers_with_all_tokens(full, files, rows):
-    first = answers(rows[0], files, *full, OPTIONS)
+def test_a_model_without_a_name_is_known_by_its_weights(full):
+    first, second = build_tiny(seed=1)[0], build_tiny(seed=2)[0]
+    assert model_fingerprint(first) == model_fingerprint(build_tiny(seed=1)[0]) != model_fingerprint(second)
+
+
+def test_the_teacher_answers_with_all_tokens_and_leaves_the_random_state_alone(full, files, rows):
+    prompt = to_example(rows[0], files)["prompt"]
+    state = torch.get_rng_state()
+    first = answers(prompt, *full, OPTIONS)
     assert len(first) == 3
-    assert answers(rows[0], files, *full, OPTIONS) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert answers(prompt, *full, OPTIONS) == first
 
 
-def test_a_compressed_teacher_is_refused(full, files, rows, tmp_path):
+def test_a_compressed_teacher_is_refused(files, rows):
     model, processor = build_tiny()
-    results = teacher_accuracies(
-        rows, files, model, processor, full[2], OPTIONS, TeacherCache(tmp_path), fingerprint="m"
-    )
     with pytest.raises(ValueError, match="target_frames=None"):
-        next(results)
+        answers(to_example(rows[0], files)["prompt"], model, VisualReader(processor), OPTIONS)

@@ -1,0 +1,150 @@
+"""The full-frame teacher: the model that the compressed student is to keep up with, reading every token of a video.
+
+Whose weights it has is ``teacher_model``:
+
+- ``initial``: those with which training began. With LoRA that is the policy with its adapters off; otherwise a frozen
+  copy (the reference model, where there is one).
+- ``self``: those of the policy as they are now: the student learns to say with few tokens what it would say with all.
+- a folder or a hub name: another checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from marc.model import MarcForConditionalGeneration
+from marc.model.loading import load_model
+from marc.training.config import CGRPOConfig
+from marc.training.video_trainer import VideoTrainer, base_model
+from marc.training.visual_inputs import View, at_compression, every_token, expand_placeholders, views_of
+
+
+@dataclass(frozen=True)
+class FullFrameTeacher:
+    """The teacher's weights.
+
+    Attributes:
+        model: The policy, or a model of its own.
+        adapters_off: Use the policy without its LoRA adapters.
+    """
+
+    model: Any
+    adapters_off: bool = False
+
+    @contextmanager
+    def weights(self) -> Iterator[MarcForConditionalGeneration]:
+        """The model with every token, without gradients; the policy is as it was afterwards."""
+        base = base_model(self.model)
+        training = base.training
+        off = self.model.disable_adapter() if self.adapters_off else nullcontext()
+        base.eval()
+        try:
+            with torch.no_grad(), off, at_compression(base, every_token(base.compression)):
+                yield base
+        finally:
+            base.train(training)
+
+
+def needs_copy(model: Any, args: CGRPOConfig, peft_config: Any) -> bool:
+    """Whether the weights with which training begins must be kept beside the policy for the teacher."""
+    at_hand = isinstance(model, PeftModel) or peft_config is not None or (args.beta != 0 and not args.sync_ref_model)
+    return args.needs_teacher and args.teacher_model == "initial" and not at_hand
+
+
+def make_teacher(trainer: Any, name: str, initial: MarcForConditionalGeneration | None) -> FullFrameTeacher:
+    """The teacher of a trainer that is set up.
+
+    Args:
+        trainer: A `VideoTrainer` of TRL's GRPO.
+        name: ``teacher_model``.
+        initial: The copy that `needs_copy` asked for.
+
+    Raises:
+        ValueError: If the weights are shared out by ZeRO-3, or a frozen tower differs from the teacher's.
+    """
+    plugin = trainer.args.deepspeed_plugin
+    if plugin is not None and plugin.zero_stage == 3:
+        raise ValueError(
+            "distill_coef and teacher='online' need whole weights, which ZeRO-3 shares out: use ZeRO-2, or "
+            "`marc data teacher` before training"
+        )
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if name == "self":
+        return FullFrameTeacher(policy)
+    if name == "initial" and isinstance(policy, PeftModel):
+        return FullFrameTeacher(policy, adapters_off=True)
+    if name == "initial":
+        model = trainer.accelerator.unwrap_model(trainer.ref_model) if initial is None else initial
+        return FullFrameTeacher(model.to(trainer.accelerator.device))
+    model, _ = load_model(name, device=trainer.accelerator.device, dtype=base_model(policy).dtype)
+    _check_shared_tower(base_model(policy), model, name)
+    return FullFrameTeacher(model.requires_grad_(False))
+
+
+def completion_states(
+    trainer: VideoTrainer,
+    teacher: FullFrameTeacher,
+    prompts: Sequence[Sequence[int]],
+    views: Sequence[Sequence[View]],
+    completions_BC: Tensor,
+    mask_BC: Tensor,
+    *,
+    batch_size: int,
+) -> Tensor:
+    """The teacher's last hidden states where the student's own tokens are predicted, ``[B, C, D]``.
+
+    Args:
+        trainer: Encodes the videos.
+        teacher: The teacher.
+        prompts: Token ids with one placeholder for each video or image.
+        views: What the student saw; the teacher sees every token of the same videos.
+        completions_BC: The student's tokens, padded on the right.
+        mask_BC: 1 where they are.
+        batch_size: Rows of one forward pass.
+    """
+    states = []
+    with teacher.weights() as model:
+        full = views_of([[view.visual for view in row] for row in views], model.compression)
+        for start in range(0, len(prompts), batch_size):
+            rows = slice(start, start + batch_size)
+            ids = [
+                expand_placeholders(prompt, [view.tokens for view in row], model)
+                for prompt, row in zip(prompts[rows], full[rows], strict=True)
+            ]
+            longest = max(map(len, ids))
+            padded = [[0] * (longest - len(row)) + row for row in ids]
+            present = [[0] * (longest - len(row)) + [1] * len(row) for row in ids]
+            device = completions_BC.device
+            input_ids = torch.cat([torch.tensor(padded, device=device), completions_BC[rows]], 1)
+            attention_mask = torch.cat([torch.tensor(present, device=device), mask_BC[rows].long()], 1)
+            with trainer.accelerator.autocast():
+                output = model.model(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    use_cache=False,
+                    **trainer._visual_inputs(model, input_ids, full[rows]),
+                )
+            states.append(output.last_hidden_state[:, longest - 1 : -1])
+    return torch.cat(states)
+
+
+def _check_shared_tower(
+    policy: MarcForConditionalGeneration, teacher: MarcForConditionalGeneration, name: str
+) -> None:
+    """One encoding serves both where the policy's tower is frozen."""
+    if any(weight.requires_grad for weight in policy.model.visual.parameters()):
+        return
+    theirs = teacher.model.visual.state_dict()
+    for key, weight in policy.model.visual.state_dict().items():
+        if key not in theirs or not torch.equal(theirs[key].to(weight.device), weight):
+            raise ValueError(
+                f"teacher_model {name!r} has another vision tower than the model, whose frozen one encodes for both; "
+                "choose a teacher with the same tower, or train the tower (freeze_tower: false)"
+            )
