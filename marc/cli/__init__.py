@@ -5,7 +5,7 @@ Modules import torch and models inside their functions, so that ``marc --help`` 
 
 import typer
 
-from marc.cli import ask, data, evaluate, memory, world
+from marc.cli import ask, bench, data, evaluate, memory, world
 
 app = typer.Typer(
     help="Ask questions about videos from one frame's worth of visual tokens.",
@@ -19,6 +19,7 @@ app.command()(memory.recall)
 app.command()(memory.forget)
 app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.report)
+app.command()(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(world.app, name="world")
 

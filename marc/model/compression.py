@@ -11,11 +11,13 @@ channels, S frames that remain, N tokens that remain.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.amp import is_autocast_available
 
 from marc.model.plan import CompressionConfig, VideoPlan, Window, plan_video
 
@@ -114,7 +116,7 @@ def compress_planned(
     """
     batch, frames, cells, _ = tokens_BTPD.shape
     assert (frames, cells) == (plan.frames, plan.grid[0] * plan.grid[1])
-    with torch.autocast(tokens_BTPD.device.type, enabled=False):
+    with _no_autocast(tokens_BTPD.device.type):
         weights_BST = merge_weights(tokens_BTPD, plan, sizes_BT=sizes_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
     pooled = {size: _pool(merged_BSPD, plan.grid, size) for size in set(plan.cells)}
@@ -129,6 +131,11 @@ def compress_planned(
         )
         for video in range(batch)
     ]
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast off; torch refuses even that for devices that have none, such as the meta device."""
+    return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+"""``marc bench``: stock transformers, the published setting and ours, measured in one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    model: Annotated[str, typer.Option(help="3b, 7b, or scaled: the 3B made small for a CPU.")] = "scaled",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and bench.png.")] = Path(
+        "outputs/bench"
+    ),
+    repeats: Annotated[int, typer.Option(help="Measured rounds.")] = 7,
+    seconds: Annotated[float, typer.Option(help="No new round after this time, once there are three.")] = 60.0,
+    new_tokens: Annotated[int, typer.Option(help="Tokens of every answer.")] = 16,
+    frames: Annotated[int, typer.Option(help="Frames that stock transformers reads.")] = 64,
+    attention: Annotated[str | None, typer.Option(help="As transformers' attn_implementation.")] = None,
+    video: Annotated[str | None, typer.Option(help="A file of your own instead of the generated one.")] = None,
+) -> None:
+    """Compare stock transformers, the published setting and ours: time by stage, memory, counted limits."""
+    from rich.console import Console
+
+    from marc.cli.errors import user_errors
+    from marc.efficiency.bench import BenchOptions, run_bench
+    from marc.efficiency.report import summary, tables, write_report
+
+    with user_errors("marc bench"):
+        options = BenchOptions(
+            model=model,
+            device=device,
+            repeats=repeats,
+            seconds=seconds,
+            new_tokens=new_tokens,
+            frames=frames,
+            attn_implementation=attention,
+            video=video,
+        )
+        result = run_bench(options, report=lambda line: typer.echo(line, err=True))
+        write_report(result, output)
+    console = Console()
+    console.print(summary(result), markup=False)
+    for table in tables(result):
+        console.print(table.rich())
+    console.print(f"{output}/bench.json, bench.md, bench.png")

@@ -1,0 +1,217 @@
+"""The models that the bench runs: true architectures with random weights, built where they run, nothing downloaded.
+
+Speed and memory do not depend on the values of the weights. Several models share one set of weights (`Weights.model`),
+so that stock transformers and every setting of ours run in one process on the memory of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.model.tiny import CHAT_TEMPLATE, build_tokenizer
+
+PATCH, MERGE = 14, 2
+FACTOR = PATCH * MERGE
+"""Frames are multiples of this many pixels."""
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A Qwen2.5-VL.
+
+    Attributes:
+        text: Fields of transformers' text configuration.
+        vision: Fields of its vision configuration.
+        cells: ``(height, width)`` of a frame in visual tokens.
+        embedder: The dual encoder of the memory, ``"tiny"`` or a model of open_clip, which gets random weights.
+        words: Whether a word of the question is one token; else every byte is, which makes a prompt of real length.
+    """
+
+    text: dict[str, Any]
+    vision: dict[str, Any]
+    cells: tuple[int, int]
+    embedder: str
+    words: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the vision tower."""
+        return self.vision["depth"]
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Visual tokens of a temporal grid."""
+        return self.cells[0] * self.cells[1]
+
+    @property
+    def frame_pixels(self) -> int:
+        """Pixels of a frame as the model reads it."""
+        return self.tokens_per_frame * FACTOR**2
+
+
+def _text(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 128000,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    }
+
+
+def _vision(hidden: int, intermediate: int, depth: int, heads: int, output: int) -> dict[str, Any]:
+    return {
+        "depth": depth,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_heads": heads,
+        "out_hidden_size": output,
+        "patch_size": PATCH,
+        "spatial_merge_size": MERGE,
+        "window_size": 112,
+        "fullatt_block_indexes": [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)],
+        "tokens_per_second": 2,
+    }
+
+
+ARCHITECTURES = {
+    "3b": Architecture(
+        _text(2048, 11008, 36, 16, 2, 151936) | {"tie_word_embeddings": True},
+        _vision(1280, 3420, 32, 16, 2048),
+        cells=(8, 16),
+        embedder="PE-Core-B-16",
+    ),
+    "7b": Architecture(
+        _text(3584, 18944, 28, 28, 4, 152064) | {"tie_word_embeddings": False},
+        _vision(1280, 3420, 32, 16, 3584),
+        cells=(8, 16),
+        embedder="PE-Core-B-16",
+    ),
+    "scaled": Architecture(
+        _text(256, 1376, 9, 2, 1, 9600) | {"tie_word_embeddings": True},
+        _vision(160, 428, 8, 2, 256),
+        cells=(4, 8),
+        embedder="tiny",
+        words=True,
+    ),
+}
+"""Qwen2.5-VL-3B and 7B, and the 3B at an eighth of its width, a quarter of its depth and of its tokens a frame.
+
+The scaled one keeps the 3B's head sizes and about its ratio of tower to prefill for 64 frames.
+"""
+
+
+def build_config(
+    architecture: Architecture, tokenizer: Qwen2Tokenizer, compression: CompressionConfig | None = None
+) -> Qwen2_5_VLConfig:
+    """Transformers' configuration, or ours if a compression is given.
+
+    Args:
+        architecture: Sizes.
+        tokenizer: Its special tokens are the model's.
+        compression: The options of ours.
+    """
+    token_id = tokenizer.convert_tokens_to_ids
+    values: dict[str, Any] = {
+        "text_config": deepcopy(architecture.text) | {"bos_token_id": None, "eos_token_id": None},
+        "vision_config": dict(architecture.vision),
+        "image_token_id": token_id("<|image_pad|>"),
+        "video_token_id": token_id("<|video_pad|>"),
+        "vision_start_token_id": token_id("<|vision_start|>"),
+        "vision_end_token_id": token_id("<|vision_end|>"),
+        "tie_word_embeddings": architecture.text["tie_word_embeddings"],
+    }
+    return Qwen2_5_VLConfig(**values) if compression is None else MarcConfig(**values, compression=compression)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of random weights, which any number of models share.
+
+    Attributes:
+        architecture: Their sizes.
+        tokenizer: Of the kind of the project's tiny model.
+        holder: The model that they were made for.
+    """
+
+    architecture: Architecture
+    tokenizer: Qwen2Tokenizer
+    holder: PreTrainedModel
+
+    @classmethod
+    def random(
+        cls,
+        architecture: Architecture,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        attn_implementation: str | None = None,
+        corpus: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Weights:
+        """Draws the weights on the device where they stay.
+
+        Args:
+            architecture: Sizes.
+            device: Where.
+            dtype: Of what type.
+            attn_implementation: As in transformers.
+            corpus: Texts whose words the tokenizer learns, if the architecture wants words.
+            seed: Of the weights.
+        """
+        tokenizer = build_tokenizer(2 * list(corpus) if architecture.words else ())
+        torch.manual_seed(seed)
+        with device:
+            config = build_config(architecture, tokenizer, CompressionConfig())
+            options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
+            holder = MarcForConditionalGeneration._from_config(config, **options).eval().requires_grad_(False)
+        return cls(architecture, tokenizer, holder)
+
+    def model(self, model_class: type[Model], compression: CompressionConfig | None = None) -> Model:
+        """A model of its own class and configuration on these weights; it generates as many tokens as are asked for.
+
+        Args:
+            model_class: Transformers' class or ours.
+            compression: The options of ours.
+        """
+        config = build_config(self.architecture, self.tokenizer, compression)
+        with torch.device("meta"):
+            model = model_class._from_config(config, dtype=self.holder.dtype).eval()
+        for name in ("model.visual", "model.language_model", "lm_head"):
+            model.set_submodule(name, self.holder.get_submodule(name))
+        model.generation_config.eos_token_id = None
+        model.generation_config.pad_token_id = self.tokenizer.pad_token_id
+        return model
+
+    def processor(self, compression: CompressionConfig | None = None) -> Qwen2_5_VLProcessor:
+        """Transformers' processor, or ours if a compression is given."""
+        size = {"shortest_edge": FACTOR**2, "longest_edge": self.architecture.frame_pixels}
+        image = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=size)
+        video = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
+        if compression is None:
+            return Qwen2_5_VLProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE)
+        return MarcProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE, compression=compression)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the weights."""
+        return sum(parameter.nbytes for parameter in self.holder.parameters())

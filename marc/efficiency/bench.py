@@ -1,0 +1,322 @@
+"""The bench: stock transformers, the published setting and ours in one run, in turn, on the same video and question.
+
+    marc bench                                # two minutes on a CPU, with a scaled-down model
+    marc bench --model 3b --device cuda       # the real sizes on one GPU
+
+Weights are random: what is measured does not depend on their values. Every repeat asks each setting a first question
+about the video and then a second one; the order of the settings changes from repeat to repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from marc.assistant import GRID_FRAMES, FrameOptions
+from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
+from marc.efficiency.clip import ClipOptions, write_clip
+from marc.efficiency.counters import Ceilings, Work, count_language, count_vision, measure_ceilings, on_meta
+from marc.efficiency.peak_memory import peak_bytes_above
+from marc.efficiency.subjects import Assistant, Setting, Subject, Task, chat, settings, subject
+from marc.evaluation.run_card import environment
+from marc.memory.embedding import EventEmbedder
+from marc.memory.events import segment_events
+from marc.memory.indexing import remember
+from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.records import Answer, Event
+from marc.stages import StageClock
+
+QUESTIONS = (
+    "What moves through the picture in the second scene, and where does it stand when the scene ends?",
+    "Which of the scenes is the brightest one, and what could be seen just before it began?",
+)
+FEWEST_REPEATS = 3
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How the bench is run.
+
+    Attributes:
+        model: A name of `marc.efficiency.architectures.ARCHITECTURES`.
+        device: Where the model runs.
+        repeats: Measured rounds, after one that is not.
+        seconds: Time after which no further round begins, once there are three.
+        new_tokens: Tokens of every answer.
+        frames: Frames that stock transformers reads.
+        attn_implementation: As in transformers.
+        video: A file instead of the generated one.
+    """
+
+    model: str = "scaled"
+    device: str = "cpu"
+    repeats: int = 7
+    seconds: float = 60.0
+    new_tokens: int = 16
+    frames: int = 64
+    attn_implementation: str | None = None
+    video: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.model not in ARCHITECTURES:
+            raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
+        if self.repeats < FEWEST_REPEATS:
+            raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
+        if self.new_tokens < 2 or self.frames < 2 * GRID_FRAMES:
+            raise ValueError("--new-tokens must be at least 2 and --frames at least 4")
+
+    @property
+    def architecture(self) -> Architecture:
+        """Sizes of the model."""
+        return ARCHITECTURES[self.model]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: bfloat16 on a GPU, float32 on a CPU."""
+        return torch.bfloat16 if torch.device(self.device).type == "cuda" else torch.float32
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """Seconds to build the memory of the video, which happens once per video.
+
+    Attributes:
+        segmentation: Cutting it into events, decoding included.
+        embedding: Reading a few frames of each event and embedding them.
+        events: Number of events.
+    """
+
+    segmentation: float
+    embedding: float
+    events: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a setting has to compute.
+
+    Attributes:
+        vision: The tower and the compression.
+        prefill: The language model on the prompt.
+        token: One decoding step after it.
+    """
+
+    vision: Work
+    prefill: Work
+    token: Work
+
+
+@dataclass
+class Column:
+    """The measurements of one setting.
+
+    Attributes:
+        setting: What was measured.
+        counts: What it has to compute.
+        peak_bytes_above: Peak memory above the weights, for a first question.
+        first: Answers to the first question, one per repeat.
+        second: Answers to the second question in the same repeats.
+    """
+
+    setting: Setting
+    counts: Counts
+    peak_bytes_above: int | None
+    first: list[Answer] = field(default_factory=list)
+    second: list[Answer] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Everything that was measured.
+
+    Attributes:
+        options: How.
+        environment: Machine, versions, commit.
+        ceilings: What the device reaches at best.
+        weights_bytes: Memory of the model's weights.
+        embedder_bytes: Memory of the dual encoder's weights.
+        remembering: Once per video.
+        columns: By setting.
+        wall_seconds: Duration of the bench.
+        started: Date and time, in UTC.
+        command: What was typed.
+        threads: Of torch, on the CPU.
+        load: `load_average` before and after.
+    """
+
+    options: BenchOptions
+    environment: dict[str, Any]
+    ceilings: Ceilings
+    weights_bytes: int
+    embedder_bytes: int
+    remembering: Remembering
+    columns: tuple[Column, ...]
+    wall_seconds: float
+    started: str
+    command: str
+    threads: int
+    load: tuple[float, float] | None
+
+
+def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchResult:
+    """Measures all settings.
+
+    Args:
+        options: How.
+        report: Called with a line about what comes next.
+    """
+    begin, started, load = time.perf_counter(), datetime.now(timezone.utc), load_average()
+    architecture, device = options.architecture, torch.device(options.device)
+    with tempfile.TemporaryDirectory(prefix="marc-bench-") as folder:
+        report("ceilings of the device")
+        ceilings = measure_ceilings(device, options.dtype)
+        report("weights and video")
+        weights = Weights.random(
+            architecture,
+            device=device,
+            dtype=options.dtype,
+            attn_implementation=options.attn_implementation,
+            corpus=QUESTIONS,
+        )
+        video = Path(options.video) if options.video else _generated_video(Path(folder), architecture)
+        embedder = build_embedder(architecture.embedder, device)
+        report("memory of the video")
+        remembering = remember_timed(video, embedder, Path(folder))
+        task = Task(
+            video=video,
+            weights=weights,
+            embedder=embedder,
+            memory_folder=Path(folder),
+            frames=FrameOptions(
+                fps=1.0,
+                max_frames=options.frames,
+                min_pixels=architecture.frame_pixels,
+                max_pixels=architecture.frame_pixels,
+            ),
+            new_tokens=options.new_tokens,
+        )
+        columns, subjects = [], []
+        for setting in settings(architecture.depth):
+            report(f"warm-up, counts and memory: {setting.name}")
+            compared = subject(setting, task)
+            subjects.append(compared)
+            columns.append(prepare_column(setting, compared, task))
+        measure_in_turn(columns, subjects, options, report)
+    return BenchResult(
+        options=options,
+        environment=environment(),
+        ceilings=ceilings,
+        weights_bytes=weights.bytes,
+        embedder_bytes=sum(parameter.nbytes for parameter in embedder.model.parameters()),
+        remembering=remembering,
+        columns=tuple(columns),
+        wall_seconds=time.perf_counter() - begin,
+        started=started.isoformat(timespec="seconds"),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        threads=torch.get_num_threads(),
+        load=None if load is None else (load, load_average() or 0.0),
+    )
+
+
+def measure_in_turn(
+    columns: list[Column], subjects: list[Subject], options: BenchOptions, report: Report = lambda _: None
+) -> None:
+    """Asks all subjects both questions, round after round, each round beginning with another one."""
+    begin = time.perf_counter()
+    for repeat in range(options.repeats):
+        if repeat >= FEWEST_REPEATS and time.perf_counter() - begin > options.seconds:
+            break
+        report(f"round {repeat + 1} of {options.repeats}")
+        for place in range(len(subjects)):
+            index = (place + repeat) % len(subjects)
+            subjects[index].restart()
+            columns[index].first.append(subjects[index].ask(QUESTIONS[0]))
+            columns[index].second.append(subjects[index].ask(QUESTIONS[1]))
+            subjects[index].restart()
+
+
+def prepare_column(setting: Setting, compared: Subject, task: Task) -> Column:
+    """Warms a subject up, counts its work and measures its peak memory."""
+    compared.ask(QUESTIONS[0])
+    counts = count(setting, compared, task)
+    compared.restart()
+    peak = peak_bytes_above(lambda: compared.ask(QUESTIONS[0]), task.device)
+    compared.restart()
+    return Column(setting, counts, peak)
+
+
+def count(setting: Setting, compared: Subject, task: Task) -> Counts:
+    """Counts what a setting has to compute for the first question."""
+    architecture, tokenizer = task.weights.architecture, task.weights.tokenizer
+    compression = None if setting.compression is None else CompressionConfig.from_dict(setting.compression)
+    config = build_config(architecture, tokenizer, compression)
+    if isinstance(compared, Assistant):
+        model = on_meta(MarcForConditionalGeneration, config, task.weights.holder.dtype)
+        encoded, _ = compared.assistant.view(task.video, QUESTIONS[0])
+        grid, events, shares = encoded.grid_thw[0].tolist(), encoded.grid_events, encoded.shares
+    else:
+        model = on_meta(Qwen2_5_VLForConditionalGeneration, config, task.weights.holder.dtype)
+        merge = config.vision_config.spatial_merge_size
+        grid = [task.frames.max_frames // GRID_FRAMES, *(merge * cells for cells in architecture.cells)]
+        events = shares = None
+    vision, visual_tokens = count_vision(model, grid, events=events, shares=shares)
+    text_tokens = len(tokenizer(chat(task.weights.processor(), QUESTIONS[0])).input_ids) - 1
+    prefill, token = count_language(model, visual_tokens + text_tokens)
+    return Counts(vision, prefill, token)
+
+
+def remember_timed(video: Path, embedder: EventEmbedder, folder: Path) -> Remembering:
+    """Builds the memory of the video, which is kept in the folder, and times it."""
+    clock = StageClock(embedder.device)
+
+    def segment(video: str, *, segmenter: str, min_seconds: float, max_seconds: float) -> list[Event]:
+        with clock.stage("segmentation"):
+            return segment_events(video, segmenter=segmenter, min_seconds=min_seconds, max_seconds=max_seconds)
+
+    with clock.stage("all"):
+        memory = remember(video, embedder, folder=folder, segment=segment)
+    inside = clock.seconds["segmentation"]
+    return Remembering(inside, clock.seconds["all"] - inside, len(memory.events))
+
+
+def build_embedder(name: str, device: torch.device) -> EventEmbedder:
+    """The dual encoder ``"tiny"``, or one of open_clip's with random weights, which take as long as trained ones."""
+    if name == "tiny":
+        return EventEmbedder.from_pretrained(name, device=device)
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
+    return EventEmbedder(
+        model,
+        preprocess,
+        open_clip.get_tokenizer(name),
+        open_clip.get_model_config(name),
+        name=name,
+        device=device,
+    )
+
+
+def load_average() -> float | None:
+    """Processes that wanted a processor in the last minute; None where the system does not say."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
+def _generated_video(folder: Path, architecture: Architecture) -> Path:
+    """A file twice as wide and high as what the model reads of it."""
+    path = folder / "clip.mp4"
+    height, width = (56 * cells for cells in architecture.cells)
+    write_clip(path, ClipOptions(width, height))
+    return path

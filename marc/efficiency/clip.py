@@ -1,0 +1,64 @@
+"""The video that the bench asks about: generated shots of equal length, joined by hard cuts, as an H.264 file.
+
+Every fourth shot is a still picture under a sensor's noise, as a title or a slide is; in the others the camera and the
+objects move (`marc.memory.synthetic_cuts`). What near-duplicate frames are worth depends on that share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.memory.synthetic_cuts import make_shot
+
+FPS = 25
+STILL_EVERY = 4
+_NOISE = 2.0
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What the clip is like.
+
+    Attributes:
+        width: Of the picture in pixels.
+        height: Of the picture in pixels.
+        shots: Number of shots.
+        seconds_per_shot: Length of each.
+    """
+
+    width: int
+    height: int
+    shots: int = 8
+    seconds_per_shot: int = 8
+
+
+def write_clip(path: Path, options: ClipOptions) -> None:
+    """Writes the clip; equal options give equal pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = options.width, options.height, "yuv420p"
+        for number, rgb_HWC in enumerate(_pictures(options)):
+            frame = av.VideoFrame.from_ndarray(rgb_HWC, format="rgb24").reformat(options.width, options.height)
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _pictures(options: ClipOptions) -> Iterator[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    frames = FPS * options.seconds_per_shot
+    for shot in range(options.shots):
+        if shot % STILL_EVERY < STILL_EVERY - 1:
+            yield from make_shot(shot, frames)
+        else:
+            still_HWC = make_shot(shot, 1)[0]
+            for _ in range(frames):
+                noisy_HWC = still_HWC + rng.normal(0, _NOISE, still_HWC.shape)
+                yield np.clip(noisy_HWC, 0, 255).astype(np.uint8)

@@ -1,0 +1,243 @@
+"""What a model has to compute and to move, counted without computing it, and the time that a device needs for that.
+
+The model stands on torch's meta device, so that the real code (the tower with its merges, the language model with its
+cache) runs on shapes alone: the true 3B takes a second. Counted are matrix products, convolutions and attention, by
+torch's own formulas (`torch.utils.flop_counter`); attention under a causal mask counts the pairs that are visible.
+Every operand and result of these is moved once; everything else could be fused into them. So a limit computed from the
+counts (the roofline of each product, summed) is one that no implementation of the same products passes.
+
+Shapes: B = 1, H heads, L queries, S keys, D channels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from transformers import AttentionInterface, PreTrainedModel
+
+COUNTED_ATTENTION = "marc_counted"
+"""Name under which transformers finds the attention that is counted."""
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device reaches at best.
+
+    Attributes:
+        flops: Floating-point operations a second in a large matrix product of the model's type.
+        bandwidth: Bytes a second in a large copy, read and written.
+    """
+
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product, convolution or attention: its operations and the bytes of its operands and result."""
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """All products of a stage."""
+
+    products: tuple[Product, ...] = ()
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.products + other.products)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations; a multiplication with an addition is two."""
+        return sum(product.flops for product in self.products)
+
+    @property
+    def bytes(self) -> float:
+        """Bytes moved."""
+        return sum(product.bytes for product in self.products)
+
+    def seconds(self, ceilings: Ceilings) -> float:
+        """The time in which the device could do it: each product at the slower of its two limits."""
+        return sum(
+            max(product.flops / ceilings.flops, product.bytes / ceilings.bandwidth) for product in self.products
+        )
+
+
+@dataclass
+class WorkCounter(TorchDispatchMode):
+    """Notes every product that runs while it is active.
+
+    Attributes:
+        products: What ran so far.
+    """
+
+    products: list[Product] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs the operation and notes it if torch has a formula for it."""
+        result = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            output = result[0] if isinstance(result, tuple) else result
+            flops = flop_registry[packet](*args, **(kwargs or {}), out_val=output)
+            if packet is _ATTENTION and args[4:] == (True,):
+                flops *= _visible_share(args[0].shape[2], args[1].shape[2])
+            moved = sum(tensor.nbytes for tensor in (*args, output) if isinstance(tensor, Tensor))
+            self.products.append(Product(flops, moved))
+        return result
+
+    @property
+    def work(self) -> Work:
+        """What ran so far."""
+        return Work(tuple(self.products))
+
+
+def _visible_share(queries: int, keys: int) -> float:
+    """Part of the pairs that a causal mask leaves where the queries are the last of the keys."""
+    return 1 - (queries - 1) / (2 * keys)
+
+
+def _counted_attention(
+    module: nn.Module,
+    query_BHLD: Tensor,
+    key_BHSD: Tensor,
+    value_BHSD: Tensor,
+    attention_mask: Tensor | None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention by the one fused operation that torch has a formula and a meta kernel for."""
+    causal = module.is_causal if is_causal is None else is_causal
+    output_BHLD = _ATTENTION(query_BHLD, key_BHSD, value_BHSD, 0.0, bool(causal))[0]
+    return output_BHLD.transpose(1, 2), None
+
+
+AttentionInterface.register(COUNTED_ATTENTION, _counted_attention)
+
+
+class _GridsStayReal(TorchFunctionMode):
+    """Keeps the small integer tensors that say how a video is laid out on the CPU, where they have values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == "meta":
+            kwargs = {**kwargs, "device": "cpu"}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def counting() -> Iterator[WorkCounter]:
+    """Counts what runs inside."""
+    counter = WorkCounter()
+    with torch.no_grad(), counter:
+        yield counter
+
+
+def on_meta(model_class: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without memory for its weights, ready to be counted."""
+    with torch.device("meta"):
+        model = model_class._from_config(config, dtype=dtype, attn_implementation=COUNTED_ATTENTION).eval()
+    rotary = model.get_submodule("model.visual.rotary_pos_emb")
+    rotary.register_forward_pre_hook(lambda _, tensors: tuple(tensor.to("meta") for tensor in tensors))
+    return model
+
+
+def count_vision(
+    model: Any, grid: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
+) -> tuple[Work, int]:
+    """Counts the vision tower and the compression of one video.
+
+    Args:
+        model: From `on_meta`; stock or compressed.
+        grid: Temporal grids, height and width in patches.
+        events: Event id of each temporal grid.
+        shares: Tokens of each event.
+
+    Returns:
+        The work and the number of visual tokens that come out.
+    """
+    vision = model.config.vision_config
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = torch.empty(grid[0] * grid[1] * grid[2], patch, dtype=model.dtype, device="meta")
+    planning: dict[str, Tensor] = {}
+    if events is not None:
+        planning["video_grid_events"] = torch.tensor([list(events)])
+    if shares is not None:
+        planning["video_event_shares"] = torch.tensor([list(shares)])
+    with counting() as counter, _GridsStayReal():
+        features = model.model.get_video_features(pixels, torch.tensor([list(grid)]), **planning).pooler_output
+    return counter.work, sum(len(video) for video in features)
+
+
+def count_language(model: Any, prompt_tokens: int) -> tuple[Work, Work]:
+    """Counts reading a prompt and, after it, one token, each with the logits of its last token.
+
+    Args:
+        model: From `on_meta`.
+        prompt_tokens: Length of the prompt, visual tokens included.
+
+    Returns:
+        The work of the prefill and of one decoding step.
+    """
+    works, cache = [], None
+    for length in (prompt_tokens, 1):
+        embeddings = torch.empty(1, length, model.config.text_config.hidden_size, dtype=model.dtype, device="meta")
+        positions = torch.empty(3, 1, length, dtype=torch.long, device="meta")
+        with counting() as counter:
+            output = model.model.language_model(
+                inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
+            )
+            model.lm_head(output.last_hidden_state[:, -1:])
+        cache = output.past_key_values
+        works.append(counter.work)
+    return works[0], works[1]
+
+
+def measure_ceilings(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.0) -> Ceilings:
+    """Measures the best throughput of a large matrix product and of a large copy.
+
+    Args:
+        device: Of the model.
+        dtype: Of its weights.
+        seconds: How long to try each.
+    """
+    side, length = (8192, 1 << 29) if device.type == "cuda" else (2048, 1 << 26)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    product = torch.empty_like(a)
+    source = torch.zeros(length, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return Ceilings(
+        flops=2 * side**3 / _least_seconds(lambda: torch.mm(a, b, out=product), device, seconds),
+        bandwidth=2 * length / _least_seconds(lambda: target.copy_(source), device, seconds),
+    )
+
+
+def _least_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    once()
+    end, durations = time.perf_counter() + seconds, [once()]
+    while time.perf_counter() < end:
+        durations.append(once())
+    return min(durations)

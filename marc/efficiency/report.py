@@ -1,0 +1,287 @@
+"""What the bench found, as tables, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from marc.efficiency.bench import BenchResult, Column, Counts
+from marc.efficiency.counters import Work
+from marc.efficiency.paired import Spread, ratios, spread
+from marc.efficiency.subjects import STOCK
+from marc.evaluation.tables import Table
+from marc.records import Answer
+
+STAGES = {
+    "video decode": ("probe", "video_decode"),
+    "preprocess": ("preprocess", "tokenize"),
+    "retrieval": ("remember", "retrieve"),
+    "vision tower": ("vision_tower",),
+    "compression": ("compression",),
+    "prefill": ("prefill",),
+    "decoding": ("decode",),
+}
+"""The stages of a first question, each the sum of clocks; what no clock saw is ``"other"``."""
+
+TOTALS = {
+    "tower + prefill": ("vision_tower", "compression", "prefill"),
+    "prefill + tokens": ("prefill", "decode"),
+    "tower + prefill + tokens": ("vision_tower", "compression", "prefill", "decode"),
+}
+
+BAR: Mapping[str, tuple[str, str]] = {
+    "tower + prefill": ("1.9", "4.5"),
+    "prefill + tokens": ("1.5", "4"),
+    "end to end": ("", "2"),
+    "second question": ("", "10"),
+}
+"""How many times faster than stock the setting as published, and the best one, shall be."""
+
+COLOURS = ("#4878a8", "#a8a848", "#58a0a0", "#c07f4f", "#8a6fa8", "#6aa06a", "#b05070", "#999999")
+
+
+def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
+    """Seconds of every row of the report, one value per repeat."""
+
+    def each(names: Sequence[str], answers: Sequence[Answer] = column.first) -> list[float]:
+        return [sum(answer.seconds.get(name, 0.0) for name in names) for answer in answers]
+
+    stages = {title: each(names) for title, names in STAGES.items()}
+    whole = each(("total",))
+    seen = [sum(repeat) for repeat in zip(*stages.values(), strict=True)]
+    return {
+        **stages,
+        "other": [total - inside for total, inside in zip(whole, seen, strict=True)],
+        "per token": [seconds / (new_tokens - 1) for seconds in stages["decoding"]],
+        **{title: each(names) for title, names in TOTALS.items()},
+        "end to end": whole,
+        "second question": each(("total",), column.second),
+    }
+
+
+def limits(counts: Counts, new_tokens: int) -> dict[str, Work]:
+    """The counted work of the rows that have any."""
+    decoding = Work(counts.token.products * (new_tokens - 1))
+    return {
+        "vision tower": counts.vision,
+        "prefill": counts.prefill,
+        "per token": counts.token,
+        "tower + prefill": counts.vision + counts.prefill,
+        "prefill + tokens": counts.prefill + decoding,
+        "tower + prefill + tokens": counts.vision + counts.prefill + decoding,
+    }
+
+
+def tables(result: BenchResult) -> list[Table]:
+    """All tables, in reading order."""
+    return [
+        size_table(result),
+        time_table(result),
+        ratio_table(result),
+        count_table(result),
+        limit_table(result),
+        memory_table(result),
+    ]
+
+
+def size_table(result: BenchResult) -> Table:
+    """Visual tokens, frames and peak memory."""
+    table = _table("What is read, and the memory that it takes", result)
+    stock = _stock(result)
+
+    def add(title: str, show: Callable[[Column], str]) -> None:
+        table.add(title, *(show(column) for column in result.columns))
+
+    def saved(value: float, of: float) -> str:
+        return "" if value == of else f" ({100 * (value / of - 1):+.1f} %)"
+
+    tokens = stock.first[0].visual_tokens_after
+    add("frames read", lambda column: str(column.first[0].frames))
+    add(
+        "visual tokens",
+        lambda column: f"{(n := column.first[0].visual_tokens_after)}{saved(n, tokens)}",
+    )
+    peaks = [column.peak_bytes_above for column in result.columns]
+    if None not in peaks and stock.peak_bytes_above is not None:
+        above, weights = stock.peak_bytes_above, result.weights_bytes
+        add(
+            "peak MB above weights",
+            lambda column: f"{(b := column.peak_bytes_above or 0) / 1e6:.0f}{saved(b, above)}",
+        )
+        add(
+            "peak MB with weights",
+            lambda column: f"{(b := (column.peak_bytes_above or 0) + weights) / 1e6:.0f}{saved(b, above + weights)}",
+        )
+        add(
+            "as a multiple of the weights",
+            lambda column: f"{((column.peak_bytes_above or 0) + weights) / weights:.2f}",
+        )
+    return table
+
+
+def time_table(result: BenchResult) -> Table:
+    """Medians of all rows with the intervals of the medians."""
+    table = _table("Milliseconds: median ± half the interval of the median", result)
+    measured = [rows(column, result.options.new_tokens) for column in result.columns]
+    for title in measured[0]:
+        table.add(title, *(_milliseconds(spread(values[title])) for values in measured))
+    return table
+
+
+def ratio_table(result: BenchResult) -> Table:
+    """How many times faster than stock, repeat by repeat."""
+    table = _table("Times faster than stock: median of the repeats' ratios [its interval]", result)
+    table.columns = (*table.columns, "goal: paper, best")
+    new_tokens = result.options.new_tokens
+    stock = rows(_stock(result), new_tokens)
+    measured = [rows(column, new_tokens) for column in result.columns]
+    for title in ("vision tower", "prefill", "per token", *TOTALS, "end to end", "second question"):
+        cells = (_ratio(ratios(stock[title], values[title])) for values in measured)
+        table.add(title, *cells, ", ".join(goal or "-" for goal in BAR.get(title, ("", ""))))
+    return table
+
+
+def count_table(result: BenchResult) -> Table:
+    """Counted operations and bytes."""
+    table = _table("Counted: operations and bytes moved", result)
+    works = [limits(column.counts, result.options.new_tokens) for column in result.columns]
+    for title in works[0]:
+        table.add(title, *(f"{_scaled(work[title].flops)}FLOP, {_scaled(work[title].bytes)}B" for work in works))
+    return table
+
+
+def limit_table(result: BenchResult) -> Table:
+    """The least time for the counted work on this device, and how many times that was taken."""
+    table = _table("Least milliseconds for what is counted, and how many times that it took", result)
+    new_tokens = result.options.new_tokens
+    measured = [rows(column, new_tokens) for column in result.columns]
+    works = [limits(column.counts, new_tokens) for column in result.columns]
+    for title in works[0]:
+        cells = []
+        for work, values in zip(works, measured, strict=True):
+            least = work[title].seconds(result.ceilings)
+            seconds = spread(values[title]).median
+            if title == "vision tower":
+                seconds += spread(values["compression"]).median
+            cells.append(f"{_number(1000 * least)}, x{seconds / least:.1f}")
+        table.add(title, *cells)
+    return table
+
+
+def memory_table(result: BenchResult) -> Table:
+    """What happens once per video."""
+    table = Table("Once per video", ("", "ms"))
+    table.add("segmentation", f"{1000 * result.remembering.segmentation:.0f}")
+    table.add(f"embedding of {result.remembering.events} events", f"{1000 * result.remembering.embedding:.0f}")
+    return table
+
+
+def summary(result: BenchResult) -> str:
+    """Machine, ceilings and command in a few lines."""
+    environment, ceilings = result.environment, result.ceilings
+    lines = [
+        f"{result.options.model} in {str(result.options.dtype).removeprefix('torch.')} on {environment['device']}, "
+        f"{result.threads} threads, load {result.load}",
+        f"weights {_scaled(result.weights_bytes)}B, dual encoder {_scaled(result.embedder_bytes)}B; ceilings "
+        f"{_scaled(ceilings.flops)}FLOP/s, {_scaled(ceilings.bandwidth)}B/s",
+        *(f"{column.setting.name}: {column.setting.title}" for column in result.columns),
+        f"{len(result.columns[0].first)} repeats in {result.wall_seconds:.0f} s; {result.started}; {result.command}",
+    ]
+    return "\n".join(lines)
+
+
+def as_json(result: BenchResult) -> dict[str, Any]:
+    """Options, environment and every single measurement, in seconds and bytes."""
+    new_tokens = result.options.new_tokens
+    return {
+        "options": asdict(result.options),
+        "environment": result.environment,
+        "command": result.command,
+        "started": result.started,
+        "threads": result.threads,
+        "load": result.load,
+        "ceilings": asdict(result.ceilings),
+        "weights_bytes": result.weights_bytes,
+        "embedder_bytes": result.embedder_bytes,
+        "remembering": asdict(result.remembering),
+        "wall_seconds": result.wall_seconds,
+        "settings": {
+            column.setting.name: {
+                **asdict(column.setting),
+                "frames_read": column.first[0].frames,
+                "visual_tokens": column.first[0].visual_tokens_after,
+                "peak_bytes_above": column.peak_bytes_above,
+                "seconds": rows(column, new_tokens),
+                "second_question_stages": [answer.seconds for answer in column.second],
+                "counted": {
+                    title: {"flops": work.flops, "bytes": work.bytes, "least_seconds": work.seconds(result.ceilings)}
+                    for title, work in limits(column.counts, new_tokens).items()
+                },
+            }
+            for column in result.columns
+        },
+    }
+
+
+def write_report(result: BenchResult, folder: Path) -> None:
+    """Writes ``bench.json``, ``bench.md`` and ``bench.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(as_json(result), indent=1) + "\n", encoding="utf-8")
+    texts = ["```\n" + summary(result) + "\n```", *(table.markdown() for table in tables(result))]
+    (folder / "bench.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    (folder / "bench.png").write_bytes(picture(result))
+
+
+def picture(result: BenchResult) -> bytes:
+    """Where the time of a first question goes, and the second question, as bars: a PNG."""
+    from matplotlib.figure import Figure
+
+    measured = [rows(column, result.options.new_tokens) for column in result.columns]
+    names = [column.setting.name for column in result.columns]
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(names)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    starts = [0.0] * len(names)
+    for colour, stage in zip(COLOURS, (*STAGES, "other"), strict=True):
+        lengths = [1000 * spread(values[stage]).median for values in measured]
+        left.barh(names, lengths, left=starts, color=colour, label=stage)
+        starts = [start + length for start, length in zip(starts, lengths, strict=True)]
+    left.invert_yaxis()
+    left.set_xlabel("first question, ms")
+    left.legend(fontsize=7)
+    right.barh(names, [1000 * spread(values["second question"]).median for values in measured], color="#555555")
+    right.set_xlabel("second question, ms")
+    figure.suptitle(f"{result.options.model}, {result.environment['device']}", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _table(title: str, result: BenchResult) -> Table:
+    return Table(title, ("", *(column.setting.name for column in result.columns)))
+
+
+def _stock(result: BenchResult) -> Column:
+    return next(column for column in result.columns if column.setting.name == STOCK)
+
+
+def _milliseconds(value: Spread) -> str:
+    return f"{_number(1000 * value.median)} ± {100 * value.relative:.0f} %" if value.high else "-"
+
+
+def _ratio(value: Spread) -> str:
+    return "1" if value.low == value.high == 1 else f"{value.median:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _scaled(value: float) -> str:
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "

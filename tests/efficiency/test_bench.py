@@ -1,0 +1,115 @@
+"""The whole bench on a model small enough for a test, through the command: its files, its arithmetic, its fairness."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+from typer.testing import CliRunner
+
+from marc.cli import app
+from marc.efficiency import architectures, bench
+from marc.efficiency.architectures import Architecture, Weights
+from marc.efficiency.clip import ClipOptions, write_clip
+from marc.efficiency.subjects import STOCK, settings
+from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.video import probe
+
+SMALL = Architecture(
+    architectures._text(128, 64, 2, 1, 1, 512) | {"tie_word_embeddings": True},
+    architectures._vision(32, 48, 4, 1, 128),
+    cells=(2, 4),
+    embedder="tiny",
+)
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_clip(path, ClipOptions(112, 56, shots=2, seconds_per_shot=4))
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+        arguments = ["bench", "--model", "small", "--video", str(clip), "--output", str(folder), "--frames", "8"]
+        arguments += ["--repeats", "3", "--new-tokens", "3"]
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads((folder / "bench.json").read_text()), folder, result.output
+
+
+def test_a_clip_has_the_length_and_size_that_was_asked_for(clip: Path):
+    info = probe(clip)
+    assert (info.width, info.height, info.codec) == (112, 56, "h264")
+    assert info.duration == pytest.approx(8, abs=0.05)
+
+
+def test_every_setting_reads_what_it_says(found):
+    report, folder, output = found
+    assert list(report["settings"]) == [setting.name for setting in settings(SMALL.depth)]
+    cells = SMALL.tokens_per_frame
+    for name, setting in report["settings"].items():
+        assert setting["visual_tokens"] == (FRAMES // 2 * cells if name == STOCK else cells), name
+        assert setting["frames_read"] == FRAMES
+        assert {len(values) for values in setting["seconds"].values()} == {3}
+    assert report["remembering"]["events"] == 2
+    assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert "tower + prefill" in (folder / "bench.md").read_text()
+    assert "Times faster than stock" in output
+
+
+def test_stages_and_other_make_up_the_whole(found):
+    report, _, _ = found
+    parts = ("video decode", "preprocess", "retrieval", "vision tower", "compression", "prefill", "decoding", "other")
+    for setting in report["settings"].values():
+        seconds = setting["seconds"]
+        for repeat, whole in enumerate(seconds["end to end"]):
+            assert sum(seconds[part][repeat] for part in parts) == pytest.approx(whole)
+            assert seconds["other"][repeat] >= -1e-6
+            assert seconds["per token"][repeat] == pytest.approx(seconds["decoding"][repeat] / 2)
+
+
+def test_counts_fall_with_the_merge(found):
+    report, _, _ = found
+    flops = {name: setting["counted"]["tower + prefill"]["flops"] for name, setting in report["settings"].items()}
+    assert flops[STOCK] > flops["paper"] > flops["schedule"]
+    assert flops["events"] > flops["inside"]
+    for setting in report["settings"].values():
+        assert all(row["least_seconds"] > 0 for row in setting["counted"].values())
+
+
+def test_a_remembered_video_is_not_read_again(found):
+    report, _, _ = found
+    assert all("vision_tower" in stages for stages in report["settings"][STOCK]["second_question_stages"])
+    assert not any("vision_tower" in stages for stages in report["settings"]["paper"]["second_question_stages"])
+
+
+def test_models_share_weights_and_stock_is_stock():
+    """One set of weights; without compression ours gives transformers' own logits."""
+    weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
+    stock = weights.model(Qwen2_5_VLForConditionalGeneration)
+    ours = weights.model(MarcForConditionalGeneration, CompressionConfig(target_frames=None))
+    for one, other in zip(stock.parameters(), ours.parameters(), strict=True):
+        assert one is other
+        assert one.device.type == "cpu"
+    processor = weights.processor()
+    inputs = processor(text=["<|vision_start|><|video_pad|><|vision_end|>What?"],
+                       videos=[torch.randint(0, 256, (4, 3, 56, 112), dtype=torch.uint8)],
+                       do_sample_frames=False, do_resize=False, return_tensors="pt")  # fmt: skip
+    with torch.no_grad():
+        assert torch.equal(stock(**inputs).logits, ours(**inputs).logits)
+    assert weights.bytes == sum(parameter.nbytes for parameter in stock.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"model": "4b"}, "--model"), ({"repeats": 2}, "--repeats"), ({"new_tokens": 1}, "--new")]
+)
+def test_wrong_options_are_named(options: dict, named: str):
+    with pytest.raises(ValueError, match=named):
+        bench.BenchOptions(**options)
