@@ -151,11 +151,13 @@ class Weights:
         architecture: Their sizes.
         tokenizer: Of the kind of the project's tiny model.
         holder: The model that they were made for.
+        attn_implementation: As in transformers, for every model.
     """
 
     architecture: Architecture
     tokenizer: Qwen2Tokenizer
     holder: PreTrainedModel
+    attn_implementation: str | None
 
     @classmethod
     def random(
@@ -182,9 +184,8 @@ class Weights:
         torch.manual_seed(seed)
         with device:
             config = build_config(architecture, tokenizer, CompressionConfig())
-            options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
-            holder = MarcForConditionalGeneration._from_config(config, **options).eval().requires_grad_(False)
-        return cls(architecture, tokenizer, holder)
+            holder = MarcForConditionalGeneration._from_config(config, dtype=dtype).eval().requires_grad_(False)
+        return cls(architecture, tokenizer, holder, attn_implementation)
 
     def model(self, model_class: type[Model], compression: CompressionConfig | None = None) -> Model:
         """A model of its own class and configuration on these weights; it generates as many tokens as are asked for.
@@ -194,10 +195,14 @@ class Weights:
             compression: The options of ours.
         """
         config = build_config(self.architecture, self.tokenizer, compression)
+        attention = self.attn_implementation
         with torch.device("meta"):
-            model = model_class._from_config(config, dtype=self.holder.dtype).eval()
-        for name in ("model.visual", "model.language_model", "lm_head"):
-            model.set_submodule(name, self.holder.get_submodule(name))
+            model = model_class._from_config(config, dtype=self.holder.dtype, attn_implementation=attention).eval()
+        model.load_state_dict(self.holder.state_dict(keep_vars=True), assign=True)
+        model.tie_weights()
+        for name, buffer in self.holder.named_buffers():
+            module, _, leaf = name.rpartition(".")
+            model.get_submodule(module).register_buffer(leaf, buffer, persistent=False)
         model.generation_config.eos_token_id = None
         model.generation_config.pad_token_id = self.tokenizer.pad_token_id
         return model

@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from marc.assistant import GRID_FRAMES, FrameOptions
+from marc.assistant import FrameOptions
 from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
 from marc.efficiency.clip import ClipOptions, write_clip
-from marc.efficiency.counters import Ceilings, Work, count_language, count_vision, measure_ceilings, on_meta
+from marc.efficiency.counters import Ceilings, Work, WorkCounter, count_language, measure_ceilings, on_meta
 from marc.efficiency.peak_memory import peak_bytes_above
-from marc.efficiency.subjects import Assistant, Setting, Subject, Task, chat, settings, subject
+from marc.efficiency.subjects import Setting, Subject, Task, chat, settings, subject
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
 from marc.memory.events import segment_events
 from marc.memory.indexing import remember
-from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.memory.retriever import FRAMES_PER_GRID
 from marc.records import Answer, Event
 from marc.stages import StageClock
 
@@ -75,7 +75,7 @@ class BenchOptions:
             raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
         if self.repeats < FEWEST_REPEATS:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
-        if self.new_tokens < 2 or self.frames < 2 * GRID_FRAMES:
+        if self.new_tokens < 2 or self.frames < 2 * FRAMES_PER_GRID:
             raise ValueError("--new-tokens must be at least 2 and --frames at least 4")
 
     @property
@@ -109,7 +109,7 @@ class Counts:
     """What a setting has to compute.
 
     Attributes:
-        vision: The tower and the compression.
+        vision: The tower.
         prefill: The language model on the prompt.
         token: One decoding step after it.
     """
@@ -250,32 +250,25 @@ def measure_in_turn(
 
 def prepare_column(setting: Setting, compared: Subject, task: Task) -> Column:
     """Warms a subject up, counts its work and measures its peak memory."""
-    compared.ask(QUESTIONS[0])
-    counts = count(setting, compared, task)
+    warm = compared.ask(QUESTIONS[0])
+    compared.restart()
+    counts = count(compared, warm.visual_tokens_after, task)
     compared.restart()
     peak = peak_bytes_above(lambda: compared.ask(QUESTIONS[0]), task.device)
     compared.restart()
     return Column(setting, counts, peak)
 
 
-def count(setting: Setting, compared: Subject, task: Task) -> Counts:
-    """Counts what a setting has to compute for the first question."""
-    architecture, tokenizer = task.weights.architecture, task.weights.tokenizer
-    compression = None if setting.compression is None else CompressionConfig.from_dict(setting.compression)
-    config = build_config(architecture, tokenizer, compression)
-    if isinstance(compared, Assistant):
-        model = on_meta(MarcForConditionalGeneration, config, task.weights.holder.dtype)
-        encoded, _ = compared.assistant.view(task.video, QUESTIONS[0])
-        grid, events, shares = encoded.grid_thw[0].tolist(), encoded.grid_events, encoded.shares
-    else:
-        model = on_meta(Qwen2_5_VLForConditionalGeneration, config, task.weights.holder.dtype)
-        merge = config.vision_config.spatial_merge_size
-        grid = [task.frames.max_frames // GRID_FRAMES, *(merge * cells for cells in architecture.cells)]
-        events = shares = None
-    vision, visual_tokens = count_vision(model, grid, events=events, shares=shares)
+def count(compared: Subject, visual_tokens: int, task: Task) -> Counts:
+    """Counts what a subject has to compute for the first question: the tower as it runs, the rest on shapes alone."""
+    with WorkCounter().only_in(compared.model.model.visual) as counter:
+        compared.see(QUESTIONS[0])
+    tokenizer = task.weights.tokenizer
+    config = build_config(task.weights.architecture, tokenizer)
     text_tokens = len(tokenizer(chat(task.weights.processor(), QUESTIONS[0])).input_ids) - 1
-    prefill, token = count_language(model, visual_tokens + text_tokens)
-    return Counts(vision, prefill, token)
+    language = on_meta(Qwen2_5_VLForConditionalGeneration, config, task.weights.holder.dtype)
+    prefill, token = count_language(language, visual_tokens + text_tokens)
+    return Counts(counter.work, prefill, token)
 
 
 def remember_timed(video: Path, embedder: EventEmbedder, folder: Path) -> Remembering:

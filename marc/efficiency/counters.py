@@ -1,10 +1,10 @@
 """What a model has to compute and to move, counted without computing it, and the time that a device needs for that.
 
-The model stands on torch's meta device, so that the real code (the tower with its merges, the language model with its
-cache) runs on shapes alone: the true 3B takes a second. Counted are matrix products, convolutions and attention, by
-torch's own formulas (`torch.utils.flop_counter`); attention under a causal mask counts the pairs that are visible.
-Every operand and result of these is moved once; everything else could be fused into them. So a limit computed from the
-counts (the roofline of each product, summed) is one that no implementation of the same products passes.
+Counted are matrix products, convolutions and attention, by torch's own formulas (`torch.utils.flop_counter`), while
+the real code runs: on a device, or on the meta device, where shapes alone pass through it and the true 3B takes
+seconds. Attention under a causal mask counts the pairs that are visible. Every operand and result of these is moved
+once; everything else could be fused into them. So a limit computed from the counts (the roofline of each product,
+summed) is one that no implementation of the same products passes.
 
 Shapes: B = 1, H heads, L queries, S keys, D channels.
 """
@@ -24,9 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AttentionInterface, PreTrainedModel
 
+from marc.model.segment_attention import SEGMENT_ATTENTION
+
 COUNTED_ATTENTION = "marc_counted"
-"""Name under which transformers finds the attention that is counted."""
+"""Name under which transformers finds the attention that is counted on the meta device."""
 _ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention
+_FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATTENTION], **flop_registry}
 
 
 @dataclass(frozen=True)
@@ -78,34 +81,62 @@ class Work:
 
 @dataclass
 class WorkCounter(TorchDispatchMode):
-    """Notes every product that runs while it is active.
+    """Notes the products that run.
 
     Attributes:
-        products: What ran so far.
+        active: Whether they are noted now.
+        products: What was noted so far.
     """
 
+    active: bool = True
     products: list[Product] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs the operation and notes it if torch has a formula for it."""
+        """Runs the operation and notes it if there is a formula for it."""
         result = func(*args, **(kwargs or {}))
-        packet = func._overloadpacket
-        if packet in flop_registry:
+        formula = _FORMULAS.get(func._overloadpacket)
+        if self.active and formula is not None:
             output = result[0] if isinstance(result, tuple) else result
-            flops = flop_registry[packet](*args, **(kwargs or {}), out_val=output)
-            if packet is _ATTENTION and args[4:] == (True,):
+            flops = formula(*args, **(kwargs or {}), out_val=output)
+            if _is_causal(func, args):
                 flops *= _visible_share(args[0].shape[2], args[1].shape[2])
             moved = sum(tensor.nbytes for tensor in (*args, output) if isinstance(tensor, Tensor))
             self.products.append(Product(flops, moved))
         return result
 
+    @contextmanager
+    def only_in(self, module: nn.Module) -> Iterator[WorkCounter]:
+        """Notes only what runs in the forward passes of a module."""
+
+        def switch(on: bool) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                self.active = on
+
+            return hook
+
+        hooks = (module.register_forward_pre_hook(switch(True)), module.register_forward_hook(switch(False)))
+        self.active = False
+        try:
+            with self:
+                yield self
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     @property
     def work(self) -> Work:
         """What ran so far."""
         return Work(tuple(self.products))
+
+
+def _is_causal(func: Any, args: Sequence[Any]) -> bool:
+    """Whether an operation is attention under a causal mask; trailing arguments at their defaults are not passed."""
+    names = [argument.name for argument in func._schema.arguments]
+    place = names.index("is_causal") if "is_causal" in names else len(args)
+    return place < len(args) and bool(args[place])
 
 
 def _visible_share(queries: int, keys: int) -> float:
@@ -153,18 +184,21 @@ def on_meta(model_class: type[PreTrainedModel], config: Any, dtype: torch.dtype)
     """The model without memory for its weights, ready to be counted."""
     with torch.device("meta"):
         model = model_class._from_config(config, dtype=dtype, attn_implementation=COUNTED_ATTENTION).eval()
-    rotary = model.get_submodule("model.visual.rotary_pos_emb")
-    rotary.register_forward_pre_hook(lambda _, tensors: tuple(tensor.to("meta") for tensor in tensors))
+    tower = model.get_submodule("model.visual")
+    tower.config._attn_implementation = SEGMENT_ATTENTION
+    tower.rotary_pos_emb.register_forward_pre_hook(lambda _, tensors: tuple(tensor.to("meta") for tensor in tensors))
     return model
 
 
 def count_vision(
     model: Any, grid: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
 ) -> tuple[Work, int]:
-    """Counts the vision tower and the compression of one video.
+    """Counts the vision tower and the compression of one video on shapes alone.
+
+    Every frame is counted: which of them are equal cannot be seen on shapes.
 
     Args:
-        model: From `on_meta`; stock or compressed.
+        model: From `on_meta`; stock, or compressed without ``duplicates``.
         grid: Temporal grids, height and width in patches.
         events: Event id of each temporal grid.
         shares: Tokens of each event.

@@ -17,11 +17,11 @@ import torch
 from transformers import LogitsProcessorList, Qwen2_5_VLForConditionalGeneration
 from transformers.video_utils import VideoMetadata
 
-from marc.assistant import GRID_FRAMES, FrameOptions, GenerationOptions, VideoAssistant
+from marc.assistant import FrameOptions, GenerationOptions, VideoAssistant
 from marc.data.prompts import chat_messages, render_question
 from marc.efficiency.architectures import Weights
 from marc.memory.embedding import EventEmbedder
-from marc.memory.retriever import FramePlan
+from marc.memory.retriever import FRAMES_PER_GRID, FramePlan
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.records import Answer, Event, Retrieval, VideoInfo
 from marc.stages import FirstToken, StageClock
@@ -29,6 +29,8 @@ from marc.video import probe, read_frames, sample_times
 
 STOCK = "stock"
 PROMPT_STYLE = "short"
+SAME_PICTURE = 0.1
+"""Normalised pixels by which two frames may differ and still be encoded once: the noise of a sensor and a codec."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def settings(depth: int) -> tuple[Setting, ...]:
         ),
         Setting(
             "best",
-            f"event layout, merged after block {quarter} of {depth}, frames chosen by the memory",
-            {"layout": "events", "tower_layer": quarter},
+            "as inside, near-duplicates once, frames chosen by the memory",
+            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
             "retrieved",
         ),
     )
@@ -107,8 +109,17 @@ class Task:
 class Subject(Protocol):
     """Something that answers questions about the task's video."""
 
+    @property
+    def model(self) -> Any:
+        """The model."""
+        ...
+
     def restart(self) -> None:
         """Forgets what it has read of the video."""
+        ...
+
+    def see(self, question: str) -> None:
+        """Runs the vision tower on what it reads for a question, and perhaps more."""
         ...
 
     def ask(self, question: str) -> Answer:
@@ -138,6 +149,10 @@ class StockTransformers:
 
     def restart(self) -> None:
         """It keeps nothing anyway."""
+
+    def see(self, question: str) -> None:
+        """Has no way to do that alone."""
+        self.ask(question)
 
     @torch.no_grad()
     def ask(self, question: str) -> Answer:
@@ -203,6 +218,15 @@ class Assistant:
             loaded_embedder=self.task.embedder,
         )
 
+    @property
+    def model(self) -> MarcForConditionalGeneration:
+        """The model."""
+        return self._loaded[0]
+
+    def see(self, question: str) -> None:
+        """Retrieves, reads and encodes."""
+        self.assistant.view(self.task.video, question)
+
     def ask(self, question: str) -> Answer:
         """Answers with times by stage."""
         return self.assistant.ask(self.task.video, question)
@@ -226,7 +250,7 @@ def evenly(info: VideoInfo, frames: FrameOptions) -> np.ndarray:
 def grid_events(events: Sequence[Event], seconds: np.ndarray) -> np.ndarray:
     """The event in which each temporal grid begins, ``int64 [G]``."""
     starts = [event.start for event in events]
-    return np.searchsorted(starts, seconds[::GRID_FRAMES], side="right") - 1
+    return np.searchsorted(starts, seconds[::FRAMES_PER_GRID], side="right") - 1
 
 
 def chat(processor: Any, question: str) -> str:

@@ -96,7 +96,7 @@ def test_models_share_weights_and_stock_is_stock():
     stock = weights.model(Qwen2_5_VLForConditionalGeneration)
     ours = weights.model(MarcForConditionalGeneration, CompressionConfig(target_frames=None))
     for one, other in zip(stock.parameters(), ours.parameters(), strict=True):
-        assert one is other
+        assert one.data_ptr() == other.data_ptr()
         assert one.device.type == "cpu"
     processor = weights.processor()
     inputs = processor(text=["<|vision_start|><|video_pad|><|vision_end|>What?"],

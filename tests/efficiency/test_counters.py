@@ -6,7 +6,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from marc.efficiency.architectures import ARCHITECTURES, build_config
-from marc.efficiency.counters import Ceilings, Product, Work, count_language, count_vision, on_meta
+from marc.efficiency.counters import (
+    Ceilings,
+    Product,
+    Work,
+    WorkCounter,
+    _visible_share,
+    count_language,
+    count_vision,
+    on_meta,
+)
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.model.tiny import build_tokenizer
 
@@ -15,12 +24,9 @@ TEXT_TOKENS = 120
 EVENTS = [grid // 4 for grid in range(32)]
 
 
-def counted(compression: CompressionConfig | None, name: str = "3b"):
-    """Work of the tower with its merges and of the prefill, for 64 frames of 128 tokens."""
+def true_3b(compression: CompressionConfig | None = None):
     model_class = Qwen2_5_VLForConditionalGeneration if compression is None else MarcForConditionalGeneration
-    model = on_meta(model_class, build_config(ARCHITECTURES[name], build_tokenizer(), compression), torch.bfloat16)
-    vision, tokens = count_vision(model, GRID, events=None if compression is None else EVENTS)
-    return vision, *count_language(model, tokens + TEXT_TOKENS), tokens
+    return on_meta(model_class, build_config(ARCHITECTURES["3b"], build_tokenizer(), compression), torch.bfloat16)
 
 
 def tower_flops(patches_by_block: list[int], *, last: int) -> float:
@@ -41,20 +47,19 @@ def prefill_flops(tokens: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def stock():
-    return counted(None)
+def prefill_of_one_frame() -> Work:
+    return count_language(true_3b(), 128 + TEXT_TOKENS)[0]
 
 
-def test_the_real_size(stock):
-    vision, prefill, token, tokens = stock
+def test_the_real_size():
+    model = true_3b()
+    vision, tokens = count_vision(model, GRID)
     assert tokens == 4096
+    prefill, token = count_language(model, tokens + TEXT_TOKENS)
     assert vision.flops == pytest.approx(tower_flops([16384] * 32, last=16384), rel=1e-6)
     assert prefill.flops == pytest.approx(prefill_flops(4216), rel=1e-6)
     assert vision.flops == pytest.approx(21.0e12, rel=0.02)
     assert prefill.flops == pytest.approx(26.0e12, rel=0.01)
-    model = on_meta(
-        Qwen2_5_VLForConditionalGeneration, build_config(ARCHITECTURES["3b"], build_tokenizer()), torch.bfloat16
-    )
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(3.755e9, rel=1e-3)
     weights = sum(p.nbytes for p in model.model.language_model.parameters())
     assert token.bytes == pytest.approx(weights + 36 * 2 * 256 * 2 * 4217, rel=0.01), "weights and cache, read once"
@@ -64,32 +69,62 @@ def test_the_real_size(stock):
     ("tower_layer", "tera_flops", "patches_after"),
     [(None, 22.4, None), ({8: 4}, 8.6, (8, 4)), (8, 7.1, (8, 1)), (4, 4.6, (4, 1))],
 )
-def test_merging_saves_what_it_should(tower_layer, tera_flops, patches_after):
-    vision, prefill, _, tokens = counted(CompressionConfig(layout="frames", tower_layer=tower_layer))
+def test_merging_saves_what_it_should(tower_layer, tera_flops, patches_after, prefill_of_one_frame):
+    compression = CompressionConfig(layout="frames", tower_layer=tower_layer, duplicates=None)
+    vision, tokens = count_vision(true_3b(compression), GRID, events=EVENTS)
     assert tokens == 128
-    assert (vision + prefill).flops == pytest.approx(tera_flops * 1e12, rel=0.02)
+    assert (vision + prefill_of_one_frame).flops == pytest.approx(tera_flops * 1e12, rel=0.02)
     layer, frames = patches_after or (32, 32)
     patches = [16384] * layer + [512 * frames] * (32 - layer)
     expected = tower_flops(patches, last=512 * frames)
     assert vision.flops == pytest.approx(expected, rel=0.003), "the merge itself costs next to nothing"
     assert vision.flops >= expected
-    assert prefill.flops == pytest.approx(prefill_flops(248), rel=1e-6)
+    assert prefill_of_one_frame.flops == pytest.approx(prefill_flops(248), rel=1e-6)
 
 
 def test_the_same_as_when_it_really_runs():
-    """The counter on shapes alone and torch's counter on a real forward see the same linear layers."""
+    """On shapes alone, in a real forward by our counter, and in one by torch's: the same operations."""
     architecture = ARCHITECTURES["scaled"]
-    config = build_config(architecture, build_tokenizer(), CompressionConfig(layout="events", tower_layer=2))
+    config = build_config(
+        architecture, build_tokenizer(), CompressionConfig(layout="events", tower_layer=2, duplicates=None)
+    )
     grid, events = (8, 8, 16), [0, 0, 0, 1, 1, 2, 2, 2]
     on_shapes, tokens = count_vision(on_meta(MarcForConditionalGeneration, config, torch.float32), grid, events=events)
     model = MarcForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
     pixels = torch.randn(8 * 8 * 16, 3 * 2 * 14 * 14)
-    with torch.no_grad(), FlopCounterMode(display=False) as really:
-        features = model.model.get_video_features(
-            pixels, torch.tensor([grid]), video_grid_events=torch.tensor([events])
-        )
-    assert sum(map(len, features.pooler_output)) == tokens
+
+    def see() -> int:
+        with torch.no_grad():
+            planning = {"video_grid_events": torch.tensor([events])}
+            features = model.model.get_video_features(pixels, torch.tensor([grid]), **planning)
+        return sum(map(len, features.pooler_output))
+
+    with FlopCounterMode(display=False) as really:
+        assert see() == tokens
     assert on_shapes.flops == really.get_total_flops()
+    model.set_attn_implementation("sdpa")
+    with WorkCounter().only_in(model.model.visual) as counter:
+        see()
+    assert 0.98 * on_shapes.flops < counter.work.flops < on_shapes.flops, "all but the merge itself"
+
+
+def test_equal_frames_are_counted_once():
+    architecture = ARCHITECTURES["scaled"]
+    config = build_config(architecture, build_tokenizer(), CompressionConfig(layout="frames"))
+    model = MarcForConditionalGeneration._from_config(config).eval()
+    pixels = torch.randn(1, 8 * 16, 3 * 2 * 14 * 14).expand(8, -1, -1).flatten(0, 1)
+    works = []
+    for grid in ((8, 8, 16), (1, 8, 16)):
+        with WorkCounter().only_in(model.model.visual) as counter, torch.no_grad():
+            model.model.get_video_features(pixels[: grid[0] * 8 * 16], torch.tensor([grid]))
+        works.append(counter.work.flops)
+    assert works[0] == works[1] > 0
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 7), (5, 5), (3, 8)])
+def test_a_causal_mask_counts_what_is_visible(queries: int, keys: int):
+    visible = torch.ones(queries, keys).tril(diagonal=keys - queries)
+    assert _visible_share(queries, keys) == pytest.approx(float(visible.mean()))
 
 
 def test_the_limit_is_the_slower_of_the_two():
