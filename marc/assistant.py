@@ -19,17 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import LogitsProcessorList
 from transformers.video_utils import VideoMetadata
 
 from marc.data.prompts import chat_messages, render_question
 from marc.grading import extract_answer
 from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
+from marc.model.generation import EncodedVideo, GenerationOptions, VideoGenerator
 from marc.model.loading import EMBEDDED, load_model
-from marc.model.modeling_marc import CompressedVideoFeatures
 from marc.records import Answer, Frames, Retrieval, VideoInfo
-from marc.stages import FirstToken, StageClock, peak_memory_bytes, reset_peak_memory
+from marc.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from marc.memory.store import VideoMemory
     from marc.model import MarcForConditionalGeneration, MarcProcessor
 
-GRID_FRAMES = 2
-"""Frames that make up one temporal grid of Qwen2.5-VL."""
 DEFAULT_EMBEDDER = "PE-Core-B-16"
 """The Perception Encoder that retrieves for models other than the embedded one."""
 KEPT_VIDEOS = 8
@@ -70,23 +66,6 @@ class FrameOptions:
 
 
 @dataclass(frozen=True)
-class GenerationOptions:
-    """How answers are generated.
-
-    Attributes:
-        max_new_tokens: Upper limit on the length of the output.
-        temperature: 0 is greedy.
-        top_p: Nucleus, unused when greedy.
-        seed: Of the sampling.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Inquiry:
     """A question about a video.
 
@@ -99,36 +78,6 @@ class Inquiry:
     video: str | Path
     question: str
     prompt: str | None = None
-
-
-@dataclass(frozen=True)
-class EncodedVideo:
-    """What the model reads of a video, ready for any number of questions.
-
-    Attributes:
-        info: The file.
-        seconds: ``float64 [T]``: times of the frames that were read.
-        grid_thw: Temporal grids, height and width in patches.
-        grid_events: Event id of each temporal grid, if any were given.
-        shares: Tokens of each event, if any were given.
-        members: ``int64 [G]``: the merged frame in which each temporal grid ended.
-        features: ``[N, D]``, the visual tokens.
-        tokens_before: Number of visual tokens without compression.
-    """
-
-    info: VideoInfo
-    seconds: NDArray[np.float64]
-    grid_thw: torch.Tensor
-    grid_events: tuple[int, ...] | None
-    shares: tuple[int, ...] | None
-    members: NDArray[np.int64]
-    features: torch.Tensor
-    tokens_before: int
-
-    @property
-    def tokens_after(self) -> int:
-        """Number of visual tokens that the language model reads."""
-        return len(self.features)
 
 
 @dataclass
@@ -177,6 +126,7 @@ class VideoAssistant:
             attn_implementation=self.attn_implementation,
             **self.compression,
         )
+        self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
         self._embedder = self.loaded_embedder
 
@@ -220,17 +170,25 @@ class VideoAssistant:
             prompt = render_question(question, problem_type=problem_type, options=options, style=self.prompt_style)
         return self.ask_batch([Inquiry(video, question, prompt)])[0]
 
+    def ask_many(self, video: str | Path, questions: Sequence[str]) -> list[Answer]:
+        """Answers several questions about one video in one generation; answers are those of `ask`.
+
+        Questions that see the same frames share their features and the part of the prompt that they begin with.
+        """
+        return self.ask_batch([Inquiry(video, question) for question in questions])
+
     def ask_batch(self, inquiries: Sequence[Inquiry]) -> list[Answer]:
         """Answers several questions in one generation, about the same or different videos.
 
-        Times of the stages and peak memory are those of the whole batch, shared out evenly over its answers.
+        If all see the same frames of one video, what their prompts begin with is read once. Times of the stages and
+        peak memory are those of the whole batch, shared out evenly over its answers.
         """
         reset_peak_memory(self.model.device)
         clock = StageClock(self.model.device)
         with clock.stage("total"):
             viewed = [self.view(inquiry.video, inquiry.question, clock) for inquiry in inquiries]
             videos = [encoded for encoded, _ in viewed]
-            outputs = self._generate([self._chat(inquiry) for inquiry in inquiries], videos, clock)
+            outputs = self._generator([self._chat(inquiry) for inquiry in inquiries], videos, self.generation, clock)
         seconds = {stage: duration / len(inquiries) for stage, duration in clock.seconds.items()}
         peak = peak_memory_bytes(self.model.device)
         return [
@@ -353,36 +311,3 @@ class VideoAssistant:
     def _chat(self, inquiry: Inquiry) -> str:
         text = inquiry.prompt or render_question(inquiry.question, style=self.prompt_style)
         return self.processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
-
-    @torch.no_grad()
-    def _generate(self, chats: list[str], videos: list[EncodedVideo], clock: StageClock) -> list[str]:
-        with clock.stage("tokenize"):
-            inputs = self.processor.text_inputs(chats, [video.tokens_after for video in videos])
-            inputs.update(
-                self.processor.planning_inputs(
-                    [video.grid_events or [0] * int(video.grid_thw[0, 0]) for video in videos],
-                    [video.seconds[::GRID_FRAMES].tolist() for video in videos],
-                    [video.shares for video in videos],
-                )
-            )
-            inputs["video_grid_thw"] = torch.cat([video.grid_thw for video in videos])
-            inputs = inputs.to(self.model.device)
-        features = {"video": CompressedVideoFeatures(pooler_output=tuple(video.features for video in videos))}
-        first = FirstToken(clock)
-        options = self.generation
-        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
-        torch.manual_seed(options.seed)
-        start = clock.now()
-        tokens = self.model.generate(
-            **inputs,
-            mm_encoder_outputs=features,
-            logits_processor=LogitsProcessorList([first]),
-            max_new_tokens=options.max_new_tokens,
-            do_sample=bool(options.temperature),
-            **sampling,
-        )
-        end = clock.now()
-        assert first.reached is not None
-        clock.seconds["prefill"] += first.reached - start
-        clock.seconds["decode"] += end - first.reached
-        return self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

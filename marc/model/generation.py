@@ -1,0 +1,204 @@
+"""Outputs for prompts about encoded videos, with two things that make more than one of them cheap.
+
+*One prefix.* Prompts about one video begin with the same tokens, the video's among them: these are read once, and
+their keys and values serve every prompt.
+
+*One graph.* With keys and values in tensors of fixed size and place, transformers compiles the decoding step and, on a
+GPU, captures it as a CUDA graph. The tensors are kept from call to call and only a few sizes exist, so that the graph
+is made once, not once per question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import BatchFeature, Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
+
+from marc.model.modeling_marc import CompressedVideoFeatures, MarcForConditionalGeneration
+from marc.model.processing_marc import MarcProcessor
+from marc.records import VideoInfo
+from marc.stages import FirstToken, StageClock
+
+GRID_FRAMES = 2
+"""Frames that make up one temporal grid of Qwen2.5-VL."""
+STATIC_LENGTHS = 256
+"""Static keys and values have room for a multiple of so many tokens."""
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: Upper limit on the length of the output.
+        temperature: 0 is greedy.
+        top_p: Nucleus, unused when greedy.
+        seed: Of the sampling.
+        static: Keep keys and values in tensors of fixed size, for compiled decoding; ``None``: on a GPU only.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    static: bool | None = None
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """What the model reads of a video, ready for any number of questions.
+
+    Attributes:
+        info: The file.
+        seconds: ``float64 [T]``: times of the frames that were read.
+        grid_thw: Temporal grids, height and width in patches.
+        grid_events: Event id of each temporal grid, if any were given.
+        shares: Tokens of each event, if any were given.
+        members: ``int64 [G]``: the merged frame in which each temporal grid ended.
+        features: ``[N, D]``, the visual tokens.
+        tokens_before: Number of visual tokens without compression.
+    """
+
+    info: VideoInfo
+    seconds: NDArray[np.float64]
+    grid_thw: torch.Tensor
+    grid_events: tuple[int, ...] | None
+    shares: tuple[int, ...] | None
+    members: NDArray[np.int64]
+    features: torch.Tensor
+    tokens_before: int
+
+    @property
+    def tokens_after(self) -> int:
+        """Number of visual tokens that the language model reads."""
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class _Static:
+    rows: int
+    room: int
+    cache: StaticCache
+
+
+@dataclass
+class VideoGenerator:
+    """Generates outputs.
+
+    Attributes:
+        model: Does it.
+        processor: Its processor.
+        compile_config: How transformers compiles the decoding step with static keys and values; ``None``: its default.
+    """
+
+    model: MarcForConditionalGeneration
+    processor: MarcProcessor
+    compile_config: CompileConfig | None = None
+    _static: _Static | None = field(default=None, init=False, repr=False)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        chats: Sequence[str],
+        videos: Sequence[EncodedVideo],
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+    ) -> list[str]:
+        """One output per chat, in one generation.
+
+        Args:
+            chats: From `MarcProcessor.apply_chat_template`, each with one video placeholder.
+            videos: What each is about. If all are about the same, its features and what the chats begin with are read
+                once.
+            options: How to generate.
+            clock: Is told what tokenising, prefill and decoding took.
+        """
+        clock = clock or StageClock(self.model.device)
+        with clock.stage("tokenize"):
+            inputs = self._inputs(chats, videos)
+        first = FirstToken(clock)
+        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
+        torch.manual_seed(options.seed)
+        start = clock.now()
+        rows, length = inputs["input_ids"].shape
+        cache = self._cache(rows, length + options.max_new_tokens, options.static)
+        if len(videos) > 1 and all(video is videos[0] for video in videos):
+            inputs = self._read_prefix(inputs, cache)
+        tokens = self.model.generate(
+            **inputs,
+            past_key_values=cache,
+            logits_processor=LogitsProcessorList([first]),
+            max_new_tokens=options.max_new_tokens,
+            do_sample=bool(options.temperature),
+            compile_config=self.compile_config,
+            **sampling,
+        )
+        end = clock.now()
+        assert first.reached is not None
+        clock.seconds["prefill"] += first.reached - start
+        clock.seconds["decode"] += end - first.reached
+        return self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def _inputs(self, chats: Sequence[str], videos: Sequence[EncodedVideo]) -> BatchFeature:
+        inputs = self.processor.text_inputs(chats, [video.tokens_after for video in videos])
+        inputs.update(
+            self.processor.planning_inputs(
+                [video.grid_events or [0] * int(video.grid_thw[0, 0]) for video in videos],
+                [video.seconds[::GRID_FRAMES].tolist() for video in videos],
+                [video.shares for video in videos],
+            )
+        )
+        inputs["video_grid_thw"] = torch.cat([video.grid_thw for video in videos])
+        inputs = inputs.to(self.model.device)
+        features = tuple(video.features for video in videos)
+        inputs["mm_encoder_outputs"] = {"video": CompressedVideoFeatures(pooler_output=features)}
+        return inputs
+
+    def _cache(self, rows: int, tokens: int, static: bool | None) -> Cache:
+        """An empty cache; a static one is that of the last call, if it has the room."""
+        config = self.model.config.get_text_config(decoder=True)
+        if not (self.model.device.type == "cuda" if static is None else static):
+            return DynamicCache(config=config)
+        room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
+        if self._static is None or self._static.rows != rows or self._static.room < room:
+            self._static = _Static(rows, room, StaticCache(config=config, max_cache_len=room))
+        self._static.cache.reset()
+        return self._static.cache
+
+    def _read_prefix(self, inputs: BatchFeature, cache: Cache) -> dict[str, torch.Tensor]:
+        """Reads what all rows begin with, once, into the cache of every row.
+
+        Returns:
+            The rows with their padding moved behind what is read already; padding has no position, so that the rest
+            follows as it does in a row of its own.
+        """
+        ids, present = inputs["input_ids"], inputs["attention_mask"].bool()
+        rows = [row[own] for row, own in zip(ids, present, strict=True)]
+        shortest = min(map(len, rows))
+        alike = (torch.stack([row[:shortest] for row in rows]) == rows[0][:shortest]).all(0)
+        length = min(int(alike.int().cumprod(0).sum()), shortest - 1)
+        prefix = torch.arange(length, device=ids.device) + (~present).sum(1, keepdim=True)
+        assert self.model.config.video_token_id not in rows[0][length:]
+        once = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        features = inputs["mm_encoder_outputs"]["video"].pooler_output[:1]
+        self.model.model(
+            input_ids=rows[0][None, :length],
+            mm_token_type_ids=inputs["mm_token_type_ids"][:1, prefix[0]],
+            mm_encoder_outputs={"video": CompressedVideoFeatures(pooler_output=features)},
+            past_key_values=once,
+            use_cache=True,
+            **{name: values[:1] for name, values in inputs.items() if name.startswith("video_")},
+        )
+        for index, layer in enumerate(once.layers):
+            shape = (len(rows), -1, -1, -1)
+            cache.update(layer.keys.expand(shape), layer.values.expand(shape), index)
+        moved = torch.ones_like(present).scatter(1, prefix, False)
+        return {
+            name: torch.cat([inputs[name].gather(1, prefix), inputs[name][moved].unflatten(0, (len(rows), -1))], dim=1)
+            for name in ("input_ids", "attention_mask")
+        }

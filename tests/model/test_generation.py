@@ -1,0 +1,135 @@
+"""Shared prefixes and static keys and values: the same answers as one question at a time with nothing shared."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from tiny_inputs import noise, video_inputs
+from transformers import CompileConfig
+
+from marc.model.generation import STATIC_LENGTHS, EncodedVideo, GenerationOptions, VideoGenerator
+from marc.records import VideoInfo
+
+QUESTIONS = ("What?", "What is it that happens at the very end of the video?", "How many things are there?")
+COMPRESSIONS = ({"layout": "frames"}, {"layout": "events", "visual_tokens": 3}, {"target_frames": None})
+
+
+def encoded(model, processor, seed: int) -> EncodedVideo:
+    inputs = video_inputs(processor, ["<video>"], [noise(8, seed)], video_events=[[0, 0, 1, 2]])
+    features = model.encode_video(**inputs)["video"].pooler_output[0]
+    info = VideoInfo("noise", 56, 56, duration=40.0, fps=0.2, frame_count=8, codec="h264")
+    return EncodedVideo(
+        info, np.arange(8) * 5.0, inputs["video_grid_thw"], (0, 0, 1, 2), None, np.arange(4), features, 64
+    )
+
+
+def chats(processor, questions=QUESTIONS):
+    video = {"type": "video"}
+    turns = [[{"role": "user", "content": [video, {"type": "text", "text": question}]}] for question in questions]
+    return [processor.apply_chat_template(turn, add_generation_prompt=True) for turn in turns]
+
+
+@pytest.fixture
+def first_logits(monkeypatch):
+    """What every generation chose its first token from."""
+    seen = []
+
+    def record(self, input_ids, scores):
+        if self.reached is None:
+            seen.append(scores.clone())
+            self.reached = self.clock.now()
+        return scores
+
+    monkeypatch.setattr("marc.stages.FirstToken.__call__", record)
+    return seen
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_questions_about_one_video_are_answered_as_one_by_one(tiny, first_logits, compression, static):
+    model, processor = tiny(**compression)
+    video = encoded(model, processor, 1)
+    alone, options = VideoGenerator(model, processor), GenerationOptions(max_new_tokens=6, static=False)
+    expected = [alone([chat], [video], options)[0] for chat in chats(processor)]
+    one_by_one = torch.cat(first_logits)
+    first_logits.clear()
+    shared = VideoGenerator(model, processor)
+    got = shared(chats(processor), [video] * 3, GenerationOptions(max_new_tokens=6, static=static))
+    assert got == expected
+    torch.testing.assert_close(first_logits[0], one_by_one, atol=1e-4, rtol=1e-4)
+    again = shared(chats(processor), [video] * 3, GenerationOptions(max_new_tokens=6, static=static))
+    assert again == expected
+
+
+@pytest.mark.parametrize("questions", [QUESTIONS, QUESTIONS[:1] * 3])
+def test_what_they_begin_with_is_read_once(tiny, questions):
+    model, processor = tiny(target_frames=None)
+    video = encoded(model, processor, 1)
+    language_model = model.model.language_model
+    with mock.patch.object(language_model, "forward", wraps=language_model.forward) as run:
+        VideoGenerator(model, processor)(chats(processor, questions), [video] * 3, GenerationOptions(max_new_tokens=2))
+    read = [tuple(call.kwargs["inputs_embeds"].shape[:2]) for call in run.call_args_list]
+    lengths = [len(processor.tokenizer(chat)["input_ids"]) + 63 for chat in chats(processor, questions)]
+    (rows, prefix), (all_rows, rest), step = read
+    assert (rows, all_rows, step) == (1, 3, (3, 1))
+    assert prefix > 64
+    assert prefix + rest == max(lengths)
+    if len(set(questions)) == 1:
+        assert rest == 1
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_different_videos_go_in_one_padded_batch(tiny, static):
+    model, processor = tiny(layout="events", visual_tokens=3)
+    videos = [encoded(model, processor, seed) for seed in (1, 2, 3)]
+    options = GenerationOptions(max_new_tokens=6, static=static)
+    generate = VideoGenerator(model, processor)
+    batch = generate(chats(processor), videos, options)
+    assert batch == [
+        generate([chat], [video], options)[0] for chat, video in zip(chats(processor), videos, strict=True)
+    ]
+
+
+def test_static_tensors_stay_where_they_are(tiny):
+    model, processor = tiny(layout="events", visual_tokens=3)
+    video, generate = encoded(model, processor, 1), VideoGenerator(model, processor)
+    options = GenerationOptions(max_new_tokens=6, static=True)
+    places = set()
+    for chat in chats(processor):
+        generate([chat], [video], options)
+        places.add(generate._static.cache.layers[0].keys.data_ptr())
+    assert len(places) == 1
+    before = generate._static
+    generate(chats(processor), [video] * 3, options)
+    assert (before.rows, generate._static.rows) == (1, 3)
+    generate([chats(processor)[0]], [video], GenerationOptions(max_new_tokens=STATIC_LENGTHS + 1, static=True))
+    assert generate._static.room == 2 * STATIC_LENGTHS
+
+
+@pytest.mark.slow
+def test_one_graph_serves_prompts_of_different_lengths(tiny):
+    """Compiled with a backend that runs the captured graph as it is: what is counted is how often it is captured."""
+    model, processor = tiny(layout="events", visual_tokens=3)
+    video = encoded(model, processor, 1)
+    config = CompileConfig(backend="eager")
+    config._compile_all_devices = True
+    compiled, plain = VideoGenerator(model, processor, config), VideoGenerator(model, processor)
+    options = GenerationOptions(max_new_tokens=6, static=True)
+    captured = []
+    for chat in chats(processor):
+        expected = plain([chat], [video], GenerationOptions(max_new_tokens=6, static=False))
+        assert compiled([chat], [video], options) == expected
+        captured.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert captured[0] > 0
+    assert len(set(captured)) == 1
+
+
+def test_a_sample_follows_from_its_seed(tiny):
+    model, processor = tiny(layout="events")
+    video, generate = encoded(model, processor, 1), VideoGenerator(model, processor)
+
+    def outputs(seed):
+        return generate(chats(processor), [video] * 3, GenerationOptions(8, temperature=1.0, seed=seed))
+
+    assert outputs(1) == outputs(1) != outputs(2)
