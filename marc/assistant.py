@@ -146,6 +146,10 @@ class VideoAssistant:
 
         return remember(video, self.embedder, self.memory_options, folder=self.memory_folder)
 
+    def forget(self) -> None:
+        """Drops what was read of videos; their memories on disk stay."""
+        self._encoded.clear()
+
     def ask(
         self,
         video: str | Path,

@@ -15,11 +15,13 @@ def bench(
         "outputs/bench"
     ),
     repeats: Annotated[int, typer.Option(help="Measured rounds.")] = 7,
-    seconds: Annotated[float, typer.Option(help="No new round after this time, once there are three.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="No new round after this time, once there are three.")] = 40.0,
     new_tokens: Annotated[int, typer.Option(help="Tokens of every answer.")] = 16,
     frames: Annotated[int, typer.Option(help="Frames that stock transformers reads.")] = 64,
     attention: Annotated[str | None, typer.Option(help="As transformers' attn_implementation.")] = None,
     video: Annotated[str | None, typer.Option(help="A file of your own instead of the generated one.")] = None,
+    accuracy: Annotated[int, typer.Option(help="Generated videos for the accuracy of each setting; 0: none.")] = 8,
+    endurance: Annotated[int, typer.Option(help="Questions asked in a row, to see whether memory grows.")] = 0,
 ) -> None:
     """Compare stock transformers, the published setting and ours: time by stage, memory, counted limits."""
     from rich.console import Console
@@ -38,6 +40,8 @@ def bench(
             frames=frames,
             attn_implementation=attention,
             video=video,
+            accuracy_videos=accuracy,
+            endurance=endurance,
         )
         result = run_bench(options, report=lambda line: typer.echo(line, err=True))
         write_report(result, output)

@@ -24,16 +24,18 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from marc.assistant import FrameOptions
+from marc.efficiency.accuracy import Accuracy, measure_accuracy
 from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
 from marc.efficiency.clip import ClipOptions, write_clip
 from marc.efficiency.counters import Ceilings, Work, WorkCounter, count_language, measure_ceilings, on_meta
-from marc.efficiency.peak_memory import peak_bytes_above
+from marc.efficiency.peak_memory import Growth, measure_growth, peak_bytes_above
 from marc.efficiency.subjects import Setting, Subject, Task, chat, settings, subject
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
 from marc.memory.events import segment_events
 from marc.memory.indexing import remember
 from marc.memory.retriever import FRAMES_PER_GRID
+from marc.memory.segmentation_speed import cpu_seconds
 from marc.records import Answer, Event
 from marc.stages import StageClock
 
@@ -59,22 +61,30 @@ class BenchOptions:
         frames: Frames that stock transformers reads.
         attn_implementation: As in transformers.
         video: A file instead of the generated one.
+        accuracy_videos: Generated videos on which each setting's accuracy is measured with the embedded model.
+        accuracy_questions: Questions about each.
+        endurance: So many questions are asked in a row, to see whether memory grows.
     """
 
     model: str = "scaled"
     device: str = "cpu"
     repeats: int = 7
-    seconds: float = 60.0
+    seconds: float = 40.0
     new_tokens: int = 16
     frames: int = 64
     attn_implementation: str | None = None
     video: str | None = None
+    accuracy_videos: int = 8
+    accuracy_questions: int = 12
+    endurance: int = 0
 
     def __post_init__(self) -> None:
         if self.model not in ARCHITECTURES:
             raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
         if self.repeats < FEWEST_REPEATS:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
+        if 0 < self.endurance < 10:
+            raise ValueError(f"--endurance must be 0 or at least 10, got {self.endurance}")
         if self.new_tokens < 2 or self.frames < 2 * FRAMES_PER_GRID:
             raise ValueError("--new-tokens must be at least 2 and --frames at least 4")
 
@@ -129,6 +139,8 @@ class Column:
         peak_bytes_above: Peak memory above the weights, for a first question.
         first: Answers to the first question, one per repeat.
         second: Answers to the second question in the same repeats.
+        first_processor: Processor seconds of the first question, the decoder's process included.
+        second_processor: The same for the second one.
     """
 
     setting: Setting
@@ -136,6 +148,8 @@ class Column:
     peak_bytes_above: int | None
     first: list[Answer] = field(default_factory=list)
     second: list[Answer] = field(default_factory=list)
+    first_processor: list[float] = field(default_factory=list)
+    second_processor: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ class BenchResult:
         embedder_bytes: Memory of the dual encoder's weights.
         remembering: Once per video.
         columns: By setting.
+        accuracies: By setting; empty if not measured.
+        growth: Of memory over many questions; None if not measured.
         wall_seconds: Duration of the bench.
         started: Date and time, in UTC.
         command: What was typed.
@@ -164,6 +180,8 @@ class BenchResult:
     embedder_bytes: int
     remembering: Remembering
     columns: tuple[Column, ...]
+    accuracies: tuple[Accuracy, ...]
+    growth: Growth | None
     wall_seconds: float
     started: str
     command: str
@@ -215,6 +233,13 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
             subjects.append(compared)
             columns.append(prepare_column(setting, compared, task))
         measure_in_turn(columns, subjects, options, report)
+        accuracies: list[Accuracy] = []
+        if options.accuracy_videos:
+            report("accuracy on the micro-world")
+            accuracies = measure_accuracy(
+                Path(folder) / "world", videos=options.accuracy_videos, questions=options.accuracy_questions
+            )
+        growth = measure_growth(subjects[-2], options.endurance, device, report) if options.endurance else None
     return BenchResult(
         options=options,
         environment=environment(),
@@ -223,6 +248,8 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
         embedder_bytes=sum(parameter.nbytes for parameter in embedder.model.parameters()),
         remembering=remembering,
         columns=tuple(columns),
+        accuracies=tuple(accuracies),
+        growth=growth,
         wall_seconds=time.perf_counter() - begin,
         started=started.isoformat(timespec="seconds"),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -243,14 +270,22 @@ def measure_in_turn(
         for place in range(len(subjects)):
             index = (place + repeat) % len(subjects)
             subjects[index].restart()
-            columns[index].first.append(subjects[index].ask(QUESTIONS[0]))
-            columns[index].second.append(subjects[index].ask(QUESTIONS[1]))
+            ask_timed(subjects[index], QUESTIONS[0], columns[index].first, columns[index].first_processor)
+            ask_timed(subjects[index], QUESTIONS[1], columns[index].second, columns[index].second_processor)
             subjects[index].restart()
+
+
+def ask_timed(asked: Subject, question: str, answers: list[Answer], processor: list[float]) -> None:
+    """Asks once and appends the answer and the processor seconds that it took."""
+    start = cpu_seconds()
+    answers.append(asked.ask(question))
+    processor.append(cpu_seconds() - start)
 
 
 def prepare_column(setting: Setting, compared: Subject, task: Task) -> Column:
     """Warms a subject up, counts its work and measures its peak memory."""
-    warm = compared.ask(QUESTIONS[0])
+    for question in reversed(QUESTIONS):
+        warm = compared.ask(question)
     compared.restart()
     counts = count(compared, warm.visual_tokens_after, task)
     compared.restart()

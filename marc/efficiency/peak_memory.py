@@ -1,4 +1,4 @@
-"""Peak memory of one piece of work, above what was there before it.
+"""Peak memory of one piece of work above what was there before it, and growth of memory over many.
 
 On a GPU it is what torch's allocator holds; on a CPU with Linux the resident set of this process, whose high-water
 mark the kernel lets one reset (``/proc/self/clear_refs``), after the C library has given back what it only keeps.
@@ -9,17 +9,59 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
+
+from marc.efficiency.subjects import Subject
 
 _PROCESS = Path("/proc/self")
 _RESET_HIGH_WATER_MARK = "5"
 
 
-def resident_bytes() -> int | None:
-    """Resident set of this process; ``None`` where the system does not say."""
-    return _status("VmRSS")
+@dataclass(frozen=True)
+class Growth:
+    """Memory in use while many questions were asked.
+
+    Attributes:
+        questions: How many were asked when it was looked at.
+        bytes: What was in use then.
+    """
+
+    questions: tuple[int, ...]
+    bytes: tuple[int, ...]
+
+    @property
+    def after_warm_up(self) -> int:
+        """Bytes that were added between the first look and the last."""
+        return self.bytes[-1] - self.bytes[0]
+
+
+def measure_growth(asked: Subject, questions: int, device: torch.device, report: Callable[[str], None]) -> Growth:
+    """Asks different questions about one video and looks at the memory ten times.
+
+    Args:
+        asked: Who answers.
+        questions: How many; at least 10.
+        device: Whose memory.
+        report: Called with a line before each tenth.
+    """
+    looks: list[tuple[int, int]] = []
+    for number in range(questions):
+        asked.ask(f"What can be seen at second {number}, and what comes after it?")
+        if (number + 1) % (questions // 10) == 0:
+            report(f"{number + 1} of {questions} questions in a row")
+            looks.append((number + 1, _in_use(device)))
+    return Growth(*(tuple(values) for values in zip(*looks, strict=True)))
+
+
+def _in_use(device: torch.device) -> int:
+    gc.collect()
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
 
 
 def peak_bytes_above(work: Callable[[], object], device: torch.device) -> int | None:

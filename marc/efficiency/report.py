@@ -12,8 +12,9 @@ from typing import Any
 from marc.efficiency.bench import BenchResult, Column, Counts
 from marc.efficiency.counters import Work
 from marc.efficiency.paired import Spread, ratios, spread
+from marc.efficiency.peak_memory import Growth
 from marc.efficiency.subjects import STOCK
-from marc.evaluation.tables import Table
+from marc.evaluation.tables import Table, interval
 from marc.records import Answer
 
 STAGES = {
@@ -60,6 +61,8 @@ def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
         **{title: each(names) for title, names in TOTALS.items()},
         "end to end": whole,
         "second question": each(("total",), column.second),
+        "end to end, processor": column.first_processor,
+        "second question, processor": column.second_processor,
     }
 
 
@@ -85,6 +88,8 @@ def tables(result: BenchResult) -> list[Table]:
         count_table(result),
         limit_table(result),
         memory_table(result),
+        *([accuracy_table(result)] if result.accuracies else []),
+        *([growth_table(result.growth)] if result.growth else []),
     ]
 
 
@@ -139,7 +144,16 @@ def ratio_table(result: BenchResult) -> Table:
     new_tokens = result.options.new_tokens
     stock = rows(_stock(result), new_tokens)
     measured = [rows(column, new_tokens) for column in result.columns]
-    for title in ("vision tower", "prefill", "per token", *TOTALS, "end to end", "second question"):
+    for title in (
+        "vision tower",
+        "prefill",
+        "per token",
+        *TOTALS,
+        "end to end",
+        "second question",
+        "end to end, processor",
+        "second question, processor",
+    ):
         cells = (_ratio(ratios(stock[title], values[title])) for values in measured)
         table.add(title, *cells, ", ".join(goal or "-" for goal in BAR.get(title, ("", ""))))
     return table
@@ -177,6 +191,24 @@ def memory_table(result: BenchResult) -> Table:
     return table
 
 
+def accuracy_table(result: BenchResult) -> Table:
+    """What the embedded model answers right on the micro-world in each setting."""
+    table = _table("Micro-world, embedded model: exact answers in percent [95 % interval over videos]", result)
+    asked = result.accuracies[0].right.n
+    table.add(f"{asked} questions", *(interval(accuracy.right) for accuracy in result.accuracies))
+    table.add("visual tokens, mean", *(f"{accuracy.visual_tokens:.0f}" for accuracy in result.accuracies))
+    return table
+
+
+def growth_table(growth: Growth) -> Table:
+    """Memory over many questions."""
+    table = Table("Memory in use over questions about one video", ("questions", "MB"))
+    for count, used in zip(growth.questions, growth.bytes, strict=True):
+        table.add(str(count), f"{used / 1e6:,.0f}")
+    table.add("growth after the first tenth", f"{growth.after_warm_up / 1e6:+,.1f}")
+    return table
+
+
 def summary(result: BenchResult) -> str:
     """Machine, ceilings and command in a few lines."""
     environment, ceilings = result.environment, result.ceilings
@@ -204,6 +236,8 @@ def as_json(result: BenchResult) -> dict[str, Any]:
         "ceilings": asdict(result.ceilings),
         "weights_bytes": result.weights_bytes,
         "embedder_bytes": result.embedder_bytes,
+        "accuracies": [asdict(accuracy) for accuracy in result.accuracies],
+        "growth": None if result.growth is None else asdict(result.growth),
         "remembering": asdict(result.remembering),
         "wall_seconds": result.wall_seconds,
         "settings": {

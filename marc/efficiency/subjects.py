@@ -7,10 +7,10 @@ size, prompt and number of new tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -41,13 +41,15 @@ class Setting:
         name: Short name.
         title: What it is.
         compression: Options of the compression; ``None`` is stock transformers.
+        compiled: Whether decoding is compiled, on a GPU.
         frames: ``"same"`` reads the evenly spread frames that stock reads; ``"retrieved"`` what the memory chooses.
     """
 
     name: str
     title: str
     compression: dict[str, Any] | None = None
-    frames: str = "same"
+    compiled: bool = False
+    frames: Literal["same", "retrieved"] = "same"
 
 
 def settings(depth: int) -> tuple[Setting, ...]:
@@ -56,7 +58,7 @@ def settings(depth: int) -> tuple[Setting, ...]:
     Args:
         depth: Blocks of the vision tower, of which the inner merges come after a quarter.
     """
-    quarter = depth // 4
+    quarter = max(1, depth // 4)
     return (
         Setting(STOCK, "transformers, every token of 64 frames"),
         Setting("paper", "merged after the tower to one frame", {"layout": "frames"}),
@@ -68,14 +70,16 @@ def settings(depth: int) -> tuple[Setting, ...]:
         ),
         Setting(
             "inside",
-            f"event layout, merged after block {quarter} of {depth}",
-            {"layout": "events", "tower_layer": quarter},
+            f"event layout, merged after block {quarter} of {depth}, near-duplicates once, compiled decoding on a GPU",
+            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
+            compiled=True,
         ),
         Setting(
-            "best",
-            "as inside, near-duplicates once, frames chosen by the memory",
-            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
             "retrieved",
+            "the same, on the frames that the memory chooses for the question",
+            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
+            compiled=True,
+            frames="retrieved",
         ),
     )
 
@@ -131,8 +135,12 @@ def subject(setting: Setting, task: Task) -> Subject:
     """Builds what a setting describes."""
     if setting.compression is None:
         return StockTransformers(task)
-    kind = SameFramesAssistant if setting.frames == "same" else VideoAssistant
-    return Assistant(task, CompressionConfig.from_dict(setting.compression), kind)
+    return Assistant(task, setting)
+
+
+def subject_class(setting: Setting) -> type[VideoAssistant]:
+    """The assistant that reads a setting's frames; without compression it needs no memory for that."""
+    return SameFramesAssistant if setting.compression and setting.frames == "same" else VideoAssistant
 
 
 @dataclass
@@ -192,36 +200,32 @@ class StockTransformers:
 
 @dataclass
 class Assistant:
-    """The project's assistant with one compression."""
+    """The project's assistant in one setting."""
 
     task: Task
-    compression: CompressionConfig
-    kind: Callable[..., VideoAssistant]
+    setting: Setting
     assistant: VideoAssistant = field(init=False)
 
     def __post_init__(self) -> None:
-        weights = self.task.weights
-        self._loaded = (
-            weights.model(MarcForConditionalGeneration, self.compression),
-            weights.processor(self.compression),
-        )
-        self.restart()
-
-    def restart(self) -> None:
-        """A new assistant on the same model; the video stays remembered on disk."""
-        self.assistant = self.kind(
+        compression = CompressionConfig.from_dict(self.setting.compression or {})
+        weights, static = self.task.weights, None if self.setting.compiled else False
+        self.assistant = subject_class(self.setting)(
             memory_folder=self.task.memory_folder,
             frames=self.task.frames,
-            generation=GenerationOptions(max_new_tokens=self.task.new_tokens),
+            generation=GenerationOptions(max_new_tokens=self.task.new_tokens, static=static),
             prompt_style=PROMPT_STYLE,
-            loaded=self._loaded,
+            loaded=(weights.model(MarcForConditionalGeneration, compression), weights.processor(compression)),
             loaded_embedder=self.task.embedder,
         )
+
+    def restart(self) -> None:
+        """The video stays remembered on disk, and what was compiled stays."""
+        self.assistant.forget()
 
     @property
     def model(self) -> MarcForConditionalGeneration:
         """The model."""
-        return self._loaded[0]
+        return self.assistant.model
 
     def see(self, question: str) -> None:
         """Retrieves, reads and encodes."""

@@ -38,7 +38,7 @@ def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
         arguments = ["bench", "--model", "small", "--video", str(clip), "--output", str(folder), "--frames", "8"]
-        arguments += ["--repeats", "3", "--new-tokens", "3"]
+        arguments += ["--repeats", "3", "--new-tokens", "3", "--accuracy", "1", "--endurance", "20"]
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     return json.loads((folder / "bench.json").read_text()), folder, result.output
@@ -80,6 +80,7 @@ def test_counts_fall_with_the_merge(found):
     flops = {name: setting["counted"]["tower + prefill"]["flops"] for name, setting in report["settings"].items()}
     assert flops[STOCK] > flops["paper"] > flops["schedule"]
     assert flops["events"] > flops["inside"]
+    assert report["settings"]["inside"]["visual_tokens"] == report["settings"]["events"]["visual_tokens"]
     for setting in report["settings"].values():
         assert all(row["least_seconds"] > 0 for row in setting["counted"].values())
 
@@ -88,6 +89,22 @@ def test_a_remembered_video_is_not_read_again(found):
     report, _, _ = found
     assert all("vision_tower" in stages for stages in report["settings"][STOCK]["second_question_stages"])
     assert not any("vision_tower" in stages for stages in report["settings"]["paper"]["second_question_stages"])
+
+
+def test_accuracy_stands_beside_speed(found):
+    report, folder, _ = found
+    assert [accuracy["setting"] for accuracy in report["accuracies"]] == list(report["settings"])
+    tokens = {accuracy["setting"]: accuracy["visual_tokens"] for accuracy in report["accuracies"]}
+    assert tokens["stock"] > tokens["paper"] == 4
+    assert all(accuracy["right"]["n"] == 12 for accuracy in report["accuracies"])
+    assert "exact answers in percent" in (folder / "bench.md").read_text()
+
+
+def test_memory_does_not_grow_with_questions(found):
+    report, _, _ = found
+    assert report["growth"]["questions"] == list(range(2, 21, 2))
+    first, last = report["growth"]["bytes"][0], report["growth"]["bytes"][-1]
+    assert last - first < 8 * 2**20
 
 
 def test_models_share_weights_and_stock_is_stock():
@@ -108,7 +125,13 @@ def test_models_share_weights_and_stock_is_stock():
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"model": "4b"}, "--model"), ({"repeats": 2}, "--repeats"), ({"new_tokens": 1}, "--new")]
+    ("options", "named"),
+    [
+        ({"model": "4b"}, "--model"),
+        ({"repeats": 2}, "--repeats"),
+        ({"new_tokens": 1}, "--new"),
+        ({"endurance": 5}, "--end"),
+    ],
 )
 def test_wrong_options_are_named(options: dict, named: str):
     with pytest.raises(ValueError, match=named):

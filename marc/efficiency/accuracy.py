@@ -1,0 +1,88 @@
+"""Accuracy beside speed: what each setting of the bench answers right, on generated videos with known answers.
+
+The embedded model answers through the assistant, from H.264 files, with events that the memory found; its tower has
+two blocks, so what merges after a quarter of a large tower merges here after the first. The questions are those of the
+micro-world's test videos, of which training saw none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marc.assistant import Inquiry, VideoAssistant
+from marc.data.prompts import render_question
+from marc.efficiency.subjects import Setting, settings, subject_class
+from marc.evaluation.samples import read_rows
+from marc.evaluation.statistics import Estimate, estimate
+from marc.grading import grade
+from marc.memory.embedding import EventEmbedder
+from marc.model.loading import load_model
+from marc.world.export import export_world
+
+PROMPT_STYLE = "short"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many questions a setting answered right.
+
+    Attributes:
+        setting: Its name.
+        right: Share of exact answers, with an interval over videos.
+        visual_tokens: Mean number of visual tokens.
+    """
+
+    setting: str
+    right: Estimate
+    visual_tokens: float
+
+
+def measure_accuracy(folder: Path, *, videos: int, questions: int, seed: int = 0) -> list[Accuracy]:
+    """Asks the embedded model the same questions in every setting.
+
+    Args:
+        folder: Receives the videos and their memories.
+        videos: Number of videos.
+        questions: Questions about each.
+        seed: Of the test set.
+    """
+    rows = read_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
+    depth = load_model(device="cpu")[0].config.vision_config.depth
+    embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
+    return [_ask_all(setting, _assistant(setting, embedder, folder), folder, rows) for setting in settings(depth)]
+
+
+def _assistant(setting: Setting, embedder: EventEmbedder, folder: Path) -> VideoAssistant:
+    """The embedded model in a setting; without compression it gives what stock transformers does, to the bit."""
+    return subject_class(setting)(
+        memory=setting.compression is not None,
+        memory_folder=folder,
+        prompt_style=PROMPT_STYLE,
+        device="cpu",
+        compression=setting.compression or {"target_frames": None},
+        loaded_embedder=embedder,
+    )
+
+
+def _ask_all(setting: Setting, assistant: VideoAssistant, folder: Path, rows: list[dict[str, Any]]) -> Accuracy:
+    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_video[row["path"]].append(row)
+    right, clusters, tokens = [], [], []
+    for path, asked in by_video.items():
+        inquiries = [Inquiry(folder / path, row["problem"], _prompt(row)) for row in asked]
+        for row, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
+            score = grade(answer.output, row["solution"], row["problem_type"], protocol="official")
+            right.append(float(score == 1.0))
+            clusters.append(path)
+            tokens.append(answer.visual_tokens_after)
+    return Accuracy(setting.name, estimate(right, clusters), sum(tokens) / len(tokens))
+
+
+def _prompt(row: dict[str, Any]) -> str:
+    return render_question(
+        row["problem"], problem_type=row["problem_type"], options=row["options"], style=PROMPT_STYLE
+    )
