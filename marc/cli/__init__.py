@@ -5,7 +5,7 @@ Modules import torch and models inside their functions, so that ``marc --help`` 
 
 import typer
 
-from marc.cli import ask, bench, data, evaluate, memory, world
+from marc.cli import ask, bench, data, evaluate, memory, train, world
 
 app = typer.Typer(
     help="Ask questions about videos from one frame's worth of visual tokens.",
@@ -21,6 +21,7 @@ app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.report)
 app.command()(bench.bench)
 app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
 app.add_typer(world.app, name="world")
 
 

@@ -94,7 +94,7 @@ def reject_long(
     long, budgets = [], args.budget_mix.all(reader.processor.compression)
     for name, prompt, more in rows:
         try:
-            length = more + max(prompt_length(reader, prompt, budget) for budget in budgets)
+            length = more + prompt_length(reader, prompt, budgets)
         except ValueError as error:
             if args.bad_video == "stop":
                 raise ValueError(f"row with problem_id {name}: {error}") from error

@@ -1,4 +1,4 @@
-"""The C-GRPO run of a recipe: what ``training_script/grpo.py`` does.
+"""The C-GRPO run of a recipe: what ``training_script/grpo.py`` and ``marc train grpo`` do.
 
 python training_script/grpo.py --config configs/grpo_world.yaml [--any_option value] [--dry_run true]
 """
@@ -6,126 +6,27 @@ python training_script/grpo.py --config configs/grpo_world.yaml [--any_option va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
-import yaml
-from trl import TrlParser
-
-from marc.data.rows import TrainingRow, read_rows
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.loading import load_model
 from marc.training.c_grpo_trainer import CGRPOTrainer
 from marc.training.config import CGRPOConfig
-from marc.training.dataset import STYLE, to_dataset
-from marc.world.export import export_world
-
-LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
-"""LoRA's targets: the vision tower has layers of the same names."""
-
-
-@dataclass
-class RunOptions:
-    """What a run needs beside the trainer's options.
-
-    Attributes:
-        model: ``"tiny"``, a folder, or a hub name.
-        rows: File of rows or manifest; None: the micro-world, made in the output folder.
-        root: Folder of the videos; None: that of the rows' file.
-        style: Prompt style, one of `marc.data.prompts.style_names`.
-        layout: Of the compression; None: the checkpoint's.
-        target_frames: Of the compression; None: the checkpoint's.
-        visual_tokens: Of the compression; None: the checkpoint's.
-        dtype: Of the weights; None: float32 on a CPU, bfloat16 on a GPU.
-        attn_implementation: As in transformers.
-        lora_rank: Rank of LoRA on the language model; 0 trains all weights.
-        world_videos: Videos of the micro-world.
-        world_questions: Questions about each.
-        resume: Go on from the output folder's last checkpoint, if there is one.
-        dry_run: Print the resolved options and stop.
-    """
-
-    model: str = field(default="tiny", metadata={"help": "'tiny', a folder, or a hub name."})
-    rows: str | None = field(default=None, metadata={"help": "Rows or manifest; without it the micro-world."})
-    root: str | None = field(default=None, metadata={"help": "Folder of the videos; default: that of the rows."})
-    style: str = field(default=STYLE, metadata={"help": "Prompt style."})
-    layout: Literal["frames", "events"] | None = field(default=None, metadata={"help": "Compression layout."})
-    target_frames: int | None = field(default=None, metadata={"help": "Frames that remain of a video."})
-    visual_tokens: int | None = field(default=None, metadata={"help": "Most visual tokens of a video."})
-    dtype: str | None = field(default=None, metadata={"help": "Of the weights."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager or flash_attention_2."})
-    lora_rank: int = field(default=0, metadata={"help": "LoRA on the language model; 0 trains all weights."})
-    world_videos: int = field(default=16, metadata={"help": "Videos of the micro-world."})
-    world_questions: int = field(default=4, metadata={"help": "Questions about each of them."})
-    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint, if there is one."})
-    dry_run: bool = field(default=False, metadata={"help": "Print the resolved options and stop."})
-
-    def __post_init__(self) -> None:
-        CompressionConfig.from_dict(self.compression)
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank must be at least 0, got {self.lora_rank}")
-
-    @property
-    def compression(self) -> dict[str, Any]:
-        """Fields of `CompressionConfig` that replace the checkpoint's."""
-        given = {name: getattr(self, name) for name in ("layout", "target_frames", "visual_tokens")}
-        return {name: value for name, value in given.items() if value is not None}
+from marc.training.dataset import to_dataset
+from marc.training.launch import RunOptions, load_policy, lora, read_data, read_options, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a recipe: values from ``--config``, overridden by the command line."""
-    options, config = TrlParser((RunOptions, CGRPOConfig)).parse_args_and_config(
-        None if arguments is None else list(arguments)
-    )
-    resolved = yaml.safe_dump({**asdict(options), **config.to_dict()}, sort_keys=True)
-    if options.dry_run:
-        print(resolved)
+    """Runs a recipe."""
+    resolved = read_options(RunOptions, CGRPOConfig, arguments)
+    if resolved is None:
         return
-    output = Path(config.output_dir)
-    if config.process_index == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.yaml").write_text(resolved, encoding="utf-8")
+    options, config = resolved
     model, processor = load_policy(options)
-    with config.main_process_first(desc="data"):
-        rows, root = read_data(options, output)
+    rows, root, frames = read_data(options, config)
     trainer = CGRPOTrainer(
         model=model,
         args=config,
         train_dataset=to_dataset(rows, root, style=options.style),
         processing_class=processor,
-        peft_config=lora(options.lora_rank) if options.lora_rank else None,
+        frames=frames,
+        peft_config=lora(options.lora_rank),
     )
-    last = any(output.glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=True if options.resume and last else None)
-    trainer.save_model()
-
-
-def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
-    """The model on the CPU, from where the trainer moves it, and its processor."""
-    import torch
-
-    dtype = options.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
-    return load_model(
-        options.model,
-        device="cpu",
-        dtype=dtype,
-        attn_implementation=options.attn_implementation,
-        **options.compression,
-    )
-
-
-def read_data(options: RunOptions, output: Path) -> tuple[list[TrainingRow], Path]:
-    """The rows and the folder of their videos; without a file of rows, a micro-world."""
-    if options.rows is not None:
-        return read_rows(options.rows), Path(options.root or Path(options.rows).parent)
-    folder = output / "world"
-    file = export_world(folder, split="train", videos=options.world_videos, questions=options.world_questions)
-    return read_rows(file), folder
-
-
-def lora(rank: int) -> Any:
-    """LoRA on the language model."""
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_MODEL)
+    run(trainer, resume=options.resume)

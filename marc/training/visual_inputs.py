@@ -68,9 +68,11 @@ class View:
 
 
 def views_of(rows: Sequence[Sequence[Visual]], compression: CompressionConfig) -> list[tuple[View, ...]]:
-    """One view of each distinct visual, shared by the rows that share it."""
-    views = {visual: View.of(visual, compression) for row in rows for visual in row}
-    return [tuple(views[visual] for visual in row) for row in rows]
+    """One view of each distinct visual, shared by the rows that share it and for as long as the visual is kept."""
+    for visual in {visual for row in rows for visual in row}:
+        if compression not in visual.views:
+            visual.views[compression] = View.of(visual, compression)
+    return [tuple(visual.views[compression] for visual in row) for row in rows]
 
 
 @contextmanager
@@ -152,10 +154,11 @@ def expand_placeholders(
     return expanded
 
 
-def prompt_length(reader: VisualReader, messages: Messages, compression: CompressionConfig) -> int:
-    """Tokens of a prompt at a budget, without decoding its files."""
-    counts = [View.of(reader.look(source), compression).tokens for source in visual_sources(messages)]
-    return len(tokenize_prompt(reader.processor, messages, counts))
+def prompt_length(reader: VisualReader, messages: Messages, budgets: Sequence[CompressionConfig]) -> int:
+    """Tokens of a prompt at the largest of some budgets, without decoding its files."""
+    visuals = [reader.look(source) for source in visual_sources(messages)]
+    text = len(tokenize_prompt(reader.processor, messages, [1] * len(visuals))) - len(visuals)
+    return text + max(sum(View.of(visual, budget).tokens for visual in visuals) for budget in budgets)
 
 
 def encode(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[View, Tensor]:

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from transformers.video_utils import VideoMetadata
 
-from marc.model import MarcProcessor
+from marc.model import CompressionConfig, MarcProcessor
 from marc.video import frame_size
 from marc.video.sources import FrameSource, PixelLimits, VideoFiles
 
@@ -58,6 +59,7 @@ class Visual:
         seconds: Time of each temporal grid of a video.
         pixels: Patches, ``[N, C]``; None where only the size is known, or ``tower`` has replaced them.
         tower: ``[T * P, D]``, every token of a tower that is not trained: encoded once.
+        views: What the model sees of it at the budgets that have come up.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Visual:
     seconds: tuple[float, ...] = ()
     pixels: Tensor | None = None
     tower: Tensor | None = None
+    views: dict[CompressionConfig, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_prompts_survive_arrow(files, rows, mixed_rows):
         ids = tokenize_prompt(processor, row["prompt"], counts)
         visual = [processor.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("video", "image")]
         assert sum(token in visual for token in ids) == sum(counts)
-        assert prompt_length(reader, row["prompt"], processor.compression) == len(ids)
+        assert prompt_length(reader, row["prompt"], [processor.compression]) == len(ids)
 
 
 @pytest.mark.parametrize("name", ["broken.mp4", "missing.mp4", "broken.png"])
