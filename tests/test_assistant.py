@@ -1,12 +1,17 @@
 """From a file to an answer on the tiny model: counts, stages, reuse, and the memory's part in it."""
 
+import gc
+from dataclasses import replace
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from make_videos import numbered_frames
 
 from marc import VideoAssistant
 from marc.assistant import FrameOptions, GenerationOptions, Inquiry
+from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.records import Event
 from marc.video import VideoError, write_video
@@ -88,6 +93,18 @@ def test_another_question_needs_neither_file_nor_tower(assistant, clip, monkeypa
     assert "vision_tower" not in again.seconds
 
 
+def test_many_questions_about_one_video_run_the_tower_once(assistant, clip, monkeypatch):
+    questions = ["What is shown?", "And what is shown at the very end, in a few words?", "How many?"]
+    one_by_one = [assistant.ask(clip, question) for question in questions]
+    assistant._encoded.clear()
+    encodings = []
+    encode = assistant.model.encode_video
+    monkeypatch.setattr(assistant.model, "encode_video", lambda *a, **k: encodings.append(1) or encode(*a, **k))
+    many = assistant.ask_many(clip, questions)
+    assert [answer.output for answer in many] == [answer.output for answer in one_by_one]
+    assert len(encodings) == 1
+
+
 def test_a_batch_answers_like_single_questions(assistant, clip, tmp_path):
     other = tmp_path / "other.mp4"
     write_video(other, numbered_frames(30), fps=10)
@@ -132,6 +149,39 @@ def test_the_memory_chooses_the_frames(remembering, clip, layout, frames):
         assert video.shares == (1, 2, 1)
 
 
+def test_frames_outside_the_retrieved_events_never_reach_the_tower(remembering, clip, monkeypatch):
+    """Scenes of one colour each: every patch that the tower reads has the colour of the retrieved one."""
+    remembering.model.compression = remembering.processor.compression = CompressionConfig("frames", duplicates=None)
+    read = []
+    visual = remembering.model.model.visual
+    hook = visual.register_forward_pre_hook(lambda module, args: read.append(args[0].clone()))
+    for scene in range(3):
+        remembering.ask(clip, f"What happens in scene {scene}?")
+    hook.remove()
+    grids = [pixels.unflatten(0, (4, -1)) for pixels in read]
+    assert len(grids) == 3
+    colours = torch.stack([pixels.unflatten(-1, (3, -1)).mean(-1) for pixels in grids])
+    spread = (colours - colours.mean((1, 2), keepdim=True)).abs().amax((1, 2, 3))
+    apart = torch.cdist(colours.mean((1, 2)), colours.mean((1, 2))) + 10 * torch.eye(3)
+    assert spread.max() < 0.1 < apart.min()
+
+
+def test_a_still_scene_is_encoded_once(assistant, clip):
+    """Three scenes of one colour each: the tower runs on three grids of twelve."""
+    read = []
+    visual = assistant.model.model.visual
+    hook = visual.register_forward_pre_hook(lambda module, args: read.append(len(args[0])))
+    before = assistant.model.compression
+    try:
+        for duplicates in (None, 0.05):
+            assistant.model.compression = replace(before, duplicates=duplicates)
+            assistant.ask(clip, "What?")
+    finally:
+        assistant.model.compression = before
+        hook.remove()
+    assert read == [12 * 16, 3 * 16]
+
+
 def test_a_storyboard_is_drawn(remembering, clip, tmp_path):
     from PIL import Image
 
@@ -142,12 +192,29 @@ def test_a_storyboard_is_drawn(remembering, clip, tmp_path):
     assert Image.open(tmp_path / "board.png").size[0] == 1600
 
 
-def test_memory_does_not_grow_with_questions(assistant, clip, tmp_path):
-    for index in range(12):
-        path = tmp_path / f"{index}.mp4"
+@pytest.mark.parametrize(("questions", "most_mebibytes"), [(60, 8), pytest.param(1000, 16, marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_questions(checkpoint, clip, tmp_path, questions, most_mebibytes):
+    assistant = VideoAssistant(
+        checkpoint,
+        memory=False,
+        generation=GenerationOptions(max_new_tokens=2),
+        device="cpu",
+        frames=FrameOptions(fps=1),
+    )
+    copies = [tmp_path / f"{index}.mp4" for index in range(12)]
+    for path in copies:
         path.write_bytes(clip.read_bytes())
-        assistant.ask(path, "What?")
-    assert len(assistant._encoded) <= 8
+
+    def ask(count):
+        for index in range(count):
+            assistant.ask(copies[index % 12], f"What is number {index}?")
+        gc.collect()
+        return psutil.Process().memory_info().rss
+
+    before = ask(24)
+    grown = ask(questions) - before
+    assert len(assistant._encoded) == 8
+    assert grown < most_mebibytes * 2**20
 
 
 def test_a_bad_file_is_named(assistant, tmp_path):

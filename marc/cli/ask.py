@@ -22,7 +22,11 @@ def ask(
     target_frames: Annotated[int | None, typer.Option(help="Budget in frames.  [default: the model's]")] = None,
     visual_tokens: Annotated[int | None, typer.Option(help="Budget in tokens.  [default: one frame's]")] = None,
     tower_layer: Annotated[
-        int | None, typer.Option(help="Merge inside the vision tower after so many blocks.")
+        str | None,
+        typer.Option(help="Merge inside the vision tower after so many blocks, or by a schedule: 4:16,8:4."),
+    ] = None,
+    duplicates: Annotated[
+        float | None, typer.Option(help="Encode frames once that differ by no more.  [default: the model's]")
     ] = None,
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
     frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
@@ -58,13 +62,21 @@ def ask(
                 "model_name": model,
                 "memory": not no_memory,
                 "embedder_name": embedder,
-                "k": k if k == "auto" else _whole_number("--k", k),
+                "k": k if k == "auto" else _whole_number("--k", k, " or auto"),
                 "memory_folder": memory_folder,
                 "prompt_style": prompt_style,
                 "device": device,
                 "dtype": dtype,
                 "attn_implementation": attention,
-                "compression": _compression(layout, target_frames, visual_tokens, tower_layer, off=no_compression),
+                "compression": {"target_frames": None}
+                if no_compression
+                else _given(
+                    layout=layout,
+                    target_frames=target_frames,
+                    visual_tokens=visual_tokens,
+                    tower_layer=tower_layer and _schedule(tower_layer),
+                    duplicates=duplicates,
+                ),
             },
             frames={
                 "fps": fps,
@@ -108,18 +120,22 @@ def _answer(
     return answer
 
 
-def _compression(
-    layout: str | None, frames: int | None, tokens: int | None, tower_layer: int | None, *, off: bool
-) -> dict[str, Any]:
-    if off:
-        return {"target_frames": None}
-    given = {"layout": layout, "target_frames": frames, "visual_tokens": tokens, "tower_layer": tower_layer}
-    return {name: value for name, value in given.items() if value is not None}
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _whole_number(option: str, text: str) -> int:
+def _schedule(text: str) -> int | dict[int, int]:
+    if ":" not in text:
+        return _whole_number("--tower-layer", text, " or a schedule such as 4:16,8:4")
+    stages = [stage.split(":") for stage in text.split(",")]
+    if not all(len(stage) == 2 and all(number.isdecimal() for number in stage) for stage in stages):
+        raise ValueError(f"--tower-layer must be a number of blocks or a schedule such as 4:16,8:4, got {text!r}")
+    return {int(layer): int(frames) for layer, frames in stages}
+
+
+def _whole_number(option: str, text: str, also: str = "") -> int:
     if not text.isdecimal():
-        raise ValueError(f"{option} must be a whole number or auto, got {text!r}")
+        raise ValueError(f"{option} must be a whole number{also}, got {text!r}")
     return int(text)
 
 

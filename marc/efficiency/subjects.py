@@ -208,7 +208,7 @@ class Assistant:
 
     def __post_init__(self) -> None:
         compression = CompressionConfig.from_dict(self.setting.compression or {})
-        weights, static = self.task.weights, None if self.setting.compiled else False
+        weights, static = self.task.weights, self.setting.compiled and self.task.device.type == "cuda"
         self.assistant = subject_class(self.setting)(
             memory_folder=self.task.memory_folder,
             frames=self.task.frames,

@@ -39,14 +39,15 @@ class GenerationOptions:
         temperature: 0 is greedy.
         top_p: Nucleus, unused when greedy.
         seed: Of the sampling.
-        static: Keep keys and values in tensors of fixed size, for compiled decoding; ``None``: on a GPU only.
+        static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
+            which takes a minute once and pays for many questions; on a CPU it gains nothing.
     """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    static: bool | None = None
+    static: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,10 @@ class VideoGenerator:
         inputs["mm_encoder_outputs"] = {"video": CompressedVideoFeatures(pooler_output=features)}
         return inputs
 
-    def _cache(self, rows: int, tokens: int, static: bool | None) -> Cache:
+    def _cache(self, rows: int, tokens: int, static: bool) -> Cache:
         """An empty cache; a static one is that of the last call, if it has the room."""
         config = self.model.config.get_text_config(decoder=True)
-        if not (self.model.device.type == "cuda" if static is None else static):
+        if not static:
             return DynamicCache(config=config)
         room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
         if self._static is None or self._static.rows != rows or self._static.room < room:

@@ -63,6 +63,8 @@ def test_the_report_says_what_it_cost(folder):
         (["--layout", "frames", "--target-frames", "2"], 8, 8),
         (["--frames", "2"], 4, 2),
         (["--fps", "1"], 4, 4),
+        (["--tower-layer", "1", "--duplicates", "0.05"], 4, 8),
+        (["--layout", "frames", "--tower-layer", "1:2"], 4, 8),
         (["--max-pixels", "196"], 1, 8),
     ],
 )
@@ -79,6 +81,8 @@ def test_storyboard(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tower-layer", "1:2,x"], "--tower-layer must be a number of blocks or a schedule"),
+        (["--tower-layer", "deep"], "--tower-layer must be a whole number or a schedule"),
         (["--fps", "0"], "fps must be"),
         (["--frames", "0"], "max_frames at least"),
         (["--visual-tokens", "0"], "compression.visual_tokens must be"),
