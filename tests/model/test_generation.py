@@ -108,6 +108,7 @@ def test_static_tensors_stay_where_they_are(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_one_graph_serves_prompts_of_different_lengths(tiny):
     """Compiled with a backend that runs the captured graph as it is: what is counted is how often it is captured."""
     model, processor = tiny(layout="events", visual_tokens=3)
