@@ -1,0 +1,200 @@
+"""What all arms train on: videos of the training split, seen once at every budget, and questions about them.
+
+The tower does not change, so what the language model reads of a video is computed once. Questions carry the teacher's
+accuracy ``a_full``: whether its greedy answer from all tokens is the right one.
+
+Shapes: V videos, B videos of a batch, Q questions of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from marc.memory.retriever import FramePlan
+from marc.model import MarcForConditionalGeneration
+from marc.training.ablation.branches import attention
+from marc.training.ablation.settings import BUDGETS, MethodOptions
+from marc.training.ablation.views import SeenVideo, Viewer, remembered_events, stack, whole_video
+from marc.world.bank import VisualTokens
+from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.questions import KINDS, WorldQuestion, draw_questions
+from marc.world.renderer import render_video
+from marc.world.scenes import Split, sample_video, video_rng
+
+STORIES = ("whole story", "scene list")
+"""Kinds with long answers, which have batches of their own so that short ones need no padding."""
+SHORT = tuple(kind for kind in KINDS if kind not in STORIES)
+STYLE = "short"
+QUESTIONS = {"short": 14, "stories": 2}
+"""Questions about each video: about as many of each kind as `draw_questions` draws on its own."""
+QUESTION_STREAM = 2_000_000_000
+"""Added to a video's number to seed its questions."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's questions.
+
+    Attributes:
+        rows: Q questions about each of B videos.
+        a_full: The teacher's accuracy on each, ``[B, Q]``.
+        packed: The questions with what the student sees.
+        budget: How it sees them.
+        videos: Numbers of the videos in the pool.
+    """
+
+    rows: list[list[WorldQuestion]]
+    a_full: Tensor
+    packed: Packed
+    budget: str
+    videos: list[int]
+
+
+@dataclass(frozen=True)
+class TrainingPool:
+    """Videos seen at every budget, and questions about them.
+
+    Attributes:
+        seen: For each budget, V seen videos.
+        questions: For each class of `QUESTIONS`, the questions about each video.
+        a_full: For each class the teacher's accuracies, ``[V, Q]``; empty without a teacher.
+        packer: Turns questions into tokens.
+    """
+
+    seen: Mapping[str, list[SeenVideo]]
+    questions: Mapping[str, list[list[WorldQuestion]]]
+    a_full: Mapping[str, Tensor]
+    packer: Packer
+
+    def batch(self, rng: np.random.Generator, budgets: Mapping[str, float], options: MethodOptions) -> Batch:
+        """Draws the batch of a step: its budget, its class of questions, its videos, its questions."""
+        budget = str(rng.choice(list(budgets), p=list(budgets.values())))
+        stories = bool(rng.random() < options.stories)
+        name, size, count = (
+            ("stories", 2 * options.videos, 2) if stories else ("short", options.videos, options.questions)
+        )
+        videos = rng.choice(len(self.seen[budget]), size).tolist()
+        chosen = [rng.permutation(QUESTIONS[name])[:count].tolist() for _ in videos]
+        rows = [
+            [self.questions[name][video][place] for place in places]
+            for video, places in zip(videos, chosen, strict=True)
+        ]
+        a_full = self.a_full[name][torch.tensor(videos)[:, None], torch.tensor(chosen)]
+        packed = self.packer.pack(rows, self.visual(budget, videos), STYLE)
+        return Batch(rows, a_full, packed, budget, videos)
+
+    def visual(self, budget: str, videos: Sequence[int]) -> VisualTokens:
+        """What some videos look like at a budget."""
+        return stack([self.seen[budget][video] for video in videos])
+
+
+def see_videos(
+    viewer: Viewer, split: Split, seed: int, count: int, budgets: Sequence[str]
+) -> dict[str, list[SeenVideo]]:
+    """Shows the first `count` videos of a split at some budgets."""
+    seen: dict[str, list[SeenVideo]] = {budget: [] for budget in budgets}
+    for index in tqdm(range(count), desc=f"{split} videos", unit="video"):
+        video = sample_video("easy", split, seed, index)
+        frames = render_video(video)
+        events = remembered_events(video, frames)
+        whole = whole_video(events, BUDGETS["events"])
+        tokens = viewer.grids(frames, whole.seconds)
+        for budget in budgets:
+            compression = BUDGETS[budget]
+            plan = whole_video(events, compression)
+            if budget == "events":
+                plan = with_spare_tokens(plan, video_rng("easy", split, seed, index), budget=tokens.shape[1])
+            seen[budget].append(_kept_small(viewer.compress(tokens, plan, compression)))
+    return seen
+
+
+def with_spare_tokens(plan: FramePlan, rng: np.random.Generator, *, budget: int) -> FramePlan:
+    """Every other video spends tokens that do not divide on random events, as retrieval does on the best ones."""
+    events = len(plan.events)
+    if events > budget:
+        return plan
+    shares = np.full(events, budget // events)
+    if rng.random() < 0.5:
+        shares[rng.permutation(events)[: budget % events]] += 1
+    return FramePlan(plan.seconds, plan.grid_events, plan.events, tuple(shares.tolist()))
+
+
+def _kept_small(video: SeenVideo) -> SeenVideo:
+    return SeenVideo(video.features.to(torch.bfloat16), video.positions.to(torch.int16))
+
+
+def draw_pool_questions(split: Split, seed: int, count: int) -> dict[str, list[list[WorldQuestion]]]:
+    """The fixed questions about the first `count` videos of a split, by class."""
+    kinds = {"short": SHORT, "stories": STORIES}
+    questions: dict[str, list[list[WorldQuestion]]] = {name: [] for name in kinds}
+    for index in range(count):
+        video = sample_video("easy", split, seed, index)
+        rng = video_rng("easy", split, seed, QUESTION_STREAM + index)
+        for name, names in kinds.items():
+            questions[name].append(draw_questions(video, rng, QUESTIONS[name], weights=dict.fromkeys(names, 1.0)))
+    return questions
+
+
+@torch.no_grad()
+def answers_right(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
+    """Whether greedy generation, as `marc ask` does it, says exactly the right answer, ``bool [B, Q]``."""
+    with attention(model, ATTENTION):
+        right = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1) == packed.labels
+    return (right | (packed.labels == IGNORED)).all(-1)
+
+
+def teacher_accuracies(
+    model: MarcForConditionalGeneration,
+    packer: Packer,
+    seen: Sequence[SeenVideo],
+    questions: Sequence[Sequence[WorldQuestion]],
+    *,
+    batch: int = 16,
+) -> Tensor:
+    """Whether the teacher's greedy answer is exactly right, ``float [V, Q]``."""
+    rights = []
+    for start in tqdm(range(0, len(seen), batch), desc="teacher", unit="batch"):
+        rows = slice(start, start + batch)
+        rights.append(answers_right(model, packer.pack(questions[rows], stack(seen[rows]), STYLE)).float())
+    return torch.cat(rights)
+
+
+def load_pool(
+    model: MarcForConditionalGeneration, packer: Packer, *, seed: int, count: int, file: Path
+) -> TrainingPool:
+    """The training pool from a file, made first if it is not there.
+
+    Args:
+        model: The teacher.
+        packer: Of its processor.
+        seed: Of the videos.
+        count: Number of videos.
+        file: Belongs to this teacher, seed and count.
+    """
+    questions = draw_pool_questions("train", seed, count)
+    if not file.exists():
+        seen = see_videos(Viewer(model), "train", seed, count, list(BUDGETS))
+        a_full = {name: teacher_accuracies(model, packer, seen["full"], rows) for name, rows in questions.items()}
+        state = {
+            "seen": {name: [(video.features, video.positions) for video in videos] for name, videos in seen.items()},
+            "a_full": a_full,
+        }
+        save(state, file)
+    state = torch.load(file, weights_only=True)
+    seen = {name: [SeenVideo(*video) for video in videos] for name, videos in state["seen"].items()}
+    return TrainingPool(seen, questions, state["a_full"], packer)
+
+
+def save(state: dict[str, Any], file: Path) -> None:
+    """Writes tensors in one step: a killed process leaves the old file or none."""
+    temporary = file.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(file)
