@@ -153,3 +153,40 @@ def train_embedder(
     with user_errors("marc world train-embedder"):
         recall = train_and_save(output, steps=steps, seed=seed)
     typer.echo(f"recall@1 of the right event on held-out videos: {recall:.4f}")
+
+
+@app.command()
+def ablation(
+    output: Annotated[Path, typer.Option(help="Folder; a killed run goes on from there.")] = Path("runs/ablation"),
+    model: Annotated[str, typer.Option(help="The teacher: 'tiny' (embedded) or a folder.")] = "tiny",
+    seeds: Annotated[int, typer.Option(help="Repetitions.")] = 3,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first one.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Processor time of every arm.")] = 60.0,
+    train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 1024,
+    videos: Annotated[int, typer.Option(help="Held-out videos.")] = 96,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 5,
+    segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
+    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+) -> None:
+    """Compare SFT, C-GRPO, distillation and mixed budgets at equal time; see docs/results.md."""
+    from marc.cli.errors import user_errors
+    from marc.training.ablation.report import write_report
+    from marc.training.ablation.run import run_ablation
+    from marc.training.ablation.settings import AblationSettings
+
+    with user_errors("marc world ablation"):
+        settings = AblationSettings(
+            model=model,
+            seeds=tuple(range(first_seed, first_seed + seeds)),
+            seconds=seconds,
+            train_videos=train_videos,
+            test_videos=videos,
+            test_questions=questions,
+            test_seed=test_seed,
+            segmenter=segmenter,
+        )
+        results = run_ablation(settings, output, workers=workers, log=typer.echo)
+        write_report(results, output)
+    typer.echo((output / "tables.md").read_text(encoding="utf-8"))
+    typer.echo(f"{output / 'tables.md'}, {output / 'curves.png'}, {output / 'results.json'}")

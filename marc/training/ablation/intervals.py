@@ -33,6 +33,8 @@ def over_seeds_and_videos(values_SVQ: NDArray[np.floating]) -> Interval:
         values_SVQ: Outcomes, or paired differences of outcomes; NaN where a question does not count.
     """
     sums_SV, counts_SV = np.nansum(values_SVQ, axis=2), (~np.isnan(values_SVQ)).sum(axis=2)
+    if not counts_SV.any():
+        return Interval(np.nan, np.nan, np.nan)
     seeds, videos = sums_SV.shape
     rng = np.random.default_rng(0)
     weights_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)

@@ -168,7 +168,7 @@ class Laboratory:
                     "seed": seed,
                     "accuracy": {name: float(values.mean()) for name, values in right.items()},
                     "stages": [asdict(log) for log in logs],
-                    "right": {name: "".join("01"[value] for value in values) for name, values in right.items()},
+                    "right": {name: "".join(str(int(value)) for value in values) for name, values in right.items()},
                 },
             )
         row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -8,14 +8,11 @@ from typing import Any, Literal
 
 from marc.model import CompressionConfig
 from marc.rewards import RetentionConfig
+from marc.training.budgets import budget
 
 Method = Literal["sft", "c-grpo", "distill"]
 
-BUDGETS: dict[str, CompressionConfig] = {
-    "full": CompressionConfig(target_frames=None),
-    "events": CompressionConfig(layout="events"),
-    **{f"frames-{count}": CompressionConfig(layout="frames", target_frames=count) for count in (1, 2, 4)},
-}
+BUDGETS = {name: budget(name, CompressionConfig()) for name in ("full", "events", "frames-1", "frames-2", "frames-4")}
 """How a video may be seen; ``events`` and ``frames-1`` cost one frame's tokens."""
 LAYOUTS = ("frames-1", "events")
 """The published merge and one small frame per event, at equal cost."""

@@ -43,7 +43,8 @@ def unshared_logits(tiny, batch, video: int, place: int, tokens: list[int]) -> t
     inputs = processor.text_inputs([text], [len(features)])
     ids = torch.cat((inputs["input_ids"], torch.tensor([tokens])), dim=1)
     before, model.compression = model.compression, compression
-    shares = torch.tensor([cells_of(visual, video, plan)]) if compression.enabled else None
+    shared_out = compression.enabled and len(plan.events) <= len(features)
+    shares = torch.tensor([cells_of(visual, video, plan)]) if shared_out else None
     logits = model(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
