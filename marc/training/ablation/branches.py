@@ -167,7 +167,7 @@ def branch_attention(
 ) -> tuple[Tensor, None]:
     """Attention of completions, as `AttentionInterface` wants it: ``[B, H, L, d]`` in, ``[B, L, H, d]`` out."""
     assert attention_mask is None
-    batch, heads, _, width = query.shape
+    batch, heads, width = len(query), query.shape[1], query.shape[3]
     prefix, count, length = branch_mask.prefix, branch_mask.questions, branch_mask.length
     known = prefix + count * length
     key, value = (item.repeat_interleave(module.num_key_value_groups, dim=1) for item in (key, value))
