@@ -4,7 +4,7 @@
 - ``c-grpo``: G answers are drawn and graded; the loss of TRL's GRPO (``loss_type="dapo"``, one update per batch, no
   KL penalty) with the advantages and the retention term of `marc.training.advantages`.
 - ``distill``: one answer is drawn; at each of its tokens the reverse KL divergence from what the student predicts at
-  its budget to what the teacher predicts from all tokens.
+  its budget to what the teacher predicts from all tokens (`marc.training.distillation`).
 
 Shapes: B videos, Q questions of a video, G completions of a question, C tokens, V vocabulary, N = B * Q * G.
 """
@@ -26,6 +26,7 @@ from marc.training.ablation.branches import Completions, attention, completion_l
 from marc.training.ablation.pool import Batch, TrainingPool
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.c_grpo_trainer import VISION_TOKENS
+from marc.training.distillation import reverse_kl
 from marc.world.bank import VisualTokens
 from marc.world.packing import ATTENTION, IGNORED, Packed, packed_hidden
 
@@ -212,15 +213,10 @@ class Distillation:
         completions = trimmed(self.sampler.draw(model, packed, 1, generator))
         shown = replace(packed, visual=self.pool.visual("full", batch.videos))
         with torch.no_grad():
-            target = completion_logits(self.teacher, shown, completions)[completions.mask].log_softmax(-1)
-        predicted = completion_logits(model, packed, completions)[completions.mask].log_softmax(-1)
+            target = completion_logits(self.teacher, shown, completions)[completions.mask]
+        predicted = completion_logits(model, packed, completions)[completions.mask]
         loss = reverse_kl(predicted, target).mean()
         return Step(loss, completions.mask[..., 0].numel(), {"loss": loss.item()})
-
-
-def reverse_kl(student_NV: Tensor, teacher_NV: Tensor) -> Tensor:
-    """``KL(student || teacher) = sum_v p_s (log p_s - log p_t)`` of each row of log-probabilities, ``[N]``."""
-    return (student_NV.exp() * (student_NV - teacher_NV)).sum(-1)
 
 
 def build_method(name: str, *, options: Any, processor: MarcProcessor, teacher: Any, pool: TrainingPool) -> Method:
