@@ -110,8 +110,8 @@ def logits_alone(model, reader, prompt, completion: Tensor) -> Tensor:
 @pytest.mark.parametrize("freeze_tower", [False, True])
 def test_loss_and_gradients_against_float64(freeze_tower, files, rows, mixed_rows, tmp_path):
     """Against models of their own, row by row: the student compressed, the teacher with every token."""
-    options = {"freeze_tower": freeze_tower, "temperature": 1.3, "per_device_train_batch_size": 8}
-    trainer = make_trainer(files, [*rows, *mixed_rows[1:3]], tmp_path, **options)
+    options = {"freeze_tower": freeze_tower, "temperature": 1.3, "per_device_train_batch_size": 6}
+    trainer = make_trainer(files, [*rows, mixed_rows[1]], tmp_path, **options)
     for model in (trainer.model, trainer._teacher.model):
         model.double()
     with torch.no_grad():
@@ -164,10 +164,8 @@ CASES = {
     "alone": {},
     "with rewards": {"reward_coef": 1.0, "teacher": "online", "teacher_samples": 2},
     "reference": {"beta": 0.1},
-    "self": {"teacher_model": "self"},
     "lora": {"peft_config": lora()},
-    "iterations": {"num_iterations": 2},
-    "accumulation": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    "accumulation": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_iterations": 2},
     "checkpointing": {"gradient_checkpointing": True},
     "mixed budgets": {"budgets": {"events": 1, "frames-2": 1, "full": 1}},
 }

@@ -41,10 +41,9 @@ def test_the_world_recipe_trains_and_resumes(kind, tmp_path):
     assert state["global_step"] == 3
 
 
-@pytest.mark.parametrize(("kind", "script"), [("grpo", "grpo.py"), ("sft", "sft_video.py")])
-def test_the_launcher_works_from_any_folder(kind, script, tmp_path):
+def test_the_launcher_works_from_any_folder(tmp_path):
     result = subprocess.run(
-        ["bash", ROOT / "training_script" / f"run_{kind}_video.sh", "--dry_run", "true"],
+        ["bash", ROOT / "training_script" / "run_grpo_video.sh", "--dry_run", "true"],
         cwd=tmp_path,
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
@@ -52,7 +51,7 @@ def test_the_launcher_works_from_any_folder(kind, script, tmp_path):
         check=True,
     )
     assert yaml.safe_load(result.stdout)["model"] == "tiny"
-    assert f"training_script/{script} --config" in result.stderr
+    assert "training_script/grpo.py --config" in result.stderr
 
 
 def test_the_launcher_starts_several_processes(tmp_path):
@@ -60,6 +59,7 @@ def test_the_launcher_starts_several_processes(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     result = subprocess.run(
         ["bash", ROOT / "training_script" / "run_sft_video.sh", "--learning_rate", "1e-5"],
+        cwd=tmp_path,
         env={
             **os.environ,
             "PYTHON": "true",
@@ -79,6 +79,7 @@ def test_the_launcher_starts_several_processes(tmp_path):
         *("-m", "torch.distributed.run", "--nproc_per_node", "8", "--nnodes", "2"),
         *("--node_rank", "1", "--master_addr", "10.0.0.1"),
     ]
+    assert command[command.index("--config") - 1] == str(ROOT / "training_script" / "sft_video.py")
     assert command[command.index("--config") + 1] == str(recipe)
     assert command[command.index("--deepspeed") + 1] == str(ROOT / "configs" / "deepspeed" / "zero2.json")
     assert command[-2:] == ["--learning_rate", "1e-5"]

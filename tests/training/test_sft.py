@@ -47,8 +47,6 @@ def lora() -> LoraConfig:
 CASES = {
     "plain": {},
     "frozen tower": {"freeze_tower": True},
-    "published layout": {"compression": CompressionConfig(layout="frames")},
-    "no compression": {"compression": CompressionConfig(target_frames=None)},
     "gradient checkpointing": {"gradient_checkpointing": True},
     "accumulation": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
     "mixed budgets": {"budgets": {"events": 1, "full": 1}, "seed": 1},
