@@ -32,7 +32,7 @@ from trl.trainer import grpo_trainer
 from marc.model import MarcForConditionalGeneration
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
-from marc.training.checks import check_deepspeed, check_video_options, reject_long, require_teacher
+from marc.training.checks import check_video_options, reject_long, require_teacher
 from marc.training.config import CGRPOConfig
 from marc.training.distillation import completion_kl, last_hidden_states
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
@@ -42,7 +42,6 @@ from marc.training.video_trainer import VideoTrainer, base_model, frozen_copy, m
 from marc.training.visual_inputs import (
     View,
     expand_placeholders,
-    feature_inputs,
     grid_inputs,
     token_types,
     tokenize_prompt,
@@ -118,13 +117,13 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._reader = make_reader(processing_class, args, frames)
         self._grader: TeacherGrader | None = None
         self._row_names: list[str] = []
+        self._has_pictures = False  # in columns of their own, as TRL takes them
         self._row_views: list[tuple[View, ...]] | None = None
         self._row_is_bad: list[bool] = []
         self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
         if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
             check_video_options(model, processing_class, args)
-            check_deepspeed(train_dataset, args)
             if args.freeze_tower:
                 base_model(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:
@@ -160,13 +159,17 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
         """Reads and encodes the files that prompts name; prompts that name none go TRL's way."""
         self._row_views, self._row_is_bad = None, [False] * len(prompts)
-        sources = [visual_sources(prompt) if isinstance(prompt, list) else [] for prompt in prompts]
-        if self._reader is None or not any(sources):
+        if self._reader is None or self._has_pictures:
             return super()._tokenize_prompts(prompts)
+        sources = [visual_sources(prompt) if isinstance(prompt, list) else [] for prompt in prompts]
         rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
         self._row_is_bad = [row is None for row in rows]
         prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
         views = self._row_views = views_of([row or () for row in rows], self._draw_budget())
+        if not any(sources):
+            tokenized = super()._tokenize_prompts(prompts)
+            self._row_prompts = tokenized[0]
+            return tokenized
         processor = self._reader.processor
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         self._row_prompts = [
@@ -188,17 +191,17 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         model = self.accelerator.unwrap_model(self.model_wrapped)
         with torch.no_grad():
             features = self._features(self.model, views)
-        given = _generating_with(model, mm_encoder_outputs=feature_inputs(views, features))
-        with given, self._at_budget_of(self.model, views):
+        with _generating_with(model, **features), self._at_budget_of(self.model, views):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Carries each row's videos along; weights advantages by retention if so configured."""
         self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
+        self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
         self._advantage_weights = None
         output = super()._generate_and_score_completions(inputs)
         if self._row_views is not None:
-            output["views"] = self._row_views
+            output["views"], output["budgets"] = self._row_views, [self._budget] * len(inputs)
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
         if self._advantage_weights is not None:
             start = self.accelerator.process_index * len(inputs)
@@ -221,6 +224,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distillation`)."""
         self._row_views = inputs.get("views")
+        self._budget = inputs["budgets"][0] if self._row_views else None
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -264,7 +268,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             compute_aux_loss=compute_aux_loss,
         )
         views = self._row_views
-        if views is None:
+        if views is None:  # no MARC model, or pictures that TRL hands on itself
             return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
         assert len(views) == len(input_ids)
         chunks = []

@@ -10,7 +10,7 @@ from peft import PeftModel
 from marc.data.rows import first_few
 from marc.model import MarcProcessor
 from marc.training.config import CGRPOConfig, VideoOptions
-from marc.training.visual_inputs import Messages, prompt_length, visual_sources
+from marc.training.visual_inputs import Messages, prompt_length
 from marc.training.visual_reader import VisualReader
 
 
@@ -37,25 +37,6 @@ def check_processor(model: Any, processor: Any) -> None:
         raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
     if processor.compression != model.compression:
         raise ValueError(f"the processor's compression {processor.compression} is not the model's")
-
-
-def check_deepspeed(dataset: Any, args: CGRPOConfig) -> None:
-    """Refuses what lets DeepSpeed's processes wait for each other: under ZeRO-3 each must run the same modules, and
-    under any stage each must have gradients for the same weights.
-
-    Raises:
-        ValueError: Naming the remedy.
-    """
-    if args.deepspeed_plugin is None or (args.freeze_tower and args.deepspeed_plugin.zero_stage < 3):
-        return
-    kinds = {tuple(sorted({source.kind for source in visual_sources(row["prompt"])})) for row in dataset}
-    if len(kinds) > 1:
-        raise ValueError(
-            "DeepSpeed with a trained vision tower, or ZeRO-3, needs rows of one kind: batches without videos make "
-            "the other processes wait. Set freeze_tower and use ZeRO-2, leave DeepSpeed out, or train on videos alone"
-        )
-    if args.bad_video != "stop":
-        raise ValueError("bad_video='skip' would make the other processes of DeepSpeed wait: use 'stop'")
 
 
 def require_teacher(dataset: Any) -> None:

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from marc.rewards import RetentionConfig
 from marc.training.budgets import BudgetMix
+from marc.training.processes import connect_deepspeed, use_cpu_processes
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,11 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if isinstance(self.budgets, str):
             self.budgets = json.loads(self.budgets)
+        trainers_options: Any = self
+        use_cpu_processes(trainers_options)
         super_init: Any = super()
         super_init.__post_init__()
+        connect_deepspeed(trainers_options)
         if self.bad_video not in ("stop", "skip"):
             raise ValueError(f"bad_video must be one of stop, skip, got {self.bad_video!r}")
         if self.keep_visuals < 0:

@@ -16,6 +16,7 @@ from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProc
 from marc.model.loading import load_model
 from marc.training.config import VideoOptions
 from marc.training.dataset import STYLE
+from marc.training.resume import last_checkpoint
 from marc.video.sources import FrameSource
 from marc.world.frames import WorldFrames, world_rows
 
@@ -132,7 +133,6 @@ def lora(rank: int) -> Any:
 
 
 def run(trainer: Trainer, *, resume: bool) -> None:
-    """Trains to the end, from the output folder's last checkpoint if so wanted, and saves the model."""
-    last = any(Path(trainer.args.output_dir).glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=True if resume and last else None)
+    """Trains to the end, from the output folder's last whole checkpoint if so wanted, and saves the model."""
+    trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir) if resume else None)
     trainer.save_model()

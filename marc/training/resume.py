@@ -8,14 +8,35 @@ process has seen, which a resumed process has not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Sampler
 from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
 
 from marc.model import MarcForConditionalGeneration
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The newest checkpoint that was written to its end; None if there is none.
+
+    A process that is killed while it saves leaves half a checkpoint behind. The trainer's state is written last.
+    """
+
+    def is_whole(checkpoint: Path) -> bool:
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    whole = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if is_whole(path)]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 class ExactResume(Trainer):

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -21,6 +22,7 @@ from marc.model.loading import load_model
 from marc.training.config import VideoOptions
 from marc.training.resume import ExactResume
 from marc.training.visual_inputs import (
+    KINDS,
     View,
     at_compression,
     encode,
@@ -38,43 +40,66 @@ class VideoTrainer(ExactResume):
 
     Attributes:
         _reader: Reads the files of prompts; None if the model is not ours.
+        _budget: At which the rows in hand are seen, the same on every process.
     """
 
     args: Any
     model: Any
     _metrics: Any
     _reader: VisualReader | None
+    _budget: CompressionConfig | None = None
 
     def _draw_budget(self) -> CompressionConfig:
         """The budget of this step; every pass over this step's rows then follows from their views."""
         assert self._reader is not None
-        own = self._reader.processor.compression
-        if not self.model.training:
-            return own
-        mix = self.args.budget_mix
-        name, compression = mix.draw(self.args.seed, self.state.global_step, own)
-        for known in mix.shares:
-            self._log(f"budget/{known}", float(name == known))
-        return compression
+        self._budget = own = self._reader.processor.compression
+        if self.model.training:
+            mix = self.args.budget_mix
+            name, self._budget = mix.draw(self.args.seed, self.state.global_step, own)
+            for known in mix.shares:
+                self._log(f"budget/{known}", float(name == known))
+        return self._budget
 
-    def _features(self, model: Any, rows: Sequence[Sequence[View]]) -> dict[View, Tensor]:
-        """Features of all views of some rows, from earlier in this run if the tower is not trained.
+    def _features(self, model: Any, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
+        """``mm_encoder_outputs`` of some rows, from earlier in this run if the tower is not trained.
 
-        In the dtype of the weights, as in generation, also under mixed precision.
+        In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
+        of the tower, whatever its own rows hold.
         """
-        views = [view for row in rows for view in row]
         policy = base_model(self.accelerator.unwrap_model(self.model))
-        if any(weight.requires_grad for weight in policy.model.visual.parameters()):
-            return encode(base_model(self.accelerator.unwrap_model(model)), views)
-        return encode_once(policy, views)
+        is_trained = any(weight.requires_grad for weight in policy.model.visual.parameters())
+        views = [view for row in rows for view in row]
+        extra = self._stand_ins([view for view in views if is_trained or not view.is_known], is_trained)
+        if is_trained:
+            features = encode(base_model(self.accelerator.unwrap_model(model)), [*views, *extra])
+        else:
+            features = encode_once(policy, [*views, *extra])
+        outputs = feature_inputs([*rows, extra], features)
+        return {"mm_encoder_outputs": outputs} if outputs else {}
+
+    def _stand_ins(self, new: Sequence[View], is_trained: bool) -> list[View]:
+        """A stand-in for each kind that another process is about to encode and this one is not.
+
+        A tower that is trained runs even where no process has anything to encode: its weights need gradients.
+        """
+        if self.accelerator.num_processes == 1:
+            return []
+        assert self._reader is not None and self._budget is not None
+        own = [sum(view.kind == kind for view in new) for kind in KINDS]
+        everywhere = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device)).tolist()
+        needed = everywhere if any(everywhere) or not is_trained else [1, *everywhere[1:]]
+        return [
+            View.stand_in(kind, self._reader.processor, self._budget)
+            for kind, count, wanted in zip(KINDS, own, needed, strict=True)
+            if wanted and not count
+        ]
 
     def _visual_inputs(self, model: Any, input_ids: Tensor, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
         """What the model takes beside token ids; empty where no row has a video or image."""
         inputs: dict[str, Any] = dict(grid_inputs(rows))
         if inputs:
-            inputs["mm_encoder_outputs"] = feature_inputs(rows, self._features(model, rows))
             inputs["mm_token_type_ids"] = token_types(input_ids, base_model(self.model))
-        return inputs
+        return {**inputs, **self._features(model, rows)}
 
     def _at_budget_of(self, model: Any, rows: Sequence[Sequence[View]]) -> AbstractContextManager[None]:
         """Runs a model at the budget at which some rows are seen."""

@@ -23,8 +23,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.plan import VideoPlan, plan_video
 from marc.model.vision_marc import compress_videos
-from marc.training.visual_reader import Visual, VisualReader, VisualSource
+from marc.training.visual_reader import GRID_FRAMES, Visual, VisualReader, VisualSource
 
+KINDS = ("video", "image")
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -37,7 +38,7 @@ class View:
         compression: The budget.
         plan: What becomes of a video; None: every token remains.
         events: Event id of each temporal grid of a video.
-        tokens: Visual tokens that the language model reads.
+        tokens: Visual tokens that the language model reads; 0 of a stand-in.
         features: ``[M, D]`` from a tower that is not trained: encoded once.
     """
 
@@ -65,6 +66,28 @@ class View:
         events = own if visual.events is None else visual.events
         plan = plan_video(grids, cells, compression, events=events) if compression.enabled else None
         return cls(visual, compression, plan, events, whole if plan is None else plan.tokens)
+
+    @classmethod
+    def stand_in(cls, kind: str, processor: MarcProcessor, compression: CompressionConfig) -> View:
+        """A smallest video or image, of which the language model reads nothing.
+
+        Processes that train together must run the same modules and have gradients for the same weights. One that has
+        no video where another has one encodes this in its place: features ``[0, D]``, and gradients of zero.
+        """
+        side, patch = processor.video_processor.merge_size, processor.video_processor.patch_size
+        pixels = torch.zeros(side**2, GRID_FRAMES * 3 * patch**2)
+        smallest = Visual(kind, (1, side, side), side, seconds=(0.0,), pixels=pixels)
+        return replace(cls.of(smallest, compression), tokens=0)
+
+    @property
+    def inside_tower(self) -> bool:
+        """Whether frames merge inside the tower, which then runs for this view alone."""
+        return self.plan is not None and bool(self.plan.tower)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a tower that keeps its weights has nothing more to do for it."""
+        return self.features is not None or (self.visual.tower is not None and not self.inside_tower)
 
 
 def views_of(rows: Sequence[Sequence[Visual]], compression: CompressionConfig) -> list[tuple[View, ...]]:
@@ -168,8 +191,8 @@ def encode(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[V
         ``[M, D]`` for each view, connected to the tower's weights where gradients are on.
     """
     distinct = list(dict.fromkeys(views))
-    inside = [view for view in distinct if view.plan is not None and view.plan.tower]
-    after = [view for view in distinct if view not in inside]
+    inside = [view for view in distinct if view.inside_tower]
+    after = [view for view in distinct if not view.inside_tower]
     tokens = _tower_tokens(model, [view.visual for view in after])
     features = {view: tokens[view.visual] for view in after if view.plan is None}
     planned = [(view, view.plan) for view in after if view.plan is not None]
@@ -183,7 +206,7 @@ def encode(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[V
                 pixels, grids, _padded([view.events for view in inside], torch.long)
             )
         features.update(zip(inside, output.pooler_output, strict=True))
-    return features
+    return {view: tokens_MD[: view.tokens] for view, tokens_MD in features.items()}
 
 
 @torch.no_grad()
@@ -204,7 +227,7 @@ def _tower_tokens(model: MarcForConditionalGeneration, visuals: Iterable[Visual]
     """Every token ``[T * P, D]`` of each distinct visual: one call for all videos, one for all images."""
     distinct = list(dict.fromkeys(visuals))
     tokens = {visual: visual.tower for visual in distinct if visual.tower is not None}
-    for kind in ("video", "image"):
+    for kind in KINDS:
         chosen = [visual for visual in distinct if visual.kind == kind and visual.tower is None]
         if not chosen:
             continue
@@ -250,7 +273,7 @@ def feature_inputs(
     """``mm_encoder_outputs`` of a batch: the features of each row's visuals, repeated where rows share them."""
     return {
         kind: BaseModelOutputWithPooling(pooler_output=tuple(features[view] for view in chosen))
-        for kind in ("video", "image")
+        for kind in KINDS
         if (chosen := _of_kind(rows, kind))
     }
 

@@ -1,50 +1,118 @@
-"""Two processes whose rows differ in kind: one holds a video, the other a text."""
+"""Two processes whose rows differ in kind: at one step a video and a text, then a text and an image, and so on.
+
+DeepSpeed compiles a small extension when it runs for the first time, which takes minutes:
+
+    python -m pytest tests/training/test_two_processes.py -m slow
+"""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from marc import load_model
+from marc.model.tiny import build_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {
     "per_device_train_batch_size": 2,
     "num_generations": 2,
     "max_completion_length": 4,
-    "max_steps": 2,
+    "max_steps": 3,
     "learning_rate": 1e-3,
+    "lr_scheduler_type": "constant",
     "logging_steps": 1,
     "save_strategy": "no",
     "report_to": "none",
-    "use_cpu": True,
     "bf16": False,
     "ddp_backend": "gloo",
     "gradient_checkpointing": False,
+    "shuffle_dataset": False,
     "disable_tqdm": True,
     "dataloader_pin_memory": False,
     "max_frames": 8,
     "alpha": 0.0,
 }
+SAVES = {"save_strategy": "steps", "save_steps": 1, "resume": True}
+ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
+DEEPSPEED = {
+    "zero2": {**ZERO2, **SAVES},
+    "zero3": {**ZERO3, **SAVES},
+    "zero2, reference, iterations": {**ZERO2, "beta": 0.1, "num_iterations": 2},
+    "zero3, reference, checkpointing": {**ZERO3, "beta": 0.1, "gradient_checkpointing": True},
+    "zero3, generating without gathering": {**ZERO3, "ds3_gather_for_generation": False},
+    "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
+    "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
+    "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
+}
 
 
-def run(files: Path, output: Path, **options) -> list[dict]:
-    """What both processes write at their end."""
+def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float = 280) -> dict[str, list[dict]]:
+    """What both processes say of each case, all of which they go through one after the other."""
+    model, processor = build_tiny()
+    model.save_pretrained(files / "model")
+    processor.save_pretrained(files / "model")
     script = ROOT / "tests" / "training" / "helpers" / "two_processes.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = {name: {**OPTIONS, **case} for name, case in cases.items()}
     result = subprocess.run(
-        [*launcher, script, files, output, json.dumps({**OPTIONS, **options})],
+        [*launcher, script, files, output, json.dumps(options)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=timeout,
         check=False,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return [json.loads((output / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert result.returncode == 0, result.stderr[-5000:]
+    return {
+        name: [json.loads((output / name / f"rank-{rank}.json").read_text()) for rank in range(2)] for name in cases
+    }
+
+
+def check(ranks: list[dict], *, tower_moves: bool = True) -> None:
+    first, second = ranks
+    assert first == second
+    assert len(first["steps"]) == OPTIONS["max_steps"]
+    assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in first["steps"])
+    assert not first["still"]
+    assert any("visual" in name for name in first["moved"]) == tower_moves
 
 
 def test_processes_stay_equal(files, tmp_path):
-    first, second = run(files, tmp_path)
-    assert (first["rank"], second["rank"]) == (0, 1)
-    assert first["tower"] == second["tower"]
-    assert all(norm > 0 for norm in first["grad_norms"])
+    cases = {"ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES}}
+    ranks = run(files, tmp_path, cases)["ddp"]
+    check(ranks)
+    assert ranks[0]["resumed"] == ranks[0]["steps"]
+
+
+@pytest.fixture(scope="module")
+def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
+    output = tmp_path_factory.mktemp("deepspeed")
+    return run(files, output, {"ddp": {}, **DEEPSPEED}, timeout=3000), output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", DEEPSPEED)
+def test_deepspeed(case, deepspeed):
+    """Every weight moves, the processes stay equal, and nobody waits for the other."""
+    ranks = deepspeed[0][case]
+    check(ranks, tower_moves="frozen" not in case and "lora" not in case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["zero2", "zero3"])
+def test_deepspeed_equals_ddp_and_resumes(case, deepspeed):
+    results, output = deepspeed
+    ours, theirs = results[case][0], results["ddp"][0]
+    for step, expected in zip(ours["steps"], theirs["steps"], strict=True):
+        assert step == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert ours["sums"] == pytest.approx(theirs["sums"], rel=1e-2, abs=1e-2)
+    assert ours["resumed"] == ours["steps"]
+    model, _ = load_model(output / case / "saved", device="cpu")
+    saved = {name: weight.double().sum().item() for name, weight in model.named_parameters()}
+    assert {name: saved[name] for name in ours["sums"]} == pytest.approx(ours["sums"], abs=1e-6)

@@ -1,43 +1,97 @@
-"""Trains two steps on rows of different kinds; run by torchrun from the tests of several processes.
+"""Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
-Arguments: the folder of the files, the output folder, and the options of `CGRPOConfig` as JSON.
+Arguments: the folder of the files and the model, the output folder, and a JSON object of cases: names and the options
+of `CGRPOConfig` for each, with three more: ``lora`` (on the language model), ``resume`` (train again from the first
+checkpoint) and ``trained_tower`` (whether the result must have moved it).
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
 
 import torch
+from deepspeed import zero
+from peft import LoraConfig
 
 from marc.data.rows import TrainingRow
-from marc.model.tiny import build_tiny
+from marc.model.loading import load_model
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
+
+KINDS = [
+    ("video", "0.mp4"),
+    ("text", None),
+    ("text", None),
+    ("image", "0.png"),
+    ("video", "1.mp4"),
+    ("image", "1.png"),
+]
+"""Without shuffling the first process gets the first row of each pair, the second the other."""
 
 
 def varied(completions, completion_ids, **columns) -> list[float]:
     return [sum(ids) % 11 / 10 for ids in completion_ids]
 
 
-def main() -> None:
-    files, output, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+def weights(trainer: CGRPOTrainer) -> dict[str, torch.Tensor]:
+    """Copies of the trainable weights, also of those that are shared out."""
+    trainable = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    with zero.GatheredParameters(list(trainable.values())):
+        return {name: parameter.detach().clone() for name, parameter in trainable.items()}
+
+
+def build(files: Path, output: Path, options: dict, *, lora: bool = False) -> CGRPOTrainer:
     config = CGRPOConfig(str(output), **options)
+    assert config.world_size == 2
     rows = [
-        TrainingRow("0", "What?", "free-form", "seven", "video", "0.mp4"),
-        TrainingRow("1", "Why?", "free-form", "seven", "text"),
-        TrainingRow("2", "Which?", "free-form", "seven", "image", "0.png"),
-        TrainingRow("3", "Where?", "free-form", "seven", "text"),
+        TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
+        for index, (kind, path) in enumerate(KINDS)
     ]
-    model, processor = build_tiny()
-    trainer = CGRPOTrainer(model, [varied], config, to_dataset(rows, files), processing_class=processor)
+    model, processor = load_model(files / "model", device="cpu")
+    return CGRPOTrainer(
+        model,
+        [varied],
+        config,
+        to_dataset(rows, files),
+        processing_class=processor,
+        peft_config=LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)") if lora else None,
+    )
+
+
+def history(trainer: CGRPOTrainer) -> list[dict]:
+    keys = ("loss", "grad_norm", "reward", "completions/mean_length")
+    return [{key: row[key] for key in keys} for row in trainer.state.log_history if "loss" in row]
+
+
+def run(files: Path, output: Path, *, lora: bool = False, resume: bool = False, **options) -> dict:
+    trainer = build(files, output, options, lora=lora)
+    before = weights(trainer)
     trainer.train()
-    history = [row for row in trainer.state.log_history if "loss" in row]
-    weight = trainer.accelerator.unwrap_model(trainer.model).model.visual.merger.mlp[0].weight
-    state = {"losses": [row["loss"] for row in history], "grad_norms": [row["grad_norm"] for row in history]}
-    if weight.numel():
-        state["tower"] = weight.detach().double().sum().item()
-    output.mkdir(parents=True, exist_ok=True)
-    result = {"rank": config.process_index, **state}
-    (output / f"rank-{config.process_index}.json").write_text(json.dumps(result))
+    after = weights(trainer)
+    trainer.save_model(str(output / "saved"))
+    result = {
+        "steps": history(trainer),
+        "still": [name for name, weight in after.items() if torch.equal(weight, before[name])],
+        "moved": [name for name, weight in after.items() if not torch.equal(weight, before[name])],
+        "sums": {name: weight.double().sum().item() for name, weight in after.items()},
+    }
+    if resume:
+        del trainer
+        gc.collect()
+        again = build(files, output, options, lora=lora)
+        again.train(resume_from_checkpoint=str(output / "checkpoint-1"))
+        result["resumed"] = history(again)
+    return result
+
+
+def main() -> None:
+    files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    for name, options in cases.items():
+        result = run(files, output / name, **options)
+        rank = torch.distributed.get_rank()
+        (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
+        print(f"rank {rank}: {name} is done", file=sys.stderr)
+        gc.collect()
     torch.distributed.destroy_process_group()
 
 
