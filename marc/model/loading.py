@@ -30,6 +30,7 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
     device_map: Any = None,
+    quantization_config: Any = None,
     **compression_overrides: Any,
 ) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
     """Loads a model for inference, and its processor with the same compression.
@@ -41,6 +42,7 @@ def load_model(
         dtype: Of the weights; by default bfloat16 on a GPU and float32 on a CPU.
         attn_implementation: As in transformers: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
         device_map: As in transformers, instead of ``device``.
+        quantization_config: As in transformers; the model then stays where it was loaded.
         **compression_overrides: Fields of `CompressionConfig` that replace the checkpoint's.
 
     Raises:
@@ -55,9 +57,15 @@ def load_model(
         model = model.to(device, getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     else:
         folder = str(EMBEDDED_FOLDER) if name == EMBEDDED else name
-        model = _load_checkpoint(folder, dtype=dtype, attn_implementation=attn_implementation, device_map=device_map)
+        model = _load_checkpoint(
+            folder,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            device_map=device_map,
+            quantization_config=quantization_config,
+        )
         processor = _load_processor(folder)
-        model = model if device_map else model.to(device)
+        model = model if device_map or quantization_config else model.to(device)
     compression = override_compression(model.compression, compression_overrides)
     model.compression = processor.compression = compression
     return model.eval(), processor

@@ -41,6 +41,7 @@ class RunOptions:
         dtype: Of the weights; None: float32 on a CPU, bfloat16 on a GPU.
         attn_implementation: As in transformers.
         lora_rank: Rank of LoRA on the language model; 0 trains all weights.
+        load_in_4bit: QLoRA: the language model's weights in 4 bits (NF4), under LoRA; needs bitsandbytes.
         world_level: Of the micro-world, ``"easy"`` or ``"hard"``.
         world_videos: Videos of the micro-world.
         world_questions: Questions about each.
@@ -58,6 +59,7 @@ class RunOptions:
     dtype: str | None = field(default=None, metadata={"help": "Of the weights."})
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager or flash_attention_2."})
     lora_rank: int = field(default=0, metadata={"help": "LoRA on the language model; 0 trains all weights."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: weights in 4 bits; needs bitsandbytes."})
     world_level: Literal["easy", "hard"] = field(default="easy", metadata={"help": "Level of the micro-world."})
     world_videos: int = field(default=16, metadata={"help": "Videos of the micro-world."})
     world_questions: int = field(default=4, metadata={"help": "Questions about each of them."})
@@ -68,6 +70,8 @@ class RunOptions:
         CompressionConfig.from_dict(self.compression)
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank must be at least 0, got {self.lora_rank}")
+        if self.load_in_4bit and not self.lora_rank:
+            raise ValueError("load_in_4bit: weights in 4 bits cannot be trained; set lora_rank too")
 
     @property
     def compression(self) -> dict[str, Any]:
@@ -111,8 +115,27 @@ def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, Marc
         device="cpu",
         dtype=dtype,
         attn_implementation=options.attn_implementation,
+        **(quantized(dtype) if options.load_in_4bit else {}),
         **options.compression,
     )
+
+
+def quantized(dtype: str) -> dict[str, Any]:
+    """Options of `load_model` for QLoRA: the language model in 4 bits, tower and head as they are.
+
+    Args:
+        dtype: In which the language model computes.
+    """
+    from transformers import BitsAndBytesConfig
+    from trl import get_kbit_device_map
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )
+    return {"quantization_config": quantization, "device_map": get_kbit_device_map()}
 
 
 def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingRow], Path, FrameSource | None]:

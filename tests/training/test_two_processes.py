@@ -32,6 +32,7 @@ OPTIONS = {
     "ddp_backend": "gloo",
     "gradient_checkpointing": False,
     "shuffle_dataset": False,
+    "train_sampling_strategy": "sequential",
     "disable_tqdm": True,
     "dataloader_pin_memory": False,
     "max_frames": 8,
@@ -48,6 +49,13 @@ DEEPSPEED = {
     "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
     "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
+    "zero3, inside the tower, mixed budgets": {
+        **ZERO3,
+        "compression": {"tower_layer": 1, "tower_chunk": None},
+        "budgets": {"events": 1, "full": 1},
+    },
+    "sft, zero2": {**ZERO2, **SAVES, "sft": True, "per_device_train_batch_size": 1},
+    "sft, zero3": {**ZERO3, **SAVES, "sft": True, "per_device_train_batch_size": 1},
 }
 
 
@@ -92,7 +100,8 @@ def test_processes_stay_equal(files, tmp_path):
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    return run(files, output, {"ddp": {}, **DEEPSPEED}, timeout=3000), output
+    plain = {"ddp": {}, "sft, ddp": {"sft": True, "per_device_train_batch_size": 1}}
+    return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
 
 @pytest.mark.slow
@@ -105,10 +114,12 @@ def test_deepspeed(case, deepspeed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["zero2", "zero3"])
-def test_deepspeed_equals_ddp_and_resumes(case, deepspeed):
+@pytest.mark.parametrize(
+    ("case", "plain"), [("zero2", "ddp"), ("zero3", "ddp"), ("sft, zero2", "sft, ddp"), ("sft, zero3", "sft, ddp")]
+)
+def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
     results, output = deepspeed
-    ours, theirs = results[case][0], results["ddp"][0]
+    ours, theirs = results[case][0], results[plain][0]
     for step, expected in zip(ours["steps"], theirs["steps"], strict=True):
         assert step == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert ours["sums"] == pytest.approx(theirs["sums"], rel=1e-2, abs=1e-2)

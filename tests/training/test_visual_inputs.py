@@ -1,9 +1,18 @@
 import pytest
+import torch
 
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training.dataset import to_dataset
-from marc.training.visual_inputs import View, prompt_length, tokenize_prompt, visual_sources
+from marc.training.visual_inputs import (
+    KINDS,
+    View,
+    encode,
+    feature_inputs,
+    prompt_length,
+    tokenize_prompt,
+    visual_sources,
+)
 from marc.training.visual_reader import VisualReader, VisualSource
 from marc.video.sources import VideoFiles
 
@@ -59,3 +68,18 @@ def test_unreadable_files_are_named(name, files):
     kind = "image" if name.endswith("png") else "video"
     with pytest.raises(ValueError, match=name):
         VisualReader(processor, VideoFiles(timeout=30)).read(VisualSource(kind, str(files / name)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}, {"tower_layer": 1}])
+def test_a_stand_in_is_not_seen_and_gives_the_tower_gradients_of_zero(kind, compression):
+    model, processor = build_tiny(compression=CompressionConfig(**compression))
+    view = View.stand_in(kind, processor, model.compression)
+    features = encode(model, [view])
+    assert features[view].shape == (0, model.config.text_config.hidden_size)
+    ids = torch.tensor([processor.tokenizer("Why?")["input_ids"]])
+    logits = model(input_ids=ids, mm_encoder_outputs=feature_inputs([[view]], features)).logits
+    assert torch.equal(logits, model(input_ids=ids).logits)
+    logits.sum().backward()
+    gradients = [weight.grad for weight in model.model.visual.parameters()]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)

@@ -1,8 +1,8 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the model, the output folder, and a JSON object of cases: names and the options
-of `CGRPOConfig` for each, with three more: ``lora`` (on the language model), ``resume`` (train again from the first
-checkpoint) and ``trained_tower`` (whether the result must have moved it).
+of the trainer for each, with four more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model),
+``compression`` (of the model) and ``resume`` (train again from the first checkpoint).
 """
 
 import gc
@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from deepspeed import zero
 from peft import LoraConfig
+from transformers import Trainer
 
 from marc.data.rows import TrainingRow
 from marc.model.loading import load_model
-from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
+from marc.training import CGRPOConfig, CGRPOTrainer, VideoSFTConfig, VideoSFTTrainer, to_dataset, to_supervised
 
 KINDS = [
     ("video", "0.mp4"),
@@ -33,38 +34,43 @@ def varied(completions, completion_ids, **columns) -> list[float]:
     return [sum(ids) % 11 / 10 for ids in completion_ids]
 
 
-def weights(trainer: CGRPOTrainer) -> dict[str, torch.Tensor]:
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Copies of the trainable weights, also of those that are shared out."""
     trainable = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
     with zero.GatheredParameters(list(trainable.values())):
         return {name: parameter.detach().clone() for name, parameter in trainable.items()}
 
 
-def build(files: Path, output: Path, options: dict, *, lora: bool = False) -> CGRPOTrainer:
-    config = CGRPOConfig(str(output), **options)
+def build(
+    files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False, compression: dict | None = None
+) -> Trainer:
+    config_class = VideoSFTConfig if sft else CGRPOConfig
+    known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
+    config = config_class(str(output), **known)
     assert config.world_size == 2
     rows = [
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
         for index, (kind, path) in enumerate(KINDS)
     ]
-    model, processor = load_model(files / "model", device="cpu")
-    return CGRPOTrainer(
-        model,
-        [varied],
-        config,
-        to_dataset(rows, files),
-        processing_class=processor,
-        peft_config=LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)") if lora else None,
-    )
+    model, processor = load_model(files / "model", device="cpu", **(compression or {}))
+    given = {
+        "model": model,
+        "args": config,
+        "processing_class": processor,
+        "peft_config": LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)") if lora else None,
+    }
+    if sft:
+        return VideoSFTTrainer(train_dataset=to_supervised(rows, files, reasoning=False), **given)
+    return CGRPOTrainer(reward_funcs=[varied], train_dataset=to_dataset(rows, files), **given)
 
 
-def history(trainer: CGRPOTrainer) -> list[dict]:
+def history(trainer: Trainer) -> list[dict]:
     keys = ("loss", "grad_norm", "reward", "completions/mean_length")
-    return [{key: row[key] for key in keys} for row in trainer.state.log_history if "loss" in row]
+    return [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history if "loss" in row]
 
 
-def run(files: Path, output: Path, *, lora: bool = False, resume: bool = False, **options) -> dict:
-    trainer = build(files, output, options, lora=lora)
+def run(files: Path, output: Path, *, resume: bool, built: dict, options: dict) -> dict:
+    trainer = build(files, output, options, **built)
     before = weights(trainer)
     trainer.train()
     after = weights(trainer)
@@ -78,7 +84,7 @@ def run(files: Path, output: Path, *, lora: bool = False, resume: bool = False, 
     if resume:
         del trainer
         gc.collect()
-        again = build(files, output, options, lora=lora)
+        again = build(files, output, options, **built)
         again.train(resume_from_checkpoint=str(output / "checkpoint-1"))
         result["resumed"] = history(again)
     return result
@@ -87,7 +93,8 @@ def run(files: Path, output: Path, *, lora: bool = False, resume: bool = False, 
 def main() -> None:
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        result = run(files, output / name, **options)
+        built = {key: options.pop(key) for key in ("sft", "lora", "compression") if key in options}
+        result = run(files, output / name, resume=options.pop("resume", False), built=built, options=options)
         rank = torch.distributed.get_rank()
         (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
         print(f"rank {rank}: {name} is done", file=sys.stderr)

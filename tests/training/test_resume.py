@@ -1,0 +1,81 @@
+"""Runs that die: what they leave behind, and that they go on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marc.training import grpo
+from marc.training.resume import last_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 24
+RUN = {
+    "--world_videos": "2",
+    "--world_questions": "2",
+    "--per_device_train_batch_size": "8",
+    "--max_completion_length": "6",
+    "--max_steps": str(STEPS),
+    "--save_steps": "4",
+    "--disable_tqdm": "true",
+}
+TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
+
+
+def arguments(output: Path) -> list[str]:
+    return [*(part for option in RUN.items() for part in option), "--output_dir", str(output)]
+
+
+def history(output: Path) -> list[dict]:
+    """What a run logged, without times and without what was not yet saved."""
+    state = json.loads((output / f"checkpoint-{STEPS}" / "trainer_state.json").read_text())
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in state["log_history"]]
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+    """``kill -9`` after the first checkpoint of the real launcher, called from another folder; then ``--resume``."""
+    config = ["--config", str(ROOT / "configs" / "grpo_world.yaml")]
+    grpo.main([*config, *arguments(tmp_path / "whole")])
+    killed = tmp_path / "killed"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", str(ROOT / "training_script" / "run_grpo_video.sh"), *arguments(killed)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHON": sys.executable},
+            stdout=log,
+            stderr=log,
+        )
+        wait_for(killed / "checkpoint-4" / "trainer_state.json", process, tmp_path / "log")
+        process.send_signal(signal.SIGKILL)  # the launcher has become Python by `exec`
+        assert process.wait() == -signal.SIGKILL
+    assert not (killed / f"checkpoint-{STEPS}").exists()
+    (killed / f"checkpoint-{STEPS - 1}").mkdir()  # as if it had died while saving
+    grpo.main([*config, *arguments(killed), "--resume", "true"])
+    assert len(history(killed)) == STEPS
+    assert history(killed) == history(tmp_path / "whole")
+
+
+def wait_for(file: Path, process: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 250
+    while not file.exists():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("left", [None, "", '{"global_step": 1'], ids=["nothing", "empty", "half"])
+def test_half_a_checkpoint_is_not_resumed_from(left, tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-11").mkdir()
+    if left is not None:
+        (tmp_path / "checkpoint-11" / "trainer_state.json").write_text(left)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert last_checkpoint(tmp_path / "nowhere") is None
