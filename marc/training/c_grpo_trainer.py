@@ -7,6 +7,7 @@ What is changed, and where:
   alone, generates with a video and computes gradients without it.
 - `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
 - `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
+- `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
 - `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
 
 What is shared with supervised training, files, budgets and encodings, is in `marc.training.video_trainer`: with a
@@ -43,6 +44,7 @@ from marc.training.visual_inputs import (
     View,
     expand_placeholders,
     grid_inputs,
+    readable,
     token_types,
     tokenize_prompt,
     views_of,
@@ -332,6 +334,13 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             TeacherCache(self.args.teacher_cache or Path(self.args.output_dir) / "teacher", self.args.process_index),
             model_fingerprint(base_model(self._teacher.model) if named else policy),
         )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's, with readable prompts in the table of completions."""
+        if self._reader is not None and not self._has_pictures:
+            prompts = self._logs["prompt"]
+            self._logs["prompt"] = type(prompts)(map(readable, prompts), maxlen=prompts.maxlen)
+        super().log(logs, start_time)
 
     def _log_retention(self, rewards_NF: Tensor, terms_N: Tensor, ratios: Tensor, group_size: int) -> None:
         """Logs what the retention term does, including what normalisation leaves of it."""

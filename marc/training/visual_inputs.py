@@ -139,6 +139,20 @@ def visual_sources(messages: Messages) -> list[VisualSource]:
     return sources
 
 
+def readable(messages: Messages | str) -> str:
+    """A prompt as one text, for tables: files stand in brackets."""
+    if isinstance(messages, str):
+        return messages
+    turns = []
+    for message in clean_messages(messages):
+        parts = message["content"]
+        texts = (
+            [parts] if isinstance(parts, str) else [part.get("text") or f"[{part[part['type']]}]" for part in parts]
+        )
+        turns.append(f"{message['role']}: {' '.join(texts)}")
+    return "\n".join(turns)
+
+
 def without_visuals(messages: Messages) -> list[dict[str, Any]]:
     """The prompt without its videos and images."""
     return [
