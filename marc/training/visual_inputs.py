@@ -145,10 +145,9 @@ def readable(messages: Messages | str) -> str:
         return messages
     turns = []
     for message in clean_messages(messages):
-        parts = message["content"]
-        texts = (
-            [parts] if isinstance(parts, str) else [part.get("text") or f"[{part[part['type']]}]" for part in parts]
-        )
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts = [part["text"] if part["type"] == "text" else f"[{part[part['type']]}]" for part in parts]
         turns.append(f"{message['role']}: {' '.join(texts)}")
     return "\n".join(turns)
 

@@ -10,25 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from marc.training import grpo
+from marc.training import grpo, sft_video
 from marc.training.resume import last_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 24
+STEPS = 12
 RUN = {
     "--world_videos": "2",
     "--world_questions": "2",
-    "--per_device_train_batch_size": "8",
-    "--max_completion_length": "6",
     "--max_steps": str(STEPS),
-    "--save_steps": "4",
+    "--save_steps": "2",
     "--disable_tqdm": "true",
 }
 TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
 
 
-def arguments(output: Path) -> list[str]:
-    return [*(part for option in RUN.items() for part in option), "--output_dir", str(output)]
+KINDS = {
+    "grpo": (grpo.main, {"--per_device_train_batch_size": "8", "--max_completion_length": "6"}),
+    "sft": (sft_video.main, {"--per_device_train_batch_size": "1", "--logging_steps": "1"}),
+}
+
+
+def arguments(kind: str, output: Path) -> list[str]:
+    options = {**RUN, **KINDS[kind][1], "--output_dir": str(output)}
+    return [part for option in options.items() for part in option]
 
 
 def history(output: Path) -> list[dict]:
@@ -37,31 +42,33 @@ def history(output: Path) -> list[dict]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in state["log_history"]]
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["grpo", pytest.param("sft", marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(kind, tmp_path):
     """``kill -9`` after the first checkpoint of the real launcher, called from another folder; then ``--resume``."""
-    config = ["--config", str(ROOT / "configs" / "grpo_world.yaml")]
-    grpo.main([*config, *arguments(tmp_path / "whole")])
+    main, config = KINDS[kind][0], ["--config", str(ROOT / "configs" / f"{kind}_world.yaml")]
+    main([*config, *arguments(kind, tmp_path / "whole")])
     killed = tmp_path / "killed"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            ["bash", str(ROOT / "training_script" / "run_grpo_video.sh"), *arguments(killed)],
+            ["bash", str(ROOT / "training_script" / f"run_{kind}_video.sh"), *arguments(kind, killed)],
             cwd=tmp_path,
             env={**os.environ, "PYTHON": sys.executable},
             stdout=log,
             stderr=log,
         )
-        wait_for(killed / "checkpoint-4" / "trainer_state.json", process, tmp_path / "log")
+        wait_for(killed / "checkpoint-2" / "trainer_state.json", process, tmp_path / "log")
         process.send_signal(signal.SIGKILL)  # the launcher has become Python by `exec`
         assert process.wait() == -signal.SIGKILL
     assert not (killed / f"checkpoint-{STEPS}").exists()
     (killed / f"checkpoint-{STEPS - 1}").mkdir()  # as if it had died while saving
-    grpo.main([*config, *arguments(killed), "--resume", "true"])
+    main([*config, *arguments(kind, killed), "--resume", "true"])
     assert len(history(killed)) == STEPS
     assert history(killed) == history(tmp_path / "whole")
 
 
 def wait_for(file: Path, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + 250
+    end = time.monotonic() + 600
     while not file.exists():
         assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
         time.sleep(0.01)

@@ -84,10 +84,8 @@ def picture_paths(folder) -> tuple[Dataset, Dataset]:
 
 def run(trainer_class, config_class, model, processor, dataset, folder, **options):
     never = processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
-    # Without it TRL samples placeholders of pictures, which ours never does.
-    given = _known(
-        config_class, {**OPTIONS, "shuffle_dataset": False, "bf16": False, **options}
-    )  # ours shuffles later epochs anew
+    # Ours never samples placeholders of pictures, shuffles later epochs anew, and keeps the tower out of autocast.
+    given = _known(config_class, {**OPTIONS, "shuffle_dataset": False, "bf16": False, **options})
     config = config_class(str(folder), **given, generation_kwargs={"suppress_tokens": never})
     trainer = trainer_class(model, varied, config, dataset, processing_class=processor)
     trainer.train()
