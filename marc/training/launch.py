@@ -126,8 +126,9 @@ def quantized(dtype: str) -> dict[str, Any]:
     Args:
         dtype: In which the language model computes.
     """
+    import torch
+    from accelerate import PartialState
     from transformers import BitsAndBytesConfig
-    from trl import get_kbit_device_map
 
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -135,7 +136,8 @@ def quantized(dtype: str) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=["visual", "lm_head"],
     )
-    return {"quantization_config": quantization, "device_map": get_kbit_device_map()}
+    device_map = {"": PartialState().local_process_index} if torch.cuda.is_available() else None
+    return {"quantization_config": quantization, "device_map": device_map}
 
 
 def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingRow], Path, FrameSource | None]:
