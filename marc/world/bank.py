@@ -113,6 +113,13 @@ def full_layout(tokens_BTPD: Tensor, seconds_per_grid: Tensor, *, pool: int = 1,
     return _lay_out(pooled, (time * rate).long(), int(cells**0.5), int(cells**0.5))
 
 
+def blank_layout(videos: int, width: int) -> VisualTokens:
+    """One empty token for each video: nothing but the question is left to answer from."""
+    return VisualTokens(
+        torch.zeros(videos, 1, width), torch.zeros(videos, 1, 3, dtype=torch.long), torch.ones(videos, 1) > 0
+    )
+
+
 def _lay_out(tokens_BTPD: Tensor, time_BT: Tensor, height: int, width: int) -> VisualTokens:
     batch, grids, cells, features = tokens_BTPD.shape
     row = torch.arange(height).repeat_interleave(width).expand(batch, grids, cells)

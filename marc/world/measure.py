@@ -28,8 +28,9 @@ from marc.world.renderer import render_video
 from marc.world.scenes import Level, WorldVideo, sample_video
 from marc.world.tower import encode_grids, grids_to_patches
 
-LAYOUTS = ("full", "events", "events blind", "frames")
-"""Every token; one frame's tokens with the true events; with each grid an event of its own; the published merge."""
+LAYOUTS = ("full", "events", "events blind", "frames", "blank")
+"""Every token; one frame's tokens with the true events; with each grid an event of its own; the published merge; no
+picture at all."""
 PATCHES = 4
 """Height and width of a frame in patches."""
 
@@ -49,6 +50,8 @@ def lay_out_video(
     """Features ``[N, D]`` and relative positions ``[N, 3]`` of a video, by the model's own plan and compression."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if layout == "blank":
+        return tokens_TPD.new_zeros(1, tokens_TPD.shape[-1]), torch.zeros(1, 3, dtype=torch.long)
     merge = model.config.vision_config.spatial_merge_size
     grids, cells = len(tokens_TPD), PATCHES // merge
     plan: VideoPlan | None = None

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, MovingObject, WorldEvent, WorldVideo
+from marc.world.scenes import COLOURS, DIRECTIONS, LEVELS, SHAPES, MovingObject, WorldEvent, WorldVideo
 
 Choice = TypeVar("Choice")
 LETTERS = "ABCD"
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ def cast(video: WorldVideo) -> str:
     """The objects in order."""
     things = [f"{item.name} moving {item.direction}" for _, item in all_objects(video)]
     return "The objects are " + ", ".join(things) + "."
+
+
+def scene_words(video: WorldVideo) -> tuple[str, ...]:
+    """The backgrounds that a video of this level may have."""
+    return LEVELS[video.level].backgrounds
 
 
 def all_objects(video: WorldVideo) -> list[tuple[int, MovingObject]]:
@@ -166,7 +171,7 @@ def scene_of_object(video: WorldVideo, rng: np.random.Generator) -> Draft | None
     index, item = pick(rng, things)
     event = video.events[index]
     text = pick(rng, ("Which scene shows the {}?", "In which scene is the {}?")).format(item.name)
-    others = wrong(rng, event.background, [other.background for other in video.events], BACKGROUNDS)
+    others = wrong(rng, event.background, [other.background for other in video.events], scene_words(video))
     return Draft(text, event.background, others, describe(event), index)
 
 
@@ -189,7 +194,7 @@ def ordinal(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     word, event = pick(rng, words), video.events[place]
     attribute = pick(rng, ("background", "colour", "shape", "direction"))
     if attribute == "background":
-        others = wrong(rng, event.background, [other.background for other in video.events], BACKGROUNDS)
+        others = wrong(rng, event.background, [other.background for other in video.events], scene_words(video))
         return Draft(f"Which scene comes {word}?", event.background, others, storyline(video), place)
     item = pick(rng, event.objects)
     phrase = refer(rng, event, item, attribute)
@@ -215,7 +220,7 @@ def neighbour(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     answer, other = video.events[asked].background, video.events[told].background
     text = f"Which scene comes right {'after' if after else 'before'} the {other} scene?"
     present = [event.background for event in video.events if event.background != other]
-    words = [word for word in BACKGROUNDS if word != other]
+    words = [word for word in scene_words(video) if word != other]
     return Draft(text, answer, wrong(rng, answer, present, words), storyline(video), asked)
 
 

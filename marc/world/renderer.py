@@ -59,6 +59,8 @@ def background_patterns() -> Tensor:
         "dotted": (row % 7 < 3) & (column % 7 < 3),
         "diagonal": (row + column) // 2 % 2,
         "tiled": (row % 7 == 0) | (column % 7 == 0),
+        "zigzag": (row + (column % 14 - 7).abs()) // 2 % 2,
+        "ringed": ((row % 14 - 6.5) ** 2 + (column % 14 - 6.5) ** 2).sqrt() // 2 % 2,
     }
     return torch.stack([patterns[name].float() for name in BACKGROUNDS])
 

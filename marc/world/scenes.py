@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-BACKGROUNDS = ("plain", "striped", "checkered", "dotted", "diagonal", "tiled")
+BACKGROUNDS = ("plain", "striped", "checkered", "dotted", "diagonal", "tiled", "zigzag", "ringed")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "cross")
 DIRECTIONS = ("left", "right", "up", "down")
@@ -100,6 +100,7 @@ class WorldVideo:
 class LevelSettings:
     """The ranges that a level draws from."""
 
+    backgrounds: tuple[str, ...]
     grids: int
     min_events: int
     max_events: int
@@ -111,10 +112,24 @@ class LevelSettings:
 
 LEVELS: dict[str, LevelSettings] = {
     "easy": LevelSettings(
-        grids=32, min_events=1, max_events=4, max_objects=1, min_grids=4, dissolves=False, camera=False
+        backgrounds=BACKGROUNDS[:6],
+        grids=32,
+        min_events=1,
+        max_events=4,
+        max_objects=1,
+        min_grids=4,
+        dissolves=False,
+        camera=False,
     ),
     "hard": LevelSettings(
-        grids=64, min_events=3, max_events=6, max_objects=3, min_grids=6, dissolves=True, camera=True
+        backgrounds=BACKGROUNDS,
+        grids=64,
+        min_events=3,
+        max_events=8,
+        max_objects=3,
+        min_grids=6,
+        dissolves=True,
+        camera=True,
     ),
 }
 
@@ -153,7 +168,7 @@ def sample_video(level: Level, split: Split, seed: int, index: int, *, max_event
     most = settings.max_events if max_events is None else min(max_events, settings.max_events)
     count = int(rng.integers(settings.min_events, most + 1))
     lengths = split_length(rng, settings.grids, count, settings.min_grids)
-    backgrounds = rng.permutation(BACKGROUNDS)[:count]
+    backgrounds = rng.permutation(settings.backgrounds)[:count]
     palette = Palette(*(tuple(some_of(rng, words)) for words in (COLOURS, SHAPES, DIRECTIONS)))
     events = tuple(
         sample_event(rng, settings, palette, str(background), grids)

@@ -1,10 +1,17 @@
-"""The tokenizer of the embedded model: byte-level BPE in which every word of the micro-world is one token."""
+"""The tokenizer of the embedded model: byte-level BPE in which every word of the micro-world is one token.
+
+So is every fixed instruction of a prompt style: Video-R1's prompt, which asks for reasoning at length, is not longer
+than the plain one, and the model learns to answer under all of them at the price of one.
+"""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 from transformers import AddedToken, Qwen2Tokenizer
 
+from marc.data.prompts import render_question, style_names
 from marc.model.tiny import build_tokenizer
 from marc.world.packing import completion, prompt
 from marc.world.questions import KINDS, draw_questions
@@ -12,13 +19,25 @@ from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, sample_v
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """Single tokens of the tokenizer, though ordinary text to it: decoding keeps them."""
+PROBLEM_TYPES = ("multiple choice", "numerical", "free-form")
+"""Of `marc.world.questions.WorldQuestion`."""
+
+
+def instructions() -> list[str]:
+    """What the prompt styles say behind every question, in pieces that never vary: each becomes one token."""
+    pieces: dict[str, None] = {}
+    for style in style_names():
+        endings = [render_question("", problem_type=kind, style=style) for kind in PROBLEM_TYPES]
+        shared = os.path.commonprefix(endings[1:]).strip()  # noqa: RUF071 (texts, not paths)
+        pieces |= dict.fromkeys((shared, *(text.rpartition(shared)[2].strip() for text in endings if shared)))
+    return [piece for piece in pieces if piece]
 
 
 def corpus(videos: int = 300) -> list[str]:
     """Prompts and completions of the training split, and the bare answers."""
     rng = np.random.default_rng(0)
     words = (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS, *KINDS, "yes", "no", "system", "user", "assistant")
-    texts = list(words) * 100
+    texts = [form for word in words for form in (word, f" {word}")] * 100
     for index in range(videos):
         for question in draw_questions(sample_video("easy", "train", 0, index), rng, 12):
             texts += [prompt(question, style) for style in ("short", "video-r1", "video-r1-train")]
@@ -29,5 +48,5 @@ def corpus(videos: int = 300) -> list[str]:
 def build_world_tokenizer() -> Qwen2Tokenizer:
     """Train it on `corpus`; the same on every machine."""
     tokenizer = build_tokenizer(corpus(), vocab_size=1024)
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *instructions())])
     return tokenizer

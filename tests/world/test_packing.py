@@ -6,10 +6,11 @@ import torch
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.world.bank import FeatureBank, event_layout, full_layout
+from marc.world.initialisation import build_world_model
 from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden, packed_positions
 from marc.world.questions import draw_questions
+from marc.world.recipe import TrainSettings
 from marc.world.scenes import sample_video
-from marc.world.train import TrainSettings, build_world_model
 
 LAYOUTS = ("events", "full")
 
@@ -22,7 +23,7 @@ def tiny() -> tuple[MarcForConditionalGeneration, MarcProcessor]:
 def packed_batch(processor: MarcProcessor, layout: str, style: str = "short") -> Packed:
     rng = np.random.default_rng(0)
     videos = [sample_video("easy", "train", 0, index) for index in range(4)]
-    bank = FeatureBank(torch.randn(576, 2, 8, 4, 128, generator=torch.Generator().manual_seed(0)))
+    bank = FeatureBank(torch.randn(768, 2, 8, 4, 128, generator=torch.Generator().manual_seed(0)))
     tokens, pace = bank.videos(videos, rng), torch.tensor([1.0, 0.5, 2.0, 1.3])
     if layout == "events":
         lengths = [[event.grids for event in video.events] for video in videos]

@@ -1,16 +1,16 @@
 """The recipe's loop: exact resumption, moving parameters, readable recipes."""
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from marc.world.scenes import sample_video
-from marc.world.train import Phase, TrainSettings, make_segments, read_settings, train_world_model
+from marc.world.recipe import Phase, TrainSettings
+from marc.world.train import FEWEST_STEPS, LOSS_FLOOR, Progress, train_world_model
 
-RECIPE = Path(__file__).parents[2] / "configs" / "world_tiny.yaml"
 SMALL = TrainSettings(
+    layers=2,
     tower_steps=2,
     tower_batch=4,
     variants=1,
@@ -47,39 +47,28 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_the_tower_is_frozen_and_everything_else_moves(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    before = train_world_model(
-        TrainSettings(**{**SMALL.__dict__, "phases": SMALL.phases[:1]}), tmp_path, lambda row: None
-    )[0].state_dict()
+    before = train_world_model(replace(SMALL, phases=SMALL.phases[:1]), tmp_path, lambda row: None)[0].state_dict()
     (tmp_path / "language_model.pt").unlink()
     after = train_world_model(SMALL, tmp_path, lambda row: None)[0].state_dict()
     for name, value in before.items():
         assert torch.equal(value, after[name]) == ("visual" in name), name
 
 
-def test_the_recipe_reads() -> None:
-    settings = read_settings(RECIPE)
-    assert settings.steps == sum(phase.steps for phase in settings.phases) > 1000
-    assert settings.phase(0).max_events == 1 and settings.phase(settings.steps - 1).max_events == 4
-    peak = settings.phase(settings.steps // 3).rate
-    assert settings.rate(settings.steps // 3) == peak > settings.rate(settings.steps - 1) > 0
+def test_a_phase_ends_when_it_is_learnt(tmp_path: Path) -> None:
+    """Two phases of at most 200 steps: the first asks for an accuracy that is there at once, the second for none."""
+    easy = Phase(200, {"events": 1.0}, {"plain": 1.0}, until=1e-9, max_events=1, kinds=("count scenes",), choices=0.0)
+    settings = replace(SMALL, phases=(easy, replace(easy, steps=3, until=None)))
+    rows: list[dict] = []
+    train_world_model(settings, tmp_path, rows.append)
+    ends = [row for row in rows if row.get("phase") == 0]
+    assert FEWEST_STEPS <= ends[-1]["step"] < 200
+    assert rows[-1]["step"] == ends[-1]["step"] + 3
 
 
-def test_mistakes_in_a_recipe_are_named(tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("sede: 1\nphases: []\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="sede"):
-        read_settings(recipe)
-    with pytest.raises(ValueError, match="layouts must sum to 1"):
-        Phase(1, {"events": 0.5}, {"plain": 1.0})
-    with pytest.raises(ValueError, match="smell"):
-        Phase(1, {"events": 1.0}, {"plain": 1.0}, kinds=("smell",))
-
-
-def test_segments_keep_the_cuts() -> None:
-    rng = np.random.default_rng(0)
-    for index in range(50):
-        video = sample_video("easy", "train", 0, index)
-        lengths = make_segments(video, rng, 4)
-        assert len(lengths) == 4 and sum(lengths) == 32 and min(lengths) >= 1
-        cuts = set(np.cumsum([event.grids for event in video.events]))
-        assert cuts <= set(np.cumsum(lengths))
+def test_harder_kinds_are_drawn_more_often() -> None:
+    progress = Progress()
+    for _ in range(50):
+        progress.record({"colour": 0.0, "precedes": 0.7}, {"colour": 1.0, "precedes": 0.5})
+    weights = progress.weights()
+    assert weights["precedes"] == pytest.approx(0.7 + LOSS_FLOOR, abs=0.01)
+    assert weights["colour"] == pytest.approx(LOSS_FLOOR, abs=0.01)

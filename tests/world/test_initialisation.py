@@ -1,0 +1,56 @@
+"""The language model's start: attention finds and copies what is alike, words resemble themselves."""
+
+import torch
+from torch.nn import functional as F
+
+from marc.world.initialisation import LOOKING_BACK, build_world_model, word_embeddings
+from marc.world.recipe import TrainSettings
+
+
+def test_tokens_attend_to_their_like_and_copy_it() -> None:
+    model, _ = build_world_model(TrainSettings(layers=2))
+    attention = model.model.language_model.layers[0].self_attn
+    states_TD = torch.randn(40, 128, generator=torch.Generator().manual_seed(0))
+    states_TD[-1] = states_TD[7]
+    heads = (-1, attention.head_dim)
+    query = attention.q_proj(states_TD).unflatten(-1, heads)
+    key = attention.k_proj(states_TD).unflatten(-1, heads).repeat_interleave(attention.num_key_value_groups, dim=1)
+    scores_HT = torch.einsum("hd,thd->ht", query[-1], key[:-1])
+    assert (scores_HT.argmax(-1) == 7).all()
+    value = attention.v_proj(states_TD).unflatten(-1, heads).repeat_interleave(attention.num_key_value_groups, dim=1)
+    copied = attention.o_proj(value.flatten(1))
+    alike = F.cosine_similarity(copied, states_TD, dim=-1)
+    assert alike.min() > 0.4
+
+
+def test_a_head_looks_back() -> None:
+    """The last head of its layer, whatever the tokens: most attention goes to the token two before."""
+    model, _ = build_world_model(TrainSettings(layers=2))
+    text = model.model.language_model
+    states_1TD = torch.randn(1, 30, 128, generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(30).expand(3, 1, -1)
+    text.config._attn_implementation = "eager"
+    output = text(inputs_embeds=0.1 * states_1TD, position_ids=positions, output_attentions=True)
+    weights_TT = output.attentions[LOOKING_BACK][0, -1]
+    assert (weights_TT[2:].argmax(-1) == torch.arange(28)).float().mean() > 0.8
+
+
+def test_words_resemble_themselves_behind_a_space_and_no_other() -> None:
+    model, processor = build_world_model(TrainSettings(layers=2))
+    tokenizer, table = processor.tokenizer, model.model.language_model.embed_tokens.weight
+    for words in word_embeddings(model, tokenizer):
+        cosine = F.cosine_similarity(words[:, None], words[None], dim=-1)
+        assert (cosine - torch.eye(len(words))).abs().max() < 0.5
+    bare, spaced = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("red", " red"))
+    assert len(bare) == len(spaced) == 1 and bare != spaced
+    assert F.cosine_similarity(table[bare[0]], table[spaced[0]], dim=0) > 0.65
+
+
+def test_the_start_follows_from_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, two = (build_world_model(TrainSettings(layers=2, seed=seed))[0].state_dict() for seed in (0, 1))
+    again = build_world_model(TrainSettings(layers=2))[0].state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    name = "model.language_model.layers.0.self_attn.k_proj.weight"
+    assert torch.equal(one[name], again[name]) and not torch.equal(one[name], two[name])
