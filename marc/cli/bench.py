@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+WIDTH = 150
+"""Characters that the tables need."""
+
 
 def bench(
     model: Annotated[str, typer.Option(help="3b, 7b, or scaled: the 3B made small for a CPU.")] = "scaled",
@@ -24,12 +27,17 @@ def bench(
     endurance: Annotated[int, typer.Option(help="Questions asked in a row, to see whether memory grows.")] = 0,
 ) -> None:
     """Compare stock transformers, the published setting and ours: time by stage, memory, counted limits."""
+    from dataclasses import replace
+    from functools import partial
+
     from rich.console import Console
 
     from marc.cli.errors import user_errors
+    from marc.efficiency.accuracy import measure_accuracy
     from marc.efficiency.bench import BenchOptions, run_bench
     from marc.efficiency.report import summary, tables, write_report
 
+    say = partial(typer.echo, err=True)
     with user_errors("marc bench"):
         options = BenchOptions(
             model=model,
@@ -40,12 +48,15 @@ def bench(
             frames=frames,
             attn_implementation=attention,
             video=video,
-            accuracy_videos=accuracy,
             endurance=endurance,
         )
-        result = run_bench(options, report=lambda line: typer.echo(line, err=True))
+        result = run_bench(options, report=say)
         write_report(result, output)
-    console = Console()
+        if accuracy:
+            say(f"accuracy on {accuracy} generated videos")
+            result = replace(result, accuracies=measure_accuracy(accuracy))
+            write_report(result, output)
+    console = Console(width=max(WIDTH, Console().width))
     console.print(summary(result), markup=False)
     for table in tables(result):
         console.print(table.rich())

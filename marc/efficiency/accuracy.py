@@ -8,8 +8,10 @@ micro-world's test videos, of which training saw none.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from marc.assistant import Inquiry, VideoAssistant
@@ -40,19 +42,24 @@ class Accuracy:
     visual_tokens: float
 
 
-def measure_accuracy(folder: Path, *, videos: int, questions: int, seed: int = 0) -> list[Accuracy]:
+def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tuple[Accuracy, ...]:
     """Asks the embedded model the same questions in every setting.
 
     Args:
-        folder: Receives the videos and their memories.
         videos: Number of videos.
         questions: Questions about each.
         seed: Of the test set.
     """
+    with TemporaryDirectory(prefix="marc-bench-") as folder:
+        return tuple(_measure(Path(folder), videos, questions, seed))
+
+
+def _measure(folder: Path, videos: int, questions: int, seed: int) -> Iterator[Accuracy]:
     rows = read_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
     depth = load_model(device="cpu")[0].config.vision_config.depth
     embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
-    return [_ask_all(setting, _assistant(setting, embedder, folder), folder, rows) for setting in settings(depth)]
+    for setting in settings(depth):
+        yield _ask_all(setting, _assistant(setting, embedder, folder), folder, rows)
 
 
 def _assistant(setting: Setting, embedder: EventEmbedder, folder: Path) -> VideoAssistant:

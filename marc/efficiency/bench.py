@@ -24,7 +24,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from marc.assistant import FrameOptions
-from marc.efficiency.accuracy import Accuracy, measure_accuracy
+from marc.efficiency.accuracy import Accuracy
 from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
 from marc.efficiency.clip import ClipOptions, write_clip
 from marc.efficiency.counters import Ceilings, Work, WorkCounter, count_language, measure_ceilings, on_meta
@@ -61,8 +61,6 @@ class BenchOptions:
         frames: Frames that stock transformers reads.
         attn_implementation: As in transformers.
         video: A file instead of the generated one.
-        accuracy_videos: Generated videos on which each setting's accuracy is measured with the embedded model.
-        accuracy_questions: Questions about each.
         endurance: So many questions are asked in a row, to see whether memory grows.
     """
 
@@ -74,8 +72,6 @@ class BenchOptions:
     frames: int = 64
     attn_implementation: str | None = None
     video: str | None = None
-    accuracy_videos: int = 8
-    accuracy_questions: int = 12
     endurance: int = 0
 
     def __post_init__(self) -> None:
@@ -164,13 +160,13 @@ class BenchResult:
         embedder_bytes: Memory of the dual encoder's weights.
         remembering: Once per video.
         columns: By setting.
-        accuracies: By setting; empty if not measured.
         growth: Of memory over many questions; None if not measured.
         wall_seconds: Duration of the bench.
         started: Date and time, in UTC.
         command: What was typed.
         threads: Of torch, on the CPU.
         load: `load_average` before and after.
+        accuracies: By setting, see `marc.efficiency.accuracy`; empty if not measured.
     """
 
     options: BenchOptions
@@ -180,13 +176,13 @@ class BenchResult:
     embedder_bytes: int
     remembering: Remembering
     columns: tuple[Column, ...]
-    accuracies: tuple[Accuracy, ...]
     growth: Growth | None
     wall_seconds: float
     started: str
     command: str
     threads: int
     load: tuple[float, float] | None
+    accuracies: tuple[Accuracy, ...] = ()
 
 
 def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchResult:
@@ -233,12 +229,6 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
             subjects.append(compared)
             columns.append(prepare_column(setting, compared, task))
         measure_in_turn(columns, subjects, options, report)
-        accuracies: list[Accuracy] = []
-        if options.accuracy_videos:
-            report("accuracy on the micro-world")
-            accuracies = measure_accuracy(
-                Path(folder) / "world", videos=options.accuracy_videos, questions=options.accuracy_questions
-            )
         growth = measure_growth(subjects[-2], options.endurance, device, report) if options.endurance else None
     return BenchResult(
         options=options,
@@ -248,7 +238,6 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
         embedder_bytes=sum(parameter.nbytes for parameter in embedder.model.parameters()),
         remembering=remembering,
         columns=tuple(columns),
-        accuracies=tuple(accuracies),
         growth=growth,
         wall_seconds=time.perf_counter() - begin,
         started=started.isoformat(timespec="seconds"),

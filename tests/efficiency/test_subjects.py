@@ -1,0 +1,37 @@
+"""Every subject reads what its setting says, and one that reads stock's frames knows to which event each belongs."""
+
+import numpy as np
+import pytest
+
+from marc.assistant import FrameOptions, VideoAssistant
+from marc.efficiency.subjects import SameFramesAssistant, evenly, grid_events, settings, subject_class
+from marc.model import CompressionConfig
+from marc.model.plan import event_lengths, plan_video
+from marc.records import Event, VideoInfo
+
+EVENTS = (Event(0.0, 4.0), Event(4.0, 5.0), Event(5.0, 8.0))
+INFO = VideoInfo("clip.mp4", 64, 32, duration=8.0, fps=25.0, frame_count=200, codec="h264")
+
+
+def test_a_grid_belongs_to_the_event_in_which_it_begins():
+    seconds = np.array([0.0, 1.0, 3.9, 4.0, 4.0, 4.5, 4.9, 5.0, 5.0, 6.0, 7.9, 7.9])
+    assert grid_events(EVENTS, seconds).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_frames_are_those_of_the_whole_video():
+    seconds = evenly(INFO, FrameOptions(fps=1.0, max_frames=64))
+    assert len(seconds) == 8
+    assert seconds[0] == 0
+    assert seconds[-1] == pytest.approx(199 / 25)
+    assert event_lengths(grid_events(EVENTS, seconds).tolist(), 4) == [2, 2]
+
+
+@pytest.mark.parametrize("depth", [2, 8, 32])
+def test_settings_fit_towers_of_any_depth(depth: int):
+    for setting in settings(depth):
+        wanted = SameFramesAssistant if setting.compression and setting.frames == "same" else VideoAssistant
+        assert subject_class(setting) is wanted
+        if setting.compression is not None:
+            plan = plan_video(8, (4, 4), CompressionConfig.from_dict(setting.compression), events=[0] * 3 + [1] * 5)
+            assert plan.tokens <= 16
+            assert all(0 < layer < depth for layer, _ in plan.tower)
