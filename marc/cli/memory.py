@@ -42,7 +42,7 @@ def remember(
     segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
     min_seconds: Annotated[float, typer.Option(help="Join shorter events.")] = 2.0,
     max_seconds: Annotated[float, typer.Option(help="Split longer events.")] = 20.0,
-    frames_per_event: Annotated[int, typer.Option(help="Most frames embedded per event.")] = 4,
+    seconds_per_frame: Annotated[float, typer.Option(help="Embed one frame in so many seconds.")] = 4.0,
     workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.")] = 1,
     device: Device = None,
     library: Library = None,
@@ -53,7 +53,7 @@ def remember(
     paths = list(dict.fromkeys(map(str, videos)))
     load = partial(_load_embedder, embedder, device)
     with _reported("remember"):
-        options = MemoryOptions(segmenter, min_seconds, max_seconds, frames_per_event)
+        options = MemoryOptions(segmenter, min_seconds, max_seconds, seconds_per_frame)
         failed = _remember(paths, load, options, folder, workers, library or default_library())
     for outcome in failed:
         typer.echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
@@ -72,18 +72,24 @@ def _remember(
 ) -> list[Outcome]:
     """Remember videos with a progress bar and put each into the library; returns those that failed."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+    from rich.progress import Progress, TimeElapsedColumn
 
     from marc.memory.indexing import remember_all
     from marc.memory.library import MemoryLibrary
 
     shelf = MemoryLibrary(library)
     failed = []
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("remembering", total=len(videos))
-        for outcome in remember_all(videos, load_embedder, options, folder=folder, workers=workers):
-            progress.advance(task)
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"remembering {len(videos)}", total=1.0)
+        run = remember_all(
+            videos,
+            load_embedder,
+            options,
+            folder=folder,
+            workers=workers,
+            progress=lambda share: progress.update(task, completed=share),
+        )
+        for outcome in run:
             if outcome.memory is None:
                 failed.append(outcome)
                 continue
@@ -91,6 +97,7 @@ def _remember(
                 shelf.add([outcome.memory])
             known = ", known already" if outcome.known else ""
             progress.console.out(f"{outcome.video}: {len(outcome.memory.events)} events{known}", highlight=False)
+        progress.update(task, completed=1.0)
     shelf.optimize()
     return failed
 

@@ -6,22 +6,27 @@ script of TransNetV2 (Soucek and Lokoc 2020); each true transition can be found 
 the same path as a user's: H.264 file, decoder, detector.
 
 Run: ``python -m marc.memory.boundary_benchmark`` (``--help`` for the options); results are in docs/segmentation.md.
+``--footage labels.csv`` takes your own videos instead: a header ``video,last,first`` and a line for every true
+transition, with the index of the last frame of the earlier shot and of the first frame of the later
+(``clip.mp4,29,30``); ``clip.mp4,,`` is a video without any. Paths are relative to the file.
 """
 
 from __future__ import annotations
 
+import csv
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from marc.memory.shots import SceneDetectDetector, ShotDetector
 from marc.memory.synthetic_cuts import FPS, KINDS, LabelledVideo, make_video
-from marc.video import write_video
+from marc.video import probe, write_video
 
 TOLERANCE = 2  # frames
 
@@ -85,8 +90,8 @@ def evaluate(detector: ShotDetector, videos: Iterable[tuple[Path, LabelledVideo]
     """Outcome of a detector by kind of video, for files and their truth."""
     outcomes: dict[str, Outcome] = {}
     for path, video in videos:
-        shots = detector.detect(path)
-        found = [(round(item.start * FPS), round(item.end * FPS)) for item in shots.transitions]
+        shots, rate = detector.detect(path), probe(path).fps
+        found = [(round(item.start * rate), round(item.end * rate)) for item in shots.transitions]
         outcome = compare(video.transitions, found, disturbances=video.disturbances)
         outcomes[video.kind] = outcomes.get(video.kind, Outcome()) + outcome
     return outcomes
@@ -110,6 +115,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Videos of each kind; each has 8 shots or 8 disturbances.")] = 4,
     first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first video of each kind.")] = 0,
     detector: Annotated[list[str] | None, typer.Option(help="Only these detectors; may be repeated.")] = None,
+    footage: Annotated[Path | None, typer.Option(help="Labels of your own videos, to be used instead.")] = None,
 ) -> None:
     """Print the table of every detector on every kind of generated video."""
     detectors = detector or [*_DETECTORS]
@@ -117,13 +123,10 @@ def main(
     if unknown:
         raise typer.BadParameter(f"unknown: {', '.join(unknown)}; choose from {', '.join(_DETECTORS)}")
     with tempfile.TemporaryDirectory() as folder:
-        videos = []
-        for kind in KINDS:
-            for seed in range(first_seed, first_seed + seeds):
-                video = make_video(kind, seed)
-                path = Path(folder) / f"{video.name}.mp4"
-                write_video(path, video.rgb, fps=FPS)
-                videos.append((path, replace(video, rgb=video.rgb[:0])))  # the file has the frames now
+        if footage is not None:
+            videos = read_footage(footage)
+        else:
+            videos = list(_generated(Path(folder), range(first_seed, first_seed + seeds)))
         print("| detector | kind | true | precision | recall | F1 | false cuts / disturbances |")
         print("|---|---|---|---|---|---|---|")
         for name in detectors:
@@ -132,9 +135,44 @@ def main(
             print(f"{name}: {time.process_time() - started:.0f} s of CPU time", flush=True)
 
 
+def read_footage(labels: Path) -> list[tuple[Path, LabelledVideo]]:
+    """Videos and their true transitions from a table, see the top of this file.
+
+    Raises:
+        ValueError: The table is empty, lacks a column or holds something else than frame numbers.
+    """
+    transitions: dict[str, list[FrameTransition]] = {}
+    with open(labels, newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                of_video = transitions.setdefault(row["video"], [])
+                if row["last"] or row["first"]:
+                    of_video.append((int(row["last"]), int(row["first"])))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{labels}: a row needs video, last and first, but there is {row}") from error
+    if not transitions:
+        raise ValueError(f"{labels}: no rows; the first line is video,last,first")
+    no_frames = np.empty((0, 0, 0, 3), np.uint8)
+    return [
+        (labels.parent / name, LabelledVideo(name, "footage", no_frames, tuple(sorted(truth)), 0))
+        for name, truth in transitions.items()
+    ]
+
+
+def _generated(folder: Path, seeds: Iterable[int]) -> Iterator[tuple[Path, LabelledVideo]]:
+    """Generated videos of every kind, their frames in files."""
+    for kind in KINDS:
+        for seed in seeds:
+            video = make_video(kind, seed)
+            path = folder / f"{video.name}.mp4"
+            write_video(path, video.rgb, fps=FPS)
+            yield path, replace(video, rgb=video.rgb[:0])
+
+
 def _print_rows(name: str, outcomes: dict[str, Outcome]) -> None:
-    gradual = outcomes["dissolve"] + outcomes["fade"]
-    for kind, outcome in [*outcomes.items(), ("gradual (dissolve + fade)", gradual)]:
+    if "dissolve" in outcomes:
+        outcomes = outcomes | {"gradual (dissolve + fade)": outcomes["dissolve"] + outcomes["fade"]}
+    for kind, outcome in outcomes.items():
         if outcome.disturbances:
             print(f"| {name} | {kind} | 0 | | | | {outcome.false} / {outcome.disturbances} |")
         else:

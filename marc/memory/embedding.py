@@ -31,6 +31,8 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from PIL import Image
 from safetensors.torch import save_file
 
+from marc.memory.precision import multiplies_bfloat16
+
 logger = logging.getLogger(__name__)
 
 TINY_FOLDER = Path(__file__).parents[1] / "assets" / "tiny_clip"
@@ -89,7 +91,7 @@ class EventEmbedder:
         model_config: open_clip's ``model_cfg`` dictionary.
         name: What the model is called in messages and in the settings of a memory.
         device: Where the model runs.
-        precision: ``"auto"`` is bf16 autocast on a GPU and float32 elsewhere.
+        precision: ``"auto"`` is bf16 autocast where the hardware multiplies matrices of it, else float32.
         batch_size: Frames or questions per forward pass.
     """
 
@@ -115,7 +117,8 @@ class EventEmbedder:
         self.tokenizer = tokenizer
         self.model_config = model_config
         self.name = name
-        self.precision = ("bf16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
+        fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
+        self.precision = fast if precision == "auto" else precision
         self.batch_size = batch_size
         self._reads_to_end_token = _reads_to_end_token(model, model_config)
         if self._reads_to_end_token:

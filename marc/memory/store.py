@@ -55,8 +55,7 @@ class MemorySettings:
         segmenter_version: Package and version that the shot detector comes from.
         min_seconds: Shorter events were joined.
         max_seconds: Longer events were split.
-        frames_per_event: Most frames that were embedded per event.
-        seconds_per_frame: Fewest seconds between them.
+        seconds_per_frame: One frame in so many seconds was embedded.
         thumbnail_width: Width of the thumbnails in pixels.
         format: Version of the file format.
     """
@@ -68,7 +67,6 @@ class MemorySettings:
     segmenter_version: str
     min_seconds: float
     max_seconds: float
-    frames_per_event: int
     seconds_per_frame: float
     thumbnail_width: int
     format: int = FORMAT

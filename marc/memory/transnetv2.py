@@ -32,8 +32,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.memory.shots import FrameStream, Shots, Transition, block_means
+from marc.memory.precision import multiplies_bfloat16
+from marc.memory.shots import FrameStream, Progress, Shots, Transition, block_means
 from marc.records import Frames
+from marc.video import GlimpseOptions
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +76,7 @@ class TransNetV2Detector:
         gradual: Use the network's second output, too, and take two transitions with an empty picture between them
             for one (`join_over_blanks`). Without it, and with ``exact``, the transitions are the package's.
         precision: ``"auto"`` is float32 with ``exact``, else bfloat16 where the hardware multiplies matrices of it
-            (GPUs, CPUs with AMX); it moves scores by less than 0.003.
+            (GPUs, CPUs with AMX or AVX512-BF16); it moves scores by less than 0.01.
         device: A PyTorch device; None takes a CUDA GPU where there is one.
 
     Raises:
@@ -104,9 +106,11 @@ class TransNetV2Detector:
         self._bfloat16 = precision == "bfloat16" or (precision == "auto" and fast)
         self._network = load_network(self._device)
 
-    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
+    def detect(
+        self, video: str | Path, *, progress: Progress | None = None, glimpses: GlimpseOptions | None = None
+    ) -> Shots:
         """See `marc.memory.shots.ShotDetector.detect`."""
-        stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress)
+        stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress, glimpses=glimpses)
         blank: list[NDArray[np.bool_]] = []
 
         def watched() -> Iterator[Frames]:
@@ -269,18 +273,6 @@ def changing_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     drift_T = np.abs(padded_TRKC[2 * _REACH :] - padded_TRKC[: -2 * _REACH]).mean(axis=(1, 2, 3)) > DRIFT
     changing_T: NDArray[np.bool_] = spike_T | drift_T
     return changing_T
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there: on GPUs, and on CPUs with AMX.
-
-    CPUs that have only AVX-512 instructions for it are slower with it (docs/segmentation.md).
-    """
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 @lru_cache(maxsize=2)

@@ -18,13 +18,14 @@ from __future__ import annotations
 from marc.records import Frames, VideoInfo
 from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
 from marc.video.errors import VideoError
-from marc.video.reading import backends, probe, read_frames, stream_frames, warm_up
+from marc.video.reading import GlimpseOptions, backends, probe, read_frames, stream_frames, warm_up
 from marc.video.sampling import frame_size, sample_times
 from marc.video.writing import write_video
 
 __all__ = [
     "DEFAULT_BACKEND",
     "Frames",
+    "GlimpseOptions",
     "VideoError",
     "VideoInfo",
     "backends",

@@ -43,18 +43,19 @@ class Picture:
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[VideoReader]:
+def open_video(path: str, *, rough: bool = False) -> Iterator[VideoReader]:
     """Open a file for reading; FFmpeg's errors, also later ones inside the ``with`` block, become `VideoError`.
 
     Args:
         path: An existing file.
+        rough: See `VideoReader`.
 
     Yields:
         Its reader, at the start.
     """
     reader = None
     try:
-        reader = VideoReader(path)
+        reader = VideoReader(path, rough=rough)
         yield reader
     except av.FFmpegError as error:
         raise VideoError(
@@ -70,6 +71,7 @@ class VideoReader:
 
     Args:
         path: Name of the file.
+        rough: Leave out the codec's deblocking filter: a quarter faster, with pictures that drift a little.
 
     Attributes:
         info: What `marc.video.probe` tells about the file.
@@ -78,8 +80,9 @@ class VideoReader:
         has_other_videos: Whether the file holds more than one video.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, rough: bool = False) -> None:
         self._path = path
+        self._rough = rough
         self._zero: float | None = None
         self._patience = 0.5
         self._open()
@@ -103,6 +106,8 @@ class VideoReader:
         codec = self._stream.codec_context.codec.canonical_name
         self._has_times = self._container.format.name != "avi" or codec not in REORDERED_CODECS
         self._stream.thread_type = "AUTO"
+        if self._rough:
+            self._stream.codec_context.options = {"skip_loop_filter": "all"}
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
         self._start_decoding()

@@ -77,6 +77,13 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """A larger picture that a `Stream` came by, at this time in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Stream:
     """Read every `stride`-th frame shown in ``[start, end)``, `batch` at a time; see `marc.video.stream_frames`."""
 
@@ -87,16 +94,27 @@ class Stream:
     stride: int
     start: float
     end: float | None
+    rough: bool
+    glimpse_interval: float
+    glimpse_pixels: int
 
-    def run(self, allocate: Allocate) -> Iterator[Seconds]:
-        """Fill an array with every batch and give its times."""
-        with open_video(self.path) as reader:
-            convert = Converter(self.width, self.height, reader.info.rotation)
+    def run(self, allocate: Allocate) -> Iterator[Seconds | Glimpse]:
+        """Fill an array with every batch and give its times; fill another with every glimpse as it comes by."""
+        with open_video(self.path, rough=self.rough) as reader:
+            convert = Converter(self.width, self.height, reader.info.rotation, rough=self.rough)
+            enlarge = Converter(*self._glimpse_size(reader.info), reader.info.rotation, rough=self.rough)
+            next_glimpse = self.start + self.glimpse_interval / 2
             rgb: list[NDArray[np.uint8]] = []
             seconds: list[float] = []
             for index, picture in enumerate(reader.pictures_from(self.start)):
                 if self.end is not None and picture.seconds >= self.end:
                     break
+                if picture.seconds >= next_glimpse:
+                    seen_HWC = enlarge(picture.frame)
+                    allocate((1, *seen_HWC.shape))[0] = seen_HWC
+                    yield Glimpse(picture.seconds)
+                    while next_glimpse <= picture.seconds:
+                        next_glimpse += self.glimpse_interval
                 if index % self.stride:
                     continue
                 rgb.append(convert(picture.frame))
@@ -106,6 +124,10 @@ class Stream:
                     rgb, seconds = [], []
             if rgb:
                 yield self._hand_over(rgb, seconds, allocate)
+
+    def _glimpse_size(self, info: VideoInfo) -> tuple[int, int]:
+        limits = {"min_pixels": 1, "max_pixels": self.glimpse_pixels, "factor": 2}
+        return frame_size(info.width, info.height, source=self.path, **limits)
 
     def _hand_over(self, rgb: list[NDArray[np.uint8]], seconds: list[float], allocate: Allocate) -> Seconds:
         np.stack(rgb, out=allocate((len(rgb), self.height, self.width, 3)))

@@ -52,12 +52,13 @@ class DecodingProcess:
         self._is_ready = False
         self.is_busy = False
 
-    def run(self, job: Job, timeout: float) -> Iterator[Result]:
-        """Run a job to its end, working ahead by one result. `is_busy` tells whether the end was reached.
+    def run(self, job: Job, timeout: float, ahead: int = 1) -> Iterator[Result]:
+        """Run a job to its end, working ahead. `is_busy` tells whether the end was reached.
 
         Args:
             job: What to do.
             timeout: Seconds that each result may take.
+            ahead: How many results may wait to be taken.
 
         Yields:
             Each result and the frames that belong to it.
@@ -67,7 +68,7 @@ class DecodingProcess:
         """
         self.is_busy = True
         self._wait_until_ready()
-        self._send(job, (job, timeout), Signal.NEXT)
+        self._send(job, (job, timeout), *[Signal.NEXT] * ahead)
         while True:
             result, frames = self._receive(job, timeout)
             if result is Signal.DONE or isinstance(result, Failure):
@@ -149,11 +150,11 @@ class ProcessPool:
         self._all: set[DecodingProcess] = set()
         self._is_closed_at_exit = False
 
-    def run(self, job: Job, timeout: float) -> Iterator[Result]:
+    def run(self, job: Job, timeout: float, ahead: int = 1) -> Iterator[Result]:
         """Run a job as `DecodingProcess.run` does; its process is kept if the job was run to its end, else killed."""
         process = self._take()
         try:
-            yield from process.run(job, timeout)
+            yield from process.run(job, timeout, ahead)
         finally:
             if process.is_busy:
                 self._discard(process)

@@ -1,7 +1,8 @@
 """The decoding process: runs jobs that arrive on a socket until the other side hangs up.
 
 The other side sends a job with its time limit, then one `Signal.NEXT` for each result it wants. Each is answered by a
-result, or by the end of the job: `Signal.DONE` or a `Failure`.
+result, or by the end of the job: `Signal.DONE` or a `Failure`. After that,
+requests that are left over count for nothing.
 
 The process dies by itself, even while it hangs in C code, when a result has taken its limit and a little more: a
 kernel timer does it, so nothing is left behind if the process that asked is killed first.
@@ -53,8 +54,9 @@ def serve(descriptor: int) -> None:
         try:
             channel.send(Signal.READY)
             while True:
-                (job, limit), _ = channel.receive()
-                _run(job, limit, channel)
+                message, _ = channel.receive()
+                if message is not Signal.NEXT:  # asked for ahead of a job's end
+                    _run(*message, channel)
         except (EOFError, ConnectionError):
             return
 

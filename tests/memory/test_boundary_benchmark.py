@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marc.memory.boundary_benchmark import Outcome, compare, evaluate
+from marc.memory.boundary_benchmark import Outcome, compare, evaluate, read_footage
 from marc.memory.synthetic_cuts import FPS, KINDS, make_video
 from marc.memory.transnetv2 import TransNetV2Detector
 from marc.video import write_video
@@ -68,3 +68,16 @@ def test_hard_cuts_are_found_in_a_file(tmp_path: Path):
     write_video(tmp_path / "hard.mp4", video.rgb, fps=FPS)
     outcomes = evaluate(TransNetV2Detector(device="cpu"), [(tmp_path / "hard.mp4", video)])
     assert outcomes == {"hard": Outcome(hits=2)}
+
+
+def test_labels_of_own_footage_are_read_from_a_table(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,last,first\na.mp4,75,76\na.mp4,29,30\nb.mp4,,\n")
+    (a, first), (b, second) = read_footage(labels)
+    assert (a, b) == (tmp_path / "a.mp4", tmp_path / "b.mp4")
+    assert first.transitions == ((29, 30), (75, 76))
+    assert second.transitions == ()
+    for wrong in ("video,last,first\na.mp4,x,3\n", "name,last\na,3\n", "video,last,first\n"):
+        labels.write_text(wrong)
+        with pytest.raises(ValueError, match=r"labels\.csv"):
+            read_footage(labels)

@@ -61,7 +61,7 @@ def test_no_event_stays_long(duration: float, shortest: float, longest: float, s
 def test_a_long_event_is_split_where_it_changes():
     signatures = signatures_with_steps(60, [13, 31, 44])
     events = split_long([Event(0, 60)], signatures, min_seconds=2, max_seconds=20)
-    assert [event.start for event in events] == [0, 13, 31, 44]
+    assert [event.start for event in events] == [0, 12.5, 30.5, 43.5], "half way between two signatures"
 
 
 def test_a_long_event_without_change_is_split_evenly():
@@ -80,45 +80,55 @@ def test_the_strongest_change_has_the_largest_scatter_between_its_parts(seed: in
         gap = vectors[:k].mean(axis=0) - vectors[k:].mean(axis=0)
         return k * (count - k) / count * float(gap @ gap)
 
-    allowed = range(2, count - 1)
-    assert scatter(int(time)) == pytest.approx(max(map(scatter, allowed)))
+    allowed = [k for k in range(1, count) if 2 <= k - 0.5 <= count - 2]
+    assert scatter(round(time + 0.5)) == pytest.approx(max(map(scatter, allowed)))
 
 
 def test_pictures_of_bytes_do_not_overflow():
     vectors = np.repeat(np.array([[255], [0]], np.uint8), 30, axis=0)
-    assert strongest_change(Event(0, 60), Signatures(np.arange(60.0), vectors), 2) == 30
+    assert strongest_change(Event(0, 60), Signatures(np.arange(60.0), vectors), 2) == 29.5
 
 
 @dataclass
 class FakeDetector:
     shots: Shots
-    calls: list[tuple[str | Path, bool]] = field(default_factory=list)
+    calls: list[tuple[str | Path, object, object]] = field(default_factory=list)
 
-    def detect(self, video: str | Path, *, progress: bool = False) -> Shots:
-        self.calls.append((video, progress))
+    def detect(self, video, *, progress=None, glimpses=None) -> Shots:
+        self.calls.append((video, progress, glimpses))
         return self.shots
+
+
+@dataclass
+class FakeWatcher:
+    signatures: Signatures
+    glimpses: str = "wanted"
 
 
 def test_a_video_becomes_events():
     cut = Transition(9.96, 10.0, 10.0)
     dissolve = Transition(11.0, 12.0, 11.5)
     fake = FakeDetector(Shots((cut, dissolve), 45.0, signatures_with_steps(45, [30])))
-    events = segment_events("clip.mp4", segmenter=fake, min_seconds=2, max_seconds=20, progress=True)
-    assert events == [Event(0, 10), Event(10, 30), Event(30, 45)]
-    assert fake.calls == [("clip.mp4", True)]
+    events = segment_events("clip.mp4", segmenter=fake, min_seconds=2, max_seconds=20, progress=print)
+    assert events == [Event(0, 10), Event(10, 29.5), Event(29.5, 45)]
+    assert fake.calls == [("clip.mp4", print, None)]
 
 
-def test_embeddings_of_long_events_take_the_place_of_pictures():
-    fake = FakeDetector(Shots((Transition(4.96, 5.0, 5.0),), 35.0, signatures_with_steps(35, [12])))
-    asked = []
-
-    def embed(seconds: np.ndarray) -> np.ndarray:
-        asked.append(seconds)
-        return np.stack([seconds < 22, seconds >= 22], axis=1).astype(np.float32)
-
-    events = segment_events("clip.mp4", segmenter=fake, embed=embed)
-    assert events == [Event(0, 5), Event(5, 22), Event(22, 35)]
-    np.testing.assert_array_equal(asked, [np.arange(5.0, 35.0)])
+def test_what_a_watcher_saw_takes_the_place_of_small_pictures():
+    shots = Shots((Transition(4.96, 5.0, 5.0),), 35.0, signatures_with_steps(35, [12]))
+    seconds = np.arange(2.0, 35, 4)
+    vectors = np.stack([seconds < 22, seconds >= 22], axis=1).astype(np.float32)
+    fake = FakeDetector(shots)
+    watcher = FakeWatcher(Signatures(seconds, vectors))
+    assert segment_events("clip.mp4", segmenter=fake, watcher=watcher) == [Event(0, 5), Event(5, 20), Event(20, 35)]
+    assert fake.calls == [("clip.mp4", None, "wanted")]
+    blind = FakeWatcher(Signatures.empty())
+    without = segment_events("clip.mp4", segmenter=fake)
+    assert (
+        segment_events("clip.mp4", segmenter=fake, watcher=blind)
+        == without
+        == [Event(0, 5), Event(5, 11.5), *without[2:]]
+    )
 
 
 def test_limits_that_contradict_each_other_are_refused():

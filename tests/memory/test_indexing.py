@@ -81,7 +81,7 @@ def test_the_second_time_nothing_is_decoded(video, colours):
     again = remember(video, embedder, colours.OPTIONS, segment=counted)
     assert len(calls) == 1
     np.testing.assert_array_equal(first.embeddings, again.embeddings)
-    remember(video, embedder, replace(colours.OPTIONS, frames_per_event=2), segment=counted)
+    remember(video, embedder, replace(colours.OPTIONS, seconds_per_frame=1.0), segment=counted)
     assert len(calls) == 2
 
 
@@ -92,18 +92,16 @@ def test_the_real_segmenter_is_the_default(video, colours):
     assert memory.versions["embedder"] == "colours"
 
 
-def test_short_events_need_fewer_frames(video, colours, monkeypatch):
-    asked = []
-    from marc.memory import indexing
-
-    read = indexing.read_frames
-    monkeypatch.setattr(
-        indexing, "read_frames", lambda path, seconds, **kw: asked.append(seconds) or read(path, seconds, **kw)
-    )
-    events = [Event(0, 0.5), Event(0.5, 5.5), Event(5.5, 6)]
-    options = MemoryOptions(frames_per_event=4, seconds_per_frame=1.0)
-    build_memory(video, colours.ColourEmbedder(), options, segment=lambda *_, **__: events)
-    np.testing.assert_allclose(np.concatenate(asked), [0.25, 1.125, 2.375, 3.625, 4.875, 5.75])
+def test_the_progress_of_a_video_and_of_many_is_told(video, colours):
+    told = []
+    remember(video, colours.ColourEmbedder(), replace(colours.OPTIONS, segmenter="scenedetect"), progress=told.append)
+    assert told == sorted(told)
+    assert 0.9 < told[-1] <= 1
+    told.clear()
+    outcomes = remember_all([str(video)], colours.ColourEmbedder, colours.OPTIONS, progress=told.append)
+    assert len(list(outcomes)) == 1
+    assert told == sorted(told)
+    assert all(0 <= share <= 1 for share in told)
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path, colours):
@@ -192,7 +190,7 @@ def session_members(session: int) -> list[int]:
     return members
 
 
-@pytest.mark.parametrize("wrong", [{"frames_per_event": 0}, {"seconds_per_frame": 0}, {"thumbnail_width": 0}])
+@pytest.mark.parametrize("wrong", [{"seconds_per_frame": 0}, {"thumbnail_width": 0}])
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MemoryOptions(**wrong)

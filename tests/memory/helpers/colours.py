@@ -28,8 +28,8 @@ class ColourEmbedder:
     def identity(self):
         return {"fingerprint": "c" * 64, "precision": "fp32"}
 
-    def embed_events(self, frames_per_event):
-        return np.stack([unit(frames.reshape(-1, 3).mean(axis=0)) for frames in frames_per_event])
+    def embed_frames(self, frames):
+        return np.stack([unit(frame.reshape(-1, 3).mean(axis=0)) for frame in frames])
 
     def embed_question(self, question):
         return SimpleNamespace(vector=unit(COLOURS[question]), text=question, truncated=False)
@@ -43,7 +43,7 @@ def missing_embedder():
     raise ValueError("no weights here")
 
 
-def two_second_events(video, *, segmenter, min_seconds, max_seconds, slowness=0.0):
+def two_second_events(video, *, slowness=0.0, **_):
     """Three events; a video called ``deadly`` kills the process, one called ``slow`` takes its time."""
     if "deadly" in Path(video).name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -19,7 +19,7 @@ def memory(number: int, events: int = 5, *, embedder: str = "a" * 64, shift: flo
         events=tuple(Event(index + shift, index + shift + 1) for index in range(events)),
         embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         thumbnails=(b"",) * events,
-        settings=MemorySettings("1", embedder, "fp32", "uniform", "", 1.0, 20.0, 4, 2.0, 160),
+        settings=MemorySettings("1", embedder, "fp32", "uniform", "", 1.0, 20.0, 4.0, 160),
         versions={},
     )
 
