@@ -12,7 +12,7 @@ same frames costs neither decoding nor the tower.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,7 @@ from transformers.video_utils import VideoMetadata
 
 from marc.data.prompts import chat_messages, render_question
 from marc.grading import extract_answer
-from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
+from marc.memory.retriever import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
 from marc.model.generation import EncodedVideo, GenerationOptions, VideoGenerator
 from marc.model.loading import EMBEDDED, load_model
 from marc.records import Answer, Frames, Retrieval, VideoInfo
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from marc.memory.store import VideoMemory
     from marc.model import MarcForConditionalGeneration, MarcProcessor
 
-DEFAULT_EMBEDDER = "PE-Core-B-16"
-"""The Perception Encoder that retrieves for models other than the embedded one."""
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
 
@@ -91,6 +89,7 @@ class VideoAssistant:
         k: Events to retrieve, or ``"auto"``.
         memory_options: How videos are remembered.
         memory_folder: Where memories are kept; ``None``: beside each video.
+        progress: Is told what share of a video has been read while it is being remembered.
         frames: Which frames are read.
         generation: How answers are generated.
         prompt_style: One of `marc.data.prompts.style_names`.
@@ -108,6 +107,7 @@ class VideoAssistant:
     k: int | Literal["auto"] = 3
     memory_options: MemoryOptions | None = None
     memory_folder: str | Path | None = None
+    progress: Callable[[float], object] | None = None
     frames: FrameOptions = field(default_factory=FrameOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     prompt_style: str = "short"
@@ -136,7 +136,7 @@ class VideoAssistant:
         if self._embedder is None:
             from marc.memory.embedding import EventEmbedder
 
-            name = self.embedder_name or ("tiny" if self.model_name == EMBEDDED else DEFAULT_EMBEDDER)
+            name = self.embedder_name or default_embedder(self.model_name)
             self._embedder = EventEmbedder.from_pretrained(name, device=self.model.device)
         return self._embedder
 
@@ -144,7 +144,7 @@ class VideoAssistant:
         """Cuts a video into events and embeds them, or finds that in the memory on disk."""
         from marc.memory.indexing import remember
 
-        return remember(video, self.embedder, self.memory_options, folder=self.memory_folder)
+        return remember(video, self.embedder, self.memory_options, folder=self.memory_folder, progress=self.progress)
 
     def forget(self) -> None:
         """Drops what was read of videos; their memories on disk stay."""

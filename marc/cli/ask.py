@@ -39,6 +39,9 @@ def ask(
     k: Annotated[str, typer.Option(help="Events to retrieve, or auto.")] = "3",
     embedder: Annotated[str | None, typer.Option(help="Dual encoder of the memory.  [default: the model's]")] = None,
     memory_folder: Annotated[Path | None, typer.Option(help="Where memories are.  [default: beside it]")] = None,
+    max_event_seconds: Annotated[
+        float, typer.Option(help="Split longer events; a small budget of tokens wants few events.")
+    ] = 20.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …  [default: the GPU if there is one]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
@@ -51,6 +54,7 @@ def ask(
 ) -> None:
     """Answer a question about a video, and report what it cost."""
     from marc.cli.errors import user_errors
+    from marc.memory import MemoryOptions
 
     with user_errors("marc ask"):
         answer = _answer(
@@ -64,6 +68,7 @@ def ask(
                 "embedder_name": embedder,
                 "k": k if k == "auto" else _whole_number("--k", k, " or auto"),
                 "memory_folder": memory_folder,
+                "memory_options": MemoryOptions(max_seconds=max_event_seconds),
                 "prompt_style": prompt_style,
                 "device": device,
                 "dtype": dtype,
@@ -106,13 +111,15 @@ def _answer(
     probe(video, timeout=frames["timeout"])
 
     from marc.assistant import FrameOptions, GenerationOptions, VideoAssistant
+    from marc.cli.progress import share_bar
 
     helper = VideoAssistant(
         frames=FrameOptions(min_frames=min(4, frames["max_frames"]), **frames),
         generation=GenerationOptions(**generation),
         **assistant,
     )
-    answer = helper.ask(video, question, options=options)
+    with share_bar(f"cutting {video.name} into events") as helper.progress:
+        answer = helper.ask(video, question, options=options)
     if storyboard is not None:
         from marc.storyboard import save_storyboard
 

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
     from marc.memory.indexing import MemoryOptions, Outcome
 
-DEFAULT_EMBEDDER = "tiny"
-
 Embedder = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="'tiny' (shipped; knows generated videos only), an open_clip model such as PE-Core-T-16-384, or a folder."
+        "  [default: the model's]"
     ),
+]
+Model = Annotated[
+    str, typer.Option(help="As in `marc ask`: its dual encoder is the default. 'tiny' has tiny, others PE-Core-B-16.")
 ]
 Library = Annotated[
     str | None,
@@ -38,7 +40,8 @@ def remember(
     folder: Annotated[
         Path | None, typer.Option(help="Where the memories are kept.  [default: beside each video]")
     ] = None,
-    embedder: Embedder = DEFAULT_EMBEDDER,
+    model: Model = "tiny",
+    embedder: Embedder = None,
     segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
     min_seconds: Annotated[float, typer.Option(help="Join shorter events.")] = 2.0,
     max_seconds: Annotated[float, typer.Option(help="Split longer events.")] = 20.0,
@@ -51,7 +54,7 @@ def remember(
     from marc.memory.indexing import MemoryOptions
 
     paths = list(dict.fromkeys(map(str, videos)))
-    load = partial(_load_embedder, embedder, device)
+    load = partial(_load_embedder, _chosen_embedder(embedder, model), device)
     with _reported("remember"):
         options = MemoryOptions(segmenter, min_seconds, max_seconds, seconds_per_frame)
         failed = _remember(paths, load, options, folder, workers, library or default_library())
@@ -105,7 +108,8 @@ def _remember(
 def recall(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.")] = 5,
-    embedder: Embedder = DEFAULT_EMBEDDER,
+    model: Model = "tiny",
+    embedder: Embedder = None,
     device: Device = None,
     library: Library = None,
 ) -> None:
@@ -114,7 +118,7 @@ def recall(
 
     with _reported("recall"):
         shelf = MemoryLibrary(library or default_library())
-        for found in shelf.recall(_load_embedder(embedder, device), question, k):
+        for found in shelf.recall(_load_embedder(_chosen_embedder(embedder, model), device), question, k):
             typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
 
 
@@ -145,6 +149,20 @@ def _reported(command: str) -> Iterator[None]:
     except (ValueError, OSError) as error:
         typer.echo(f"marc {command}: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def _chosen_embedder(embedder: str | None, model: str) -> str:
+    """What the user named, or else what goes with the model, with a word about it if that knows no real footage."""
+    from marc.memory import default_embedder
+
+    name = embedder or default_embedder(model)
+    if embedder is None and model == "tiny":
+        typer.echo(
+            "marc: with the embedded encoder 'tiny', which knows generated videos only; for real footage name the "
+            "--model that you ask with, or an --embedder",
+            err=True,
+        )
+    return name
 
 
 def _load_embedder(name: str, device: str | None) -> EventEmbedder:

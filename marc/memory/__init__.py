@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from marc.memory.events import segment_events
     from marc.memory.indexing import MemoryOptions, remember, remember_all
     from marc.memory.library import MemoryLibrary
-    from marc.memory.retriever import FramePlan, VisualMemoryRetriever, plan_frames
+    from marc.memory.retriever import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
     from marc.memory.store import VideoMemory
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "MemoryOptions",
     "VideoMemory",
     "VisualMemoryRetriever",
+    "default_embedder",
     "plan_frames",
     "remember",
     "remember_all",
@@ -36,6 +37,7 @@ _HOMES = {
     "MemoryOptions": "indexing",
     "VideoMemory": "store",
     "VisualMemoryRetriever": "retriever",
+    "default_embedder": "retriever",
     "plan_frames": "retriever",
     "remember": "indexing",
     "remember_all": "indexing",

@@ -31,6 +31,7 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from PIL import Image
 from safetensors.torch import save_file
 
+from marc.memory.gallery import average_direction
 from marc.memory.precision import multiplies_bfloat16
 
 logger = logging.getLogger(__name__)
@@ -273,14 +274,6 @@ class EventEmbedder:
         with torch.inference_mode(), bf16:
             features = encode(inputs.to(self.device))
         return torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
-
-
-def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of unit vectors ``[T, D]`` as a unit vector ``float32 [D]``."""
-    mean_D = vectors_TD.mean(axis=0, dtype=np.float64)
-    length = float(np.linalg.norm(mean_D))
-    assert length > 0, "frame vectors cancel out"
-    return (mean_D / length).astype(np.float32)
 
 
 def save_dual_encoder(

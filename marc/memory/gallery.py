@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marc.memory.embedding import average_direction
 from marc.memory.retriever import evenly_inside
 from marc.memory.shots import Signatures
 from marc.records import Event, Frames
@@ -108,6 +107,14 @@ class Gallery:
     def _embed(self) -> None:
         self._vectors.append(self._embedder.embed_frames(np.stack(self._waiting)))
         self._waiting = []
+
+
+def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of unit vectors ``[T, D]`` as a unit vector ``float32 [D]``."""
+    mean_D = vectors_TD.mean(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(mean_D))
+    assert length > 0, "frame vectors cancel out"
+    return (mean_D / length).astype(np.float32)
 
 
 def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:

@@ -27,6 +27,8 @@ from marc.records import Event, Retrieval
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
+EMBEDDED = "tiny"
+PERCEPTION_ENCODER = "PE-Core-B-16"
 FRAMES_PER_GRID = 2
 AUTO_LIMIT = 8
 
@@ -98,6 +100,11 @@ class VisualMemoryRetriever:
             query=query.text,
             query_truncated=query.truncated,
         )
+
+
+def default_embedder(model_name: str) -> str:
+    """The dual encoder that goes with an answering model: the embedded one with the embedded one, else PE-Core-B."""
+    return EMBEDDED if model_name == EMBEDDED else PERCEPTION_ENCODER
 
 
 def cosine_scores(query_D: NDArray[np.float32], embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:

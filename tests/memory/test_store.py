@@ -23,7 +23,7 @@ from marc.memory.store import (
 )
 from marc.records import Event
 
-SETTINGS = MemorySettings("1.0", "abc", "fp32", "uniform", "", 1.0, 20.0, 4, 2.0, 160)
+SETTINGS = MemorySettings("1.0", "abc", "fp32", "uniform", "", 1.0, 20.0, 4.0, 160)
 
 
 @pytest.fixture(autouse=True)
