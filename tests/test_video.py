@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from marc.records import VideoInfo
 from marc.video import (
+    GlimpseOptions,
     VideoError,
     backends,
     frame_size,
@@ -170,6 +171,26 @@ def test_streaming_a_stretch_with_a_stride(clip):
     assert [numbers(batch.rgb) for batch in batches] == [[30, 33, 36, 39], [42, 45, 48, 51], [54, 57]]
 
 
+def test_working_ahead_and_decoding_roughly_change_no_times_and_little_else(clip):
+    exact = list(stream_frames(clip, width=84, height=56, batch=16))
+    rough = list(stream_frames(clip, width=84, height=56, batch=16, rough=True, ahead=5))
+    assert probe(clip).frame_count == 120, "requests left over from the stream do not disturb the next job"
+    for one, other in zip(exact, rough, strict=True):
+        np.testing.assert_array_equal(one.seconds, other.seconds)
+        assert 0 < np.abs(one.rgb.astype(int) - other.rgb).mean() < 6
+
+
+def test_glimpses_are_taken_in_passing(clip):
+    seen = []
+    glimpses = GlimpseOptions(interval=0.9, max_pixels=84 * 56, take=seen.append)
+    batches = list(stream_frames(clip, width=48, height=27, batch=50, glimpses=glimpses))
+    assert sum(map(len, batches)) == 120
+    expected = np.array([14, 41, 68, 95]) / FPS
+    np.testing.assert_allclose([float(frames.seconds[0]) for frames in seen], expected, atol=1e-3)
+    assert {frames.rgb.shape for frames in seen} == {(1, 56, 84, 3)}
+    assert [numbers(frames.rgb) for frames in seen] == [[14], [41], [68], [95]]
+
+
 def test_frames_can_be_written_to_and_outlive_their_file(clip, tmp_path):
     copy = tmp_path / "copy.mkv"
     copy.write_bytes(clip.read_bytes())
@@ -309,7 +330,18 @@ def test_arguments_out_of_range_are_named(clip, arguments, cause):
         read_frames(clip, **arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"width": 0}, {"batch": 0}, {"stride": 0}, {"start": -1.0}, {"end": 0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"width": 0},
+        {"batch": 0},
+        {"stride": 0},
+        {"ahead": 0},
+        {"start": -1.0},
+        {"end": 0},
+        {"glimpses": GlimpseOptions(0.0, 100, print)},
+    ],
+)
 def test_streaming_arguments_out_of_range_are_named(clip, arguments):
     with pytest.raises(VideoError, match=next(iter(arguments))):
         list(stream_frames(clip, **{"width": 48, "height": 27, **arguments}))

@@ -32,11 +32,10 @@ from marc.efficiency.peak_memory import Growth, measure_growth, peak_bytes_above
 from marc.efficiency.subjects import Setting, Subject, Task, chat, settings, subject
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
-from marc.memory.events import segment_events
 from marc.memory.indexing import remember
 from marc.memory.retriever import FRAMES_PER_GRID
 from marc.memory.segmentation_speed import cpu_seconds
-from marc.records import Answer, Event
+from marc.records import Answer
 from marc.stages import StageClock
 
 QUESTIONS = (
@@ -100,8 +99,8 @@ class Remembering:
     """Seconds to build the memory of the video, which happens once per video.
 
     Attributes:
-        segmentation: Cutting it into events, decoding included.
-        embedding: Reading a few frames of each event and embedding them.
+        segmentation: Decoding it and cutting it into events.
+        embedding: The image tower, on the pictures taken on the way.
         events: Number of events.
     """
 
@@ -298,15 +297,10 @@ def count(compared: Subject, visual_tokens: int, task: Task) -> Counts:
 def remember_timed(video: Path, embedder: EventEmbedder, folder: Path) -> Remembering:
     """Builds the memory of the video, which is kept in the folder, and times it."""
     clock = StageClock(embedder.device)
-
-    def segment(video: str, *, segmenter: str, min_seconds: float, max_seconds: float) -> list[Event]:
-        with clock.stage("segmentation"):
-            return segment_events(video, segmenter=segmenter, min_seconds=min_seconds, max_seconds=max_seconds)
-
-    with clock.stage("all"):
-        memory = remember(video, embedder, folder=folder, segment=segment)
-    inside = clock.seconds["segmentation"]
-    return Remembering(inside, clock.seconds["all"] - inside, len(memory.events))
+    with clock.stage("all"), clock.module("embedding", embedder.model.get_submodule("visual")):
+        memory = remember(video, embedder, folder=folder)
+    embedding = clock.seconds["embedding"]
+    return Remembering(clock.seconds["all"] - embedding, embedding, len(memory.events))
 
 
 def build_embedder(name: str, device: torch.device) -> EventEmbedder:

@@ -70,6 +70,11 @@ class TimedEmbedder:
         return vectors_TD
 
 
+def cpu_seconds() -> float:
+    """CPU seconds used so far by this process and its living children."""
+    return time.process_time() + decoding_seconds()
+
+
 def decoding_seconds() -> float:
     """CPU seconds used so far by the living children of this process, which are its decoders."""
     children = (child.cpu_times() for child in psutil.Process().children(recursive=True))

@@ -16,6 +16,7 @@ import traceback
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,8 @@ def serve(descriptor: int) -> None:
             while True:
                 message, _ = channel.receive()
                 if message is not Signal.NEXT:  # asked for ahead of a job's end
-                    _run(*message, channel)
+                    job, limit = message
+                    _run(job, limit, channel)
         except (EOFError, ConnectionError):
             return
 
@@ -73,6 +75,7 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
         request, _ = channel.receive()
         assert request is Signal.NEXT, request
         signal.setitimer(signal.ITIMER_REAL, limit + GRACE)
+        result: Any
         try:
             result = next(results, Signal.DONE)
         except VideoError as error:
