@@ -150,8 +150,8 @@ def stream_frames(
         stride: Keep every `stride`-th frame.
         start: Begin with the frame shown at this time, in seconds.
         end: Stop before this time; None for the end of the video.
-        rough: Decode without the codec's deblocking filter and average areas instead of scaling exactly: a third
-            faster, and good enough to see where something changes.
+        rough: Leave out the codec's deblocking filter in pictures that no other refers to, and average areas instead
+            of scaling exactly: cheaper, and good enough to see where something changes.
         ahead: How many batches the decoder may have ready before they are asked for.
         glimpses: Larger pictures to take in passing.
         timeout: Seconds after which to give up waiting for one more batch.

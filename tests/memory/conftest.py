@@ -40,4 +40,4 @@ def dual_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedder(dual_encoder_folder: Path):
     from marc.memory.embedding import EventEmbedder
 
-    return EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu")
+    return EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu", precision="fp32")

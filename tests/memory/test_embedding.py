@@ -61,7 +61,7 @@ def test_question_vectors_equal_a_plain_use_of_open_clip(dual_encoder_folder, em
 
 
 def test_batches_do_not_change_the_vectors(dual_encoder_folder, embedder):
-    one_by_one = EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu", batch_size=1)
+    one_by_one = EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu", precision="fp32", batch_size=1)
     np.testing.assert_allclose(one_by_one.embed_frames(frames(4)), embedder.embed_frames(frames(4)), atol=1e-5)
     assert embedder.embed_frames(frames(0)).shape == (0, embedder.dimension)
 
@@ -107,14 +107,14 @@ def test_bf16_stays_near_float32(dual_encoder_folder, embedder):
 
 def test_saved_and_loaded_again_is_the_same_model(embedder, tmp_path):
     embedder.save_pretrained(tmp_path / "copy")
-    copy = EventEmbedder.from_pretrained(tmp_path / "copy", device="cpu")
+    copy = EventEmbedder.from_pretrained(tmp_path / "copy", device="cpu", precision="fp32")
     assert copy.identity == embedder.identity
     np.testing.assert_array_equal(copy.embed_frames(frames(2)), embedder.embed_frames(frames(2)))
 
 
 def test_other_weights_have_another_fingerprint(embedder, tmp_path):
     embedder.save_pretrained(tmp_path)
-    copy = EventEmbedder.from_pretrained(tmp_path, device="cpu")
+    copy = EventEmbedder.from_pretrained(tmp_path, device="cpu", precision="fp32")
     with torch.no_grad():
         copy.model.text.text_projection.mul_(1.001)
     assert copy.fingerprint != embedder.fingerprint
@@ -149,7 +149,7 @@ def test_a_hugging_face_tokenizer_travels_with_the_weights(tmp_path):
     open_clip.set_model_preprocess_cfg(model, {**PREPROCESS, "size": (16, 16)})
     save_dual_encoder(tmp_path / "model", model, config, tokenizer=tokenizer)
 
-    loaded = EventEmbedder.from_pretrained(tmp_path / "model", device="cpu")
+    loaded = EventEmbedder.from_pretrained(tmp_path / "model", device="cpu", precision="fp32")
     short, long = loaded.embed_questions(["what is red", "what is red what is red"])
     assert (short.token_count, short.truncated) == (4, False)
     assert (long.token_count, long.truncated) == (7, True)
