@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from marc.assistant import Inquiry, VideoAssistant
+from marc.assistant import GenerationOptions, Inquiry, VideoAssistant
 from marc.data.prompts import render_question
 from marc.efficiency.subjects import Setting, settings, subject_class
 from marc.evaluation.samples import read_rows
@@ -25,6 +25,8 @@ from marc.model.loading import load_model
 from marc.world.export import export_world
 
 PROMPT_STYLE = "short"
+LONGEST_ANSWER = 32
+"""Tokens; the longest right answer has 26."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def _assistant(setting: Setting, embedder: EventEmbedder, folder: Path) -> Video
         memory=setting.compression is not None,
         memory_folder=folder,
         prompt_style=PROMPT_STYLE,
+        generation=GenerationOptions(max_new_tokens=LONGEST_ANSWER),
         device="cpu",
         compression=setting.compression or {"target_frames": None},
         loaded_embedder=embedder,
