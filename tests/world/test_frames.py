@@ -21,7 +21,7 @@ def test_memory_and_file_agree(name, frames, tmp_path):
     assert len(ours) == len(theirs) == frames
     np.testing.assert_allclose(ours.seconds, theirs.seconds, atol=1e-6)
     np.testing.assert_allclose(drawn.shape(name, limits).seconds, read.shape(str(path), limits).seconds)
-    assert np.abs(ours.rgb.astype(int) - theirs.rgb.astype(int)).mean() < 6, "but for the codec's losses"
+    assert np.abs(ours.rgb.astype(int) - theirs.rgb.astype(int)).mean() < 8, "but for the codec's losses"
 
 
 def test_names():
