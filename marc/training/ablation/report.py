@@ -166,6 +166,7 @@ def comparisons() -> Iterator[tuple[str, Outcome, Outcome]]:
         yield f"{title}: training-free against the teacher", teacher, Outcome(START.key, layout)
         yield f"{title}: SFT against the teacher", teacher, student("SFT")
         yield f"{title}: SFT against the practised teacher", practised, student("SFT")
+        yield f"{title}: distillation against the teacher", teacher, student("distillation")
         yield f"{title}: mixed budgets against the teacher", teacher, Outcome("mixed/mixed budgets", layout)
         yield f"{title}: C-GRPO against training-free", Outcome(START.key, layout), student("C-GRPO")
         yield f"{title}: C-GRPO against SFT", student("SFT"), student("C-GRPO")

@@ -108,14 +108,14 @@ class MethodOptions:
         curve_videos: Validation videos that this takes.
     """
 
-    videos: int = 16
+    videos: int = 8
     questions: int = 8
     stories: float = 0.25
     generations: int = 8
     learning_rates: Mapping[str, float] = field(default_factory=lambda: {"sft": 1e-3, "c-grpo": 5e-4, "distill": 1e-3})
     retention: RetentionConfig = field(default_factory=RetentionConfig)
-    curve_points: int = 6
-    curve_videos: int = 32
+    curve_points: int = 3
+    curve_videos: int = 12
 
 
 @dataclass(frozen=True)
