@@ -136,7 +136,8 @@ def quantized(dtype: str) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=["visual", "lm_head"],
     )
-    device_map = {"": PartialState().local_process_index} if torch.cuda.is_available() else None
+    state: Any = PartialState()  # its attributes have no types of their own
+    device_map = {"": state.local_process_index} if torch.cuda.is_available() else None
     return {"quantization_config": quantization, "device_map": device_map}
 
 
