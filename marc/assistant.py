@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from marc.memory.store import VideoMemory
     from marc.model import MarcForConditionalGeneration, MarcProcessor
 
+NEAR_DUPLICATES = 0.1
+"""`CompressionConfig.duplicates` of a model that an assistant loads: above a camera's noise, below a typed letter."""
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
 
@@ -96,7 +98,8 @@ class VideoAssistant:
         device: Where everything runs; ``None``: the GPU if there is one.
         dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers.
-        compression: Fields of `marc.model.CompressionConfig` that replace the model's.
+        compression: Fields of `marc.model.CompressionConfig` that replace the model's; ``duplicates`` is
+            `NEAR_DUPLICATES` if it is not among them.
         loaded: A model and its processor that are there already, instead of `model_name` and how to load it.
         loaded_embedder: The same for the dual encoder.
     """
@@ -124,7 +127,7 @@ class VideoAssistant:
             device=self.device,
             dtype=self.dtype,
             attn_implementation=self.attn_implementation,
-            **self.compression,
+            **{"duplicates": NEAR_DUPLICATES, **self.compression},
         )
         self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()

@@ -96,7 +96,7 @@ def test_another_question_needs_neither_file_nor_tower(assistant, clip, monkeypa
 def test_many_questions_about_one_video_run_the_tower_once(assistant, clip, monkeypatch):
     questions = ["What is shown?", "And what is shown at the very end, in a few words?", "How many?"]
     one_by_one = [assistant.ask(clip, question) for question in questions]
-    assistant._encoded.clear()
+    assistant.forget()
     encodings = []
     encode = assistant.model.encode_video
     monkeypatch.setattr(assistant.model, "encode_video", lambda *a, **k: encodings.append(1) or encode(*a, **k))
@@ -173,8 +173,9 @@ def test_a_still_scene_is_encoded_once(assistant, clip):
     hook = visual.register_forward_pre_hook(lambda module, args: read.append(len(args[0])))
     before = assistant.model.compression
     try:
-        for duplicates in (None, 0.05):
+        for duplicates in (None, before.duplicates):
             assistant.model.compression = replace(before, duplicates=duplicates)
+            assistant.forget()
             assistant.ask(clip, "What?")
     finally:
         assistant.model.compression = before

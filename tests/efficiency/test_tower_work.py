@@ -1,0 +1,27 @@
+"""The commands behind the tables of docs/compression.md, at small size."""
+
+import numpy as np
+import torch
+
+from marc.efficiency import tower_chunks
+from marc.efficiency.still_clips import FPS, FRAMES, pixels_as_read, slides
+from marc.model.duplicates import distinct_frames
+from marc.model.tiny import build_tiny
+from marc.video import write_video
+
+
+def test_a_slide_is_encoded_once_after_a_codec(tmp_path):
+    pictures = np.stack(list(slides(np.random.default_rng(0)))).astype(np.uint8)
+    assert len(pictures) == FRAMES
+    write_video(tmp_path / "slides.mp4", pictures, fps=FPS)
+    numbers = distinct_frames(pixels_as_read(tmp_path / "slides.mp4"), 0.1)
+    assert numbers == [slide for slide in range(4) for _ in range(4)]
+
+
+def test_chunks_are_measured(monkeypatch):
+    monkeypatch.setattr(tower_chunks, "PATCHES", (4, 4))
+    tower = build_tiny()[0].model.visual
+    with torch.no_grad():
+        peak, seconds = tower_chunks.measure(tower, torch.randn(8 * 16, 3 * 2 * 7 * 7), 8, 32)
+    assert seconds > 0
+    assert peak is None or peak >= 0
