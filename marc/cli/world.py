@@ -22,7 +22,7 @@ def sample(
     level: Level = "easy",
     questions: Annotated[int, typer.Option(help="Number of questions.")] = 8,
 ) -> None:
-    """Write a video of a minute or so with a few events, its questions and their answers."""
+    """Write a video of half a minute with a few events, its questions and their answers."""
     import json
 
     from marc.cli.errors import user_errors

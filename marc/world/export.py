@@ -164,7 +164,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: Level = "easy") -> Path:
-    """Write one video of about a minute with as many events as its level has, and its questions beside it.
+    """Write one video of about half a minute with as many events as its level has, and its questions beside it.
 
     Args:
         path: The video file to write; the questions go to the same name with ``.json``.
@@ -178,7 +178,7 @@ def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     index, video = _busiest(level, seed)
-    options = FileOptions(hold=20) if level == "easy" else FileOptions()
+    options = FileOptions()
     write_world_video(video, target, options)
     asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), questions)
     rows = [to_row(question, video, target.name, number) for number, question in enumerate(asked)]
