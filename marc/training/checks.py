@@ -25,22 +25,18 @@ def check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
     if args.load_best_model_at_end and not isinstance(model, PeftModel):
         raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
     check_processor(model, processor)
-    check_tower_calls(processor, args)
+    check_tower_parts(processor, args)
 
 
-def check_tower_calls(processor: MarcProcessor, args: Any) -> None:
-    """Refuses what lets ZeRO-3's processes wait for each other: each must call the vision tower as often.
+def check_tower_parts(processor: MarcProcessor, args: Any) -> None:
+    """Refuses merging inside the vision tower under ZeRO-3, which does not know the parts in which it then runs.
 
     Raises:
         ValueError: Naming the option.
     """
-    compression = processor.compression
     is_zero3 = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
-    if is_zero3 and compression.tower_layer is not None and compression.tower_chunk is not None:
-        raise ValueError(
-            "tower_layer with tower_chunk: under ZeRO-3 every process must call the tower as often, and the number of "
-            "chunks follows from its videos; set compression.tower_chunk to null, or use ZeRO-2"
-        )
+    if is_zero3 and processor.compression.tower_layer is not None:
+        raise ValueError("compression.tower_layer runs the tower in parts, which ZeRO-3 cannot follow; use ZeRO-2")
 
 
 def check_processor(model: Any, processor: Any) -> None:

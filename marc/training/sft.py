@@ -20,7 +20,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.training.checks import check_processor, check_tower_calls, reject_long
+from marc.training.checks import check_processor, check_tower_parts, reject_long
 from marc.training.config import VideoOptions
 from marc.training.video_trainer import VideoTrainer, base_model, make_reader
 from marc.training.visual_inputs import (
@@ -138,7 +138,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         if not isinstance(base_model(model), MarcForConditionalGeneration):
             raise ValueError(f"model must be a MarcForConditionalGeneration, got {type(model).__name__}")
         check_processor(base_model(model), processing_class)
-        check_tower_calls(processing_class, args)
+        check_tower_parts(processing_class, args)
         self._reader = make_reader(processing_class, args, frames)
         assert self._reader is not None
         if args.freeze_tower:

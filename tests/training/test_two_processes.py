@@ -49,11 +49,7 @@ DEEPSPEED = {
     "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
     "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
-    "zero3, inside the tower, mixed budgets": {
-        **ZERO3,
-        "compression": {"tower_layer": 1, "tower_chunk": None},
-        "budgets": {"events": 1, "full": 1},
-    },
+    "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
     "sft, zero2": {**ZERO2, **SAVES, "sft": True, "per_device_train_batch_size": 1},
     "sft, zero3": {**ZERO3, **SAVES, "sft": True, "per_device_train_batch_size": 1},
 }

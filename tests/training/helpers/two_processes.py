@@ -1,8 +1,8 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the model, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with four more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model),
-``compression`` (of the model) and ``resume`` (train again from the first checkpoint).
+of the trainer for each, with three more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model) and ``resume``
+(train again from the first checkpoint).
 """
 
 import gc
@@ -41,9 +41,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
         return {name: parameter.detach().clone() for name, parameter in trainable.items()}
 
 
-def build(
-    files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False, compression: dict | None = None
-) -> Trainer:
+def build(files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False) -> Trainer:
     config_class = VideoSFTConfig if sft else CGRPOConfig
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
     config = config_class(str(output), **known)
@@ -52,7 +50,7 @@ def build(
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
         for index, (kind, path) in enumerate(KINDS)
     ]
-    model, processor = load_model(files / "model", device="cpu", **(compression or {}))
+    model, processor = load_model(files / "model", device="cpu")
     given = {
         "model": model,
         "args": config,
@@ -93,7 +91,7 @@ def run(files: Path, output: Path, *, resume: bool, built: dict, options: dict) 
 def main() -> None:
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        built = {key: options.pop(key) for key in ("sft", "lora", "compression") if key in options}
+        built = {key: options.pop(key) for key in ("sft", "lora") if key in options}
         result = run(files, output / name, resume=options.pop("resume", False), built=built, options=options)
         rank = torch.distributed.get_rank()
         (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
