@@ -85,7 +85,7 @@ def correctness(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
     text = model.model.language_model
     before = text.config._attn_implementation
     text.config._attn_implementation = ATTENTION
-    hidden = packed_hidden(model, packed, jump=True)
+    hidden = packed_hidden(model, packed, jump=False)
     text.config._attn_implementation = before
     right = model.lm_head(hidden).argmax(-1) == packed.labels
     return (right | (packed.labels == IGNORED)).all(-1)
