@@ -24,17 +24,8 @@ ROOT = HELPERS.parents[2]
 def outcomes(hub: Path, file: Path, *plugin: str) -> dict[str, str]:
     """What became of each test: passed, skipped, failure or error."""
     report = hub / "report.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *plugin,
-        f"--junitxml={report}",
-        str(file),
-    ]
+    plugins = ["-p", "no:cacheprovider", "-p", "trl_on_cpu", *plugin]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, f"--junitxml={report}", str(file)]
     path = os.pathsep.join([str(ROOT), str(HELPERS), str(file.parents[1])])
     subprocess.run(command, cwd=hub, env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}, check=False)
     return {
