@@ -23,6 +23,9 @@ def bench(
     frames: Annotated[int, typer.Option(help="Frames that stock transformers reads.")] = 64,
     attention: Annotated[str | None, typer.Option(help="As transformers' attn_implementation.")] = None,
     video: Annotated[str | None, typer.Option(help="A file of your own instead of the generated one.")] = None,
+    processor_time: Annotated[
+        bool, typer.Option("--processor-time", help="Time by the processor, not the wall: for a busy CPU.")
+    ] = False,
     accuracy: Annotated[int, typer.Option(help="Generated videos for the accuracy of each setting; 0: none.")] = 8,
     endurance: Annotated[int, typer.Option(help="Questions asked in a row, to see whether memory grows.")] = 0,
 ) -> None:
@@ -48,6 +51,7 @@ def bench(
             frames=frames,
             attn_implementation=attention,
             video=video,
+            processor_time=processor_time,
             endurance=endurance,
         )
         result = run_bench(options, report=say)

@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -34,9 +35,8 @@ from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
 from marc.memory.indexing import remember
 from marc.memory.retriever import FRAMES_PER_GRID
-from marc.memory.segmentation_speed import cpu_seconds
 from marc.records import Answer
-from marc.stages import StageClock
+from marc.stages import StageClock, stages_timed_by
 
 QUESTIONS = (
     "What moves through the picture in the second scene, and where does it stand when the scene ends?",
@@ -60,6 +60,7 @@ class BenchOptions:
         frames: Frames that stock transformers reads.
         attn_implementation: As in transformers.
         video: A file instead of the generated one.
+        processor_time: Time the stages by the processor instead of the wall's clock: for a CPU that is busy otherwise.
         endurance: So many questions are asked in a row, to see whether memory grows.
     """
 
@@ -71,6 +72,7 @@ class BenchOptions:
     frames: int = 64
     attn_implementation: str | None = None
     video: str | None = None
+    processor_time: bool = False
     endurance: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +80,8 @@ class BenchOptions:
             raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
         if self.repeats < FEWEST_REPEATS:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
+        if self.processor_time and torch.device(self.device).type != "cpu":
+            raise ValueError("--processor-time is for --device cpu: a GPU's work takes no processor time")
         if 0 < self.endurance < 10:
             raise ValueError(f"--endurance must be 0 or at least 10, got {self.endurance}")
         if self.new_tokens < 2 or self.frames < 2 * FRAMES_PER_GRID:
@@ -134,8 +138,6 @@ class Column:
         peak_bytes_above: Peak memory above the weights, for a first question.
         first: Answers to the first question, one per repeat.
         second: Answers to the second question in the same repeats.
-        first_processor: Processor seconds of the first question, the decoder's process included.
-        second_processor: The same for the second one.
     """
 
     setting: Setting
@@ -143,8 +145,6 @@ class Column:
     peak_bytes_above: int | None
     first: list[Answer] = field(default_factory=list)
     second: list[Answer] = field(default_factory=list)
-    first_processor: list[float] = field(default_factory=list)
-    second_processor: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,9 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
     architecture, device = options.architecture, torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="marc-bench-") as folder:
         report("ceilings of the device")
-        ceilings = measure_ceilings(device, options.dtype)
+        ceilings = measure_ceilings(
+            device, options.dtype, clock=time.process_time if options.processor_time else time.perf_counter
+        )
         report("weights and video")
         weights = Weights.random(
             architecture,
@@ -227,7 +229,8 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
             compared = subject(setting, task)
             subjects.append(compared)
             columns.append(prepare_column(setting, compared, task))
-        measure_in_turn(columns, subjects, options, report)
+        with stages_timed_by(ProcessorTime() if options.processor_time else time.perf_counter):
+            measure_in_turn(columns, subjects, options, report)
         growth = measure_growth(subjects[-2], options.endurance, device, report) if options.endurance else None
     return BenchResult(
         options=options,
@@ -258,16 +261,25 @@ def measure_in_turn(
         for place in range(len(subjects)):
             index = (place + repeat) % len(subjects)
             subjects[index].restart()
-            ask_timed(subjects[index], QUESTIONS[0], columns[index].first, columns[index].first_processor)
-            ask_timed(subjects[index], QUESTIONS[1], columns[index].second, columns[index].second_processor)
+            columns[index].first.append(subjects[index].ask(QUESTIONS[0]))
+            columns[index].second.append(subjects[index].ask(QUESTIONS[1]))
             subjects[index].restart()
 
 
-def ask_timed(asked: Subject, question: str, answers: list[Answer], processor: list[float]) -> None:
-    """Asks once and appends the answer and the processor seconds that it took."""
-    start = cpu_seconds()
-    answers.append(asked.ask(question))
-    processor.append(cpu_seconds() - start)
+class ProcessorTime:
+    """Processor seconds of this process and of those that it had started when this was made, the decoder's among them.
+
+    A machine that is busy with something else makes these no longer, as it does the time on the wall; several threads
+    at work add up.
+    """
+
+    def __init__(self) -> None:
+        self._children = psutil.Process().children(recursive=True)
+
+    def __call__(self) -> float:
+        """Seconds so far."""
+        children = (child.cpu_times() for child in self._children)
+        return time.process_time() + sum(times.user + times.system for times in children)
 
 
 def prepare_column(setting: Setting, compared: Subject, task: Task) -> Column:

@@ -243,13 +243,16 @@ def count_language(model: Any, prompt_tokens: int) -> tuple[Work, Work]:
     return works[0], works[1]
 
 
-def measure_ceilings(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.0) -> Ceilings:
+def measure_ceilings(
+    device: torch.device, dtype: torch.dtype, *, seconds: float = 1.0, clock: Callable[[], float] = time.perf_counter
+) -> Ceilings:
     """Measures the best throughput of a large matrix product and of a large copy.
 
     Args:
         device: Of the model.
         dtype: Of its weights.
         seconds: How long to try each.
+        clock: What is read before and after.
     """
     side, length = (8192, 1 << 29) if device.type == "cuda" else (2048, 1 << 26)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -257,21 +260,23 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype, *, seconds: float
     source = torch.zeros(length, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return Ceilings(
-        flops=2 * side**3 / _least_seconds(lambda: torch.mm(a, b, out=product), device, seconds),
-        bandwidth=2 * length / _least_seconds(lambda: target.copy_(source), device, seconds),
+        flops=2 * side**3 / _least_seconds(lambda: torch.mm(a, b, out=product), device, seconds, clock),
+        bandwidth=2 * length / _least_seconds(lambda: target.copy_(source), device, seconds, clock),
     )
 
 
-def _least_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+def _least_seconds(
+    run: Callable[[], object], device: torch.device, seconds: float, clock: Callable[[], float]
+) -> float:
     def once() -> float:
-        start = time.perf_counter()
+        start = clock()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     once()
-    end, durations = time.perf_counter() + seconds, [once()]
-    while time.perf_counter() < end:
+    end, durations = clock() + seconds, [once()]
+    while clock() < end:
         durations.append(once())
     return min(durations)

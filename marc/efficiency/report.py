@@ -61,8 +61,6 @@ def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
         **{title: each(names) for title, names in TOTALS.items()},
         "end to end": whole,
         "second question": each(("total",), column.second),
-        "end to end, processor": column.first_processor,
-        "second question, processor": column.second_processor,
     }
 
 
@@ -130,7 +128,8 @@ def size_table(result: BenchResult) -> Table:
 
 def time_table(result: BenchResult) -> Table:
     """Medians of all rows with the intervals of the medians."""
-    table = _table("Milliseconds: median ± half the interval of the median", result)
+    clock = "of the processor" if result.options.processor_time else "on the clock"
+    table = _table(f"Milliseconds {clock}: median ± half the interval of the median", result)
     measured = [rows(column, result.options.new_tokens) for column in result.columns]
     for title in measured[0]:
         table.add(title, *(_milliseconds(spread(values[title])) for values in measured))
@@ -151,8 +150,6 @@ def ratio_table(result: BenchResult) -> Table:
         *TOTALS,
         "end to end",
         "second question",
-        "end to end, processor",
-        "second question, processor",
     ):
         cells = (_ratio(ratios(stock[title], values[title])) for values in measured)
         table.add(title, *cells, ", ".join(goal or "-" for goal in BAR.get(title, ("", ""))))
@@ -312,7 +309,7 @@ def _number(value: float) -> str:
 
 
 def _scaled(value: float) -> str:
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
     return f"{value:.3g} "

@@ -1,6 +1,7 @@
 """The whole bench on a model small enough for a test, through the command: its files, its arithmetic, its fairness."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from marc.efficiency.architectures import Architecture, Weights
 from marc.efficiency.clip import ClipOptions, write_clip
 from marc.efficiency.subjects import STOCK, settings
 from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.stages import StageClock, stages_timed_by
 from marc.video import probe
 
 SMALL = Architecture(
@@ -107,6 +109,27 @@ def test_memory_does_not_grow_with_questions(found):
     assert last - first < 16 * 2**20
 
 
+def test_stages_can_be_timed_by_another_clock():
+    ticks = iter(range(100))
+    clock = StageClock()
+    with stages_timed_by(lambda: float(next(ticks))), clock.stage("inside"):
+        pass
+    assert clock.seconds["inside"] == 1.0
+    with clock.stage("outside"):
+        pass
+    assert 0 < clock.seconds["outside"] < 1, "the wall's clock again"
+
+
+def test_processor_time_counts_work_and_not_waiting():
+    seconds = bench.ProcessorTime()
+    start = seconds()
+    time.sleep(0.2)
+    waited = seconds() - start
+    torch.randn(1500, 1500) @ torch.randn(1500, 1500)
+    assert waited < 0.1
+    assert seconds() - start > waited + 0.005
+
+
 def test_models_share_weights_and_stock_is_stock():
     """One set of weights; without compression ours gives transformers' own logits."""
     weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
@@ -131,6 +154,7 @@ def test_models_share_weights_and_stock_is_stock():
         ({"repeats": 2}, "--repeats"),
         ({"new_tokens": 1}, "--new"),
         ({"endurance": 5}, "--end"),
+        ({"device": "cuda", "processor_time": True}, "--processor-time"),
     ],
 )
 def test_wrong_options_are_named(options: dict, named: str):
