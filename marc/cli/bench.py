@@ -18,7 +18,7 @@ def bench(
         "outputs/bench"
     ),
     repeats: Annotated[int, typer.Option(help="Measured rounds.")] = 7,
-    seconds: Annotated[float, typer.Option(help="No new round after this time, once there are three.")] = 40.0,
+    seconds: Annotated[float, typer.Option(help="No new round after this time, once there are three.")] = 30.0,
     new_tokens: Annotated[int, typer.Option(help="Tokens of every answer.")] = 16,
     frames: Annotated[int, typer.Option(help="Frames that stock transformers reads.")] = 64,
     attention: Annotated[str | None, typer.Option(help="As transformers' attn_implementation.")] = None,
@@ -26,7 +26,7 @@ def bench(
     processor_time: Annotated[
         bool, typer.Option("--processor-time", help="Time by the processor, not the wall: for a busy CPU.")
     ] = False,
-    accuracy: Annotated[int, typer.Option(help="Generated videos for the accuracy of each setting; 0: none.")] = 8,
+    accuracy: Annotated[int, typer.Option(help="Generated videos for the accuracy of each setting; 0: none.")] = 4,
     endurance: Annotated[int, typer.Option(help="Questions asked in a row, to see whether memory grows.")] = 0,
 ) -> None:
     """Compare stock transformers, the published setting and ours: time by stage, memory, counted limits."""

@@ -19,7 +19,7 @@ from marc.data.prompts import render_question
 from marc.efficiency.subjects import Setting, settings, subject_class
 from marc.evaluation.samples import read_rows
 from marc.evaluation.statistics import Estimate, estimate
-from marc.grading import grade
+from marc.grading import gold_answer
 from marc.memory.embedding import EventEmbedder
 from marc.model.loading import load_model
 from marc.world.export import export_world
@@ -85,8 +85,7 @@ def _ask_all(setting: Setting, assistant: VideoAssistant, folder: Path, rows: li
     for path, asked in by_video.items():
         inquiries = [Inquiry(folder / path, row["problem"], _prompt(row)) for row in asked]
         for row, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
-            score = grade(answer.output, row["solution"], row["problem_type"], protocol="official")
-            right.append(float(score == 1.0))
+            right.append(float(answer.answer == gold_answer(row["solution"])))
             clusters.append(path)
             tokens.append(answer.visual_tokens_after)
     return Accuracy(setting.name, estimate(right, clusters), sum(tokens) / len(tokens))

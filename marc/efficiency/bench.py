@@ -67,7 +67,7 @@ class BenchOptions:
     model: str = "scaled"
     device: str = "cpu"
     repeats: int = 7
-    seconds: float = 40.0
+    seconds: float = 30.0
     new_tokens: int = 16
     frames: int = 64
     attn_implementation: str | None = None

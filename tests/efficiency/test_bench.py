@@ -99,6 +99,7 @@ def test_accuracy_stands_beside_speed(found):
     tokens = {accuracy["setting"]: accuracy["visual_tokens"] for accuracy in report["accuracies"]}
     assert tokens["stock"] > tokens["paper"] == 4
     assert all(accuracy["right"]["n"] == 12 for accuracy in report["accuracies"])
+    assert max(accuracy["right"]["mean"] for accuracy in report["accuracies"]) > 0.4, "it answers most questions"
     assert "exact answers in percent" in (folder / "bench.md").read_text()
 
 
