@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from marc.memory.growing import GrowingArray
 from marc.memory.retriever import evenly_inside
 from marc.memory.shots import Signatures
 from marc.records import Event, Frames
@@ -46,8 +47,9 @@ class Gallery:
         self._interval = interval
         self._thumbnail_width = thumbnail_width
         self._seconds: list[float] = []
-        self._vectors: list[NDArray[np.float32]] = []
-        self._thumbnails: list[bytes] = []
+        self._vectors = GrowingArray(np.float32)
+        self._thumbnails = bytearray()
+        self._thumbnail_ends = [0]
         self._waiting: list[NDArray[np.uint8]] = []
 
     @property
@@ -71,7 +73,8 @@ class Gallery:
         """Put pictures ``[S, H, W, 3]`` in."""
         self._seconds += frames.seconds.tolist()
         for rgb_HWC in frames.rgb:
-            self._thumbnails.append(jpeg(rgb_HWC, self._thumbnail_width))
+            self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
+            self._thumbnail_ends.append(len(self._thumbnails))
             self._waiting.append(rgb_HWC)
         if len(self._waiting) >= _EMBEDDED_AT_A_TIME:
             self._embed()
@@ -97,16 +100,20 @@ class Gallery:
             for inside, event in zip(members, events, strict=True)
         ]
         vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
-        return vectors_ED, tuple(self._thumbnails[index] for index in middles)
+        return vectors_ED, tuple(self._thumbnail(index) for index in middles)
 
     def _embedded(self) -> NDArray[np.float32]:
         if self._waiting:
             self._embed()
-        return np.concatenate(self._vectors)
+        return self._vectors.array
 
     def _embed(self) -> None:
-        self._vectors.append(self._embedder.embed_frames(np.stack(self._waiting)))
+        self._vectors.extend(self._embedder.embed_frames(np.stack(self._waiting)))
         self._waiting = []
+
+    def _thumbnail(self, index: int) -> bytes:
+        start, end = self._thumbnail_ends[index : index + 2]
+        return bytes(self._thumbnails[start:end])
 
 
 def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:

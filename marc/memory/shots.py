@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.growing import GrowingArray
 from marc.records import Frames
 from marc.video import GlimpseOptions, probe, stream_frames
 
@@ -158,38 +159,41 @@ class FrameStream:
         self._frames = stream_frames(
             video, width=width, height=height, batch=batch, rough=True, ahead=_AHEAD, glimpses=glimpses
         )
-        self._seconds: list[NDArray[np.float64]] = []
+        self._seconds = GrowingArray(np.float64)
+        self._last_second = 0.0
         self._signature_seconds: list[float] = []
-        self._signatures: list[NDArray[np.uint8]] = []
+        self._signatures = GrowingArray(np.uint8)
 
     def __iter__(self) -> Iterator[Frames]:
         for frames in self._frames:
-            self._seconds.append(frames.seconds)
+            self._seconds.extend(frames.seconds)
+            self._last_second = float(frames.seconds[-1])
             self._sign(frames)
-            self._progress(min(float(frames.seconds[-1]) / self.info.duration, 1.0))
+            self._progress(min(self._last_second / self.info.duration, 1.0))
             yield frames
 
     @property
     def seconds(self) -> NDArray[np.float64]:
         """``float64 [T]``: times of the frames read so far."""
-        return np.concatenate(self._seconds)
+        return self._seconds.array
 
     @property
     def duration(self) -> float:
         """Length in seconds: the file's statement, unless frames came later than that."""
-        return max(self.info.duration, float(self._seconds[-1][-1]) + 1 / self.info.fps)
+        return max(self.info.duration, self._last_second + 1 / self.info.fps)
 
     @property
     def signatures(self) -> Signatures:
         """One small picture for every second read so far."""
-        return Signatures(np.array(self._signature_seconds), np.stack(self._signatures))
+        return Signatures(np.array(self._signature_seconds), self._signatures.array)
 
     def _sign(self, frames: Frames) -> None:
         for index, second in enumerate(frames.seconds):
             due = self._signature_seconds[-1] + self._SIGNATURE_INTERVAL if self._signature_seconds else 0.0
             if second >= due:
                 self._signature_seconds.append(float(second))
-                self._signatures.append(block_means(frames.rgb[index], *self._SIGNATURE_SIZE).astype(np.uint8).ravel())
+                blocks = block_means(frames.rgb[index], *self._SIGNATURE_SIZE).astype(np.uint8)
+                self._signatures.extend(blocks.reshape(1, -1))
 
 
 def block_means(frames: NDArray[np.generic], rows: int, columns: int) -> NDArray[np.float32]:

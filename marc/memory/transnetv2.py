@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.growing import GrowingArray
 from marc.memory.precision import multiplies_bfloat16
 from marc.memory.shots import FrameStream, Progress, Shots, Transition, block_means
 from marc.records import Frames
@@ -111,16 +112,18 @@ class TransNetV2Detector:
     ) -> Shots:
         """See `marc.memory.shots.ShotDetector.detect`."""
         stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress, glimpses=glimpses)
-        blank: list[NDArray[np.bool_]] = []
+        blank, scores = GrowingArray(np.bool_), GrowingArray(np.float32)
 
         def watched() -> Iterator[Frames]:
             for frames in stream:
-                blank.append(blank_frames(frames.rgb))
+                blank.extend(blank_frames(frames.rgb))
                 yield frames
 
-        scores_T2 = np.concatenate(list(self.scores(watched())))
+        for scores_N2 in self.scores(watched()):
+            scores.extend(scores_N2)
+        scores_T2 = scores.array
         if self.gradual:
-            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), np.concatenate(blank))
+            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), blank.array)
         else:
             runs = find_transitions(scores_T2[:, 0], self.threshold)
         seconds_T = stream.seconds
