@@ -28,7 +28,7 @@ ROWS = 10
 class MemoryWatch:
     """A `marc.memory.shots.Progress` that prints the largest resident memory of every tenth of a video."""
 
-    def __init__(self, hours: int) -> None:
+    def __init__(self, hours: float) -> None:
         self._hours = hours
         self._row = 1
         self._largest = [0, 0]
@@ -40,12 +40,12 @@ class MemoryWatch:
         self._largest = [max(pair) for pair in zip(self._largest, [own.memory_info().rss, decoders], strict=True)]
         if share >= self._row / ROWS:
             cells = " | ".join(f"{size / 2**20:.0f}" for size in self._largest)
-            print(f"| {self._hours * self._row / ROWS:.1f} | {cells} |", flush=True)
+            print(f"| {self._hours * self._row / ROWS:g} | {cells} |", flush=True)
             self._row, self._largest = self._row + 1, [0, 0]
 
 
 def main(
-    hours: Annotated[int, typer.Option(min=1, help="Length of the video.")] = 10,
+    hours: Annotated[float, typer.Option(min=CLIP_SECONDS / 3600, help="Length of the video.")] = 10,
     embedder: Annotated[str, typer.Option(help="As in `marc remember`.")] = "tiny",
     segmenter: Annotated[str, typer.Option(help="As in `marc remember`.")] = "transnetv2",
 ) -> None:
@@ -53,10 +53,11 @@ def main(
     loaded = EventEmbedder.from_pretrained(embedder)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_long_video(path, WIDTH, HEIGHT, 3600 * hours, clip_seconds=CLIP_SECONDS, fps=FPS)
+        write_long_video(path, WIDTH, HEIGHT, round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=FPS)
         print("| hours read | this process, MB | decoder, MB |\n|---|---|---|", flush=True)
-        started = time.perf_counter(), cpu_seconds()
-        memory = build_memory(path, loaded, MemoryOptions(segmenter=segmenter), progress=MemoryWatch(hours))
+        started, watch = (time.perf_counter(), cpu_seconds()), MemoryWatch(hours)
+        memory = build_memory(path, loaded, MemoryOptions(segmenter=segmenter), progress=watch)
+        watch(1.0)
         wall, processor = time.perf_counter() - started[0], cpu_seconds() - started[1]
     print(f"{len(memory.events)} events, {processor:.0f} s of processor time, {wall:.0f} s on the clock")
 
