@@ -94,7 +94,7 @@ class VideoAssistant:
         progress: Is told what share of a video has been read while it is being remembered.
         frames: Which frames are read.
         generation: How answers are generated.
-        prompt_style: One of `marc.data.prompts.style_names`.
+        prompt_style: One of `marc.data.prompts.style_names`; ``None``: the model's own.
         device: Where everything runs; ``None``: the GPU if there is one.
         dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers.
@@ -113,7 +113,7 @@ class VideoAssistant:
     progress: Callable[[float], object] | None = None
     frames: FrameOptions = field(default_factory=FrameOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
-    prompt_style: str = "short"
+    prompt_style: str | None = None
     device: str | torch.device | None = None
     dtype: str | torch.dtype | None = None
     attn_implementation: str | None = None
@@ -129,6 +129,7 @@ class VideoAssistant:
             attn_implementation=self.attn_implementation,
             **{"duplicates": NEAR_DUPLICATES, **self.compression},
         )
+        self._style = self.prompt_style or self.model.config.prompt_style
         self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
         self._embedder = self.loaded_embedder
@@ -174,7 +175,7 @@ class VideoAssistant:
         """
         if prompt is None:
             problem_type = "multiple choice" if options else "free-form"
-            prompt = render_question(question, problem_type=problem_type, options=options, style=self.prompt_style)
+            prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
         return self.ask_batch([Inquiry(video, question, prompt)])[0]
 
     def ask_many(self, video: str | Path, questions: Sequence[str]) -> list[Answer]:
@@ -316,5 +317,5 @@ class VideoAssistant:
         )
 
     def _chat(self, inquiry: Inquiry) -> str:
-        text = inquiry.prompt or render_question(inquiry.question, style=self.prompt_style)
+        text = inquiry.prompt or render_question(inquiry.question, style=self._style)
         return self.processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)

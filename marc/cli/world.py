@@ -72,7 +72,9 @@ def measure(
     layout: Annotated[
         list[str] | None, typer.Option(help="full, events, 'events blind' or frames; repeat it.  [default: all]")
     ] = None,
-    style: Annotated[str, typer.Option(help="short, plain, video-r1 or video-r1-train.")] = "short",
+    style: Annotated[
+        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.  [default: the model's]")
+    ] = None,
     level: Level = "easy",
     seed: Seed = 1,
     videos: Annotated[int, typer.Option(help="Number of videos.")] = 128,

@@ -97,7 +97,7 @@ def measure(
     processor: MarcProcessor,
     *,
     layout: str,
-    style: str = "short",
+    style: str | None = None,
     level: Level = "easy",
     seed: int = 1,
     videos: int = 128,
@@ -111,7 +111,7 @@ def measure(
         model: The model.
         processor: Its processor.
         layout: One of `LAYOUTS`.
-        style: Prompt style of `marc.data.prompts`.
+        style: Prompt style of `marc.data.prompts`; ``None``: the model's own.
         level: Of the world.
         seed: Of the test set; the embedded model's training saw none of it, whatever the seed.
         videos: Number of videos.
@@ -132,7 +132,7 @@ def measure(
             frames = render_video(video).float() / 255
             tokens = encode_grids(model.model.visual, grids_to_patches(frames.unflatten(0, (-1, 2))))
             laid_out.append(lay_out_video(model, tokens, video, layout, seconds_per_grid=1.0))
-        right = correctness(model, packer.pack(asked, pad_left(laid_out), style))
+        right = correctness(model, packer.pack(asked, pad_left(laid_out), style or model.config.prompt_style))
         results += [
             Measured(question, len(video.events), bool(value))
             for video, row, values in zip(drawn, asked, right.tolist(), strict=True)

@@ -222,9 +222,9 @@ def train_world_model(
         if ended is not None and ended.save is not None:
             save_model(model, processor, run / ended.save)
         if progress.step % settings.evaluate_every == 0 or ended is not None:
-            for layout in ("events", "full"):
-                row = evaluate(model, world, layout=layout, style="short", batches=8, seed=1)
-                log({"step": progress.step, **{f"{layout}/{name}": value for name, value in row.items()}})
+            for layout, style in (("events", "video-r1"), ("full", "video-r1"), ("events", "short")):
+                row = evaluate(model, world, layout=layout, style=style, batches=8, seed=1)
+                log({"step": progress.step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
     model.model.language_model.config._attn_implementation = "sdpa"
     return model.eval(), processor
 
