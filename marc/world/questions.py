@@ -254,7 +254,8 @@ def neighbour(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     text = f"Which scene comes right {'after' if after else 'before'} the {other} scene?"
     present = [event.background for event in video.events if event.background != other]
     words = [word for word in scene_words(video) if word != other]
-    return Draft(text, answer, wrong(rng, answer, present, words), storyline(video), asked)
+    thought = f"{storyline(video)}. {other} is {told + 1}, {'after' if after else 'before'} it is {asked + 1}"
+    return Draft(text, answer, wrong(rng, answer, present, words), thought, asked)
 
 
 def which_first(video: WorldVideo, rng: np.random.Generator) -> Draft | None:

@@ -127,6 +127,11 @@ def conclusion(kind: str, text: str, reasoning: str) -> str:
         return str(count) if kind == "count objects" else "yes" if count else "no"
     number_of = {name: int(number) for number, name in re.findall(r"(\d) (\w+)", reasoning)}
     told = [(name, int(number)) for name, number in re.findall(r"([\w ]+) is (\d)", reasoning)]
+    if kind == "neighbour":
+        (scene, number), (_, asked_number) = told
+        assert scene in words(text) and number_of[scene] == number
+        assert asked_number == number + (1 if "after it" in reasoning and " after " in text else -1)
+        return next(name for name, place in number_of.items() if place == asked_number)
     if told:
         assert all(number == number_of[name.split()[-1]] for name, number in told)
         (one, first), (two, second) = told
@@ -137,9 +142,6 @@ def conclusion(kind: str, text: str, reasoning: str) -> str:
     scenes = list(number_of)
     if kind == "count scenes":
         return str(len(scenes))
-    if kind == "neighbour":
-        told_scene = next(word for word in words(text) if word in BACKGROUNDS)
-        return scenes[scenes.index(told_scene) + (1 if " after " in text else -1)]
     if kind == "ordinal" and "comes" in text:
         place = next(word for word in words(text) if word in (*ORDINALS, "last"))
         return scenes[-1 if place == "last" else ORDINALS.index(place)]
