@@ -129,8 +129,8 @@ def conclusion(kind: str, text: str, reasoning: str) -> str:
     told = [(name, int(number)) for name, number in re.findall(r"([\w ]+) is (\d)", reasoning)]
     if kind == "neighbour":
         (scene, number), (_, asked_number) = told
-        assert scene in words(text) and number_of[scene] == number
-        assert asked_number == number + (1 if "after it" in reasoning and " after " in text else -1)
+        assert scene.strip() in words(text) and number_of[scene.strip()] == number
+        assert asked_number == number + (1 if " after " in text else -1)
         return next(name for name, place in number_of.items() if place == asked_number)
     if told:
         assert all(number == number_of[name.split()[-1]] for name, number in told)
