@@ -201,9 +201,9 @@ def sample(
     length: int,
     end: int,
     never: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> Completions:
-    """Draws G completions of every question at temperature 1.
+    """Draws G completions of every question at temperature 1, or takes the likeliest tokens.
 
     Args:
         model: The model.
@@ -212,7 +212,7 @@ def sample(
         length: Most tokens of a completion.
         end: The token that ends a completion.
         never: Tokens that are not to be drawn.
-        generator: Draws.
+        generator: Draws; ``None``: the likeliest token.
     """
     prompts = read_prompts(model, packed)
     batch, count = packed.prompts.shape
@@ -223,8 +223,11 @@ def sample(
     for _ in range(length):
         logits = model.lm_head(hidden).float()
         logits[..., never] = -torch.inf
-        shares = logits.softmax(-1).flatten(0, 2)
-        token = torch.multinomial(shares, 1, generator=generator).view(batch, count, group)
+        if generator is None:
+            token = logits.argmax(-1)
+        else:
+            shares = logits.softmax(-1).flatten(0, 2)
+            token = torch.multinomial(shares, 1, generator=generator).view(batch, count, group)
         drawn.append(token)
         masks.append(open_)
         open_ = open_ & (token != end)

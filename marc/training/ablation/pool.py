@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from marc.memory.retriever import FramePlan
 from marc.model import MarcForConditionalGeneration
-from marc.training.ablation.branches import attention
+from marc.training.ablation.answers import Sampler, answers_right
 from marc.training.ablation.settings import BUDGETS, MethodOptions
 from marc.training.ablation.views import SeenVideo, Viewer, remembered_events, stack, whole_video
 from marc.world.bank import VisualTokens
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.packing import Packed, Packer
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.renderer import render_video
 from marc.world.scenes import Split, sample_video, video_rng
@@ -32,7 +32,7 @@ from marc.world.scenes import Split, sample_video, video_rng
 STORIES = ("whole story", "scene list")
 """Kinds with long answers, which have batches of their own so that short ones need no padding."""
 SHORT = tuple(kind for kind in KINDS if kind not in STORIES)
-STYLE = "short"
+STYLE = "video-r1"
 QUESTIONS = {"short": 14, "stories": 2}
 """Questions about each video: about as many of each kind as `draw_questions` draws on its own."""
 QUESTION_STREAM = 2_000_000_000
@@ -143,38 +143,33 @@ def draw_pool_questions(split: Split, seed: int, count: int) -> dict[str, list[l
     return questions
 
 
-@torch.no_grad()
-def answers_right(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
-    """Whether greedy generation, as `marc ask` does it, says exactly the right answer, ``bool [B, Q]``."""
-    with attention(model, ATTENTION):
-        right = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1) == packed.labels
-    return (right | (packed.labels == IGNORED)).all(-1)
-
-
 def teacher_accuracies(
     model: MarcForConditionalGeneration,
     packer: Packer,
+    sampler: Sampler,
     seen: Sequence[SeenVideo],
     questions: Sequence[Sequence[WorldQuestion]],
     *,
     batch: int = 16,
 ) -> Tensor:
-    """Whether the teacher's greedy answer is exactly right, ``float [V, Q]``."""
+    """Whether the teacher's greedy answer is right, ``float [V, Q]``."""
     rights = []
     for start in tqdm(range(0, len(seen), batch), desc="teacher", unit="batch"):
-        rows = slice(start, start + batch)
-        rights.append(answers_right(model, packer.pack(questions[rows], stack(seen[rows]), STYLE)).float())
+        rows = questions[start : start + batch]
+        packed = packer.pack(rows, stack(seen[start : start + batch]), STYLE)
+        rights.append(answers_right(model, sampler, packed, rows).float())
     return torch.cat(rights)
 
 
 def load_pool(
-    model: MarcForConditionalGeneration, packer: Packer, *, seed: int, count: int, file: Path
+    model: MarcForConditionalGeneration, packer: Packer, sampler: Sampler, *, seed: int, count: int, file: Path
 ) -> TrainingPool:
     """The training pool from a file, made first if it is not there.
 
     Args:
         model: The teacher.
         packer: Of its processor.
+        sampler: Of its processor.
         seed: Of the videos.
         count: Number of videos.
         file: Belongs to this teacher, seed and count.
@@ -182,7 +177,9 @@ def load_pool(
     questions = draw_pool_questions("train", seed, count)
     if not file.exists():
         seen = see_videos(Viewer(model), "train", seed, count, list(BUDGETS))
-        a_full = {name: teacher_accuracies(model, packer, seen["full"], rows) for name, rows in questions.items()}
+        a_full = {
+            name: teacher_accuracies(model, packer, sampler, seen["full"], rows) for name, rows in questions.items()
+        }
         state = {
             "seen": {name: [(video.features, video.positions) for video in videos] for name, videos in seen.items()},
             "a_full": a_full,

@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from marc.model.loading import load_model
+from marc.training.ablation.answers import Sampler
 from marc.training.ablation.heldout import (
     Exam,
     HeldOut,
@@ -60,14 +61,16 @@ class Laboratory:
         self.teacher, _ = load_model(settings.model, device="cpu", dtype="float32")
         self.teacher.requires_grad_(False)
         self.start = weights_of(self.model)
-        self.packer = Packer(self.processor)
+        self.packer, self.sampler = Packer(self.processor), Sampler(self.processor)
 
     @cached_property
     def pool(self) -> TrainingPool:
         """See `load_pool`."""
         settings = self.settings
         file = self.output / f"pool-{settings.train_seed}-{settings.train_videos}-{fingerprint(self.start)}.pt"
-        return load_pool(self.teacher, self.packer, seed=settings.train_seed, count=settings.train_videos, file=file)
+        return load_pool(
+            self.teacher, self.packer, self.sampler, seed=settings.train_seed, count=settings.train_videos, file=file
+        )
 
     @cached_property
     def heldout(self) -> HeldOut:
@@ -130,13 +133,15 @@ class Laboratory:
         """Trains the student in its last stage."""
         stage, options = stages[-1], self.settings.options
         method = build_method(
-            stage.method, options=options, processor=self.processor, teacher=self.teacher, pool=self.pool
+            stage.method, options=options, sampler=self.sampler, teacher=self.teacher, pool=self.pool
         )
         budgets = [name for name in ("full", "frames-1", "events") if name in arm.budgets or name == "full"]
 
         def measure() -> dict[str, float]:
             exams, asked = self.validation
-            return {name: float(sit(self.model, self.packer, exams[name], asked).mean()) for name in budgets}
+            return {
+                name: float(sit(self.model, self.packer, self.sampler, exams[name], asked).mean()) for name in budgets
+            }
 
         return train_stage(
             self.model,
@@ -157,7 +162,9 @@ class Laboratory:
             weights, logs = self.trained(arm, arm.stages, seed)
             self.load(weights)
             right = {
-                condition.name: sit(self.model, self.packer, self.exams[condition.name], self.heldout.asked)
+                condition.name: sit(
+                    self.model, self.packer, self.sampler, self.exams[condition.name], self.heldout.asked
+                )
                 for condition in self.settings.conditions(arm)
             }
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from marc.rewards import RetentionConfig
+from marc.training.ablation.answers import Sampler
 from marc.training.ablation.branches import Completions, completion_logits, prompts_only
 from marc.training.ablation.methods import (
     CGRPO,
     Distillation,
-    Sampler,
     build_method,
     policy_loss,
     sft_step,
@@ -82,7 +82,7 @@ def test_a_student_that_sees_what_its_teacher_sees_has_nothing_to_distill(tiny, 
 
 def test_every_method_moves_every_weight(tiny, student, pool, batch):
     for name in ("sft", "c-grpo", "distill"):
-        method = build_method(name, options=MethodOptions(), processor=tiny[1], teacher=tiny[0], pool=pool)
+        method = build_method(name, options=MethodOptions(), sampler=Sampler(tiny[1]), teacher=tiny[0], pool=pool)
         step = method(student, batch, torch.Generator().manual_seed(1))
         if name == "distill" and batch.budget == "full":
             continue
@@ -93,4 +93,4 @@ def test_every_method_moves_every_weight(tiny, student, pool, batch):
         ]
         assert all(moved), name
     with pytest.raises(ValueError, match="unknown method"):
-        build_method("dpo", options=MethodOptions(), processor=tiny[1], teacher=tiny[0], pool=pool)
+        build_method("dpo", options=MethodOptions(), sampler=Sampler(tiny[1]), teacher=tiny[0], pool=pool)
