@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.rewards import accuracy_reward
 from marc.training.ablation.branches import Completions, attention, prompts_only, sample
@@ -86,7 +87,7 @@ def select(packed: Packed, videos: Tensor, places: Tensor) -> Packed:
 def answers_right(
     model: MarcForConditionalGeneration, sampler: Sampler, packed: Packed, rows: Sequence[Sequence[WorldQuestion]]
 ) -> Tensor:
-    """Which questions greedy generation, as `marc ask` does it, answers right, ``bool [B, Q]``.
+    """Which questions greedy generation, as `marc ask` does it, answers exactly right, ``bool [B, Q]``.
 
     Where every token of the expected completion is the likeliest one, that is what would be generated; only the other
     questions are, since another reasoning may lead to the right answer.
@@ -98,6 +99,6 @@ def answers_right(
     if len(videos):
         said = sampler.texts(sampler.draw(model, prompts_only(select(packed, videos, places)), group=1))
         asked = [rows[video][place] for video, place in zip(videos.tolist(), places.tolist(), strict=True)]
-        scores = [graded(text, item.answer, item.problem_type) for text, item in zip(said, asked, strict=True)]
-        right[videos, places] = torch.tensor(scores) == 1.0
+        same = [extract_answer(text) == item.answer for text, item in zip(said, asked, strict=True)]
+        right[videos, places] = torch.tensor(same)
     return right

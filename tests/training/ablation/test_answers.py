@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from marc.training.ablation.answers import Sampler, answers_right, graded
+from marc.grading import extract_answer
+from marc.training.ablation.answers import Sampler, answers_right
 from marc.training.ablation.branches import prompts_only
 from marc.world.packing import IGNORED
 
@@ -14,7 +15,7 @@ def test_right_answers_are_those_that_greedy_generation_gives(tiny, batch):
     sampler = Sampler(processor)
     said = sampler.texts(sampler.draw(model, prompts_only(batch.packed), group=1))
     asked = [question for row in batch.rows for question in row]
-    expected = [graded(text, item.answer, item.problem_type) == 1.0 for text, item in zip(said, asked, strict=True)]
+    expected = [extract_answer(text) == item.answer for text, item in zip(said, asked, strict=True)]
     right = answers_right(model, sampler, batch.packed, batch.rows)
     assert right.flatten().tolist() == expected
     assert right.any(), "the embedded model knows some of them"
