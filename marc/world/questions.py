@@ -264,15 +264,16 @@ def which_first(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
         return None
     things = named_once(video)
     if rng.integers(2) and len({index for index, _ in things}) >= 2:
-        one, two = (things[i] for i in rng.permutation(len(things))[:2])
-        if one[0] == two[0]:
+        chosen = [things[i] for i in rng.permutation(len(things))[:2]]
+        when, names = [index for index, _ in chosen], [item.name for _, item in chosen]
+        if when[0] == when[1]:
             return None
-        names, when, noun, ending = (one[1].name, two[1].name), (one[0], two[0]), "", ""
-        told = tuple(f"{name} {video.events[index].background}" for name, index in zip(names, when, strict=True))
+        noun, ending = "", ""
+        told = [f"{name} {video.events[index].background}" for name, index in zip(names, when, strict=True)]
     else:
-        when = tuple(int(i) for i in rng.permutation(len(video.events))[:2])
-        names, noun, ending = tuple(video.events[index].background for index in when), " scene", " one"
-        told = names
+        when = [int(i) for i in rng.permutation(len(video.events))[:2]]
+        names = [video.events[index].background for index in when]
+        noun, ending, told = " scene", " one", names
     word = pick(rng, ("first", "last"))
     best = int(np.argmin(when) if word == "first" else np.argmax(when))
     text = f"Which{noun} appears {word}, the {names[0]}{ending} or the {names[1]}{ending}?"
