@@ -47,6 +47,8 @@ DEEPSPEED = {
     "zero3, reference, checkpointing": {**ZERO3, "beta": 0.1, "gradient_checkpointing": True},
     "zero3, generating without gathering": {**ZERO3, "ds3_gather_for_generation": False},
     "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
+    "zero2, distillation": {**ZERO2, "distill_coef": 1.0},
+    "zero2, online teacher": {**ZERO2, "teacher": "online", "alpha": 0.3},
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
     "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
@@ -87,10 +89,14 @@ def check(ranks: list[dict], *, tower_moves: bool = True) -> None:
 
 
 def test_processes_stay_equal(files, tmp_path):
-    cases = {"ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES}}
-    ranks = run(files, tmp_path, cases)["ddp"]
-    check(ranks)
-    assert ranks[0]["resumed"] == ranks[0]["steps"]
+    cases = {
+        "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
+        "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    }
+    results = run(files, tmp_path, cases)
+    for ranks in results.values():
+        check(ranks)
+    assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
 
 
 @pytest.fixture(scope="module")
