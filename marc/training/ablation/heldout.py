@@ -26,10 +26,10 @@ from marc.memory.retriever import cosine_scores
 from marc.memory.store import VideoMemory
 from marc.model import MarcForConditionalGeneration
 from marc.training.ablation.answers import Sampler, answers_right
-from marc.training.ablation.pool import STYLE
+from marc.training.ablation.pool import STYLE, questions_about
 from marc.training.ablation.settings import BUDGETS, Condition
 from marc.training.ablation.views import SeenVideo, Viewer, retrieved, stack, whole_video
-from marc.world.export import FileOptions, cuts_in_seconds, export_world, video_questions
+from marc.world.export import FileOptions, cuts_in_seconds, export_world
 from marc.world.packing import Packer, prompt
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
@@ -91,7 +91,7 @@ def prepare_heldout(folder: Path, *, seed: int, videos: int, questions: int, seg
         for file in tqdm(files, desc="memory", unit="video")
     ]
     drawn = [sample_video("easy", "test", seed, index) for index in range(videos)]
-    asked = [video_questions(video, "test", seed, index, questions) for index, video in enumerate(drawn)]
+    asked = [questions_about(video, "test", seed, index, questions) for index, video in enumerate(drawn)]
     scores = [
         np.stack([cosine_scores(embedder.embed_question(question.text).vector, memory.embeddings) for question in row])
         for row, memory in zip(asked, memories, strict=True)

@@ -89,7 +89,7 @@ class Laboratory:
         """Videos for the curves, at every budget that is measured there, and the questions about them."""
         count = self.settings.options.curve_videos
         seen = see_videos(Viewer(self.teacher), "validation", CURVE_SEED, count, ("full", "frames-1", "events"))
-        rows = [[*a, *b] for a, b in zip(*draw_pool_questions("validation", CURVE_SEED, count).values(), strict=True)]
+        rows = draw_pool_questions("validation", CURVE_SEED, count)
         each = len(rows[0])
         exams = {
             budget: Exam(videos, [(index, list(range(index * each, (index + 1) * each))) for index in range(count)])
