@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from marc.memory.retriever import FramePlan
 from marc.model import MarcForConditionalGeneration
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.training.ablation.branches import attention
 from marc.training.ablation.settings import BUDGETS, MethodOptions
 from marc.training.ablation.views import SeenVideo, Viewer, remembered_events, stack, whole_video
 from marc.world.bank import VisualTokens
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.packing import IGNORED, Packed, Packer, packed_hidden
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.renderer import render_video
 from marc.world.scenes import Split, sample_video, video_rng
@@ -146,7 +147,7 @@ def draw_pool_questions(split: Split, seed: int, count: int) -> dict[str, list[l
 @torch.no_grad()
 def answers_right(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
     """Whether greedy generation, as `marc ask` does it, says exactly the right answer, ``bool [B, Q]``."""
-    with attention(model, ATTENTION):
+    with attention(model, PREFIX_ATTENTION):
         right = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1) == packed.labels
     return (right | (packed.labels == IGNORED)).all(-1)
 
