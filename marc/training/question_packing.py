@@ -63,15 +63,15 @@ def pack_rows(
     def part(row: int, start: int, stop: int) -> Tensor:
         return torch.arange(row * longest + start, row * longest + stop, device=device)
 
-    leaders = [members[0] for members in groups.values()]
-    members = [row for members in groups.values() for row in members]
+    leaders = [group[0] for group in groups.values()]
+    owned = [(owner, row) for owner, group in enumerate(groups.values()) for row in group]
     parts = [part(row, 0, openings[row]) for row in leaders]
-    parts += [part(row, openings[row], len(rows[row])) for row in members]
-    owners = [owner for owner, members in enumerate(groups.values()) for _ in members]
+    parts += [part(row, openings[row], len(rows[row])) for _, row in owned]
     places = torch.cat(parts)
-    new_places = torch.arange(len(places), device=device).split([len(part) for part in parts])
-    prefixes = SharedPrefixes.of(new_places[: len(leaders)], new_places[len(leaders) :], owners, len(places))
-    return PackedRows(places, leaders, prefixes)
+    packed = torch.arange(len(places), device=device).split([len(part) for part in parts])
+    prefixes, questions = packed[: len(leaders)], packed[len(leaders) :]
+    shared = SharedPrefixes.of(prefixes, questions, [owner for owner, _ in owned], len(places))
+    return PackedRows(places, leaders, shared)
 
 
 def opening(row: Sequence[int], model: MarcForConditionalGeneration) -> int:

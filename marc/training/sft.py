@@ -204,9 +204,15 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
             "labels": _pad(labels, IGNORED),
         }
         batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
-        if not self.args.pack_questions:
-            return {**batch, **self._visual_inputs(model, batch["input_ids"], views)}
-        packed = pack_rows(rows, views, base, self.accelerator.device)
+        if self.args.pack_questions:
+            return self._packed(model, batch, rows, views)
+        return {**batch, **self._visual_inputs(model, batch["input_ids"], views)}
+
+    def _packed(
+        self, model: Any, batch: dict[str, Tensor], rows: Sequence[Sequence[int]], views: Sequence[Sequence[View]]
+    ) -> dict[str, Any]:
+        """The rows of a padded batch as one sequence."""
+        packed = pack_rows(rows, views, base_model(self.model), self.accelerator.device)
         positions = self._positions(model, batch, views)
         batch = {name: packed.choose(value) for name, value in batch.items()}
         seen = [views[row] for row in packed.leaders]
