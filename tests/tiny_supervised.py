@@ -1,6 +1,7 @@
 """Supervised trainers of the tiny model, as several tests need them."""
 
 import torch
+from tiny_training import TWO_STEPS
 
 from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
@@ -11,19 +12,9 @@ from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
 def make_trainer(files, rows: list[TrainingRow], tmp_path, *, compression=None, data=None, kwargs=None, **options):
     model, processor = build_tiny(compression=compression or CompressionConfig())
     defaults = {
-        "per_device_train_batch_size": 2,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
+        **TWO_STEPS,
         "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "max_frames": 8,
+        "per_device_train_batch_size": 2,
     }
     return VideoSFTTrainer(
         model=model,

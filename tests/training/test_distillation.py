@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
+from tiny_training import TWO_STEPS
 from torch import Tensor, nn
 
 from marc.model import CompressionConfig
@@ -31,21 +32,11 @@ OFF = CompressionConfig(target_frames=None)
 def make_trainer(files, rows, tmp_path, *, dataset=None, peft_config=None, **options) -> CGRPOTrainer:
     model, processor = build_tiny()
     defaults = {
+        **TWO_STEPS,
+        "bf16": False,
         "per_device_train_batch_size": 4,
         "num_generations": GROUP,
         "max_completion_length": 5,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "max_frames": 8,
         "distill_coef": 1.0,
         "reward_coef": 0.0,
     }
