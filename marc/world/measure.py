@@ -20,9 +20,10 @@ from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProc
 from marc.model.compression import compress_planned
 from marc.model.modeling_marc import PlannedGrid
 from marc.model.plan import VideoPlan, plan_video
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import VisualTokens
 from marc.world.export import video_questions
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.packing import IGNORED, Packed, Packer, packed_hidden
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
 from marc.world.scenes import Level, WorldVideo, sample_video
@@ -84,7 +85,7 @@ def correctness(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
     """Whether greedy generation would say exactly the completion, ``bool [B, Q]``."""
     text = model.model.language_model
     before = text.config._attn_implementation
-    text.config._attn_implementation = ATTENTION
+    text.config._attn_implementation = PREFIX_ATTENTION
     hidden = packed_hidden(model, packed, jump=False)
     text.config._attn_implementation = before
     right = model.lm_head(hidden).argmax(-1) == packed.labels

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import FeatureBank
 from marc.world.batches import STORIES, Batch, World
 from marc.world.initialisation import build_world_model, speak_in_words
-from marc.world.packing import ATTENTION, IGNORED, Packer, packed_hidden
+from marc.world.packing import IGNORED, Packer, packed_hidden
 from marc.world.questions import KINDS
 from marc.world.recipe import Phase, TrainSettings, read_settings
 from marc.world.tower import pretrain_tower
@@ -147,7 +148,7 @@ def train_language_model(
     """Train in place, yielding the progress after each step; resumes from `checkpoint` if it exists."""
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)
-    model.model.language_model.config._attn_implementation = ATTENTION
+    model.model.language_model.config._attn_implementation = PREFIX_ATTENTION
     model.train()
     optimizers = make_optimizers(model, settings)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]

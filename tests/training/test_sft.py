@@ -6,29 +6,12 @@ import math
 import pytest
 import torch
 from peft import LoraConfig
-from tiny_training import TWO_STEPS, train_and_name_the_moved
+from tiny_supervised import batch_of, loss_of, make_trainer
+from tiny_training import train_and_name_the_moved
 
-from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
-from marc.model.tiny import build_tiny
-from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
+from marc.training import to_supervised
 from marc.training.visual_inputs import views_of
-
-
-def make_trainer(files, rows: list[TrainingRow], tmp_path, *, compression=None, data=None, kwargs=None, **options):
-    model, processor = build_tiny(compression=compression or CompressionConfig())
-    defaults = {
-        **TWO_STEPS,
-        "bf16": False,
-        "per_device_train_batch_size": 2,
-    }
-    return VideoSFTTrainer(
-        model=model,
-        args=VideoSFTConfig(str(tmp_path / "run"), **{**defaults, **options}),
-        train_dataset=to_supervised(rows, files, reasoning=False, **(data or {})),
-        processing_class=processor,
-        **(kwargs or {}),
-    )
 
 
 def lora() -> LoraConfig:
@@ -51,15 +34,6 @@ def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
     trainer = make_trainer(files, rows, tmp_path, **CASES[case])
     moved = train_and_name_the_moved(trainer)
     assert any("visual" in name for name in moved) == (case not in ("frozen tower", "lora"))
-
-
-def batch_of(trainer: VideoSFTTrainer, items: list[int]) -> dict:
-    return trainer.data_collator([trainer.train_dataset[i] for i in items])
-
-
-def loss_of(trainer: VideoSFTTrainer, batch: dict, count=None) -> torch.Tensor:
-    trainer.model.train()
-    return trainer.compute_loss(trainer.model, batch, num_items_in_batch=count)
 
 
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])

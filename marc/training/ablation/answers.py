@@ -14,11 +14,12 @@ from torch import Tensor
 
 from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.rewards import accuracy_reward
 from marc.training.ablation.branches import Completions, attention, prompts_only, sample
 from marc.training.c_grpo_trainer import VISION_TOKENS
 from marc.world.bank import VisualTokens
-from marc.world.packing import ATTENTION, IGNORED, Packed, packed_hidden
+from marc.world.packing import IGNORED, Packed, packed_hidden
 from marc.world.questions import WorldQuestion
 
 
@@ -92,7 +93,7 @@ def answers_right(
     Where every token of the expected completion is the likeliest one, that is what would be generated; only the other
     questions are, since another reasoning may lead to the right answer.
     """
-    with attention(model, ATTENTION):
+    with attention(model, PREFIX_ATTENTION):
         likeliest = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1)
     right = ((likeliest == packed.labels) | (packed.labels == IGNORED)).all(-1)
     videos, places = (~right).nonzero(as_tuple=True)

@@ -24,7 +24,8 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from marc.model import MarcForConditionalGeneration
-from marc.world.packing import ATTENTION, Packed, packed_mask, packed_positions
+from marc.model.prefix_attention import PREFIX_ATTENTION
+from marc.world.packing import Packed, packed_positions, packed_prefixes
 
 BRANCHES = "marc_packed_completions"
 
@@ -105,14 +106,14 @@ def read_prompts(model: MarcForConditionalGeneration, packed: Packed) -> ReadPro
     opening = text.embed_tokens(packed.opening).expand(batch, -1, -1)
     questions = text.embed_tokens(packed.questions.reshape(batch, -1))
     cache = DynamicCache(config=text.config)
-    with attention(model, ATTENTION):
+    with attention(model, PREFIX_ATTENTION):
         output = text(
             inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
             position_ids=packed_positions(packed, jump=False),
             attention_mask={"full_attention": None},
             past_key_values=cache,
             use_cache=True,
-            packed_mask=packed_mask(packed),
+            shared_prefixes=packed_prefixes(packed),
         )
     hidden = output.last_hidden_state[:, packed.prefix :].view(batch, count, length, -1)
     last = (packed.prompts - 1)[..., None, None].expand(-1, -1, 1, hidden.shape[-1])
