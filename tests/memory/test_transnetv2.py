@@ -164,6 +164,34 @@ def test_change_is_seen_in_cuts_and_dissolves_but_not_in_noise():
     assert not changing_frames(still.astype(np.uint8)).any()
 
 
+def test_a_cut_has_the_network_look_at_five_frames_and_a_flash_hides_no_dissolve():
+    assert np.flatnonzero(changing_frames(scenes(40, 40))).tolist() == [37, 38, 39, 40, 41]
+    light = np.clip((np.arange(60) - 15) / 30, 0.2, 1)[:, None, None, None]
+    dissolve = (scenes(60) * light).astype(np.uint8)
+    dissolve[30] = 255
+    assert changing_frames(dissolve)[25:35].all()
+
+
+@given(st.integers(0, 20), st.lists(st.integers(1, 30), min_size=1, max_size=5))
+def test_windows_change_where_the_whole_video_does(seed: int, lengths: list[int]):
+    rgb = scenes(*lengths, seed=seed)
+    padded = np.concatenate([rgb[:1].repeat(16, axis=0), rgb, rgb[-1:].repeat(24, axis=0)])
+    changing = changing_frames(padded)[16:]
+    detector = TransNetV2Detector(device="cpu")
+    detector._predict = lambda frames: np.ones((len(frames), 2), np.float32)  # type: ignore[method-assign]
+    looked_at = np.concatenate(list(detector.scores(batches(rgb, 33))))[:, 0] > 0
+    expected = [changing[first : first + CHANGES.step].any() for first in range(0, len(rgb), CHANGES.step)]
+    np.testing.assert_array_equal(looked_at, np.repeat(expected, CHANGES.step)[: len(rgb)])
+
+
+@given(st.integers(0, 100), st.integers(0, 8))
+def test_blank_is_by_the_scatter_of_each_colour(seed: int, scatter: int):
+    rng = np.random.default_rng(seed)
+    frames = np.clip(rng.integers(0, 256, 3) + rng.normal(0, scatter, (4, HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+    scatter_T = [np.mean([frame[..., colour].std(dtype=np.float64) for colour in range(3)]) for frame in frames]
+    assert blank_frames(frames).tolist() == [value < 5 for value in scatter_T]
+
+
 def test_loading_leaves_the_process_as_it_was():
     random.seed(1)
     np.random.seed(1)

@@ -167,7 +167,7 @@ def prepare_exam(viewer: Viewer, heldout: HeldOut, condition: Condition) -> Exam
         plans = [
             whole_video(memory.events, compression)
             if condition.k is None
-            else retrieved(memory.events, scores.tolist(), condition.k, compression, budget=ONE_FRAME)
+            else retrieved(memory, scores.tolist(), condition.k, compression, budget=ONE_FRAME)
             for scores in scores_QE
         ]
         known: dict[tuple[bytes, bytes, tuple[int, ...] | None], list[int]] = {}

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from marc.memory.events import MIN_SECONDS, events_between, join_short, split_long
-from marc.memory.retriever import FramePlan, evenly_inside, plan_frames, top_k
+from marc.memory.retriever import (
+    FramePlan,
+    RememberedEvents,
+    evenly_inside,
+    likeness_of_neighbours,
+    plan_frames,
+    top_k,
+)
 from marc.memory.shots import Signatures, block_means
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.model.compression import compress_planned
@@ -112,19 +119,20 @@ def whole_video(events: Sequence[Event], compression: CompressionConfig) -> Fram
 
 
 def retrieved(
-    events: Sequence[Event], scores: Sequence[float], k: int, compression: CompressionConfig, *, budget: int
+    memory: RememberedEvents, scores: Sequence[float], k: int, compression: CompressionConfig, *, budget: int
 ) -> FramePlan:
     """What `marc ask` reads for a question: the k best events, or in the event layout all, with more tokens for these.
 
     Args:
-        events: Of the memory.
-        scores: Similarity of the question with each.
+        memory: Of the video.
+        scores: Similarity of the question with each event.
         k: Events to keep.
         compression: Its layout decides.
         budget: Visual tokens of the video.
     """
     kept = tuple(sorted(top_k(scores, k)))
-    retrieval = Retrieval(tuple(events), tuple(scores), kept)
+    likeness = likeness_of_neighbours(memory.embeddings)
+    retrieval = Retrieval(memory.events, tuple(scores), kept, tuple(likeness.tolist()))
     if compression.layout == "frames":
         return plan_frames(retrieval, fps=FPS)
     return plan_frames(retrieval, fps=FPS, mode="allocate", token_budget=budget)
