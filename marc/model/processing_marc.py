@@ -14,6 +14,9 @@ from transformers.processing_utils import VideosKwargs
 
 from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
 
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+"""Never sampled: in a completion they would stand for pictures that are not there."""
+
 
 class MarcVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Options of `MarcProcessor` for videos; one entry per video each.

@@ -31,6 +31,7 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from marc.model import MarcForConditionalGeneration
+from marc.model.processing_marc import VISION_TOKENS
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import check_video_options, reject_long, require_teacher
@@ -53,9 +54,6 @@ from marc.training.visual_inputs import (
 )
 from marc.training.visual_reader import read_rows
 from marc.video.sources import FrameSource
-
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-"""Never sampled: in a completion they would stand for pictures that are not there."""
 
 
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:

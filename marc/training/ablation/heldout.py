@@ -25,10 +25,10 @@ from marc.memory.indexing import MemoryOptions, remember
 from marc.memory.retriever import cosine_scores
 from marc.memory.store import VideoMemory
 from marc.model import MarcForConditionalGeneration
-from marc.training.ablation.answers import Sampler, answers_right
 from marc.training.ablation.pool import STYLE, questions_about
 from marc.training.ablation.settings import BUDGETS, Condition
 from marc.training.ablation.views import SeenVideo, Viewer, retrieved, stack, whole_video
+from marc.world.answers import Sampler, answers_right
 from marc.world.export import FileOptions, cuts_in_seconds, export_world
 from marc.world.packing import Packer, prompt
 from marc.world.questions import WorldQuestion

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,12 +22,12 @@ from torch.nn import functional as F
 
 from marc.model import MarcForConditionalGeneration
 from marc.model.prefix_attention import PREFIX_ATTENTION
-from marc.rewards import RetentionConfig
-from marc.training.ablation.answers import Sampler, graded, select
-from marc.training.ablation.branches import Completions, attention, completion_logits, prompts_only
+from marc.rewards import RetentionConfig, accuracy_reward
 from marc.training.ablation.pool import Batch, TrainingPool
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.distillation import reverse_kl
+from marc.world.answers import Sampler, select
+from marc.world.branches import Completions, attention, completion_logits, prompts_only
 from marc.world.packing import IGNORED, Packed, packed_hidden
 
 Stats = dict[str, float]
@@ -57,6 +58,12 @@ def sft_step(model: MarcForConditionalGeneration, batch: Batch, generator: torch
     chosen = batch.packed.labels != IGNORED
     loss = F.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.packed.labels[chosen])
     return Step(loss, 0, {"loss": loss.item()})
+
+
+@lru_cache(maxsize=200_000)
+def graded(text: str, solution: str, problem_type: str) -> float:
+    """`marc.rewards.accuracy_reward` of one answer."""
+    return accuracy_reward([text], [solution], [problem_type])[0]
 
 
 @dataclass(frozen=True)

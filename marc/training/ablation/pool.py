@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from marc.memory.retriever import FramePlan
 from marc.model import MarcForConditionalGeneration
-from marc.training.ablation.answers import Sampler, answers_right
 from marc.training.ablation.settings import BUDGETS, MethodOptions
 from marc.training.ablation.views import SeenVideo, Viewer, remembered_events, stack, whole_video
+from marc.world.answers import Sampler, answers_right
 from marc.world.bank import VisualTokens
 from marc.world.batches import STORIES
 from marc.world.packing import Packed, Packer

@@ -23,7 +23,6 @@ import torch
 from tqdm import tqdm
 
 from marc.model.loading import load_model
-from marc.training.ablation.answers import Sampler
 from marc.training.ablation.heldout import (
     Exam,
     HeldOut,
@@ -38,6 +37,7 @@ from marc.training.ablation.methods import build_method
 from marc.training.ablation.pool import TrainingPool, draw_pool_questions, load_pool, save, see_videos
 from marc.training.ablation.settings import ARMS, START, AblationSettings, Arm, Condition, Stage, to_json
 from marc.training.ablation.views import SeenVideo, Viewer
+from marc.world.answers import Sampler
 from marc.world.export import write_json
 from marc.world.packing import Packer
 from marc.world.questions import WorldQuestion

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from marc.grading import extract_answer
-from marc.training.ablation.answers import Sampler, answers_right
-from marc.training.ablation.branches import prompts_only
+from marc.world.answers import Sampler, answers_right
+from marc.world.branches import prompts_only
 from marc.world.packing import IGNORED
 
 

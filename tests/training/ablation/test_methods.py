@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from marc.rewards import RetentionConfig
-from marc.training.ablation.answers import Sampler
-from marc.training.ablation.branches import Completions, completion_logits, prompts_only
 from marc.training.ablation.methods import (
     CGRPO,
     Distillation,
@@ -17,6 +15,8 @@ from marc.training.ablation.methods import (
     sft_step,
 )
 from marc.training.ablation.settings import MethodOptions
+from marc.world.answers import Sampler
+from marc.world.branches import Completions, completion_logits, prompts_only
 
 
 @pytest.fixture

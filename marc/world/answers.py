@@ -15,10 +15,9 @@ from torch import Tensor
 from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.prefix_attention import PREFIX_ATTENTION
-from marc.rewards import accuracy_reward
-from marc.training.ablation.branches import Completions, attention, prompts_only, sample
-from marc.training.c_grpo_trainer import VISION_TOKENS
+from marc.model.processing_marc import VISION_TOKENS
 from marc.world.bank import VisualTokens
+from marc.world.branches import Completions, attention, prompts_only, sample
 from marc.world.packing import IGNORED, Packed, packed_hidden
 from marc.world.questions import WorldQuestion
 
@@ -66,12 +65,6 @@ class Sampler:
 
     def _text(self, tokens: tuple[int, ...]) -> str:
         return str(self.tokenizer.decode(list(tokens)))
-
-
-@lru_cache(maxsize=200_000)
-def graded(text: str, solution: str, problem_type: str) -> float:
-    """`marc.rewards.accuracy_reward` of one answer."""
-    return accuracy_reward([text], [solution], [problem_type])[0]
 
 
 def select(packed: Packed, videos: Tensor, places: Tensor) -> Packed:
