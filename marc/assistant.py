@@ -100,8 +100,13 @@ class VideoAssistant:
         attn_implementation: As in transformers.
         compression: Fields of `marc.model.CompressionConfig` that replace the model's; ``duplicates`` is
             `NEAR_DUPLICATES` if it is not among them.
-        loaded: A model and its processor that are there already, instead of `model_name` and how to load it.
+        loaded: A model and its processor that are there already, instead of `model_name` and how to load it: not
+            together with `device`, `dtype`, `attn_implementation` or `compression`. With the memory, the dual encoder
+            has to be named or given too.
         loaded_embedder: The same for the dual encoder.
+
+    Raises:
+        ValueError: If an option is wrong, or would have no effect on what is loaded already.
     """
 
     model_name: str = EMBEDDED
@@ -122,6 +127,8 @@ class VideoAssistant:
     loaded_embedder: EventEmbedder | None = None
 
     def __post_init__(self) -> None:
+        if self.loaded:
+            self._check_loaded()
         self.model, self.processor = self.loaded or load_model(
             self.model_name,
             device=self.device,
@@ -133,6 +140,13 @@ class VideoAssistant:
         self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
         self._embedder = self.loaded_embedder
+
+    def _check_loaded(self) -> None:
+        for name in ("device", "dtype", "attn_implementation", "compression"):
+            if getattr(self, name):
+                raise ValueError(f"{name} says how to load a model, but `loaded` is one that is there already")
+        if self.memory and self.embedder_name is None and self.loaded_embedder is None:
+            raise ValueError("with `loaded`, the memory needs embedder_name or loaded_embedder (or memory=False)")
 
     @property
     def embedder(self) -> EventEmbedder:

@@ -234,6 +234,23 @@ def test_a_model_is_asked_in_its_own_style_unless_told_otherwise(clip, tmp_path,
     assert texts[1] == render_question("What is it?", style="short")
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("device", "cpu"),
+        ("dtype", "float32"),
+        ("attn_implementation", "eager"),
+        ("compression", {"layout": "frames"}),
+        ("memory", True),
+    ],
+)
+def test_what_would_not_change_a_loaded_model_is_refused(option, value):
+    loaded = build_tiny()
+    assert VideoAssistant(memory=False, loaded=loaded).model is loaded[0]
+    with pytest.raises(ValueError, match=option):
+        VideoAssistant(loaded=loaded, **{"memory": False, option: value})
+
+
 def test_a_bad_file_is_named(assistant, tmp_path):
     path = tmp_path / "text.mp4"
     path.write_text("no video")

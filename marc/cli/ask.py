@@ -26,7 +26,8 @@ def ask(
         typer.Option(help="Merge inside the vision tower after so many blocks, or by a schedule: 4:16,8:4."),
     ] = None,
     duplicates: Annotated[
-        float | None, typer.Option(help="Encode frames once that differ by no more.  [default: the model's]")
+        float | None,
+        typer.Option(help="Encode frames once that differ by no more.  [default: 0.1; 0: equal frames only]"),
     ] = None,
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
     frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,

@@ -21,6 +21,7 @@ from marc.evaluation.samples import read_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
 from marc.memory.embedding import EventEmbedder
+from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
 from marc.world.export import export_world
 
@@ -57,21 +58,35 @@ def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tupl
 
 def _measure(folder: Path, videos: int, questions: int, seed: int) -> Iterator[Accuracy]:
     rows = read_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
-    config = load_model(device="cpu")[0].config
+    model, processor = load_model(device="cpu")
     embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
-    prompts = [_prompt(row, config.prompt_style) for row in rows]
-    for setting in settings(config.vision_config.depth):
-        yield _ask_all(setting, _assistant(setting, embedder, folder), folder, rows, prompts)
+    prompts = [_prompt(row, model.config.prompt_style) for row in rows]
+    for setting in settings(model.config.vision_config.depth):
+        assistant = assistant_in(setting, (model, processor), embedder, folder)
+        yield _ask_all(setting, assistant, folder, rows, prompts)
 
 
-def _assistant(setting: Setting, embedder: EventEmbedder, folder: Path) -> VideoAssistant:
-    """The embedded model in a setting; without compression it gives what stock transformers does, to the bit."""
+def assistant_in(
+    setting: Setting,
+    loaded: tuple[MarcForConditionalGeneration, MarcProcessor],
+    embedder: EventEmbedder,
+    folder: Path,
+) -> VideoAssistant:
+    """The model put into a setting; without compression it gives what stock transformers does, to the bit.
+
+    Args:
+        setting: Which; it holds until the same model is put into another one.
+        loaded: The model and its processor.
+        embedder: Of the memory.
+        folder: Where videos are remembered.
+    """
+    model, processor = loaded
+    model.compression = processor.compression = setting.compression or CompressionConfig(target_frames=None)
     return subject_class(setting)(
-        memory=setting.compression is not None,
+        memory=setting.remembers,
         memory_folder=folder,
         generation=GenerationOptions(max_new_tokens=LONGEST_ANSWER),
-        device="cpu",
-        compression=setting.compression or {"target_frames": None},
+        loaded=loaded,
         loaded_embedder=embedder,
     )
 
