@@ -26,7 +26,10 @@ from marc.model.vision_marc import compress_videos
 from marc.training.visual_reader import GRID_FRAMES, Visual, VisualReader, VisualSource
 
 KINDS = ("video", "image")
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+"""Never sampled: in a completion they would stand for pictures that are not there."""
 Messages = Sequence[Mapping[str, Any]]
+"""A chat."""
 
 
 @dataclass(eq=False)
@@ -113,6 +116,12 @@ def every_token(compression: CompressionConfig) -> CompressionConfig:
     return replace(compression, target_frames=None)
 
 
+def vision_token_ids(tokenizer: Any) -> list[int]:
+    """Ids of `VISION_TOKENS` that a tokenizer knows."""
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary[token] for token in VISION_TOKENS if token in vocabulary)
+
+
 def clean_messages(messages: Messages) -> list[dict[str, Any]]:
     """Messages without the empty fields that Arrow adds to parts of other types, which templates would render."""
     return [
@@ -126,8 +135,10 @@ def clean_messages(messages: Messages) -> list[dict[str, Any]]:
     ]
 
 
-def visual_sources(messages: Messages) -> list[VisualSource]:
-    """The files that a prompt names, in order."""
+def visual_sources(messages: Messages | str) -> list[VisualSource]:
+    """The files that a prompt names, in order; a plain text names none."""
+    if isinstance(messages, str):
+        return []
     sources = []
     for message in clean_messages(messages):
         parts = [] if isinstance(message["content"], str) else message["content"]
@@ -163,9 +174,16 @@ def without_visuals(messages: Messages) -> list[dict[str, Any]]:
 
 
 def tokenize_prompt(
-    processor: MarcProcessor, messages: Messages, visual_tokens: Sequence[int], **template: Any
+    processor: MarcProcessor, messages: Messages | str, visual_tokens: Sequence[int], **template: Any
 ) -> list[int]:
-    """Token ids of a prompt whose placeholders are expanded to ``visual_tokens``, one number per file in order."""
+    """Token ids of a prompt whose placeholders are expanded to ``visual_tokens``, one number per file in order.
+
+    A plain text is taken as it is, without the chat template.
+    """
+    ids: list[int]
+    if isinstance(messages, str):
+        ids = processor.tokenizer(messages)["input_ids"]
+        return ids
     text = processor.apply_chat_template(
         clean_messages(messages), add_generation_prompt=True, tokenize=False, **template
     )
@@ -173,7 +191,7 @@ def tokenize_prompt(
     placeholder = f"{re.escape(processor.video_token)}|{re.escape(processor.image_token)}"
     expanded = re.sub(placeholder, lambda match: match[0] * next(counts), text)
     assert next(counts, None) is None, "the chat template left a video or image out"
-    ids: list[int] = processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
+    ids = processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
     return ids
 
 
@@ -190,7 +208,7 @@ def expand_placeholders(
     return expanded
 
 
-def prompt_length(reader: VisualReader, messages: Messages, budgets: Sequence[CompressionConfig]) -> int:
+def prompt_length(reader: VisualReader, messages: Messages | str, budgets: Sequence[CompressionConfig]) -> int:
     """Tokens of a prompt at the largest of some budgets, without decoding its files."""
     visuals = [reader.look(source) for source in visual_sources(messages)]
     text = len(tokenize_prompt(reader.processor, messages, [1] * len(visuals))) - len(visuals)

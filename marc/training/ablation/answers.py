@@ -17,7 +17,7 @@ from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.rewards import accuracy_reward
 from marc.training.ablation.branches import Completions, attention, prompts_only, sample
-from marc.training.c_grpo_trainer import VISION_TOKENS
+from marc.training.visual_inputs import VISION_TOKENS
 from marc.world.bank import VisualTokens
 from marc.world.packing import IGNORED, Packed, packed_hidden
 from marc.world.questions import WorldQuestion
