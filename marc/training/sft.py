@@ -21,7 +21,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.training.checks import check_processor, check_tower_parts, reject_long
+from marc.training.checks import check_video_options, reject_long, rows_of
 from marc.training.config import VideoOptions
 from marc.training.question_packing import pack_rows, use_prefix_attention
 from marc.training.video_trainer import VideoTrainer, base_model, make_reader
@@ -66,10 +66,16 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.packing or self.padding_free:
+        if self.keep_visuals and self.dataloader_num_workers:
+            raise ValueError("keep_visuals needs dataloader_num_workers=0: workers cannot share encodings")
+        if self.completion_only_loss is False:
+            raise ValueError("completion_only_loss: the loss is always on the completion alone; leave it out")
+        if self.pad_to_multiple_of is not None:
+            raise ValueError("pad_to_multiple_of: rows are padded to the longest of their batch; leave it out")
+        if self.packing or self.eval_packing or self.padding_free:
             raise ValueError(
-                "packing and padding_free: TRL has neither for videos; leave them out (pack_questions puts questions "
-                "about the same video together)"
+                "packing, eval_packing and padding_free: TRL has none of them for videos; leave them out "
+                "(pack_questions puts questions about the same video together)"
             )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns would remove the questions: leave it false")
@@ -152,8 +158,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
             raise ValueError(f"args must be a VideoSFTConfig, got {type(args).__name__}")
         if not isinstance(base_model(model), MarcForConditionalGeneration):
             raise ValueError(f"model must be a MarcForConditionalGeneration, got {type(model).__name__}")
-        check_processor(base_model(model), processing_class)
-        check_tower_parts(processing_class, args)
+        check_video_options(model, processing_class, args, kwargs.get("peft_config"))
         if args.pack_questions:
             use_prefix_attention(base_model(model))
         self._reader = make_reader(processing_class, args, frames)
@@ -163,7 +168,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         if args.max_length is not None:
             rows = (
                 (row["problem_id"], row["prompt"], len(completion_ids(processing_class, row["completion"])))
-                for item in train_dataset
+                for item in rows_of(train_dataset, eval_dataset)
                 for row in item["questions"]
             )
             reject_long(self._reader, rows, args, limit=("max_length", args.max_length))
@@ -183,7 +188,8 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         """TRL's, on these questions at the step's budget."""
         questions: list[Question] = inputs["questions"]
         views = views_of([question.visuals for question in questions], self._draw_budget())
-        self._log("bad_videos", float(sum(question.bad for question in questions)))
+        bad = torch.tensor(sum(question.bad for question in questions), device=self.accelerator.device)
+        self._log("bad_videos", float(self.accelerator.reduce(bad)))
         batch = self._batch(model, questions, views)
         with self._at_budget_of(model, views):
             return super().compute_loss(model, batch, return_outputs, num_items_in_batch)

@@ -15,7 +15,7 @@ from torch import Tensor
 from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.prefix_attention import PREFIX_ATTENTION
-from marc.model.processing_marc import VISION_TOKENS
+from marc.model.processing_marc import vision_token_ids
 from marc.world.bank import VisualTokens
 from marc.world.branches import Completions, attention, prompts_only, sample
 from marc.world.packing import IGNORED, Packed, packed_hidden
@@ -31,8 +31,7 @@ class Sampler:
 
     def __init__(self, processor: MarcProcessor) -> None:
         self.tokenizer = processor.tokenizer
-        vocabulary = self.tokenizer.get_vocab()
-        self.never = torch.tensor([vocabulary[token] for token in VISION_TOKENS if token in vocabulary])
+        self.never = torch.tensor(vision_token_ids(self.tokenizer))
         self.end: int = self.tokenizer.eos_token_id
         self.text = lru_cache(maxsize=100_000)(self._text)
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from peft import LoraConfig
 from tiny_supervised import batch_of, loss_of, make_trainer
-from tiny_training import train_and_name_the_moved
+from tiny_training import TWO_STEPS, train_and_name_the_moved
 
 from marc.model import CompressionConfig
-from marc.training import to_supervised
+from marc.model.tiny import build_tiny
+from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
 from marc.training.visual_inputs import views_of
 
 
@@ -151,6 +152,25 @@ def test_long_rows_are_refused_by_name(files, rows, tmp_path):
     long = dataclasses.replace(rows[1], problem_id="88", solution="why " * 500)
     with pytest.raises(ValueError, match=r"longer than max_length=1500: problem_id 88 \(\d+ tokens\)"):
         make_trainer(files, [rows[0], long], tmp_path, max_length=1500)
+    evaluated = {"eval_dataset": to_supervised([long], files, reasoning=False)}
+    with pytest.raises(ValueError, match="problem_id 88"):
+        make_trainer(files, rows, tmp_path, max_length=1500, kwargs=evaluated)
+
+
+REFUSED = {
+    "completion_only_loss": {"completion_only_loss": False},
+    "pad_to_multiple_of": {"pad_to_multiple_of": 8},
+    "keep_visuals": {"keep_visuals": 2, "dataloader_num_workers": 1},
+    "eval_packing": {"eval_packing": True},
+    "load_best_model_at_end": {"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_have_no_effect_is_refused_by_name(name, files, rows, tmp_path):
+    evaluated = {"eval_dataset": to_supervised(rows, files, reasoning=False)}
+    with pytest.raises(ValueError, match=name):
+        make_trainer(files, rows, tmp_path, kwargs=evaluated, **REFUSED[name])
 
 
 def test_reasoning_is_said_before_the_answer_or_asked_for(files, rows):
@@ -171,3 +191,34 @@ def test_evaluation_and_saving(files, rows, tmp_path):
     trainer.save_model(str(tmp_path / "saved"))
     model, processor = load_model(tmp_path / "saved", device="cpu")
     assert processor.compression == model.compression == trainer.model.compression
+
+
+def test_the_best_adapters_are_loaded_at_the_end_and_saved(files, rows, tmp_path):
+    from marc import load_model
+
+    model, processor = build_tiny()
+    model.save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    model, processor = load_model(tmp_path / "base", device="cpu", layout="frames")
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = VideoSFTTrainer(
+        model,
+        VideoSFTConfig(str(tmp_path / "run"), **{**TWO_STEPS, **options, "bf16": False}, load_best_model_at_end=True),
+        train_dataset=(dataset := to_supervised(rows, files, reasoning=False)),
+        eval_dataset=dataset,
+        processing_class=processor,
+        peft_config=lora(),
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    loaded, processor = load_model(tmp_path / "saved", device="cpu")
+    assert loaded.compression == processor.compression == model.compression
+    best, _ = load_model(trainer.state.best_model_checkpoint, device="cpu")
+    base, _ = load_model(tmp_path / "base", device="cpu")
+    moved = 0
+    for (name, weight), other, before in zip(
+        loaded.named_parameters(), best.parameters(), base.parameters(), strict=True
+    ):
+        assert torch.equal(weight, other), name
+        moved += not torch.equal(weight, before)
+    assert moved
