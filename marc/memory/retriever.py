@@ -198,9 +198,9 @@ def evenly_inside(event: Event, count: int) -> NDArray[np.float64]:
 
 
 def around_the_middle(event: Event, fps: float) -> NDArray[np.float64]:
-    """The frames of one grid in an event, in seconds: as far apart as elsewhere, so that motion looks alike."""
+    """The two frames of one grid in an event, in seconds: as far apart as elsewhere, so that motion looks alike."""
     gap = min(1 / fps, event.duration / FRAMES_PER_GRID)
-    return event.middle + gap * (np.arange(FRAMES_PER_GRID) - (FRAMES_PER_GRID - 1) / 2)
+    return np.array([event.middle - gap / 2, event.middle + gap / 2])
 
 
 def share_out(total: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
