@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.model.processing_marc import vision_token_ids
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.training.dataset import to_example
@@ -17,7 +18,6 @@ from marc.training.teacher import (
     result_key,
     teacher_accuracies,
 )
-from marc.training.visual_inputs import vision_token_ids
 from marc.training.visual_reader import VisualReader
 from marc.video.sources import VideoFiles
 
