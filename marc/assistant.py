@@ -94,14 +94,19 @@ class VideoAssistant:
         progress: Is told what share of a video has been read while it is being remembered.
         frames: Which frames are read.
         generation: How answers are generated.
-        prompt_style: One of `marc.data.prompts.style_names`.
+        prompt_style: One of `marc.data.prompts.style_names`; ``None``: the model's own.
         device: Where everything runs; ``None``: the GPU if there is one.
         dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers.
         compression: Fields of `marc.model.CompressionConfig` that replace the model's; ``duplicates`` is
             `NEAR_DUPLICATES` if it is not among them.
-        loaded: A model and its processor that are there already, instead of `model_name` and how to load it.
+        loaded: A model and its processor that are there already, instead of `model_name` and how to load it: not
+            together with `device`, `dtype`, `attn_implementation` or `compression`. With the memory, the dual encoder
+            has to be named or given too.
         loaded_embedder: The same for the dual encoder.
+
+    Raises:
+        ValueError: If an option is wrong, or would have no effect on what is loaded already.
     """
 
     model_name: str = EMBEDDED
@@ -113,7 +118,7 @@ class VideoAssistant:
     progress: Callable[[float], object] | None = None
     frames: FrameOptions = field(default_factory=FrameOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
-    prompt_style: str = "short"
+    prompt_style: str | None = None
     device: str | torch.device | None = None
     dtype: str | torch.dtype | None = None
     attn_implementation: str | None = None
@@ -122,6 +127,8 @@ class VideoAssistant:
     loaded_embedder: EventEmbedder | None = None
 
     def __post_init__(self) -> None:
+        if self.loaded:
+            self._check_loaded()
         self.model, self.processor = self.loaded or load_model(
             self.model_name,
             device=self.device,
@@ -129,9 +136,17 @@ class VideoAssistant:
             attn_implementation=self.attn_implementation,
             **{"duplicates": NEAR_DUPLICATES, **self.compression},
         )
+        self._style = self.prompt_style or self.model.config.prompt_style
         self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
         self._embedder = self.loaded_embedder
+
+    def _check_loaded(self) -> None:
+        for name in ("device", "dtype", "attn_implementation", "compression"):
+            if getattr(self, name):
+                raise ValueError(f"{name} says how to load a model, but `loaded` is one that is there already")
+        if self.memory and self.embedder_name is None and self.loaded_embedder is None:
+            raise ValueError("with `loaded`, the memory needs embedder_name or loaded_embedder (or memory=False)")
 
     @property
     def embedder(self) -> EventEmbedder:
@@ -174,7 +189,7 @@ class VideoAssistant:
         """
         if prompt is None:
             problem_type = "multiple choice" if options else "free-form"
-            prompt = render_question(question, problem_type=problem_type, options=options, style=self.prompt_style)
+            prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
         return self.ask_batch([Inquiry(video, question, prompt)])[0]
 
     def ask_many(self, video: str | Path, questions: Sequence[str]) -> list[Answer]:
@@ -316,5 +331,5 @@ class VideoAssistant:
         )
 
     def _chat(self, inquiry: Inquiry) -> str:
-        text = inquiry.prompt or render_question(inquiry.question, style=self.prompt_style)
+        text = inquiry.prompt or render_question(inquiry.question, style=self._style)
         return self.processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)

@@ -11,6 +11,7 @@ from make_videos import numbered_frames
 
 from marc import VideoAssistant
 from marc.assistant import FrameOptions, GenerationOptions, Inquiry
+from marc.data.prompts import render_question
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.records import Event
@@ -216,6 +217,38 @@ def test_memory_does_not_grow_with_questions(checkpoint, clip, tmp_path, questio
     grown = ask(questions) - before
     assert len(assistant._encoded) == 8
     assert grown < most_mebibytes * 2**20
+
+
+def test_a_model_is_asked_in_its_own_style_unless_told_otherwise(clip, tmp_path, monkeypatch):
+    model, processor = build_tiny()
+    model.config.prompt_style = "video-r1"
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    texts = []
+    monkeypatch.setattr(
+        "marc.assistant.VideoAssistant.ask_batch", lambda self, inquiries: [texts.append(i.prompt) for i in inquiries]
+    )
+    for style in (None, "short"):
+        VideoAssistant(str(tmp_path), memory=False, prompt_style=style, device="cpu").ask(clip, "What is it?")
+    assert texts[0] == render_question("What is it?", style="video-r1")
+    assert texts[1] == render_question("What is it?", style="short")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("device", "cpu"),
+        ("dtype", "float32"),
+        ("attn_implementation", "eager"),
+        ("compression", {"layout": "frames"}),
+        ("memory", True),
+    ],
+)
+def test_what_would_not_change_a_loaded_model_is_refused(option, value):
+    loaded = build_tiny()
+    assert VideoAssistant(memory=False, loaded=loaded).model is loaded[0]
+    with pytest.raises(ValueError, match=option):
+        VideoAssistant(loaded=loaded, **{"memory": False, option: value})
 
 
 def test_a_bad_file_is_named(assistant, tmp_path):

@@ -1,6 +1,10 @@
 """Trainers of the tiny model, as several tests of training need them."""
 
+import math
 from pathlib import Path
+
+import torch
+from transformers import Trainer
 
 from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
@@ -9,10 +13,7 @@ from marc.rewards import accuracy_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
 
 GROUP = 2
-OPTIONS = {
-    "per_device_train_batch_size": 4,
-    "num_generations": GROUP,
-    "max_completion_length": 6,
+TWO_STEPS = {
     "max_steps": 2,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "constant",
@@ -24,6 +25,13 @@ OPTIONS = {
     "disable_tqdm": True,
     "dataloader_pin_memory": False,
     "max_frames": 8,
+}
+"""Two quiet steps on a CPU, of any trainer."""
+OPTIONS = {
+    **TWO_STEPS,
+    "per_device_train_batch_size": 4,
+    "num_generations": GROUP,
+    "max_completion_length": 6,
 }
 
 
@@ -45,3 +53,16 @@ def make_trainer(
         processing_class=processor,
         **(kwargs or {}),
     )
+
+
+def train_and_name_the_moved(trainer: Trainer) -> set[str]:
+    """Train two steps, check that they are sound and that every trainable parameter moved, and name those."""
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+    trainer.train()
+    history = [row for row in trainer.state.log_history if "loss" in row]
+    assert len(history) == 2
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
+    after = dict(trainer.model.named_parameters())
+    still = [name for name, p in before.items() if torch.equal(after[name], p)]
+    assert not still, still
+    return set(before)

@@ -2,7 +2,7 @@
 # Starts a training script on one process or, with torchrun, on many: bash launch.sh SCRIPT CONFIG [--option value ...]
 #
 #   NGPU       processes on this machine (default: 1)
-#   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   as torchrun's (default: one machine)
+#   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   as torchrun's (default: one machine, any free port)
 #   DEEPSPEED  zero2, zero3 or zero3_offload: that file of configs/deepspeed
 #   PYTHON     interpreter (default: the project's .venv, else python3)
 set -euo pipefail
@@ -17,8 +17,13 @@ nodes="${NNODES:-1}"
 
 command=("$python")
 if ((processes * nodes > 1)); then
-  command+=(-m torch.distributed.run --nproc_per_node "$processes" --nnodes "$nodes"
-    --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}")
+  command+=(-m torch.distributed.run --nproc_per_node "$processes")
+  if ((nodes == 1)) && [[ -z "${MASTER_PORT:-}" ]]; then
+    command+=(--standalone)
+  else
+    command+=(--nnodes "$nodes" --node_rank "${NODE_RANK:-0}"
+      --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}")
+  fi
 fi
 command+=("$project/training_script/$script" --config "$config")
 [[ -z "${DEEPSPEED:-}" ]] || command+=(--deepspeed "$project/configs/deepspeed/$DEEPSPEED.json")

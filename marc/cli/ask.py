@@ -26,7 +26,8 @@ def ask(
         typer.Option(help="Merge inside the vision tower after so many blocks, or by a schedule: 4:16,8:4."),
     ] = None,
     duplicates: Annotated[
-        float | None, typer.Option(help="Encode frames once that differ by no more.  [default: the model's]")
+        float | None,
+        typer.Option(help="Encode frames once that differ by no more.  [default: 0.1; 0: equal frames only]"),
     ] = None,
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
     frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
@@ -45,7 +46,9 @@ def ask(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …  [default: the GPU if there is one]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
-    prompt_style: Annotated[str, typer.Option(help="short, plain, video-r1 or video-r1-train.")] = "short",
+    prompt_style: Annotated[
+        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.  [default: the model's]")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest output.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,

@@ -72,13 +72,17 @@ def measure(
     layout: Annotated[
         list[str] | None, typer.Option(help="full, events, 'events blind' or frames; repeat it.  [default: all]")
     ] = None,
-    style: Annotated[str, typer.Option(help="short, plain, video-r1 or video-r1-train.")] = "short",
+    style: Annotated[
+        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.  [default: the model's]")
+    ] = None,
     level: Level = "easy",
     seed: Seed = 1,
     videos: Annotated[int, typer.Option(help="Number of videos.")] = 128,
     questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
 ) -> None:
     """Accuracy on fresh test videos, without files: thousands of questions in a minute."""
+    from functools import partial
+
     from rich.console import Console
     from rich.table import Table
 
@@ -89,33 +93,18 @@ def measure(
 
     with user_errors("marc world measure"):
         loaded, processor = load_model(model, device="cpu")
-        columns = {}
-        for name in layout or LAYOUTS:
-            columns[name] = summarise(
-                measure_layout(
-                    loaded,
-                    processor,
-                    layout=name,
-                    style=style,
-                    level=level,
-                    seed=seed,
-                    videos=videos,
-                    questions=questions,
-                )
-            )
-        columns["another video"] = summarise(
-            measure_layout(
-                loaded,
-                processor,
-                layout="events",
-                style=style,
-                level=level,
-                seed=seed,
-                videos=videos,
-                questions=questions,
-                shuffled=True,
-            )
+        ask = partial(
+            measure_layout,
+            loaded,
+            processor,
+            style=style,
+            level=level,
+            seed=seed,
+            videos=videos,
+            questions=questions,
         )
+        columns = {name: summarise(ask(layout=name)) for name in layout or LAYOUTS}
+        columns["another video"] = summarise(ask(layout="events", shuffled=True))
     table = Table("questions", "n", *columns)
     first = next(iter(columns.values()))
     for group, (_, count) in first.items():

@@ -21,12 +21,12 @@ from marc.evaluation.samples import read_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
 from marc.memory.embedding import EventEmbedder
+from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
 from marc.world.export import export_world
 
-PROMPT_STYLE = "short"
-LONGEST_ANSWER = 32
-"""Tokens; the longest right answer has 26."""
+LONGEST_ANSWER = 80
+"""Tokens; the longest right answer and its reasoning have 62."""
 
 
 @dataclass(frozen=True)
@@ -58,40 +58,54 @@ def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tupl
 
 def _measure(folder: Path, videos: int, questions: int, seed: int) -> Iterator[Accuracy]:
     rows = read_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
-    depth = load_model(device="cpu")[0].config.vision_config.depth
+    model, processor = load_model(device="cpu")
     embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
-    for setting in settings(depth):
-        yield _ask_all(setting, _assistant(setting, embedder, folder), folder, rows)
+    prompts = [_prompt(row, model.config.prompt_style) for row in rows]
+    for setting in settings(model.config.vision_config.depth):
+        assistant = assistant_in(setting, (model, processor), embedder, folder)
+        yield _ask_all(setting, assistant, folder, rows, prompts)
 
 
-def _assistant(setting: Setting, embedder: EventEmbedder, folder: Path) -> VideoAssistant:
-    """The embedded model in a setting; without compression it gives what stock transformers does, to the bit."""
+def assistant_in(
+    setting: Setting,
+    loaded: tuple[MarcForConditionalGeneration, MarcProcessor],
+    embedder: EventEmbedder,
+    folder: Path,
+) -> VideoAssistant:
+    """The model put into a setting; without compression it gives what stock transformers does, to the bit.
+
+    Args:
+        setting: Which; it holds until the same model is put into another one.
+        loaded: The model and its processor.
+        embedder: Of the memory.
+        folder: Where videos are remembered.
+    """
+    model, processor = loaded
+    model.compression = processor.compression = setting.compression or CompressionConfig(target_frames=None)
     return subject_class(setting)(
-        memory=setting.compression is not None,
+        memory=setting.remembers,
         memory_folder=folder,
-        prompt_style=PROMPT_STYLE,
         generation=GenerationOptions(max_new_tokens=LONGEST_ANSWER),
-        device="cpu",
-        compression=setting.compression or {"target_frames": None},
+        loaded=loaded,
         loaded_embedder=embedder,
     )
 
 
-def _ask_all(setting: Setting, assistant: VideoAssistant, folder: Path, rows: list[dict[str, Any]]) -> Accuracy:
-    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_video[row["path"]].append(row)
+def _ask_all(
+    setting: Setting, assistant: VideoAssistant, folder: Path, rows: list[dict[str, Any]], prompts: list[str]
+) -> Accuracy:
+    by_video: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        by_video[row["path"]].append(number)
     right, clusters, tokens = [], [], []
     for path, asked in by_video.items():
-        inquiries = [Inquiry(folder / path, row["problem"], _prompt(row)) for row in asked]
-        for row, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
-            right.append(float(answer.answer == gold_answer(row["solution"])))
+        inquiries = [Inquiry(folder / path, rows[number]["problem"], prompts[number]) for number in asked]
+        for number, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
+            right.append(float(answer.answer == gold_answer(rows[number]["solution"])))
             clusters.append(path)
             tokens.append(answer.visual_tokens_after)
     return Accuracy(setting.name, estimate(right, clusters), sum(tokens) / len(tokens))
 
 
-def _prompt(row: dict[str, Any]) -> str:
-    return render_question(
-        row["problem"], problem_type=row["problem_type"], options=row["options"], style=PROMPT_STYLE
-    )
+def _prompt(row: dict[str, Any], style: str) -> str:
+    return render_question(row["problem"], problem_type=row["problem_type"], options=row["options"], style=style)

@@ -1,7 +1,7 @@
 """The models that the bench runs: true architectures with random weights, built where they run, nothing downloaded.
 
-Speed and memory do not depend on the values of the weights. Several models share one set of weights (`Weights.model`),
-so that stock transformers and every setting of ours run in one process on the memory of one.
+Speed and memory do not depend on the values of the model's weights. Several models share one set of them
+(`Weights.model`), so that stock transformers and every setting of ours run in one process on the memory of one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FACTOR = PATCH * MERGE
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
     """A Qwen2.5-VL.
 

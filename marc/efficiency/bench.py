@@ -3,8 +3,9 @@
     marc bench                                # two minutes on a CPU, with a scaled-down model
     marc bench --model 3b --device cuda       # the real sizes on one GPU
 
-Weights are random: what is measured does not depend on their values. Every repeat asks each setting a first question
-about the video and then a second one; the order of the settings changes from repeat to repeat.
+Weights are random: what is measured does not depend on their values, but for the events that a random dual encoder
+retrieves. Every repeat asks each setting a first question about the video and then a second one; the order of the
+settings changes from repeat to repeat.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,13 @@ from marc.efficiency.accuracy import Accuracy
 from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
 from marc.efficiency.clip import ClipOptions, write_clip
 from marc.efficiency.counters import Ceilings, Work, WorkCounter, count_language, measure_ceilings, on_meta
-from marc.efficiency.peak_memory import Growth, measure_growth, peak_bytes_above
-from marc.efficiency.subjects import Setting, Subject, Task, chat, settings, subject
+from marc.efficiency.peak_memory import LOOKS, Growth, measure_growth, peak_bytes_above
+from marc.efficiency.subjects import INSIDE, Setting, Subject, Task, chat, settings, subject
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
 from marc.memory.indexing import remember
 from marc.memory.retriever import FRAMES_PER_GRID
+from marc.model.tiny import build_tokenizer
 from marc.records import Answer
 from marc.stages import StageClock, stages_timed_by
 
@@ -61,7 +64,7 @@ class BenchOptions:
         attn_implementation: As in transformers.
         video: A file instead of the generated one.
         processor_time: Time the stages by the processor instead of the wall's clock: for a CPU that is busy otherwise.
-        endurance: So many questions are asked in a row, to see whether memory grows.
+        endurance: So many questions are asked in a row in the setting ``"inside"``, to see whether memory grows.
     """
 
     model: str = "scaled"
@@ -82,8 +85,8 @@ class BenchOptions:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
         if self.processor_time and torch.device(self.device).type != "cpu":
             raise ValueError("--processor-time is for --device cpu: a GPU's work takes no processor time")
-        if 0 < self.endurance < 10:
-            raise ValueError(f"--endurance must be 0 or at least 10, got {self.endurance}")
+        if 0 < self.endurance < LOOKS:
+            raise ValueError(f"--endurance must be 0 or at least {LOOKS}, got {self.endurance}")
         if self.new_tokens < 2 or self.frames < 2 * FRAMES_PER_GRID:
             raise ValueError("--new-tokens must be at least 2 and --frames at least 4")
 
@@ -223,15 +226,14 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
             ),
             new_tokens=options.new_tokens,
         )
-        columns, subjects = [], []
+        columns, subjects = [], {}
         for setting in settings(architecture.depth):
             report(f"warm-up, counts and memory: {setting.name}")
-            compared = subject(setting, task)
-            subjects.append(compared)
-            columns.append(prepare_column(setting, compared, task))
+            subjects[setting.name] = subject(setting, task)
+            columns.append(prepare_column(setting, subjects[setting.name], task))
         with stages_timed_by(ProcessorTime() if options.processor_time else time.perf_counter):
-            measure_in_turn(columns, subjects, options, report)
-        growth = measure_growth(subjects[-2], options.endurance, device, report) if options.endurance else None
+            measure_in_turn(columns, list(subjects.values()), options, report)
+        growth = measure_growth(subjects[INSIDE], options.endurance, device, report) if options.endurance else None
     return BenchResult(
         options=options,
         environment=environment(),
@@ -298,12 +300,17 @@ def count(compared: Subject, visual_tokens: int, task: Task) -> Counts:
     """Counts what a subject has to compute for the first question: the tower as it runs, the rest on shapes alone."""
     with WorkCounter().only_in(compared.model.model.visual) as counter:
         compared.see(QUESTIONS[0])
-    tokenizer = task.weights.tokenizer
-    config = build_config(task.weights.architecture, tokenizer)
-    text_tokens = len(tokenizer(chat(task.weights.processor(), QUESTIONS[0])).input_ids) - 1
-    language = on_meta(Qwen2_5_VLForConditionalGeneration, config, task.weights.holder.dtype)
-    prefill, token = count_language(language, visual_tokens + text_tokens)
+    weights = task.weights
+    text_tokens = len(weights.tokenizer(chat(weights.processor(), QUESTIONS[0])).input_ids) - 1
+    prefill, token = count_language_of(weights.architecture, weights.holder.dtype, visual_tokens + text_tokens)
     return Counts(counter.work, prefill, token)
+
+
+@cache
+def count_language_of(architecture: Architecture, dtype: torch.dtype, prompt_tokens: int) -> tuple[Work, Work]:
+    """`count_language` for an architecture, once for all settings whose prompts are equally long."""
+    language = on_meta(Qwen2_5_VLForConditionalGeneration, build_config(architecture, build_tokenizer()), dtype)
+    return count_language(language, prompt_tokens)
 
 
 def remember_timed(video: Path, embedder: EventEmbedder, folder: Path) -> Remembering:

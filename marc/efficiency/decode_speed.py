@@ -81,8 +81,13 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
     def one_by_one(generate: VideoGenerator, how: GenerationOptions) -> list[str]:
         return [generate([chat], [video], how)[0] for chat in chats]
 
+    def not_compiled() -> list[str]:
+        with torch.compiler.set_stance("force_eager"):
+            return one_by_one(graphs, static)
+
     return {
         "one by one": lambda: one_by_one(plain, options),
+        "one by one, static": not_compiled,
         "one by one, static, compiled": lambda: one_by_one(graphs, static),
         "together, nothing shared": lambda: plain(chats, [replace(video) for _ in chats], options),
         "together, prefix read once": lambda: plain(chats, [video] * len(chats), options),

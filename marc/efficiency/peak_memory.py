@@ -11,12 +11,15 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
-from marc.efficiency.subjects import Subject
+if TYPE_CHECKING:
+    from marc.efficiency.subjects import Subject
 
+LOOKS = 10
 _PROCESS = Path("/proc/self")
 _RESET_HIGH_WATER_MARK = "5"
 
@@ -40,21 +43,27 @@ class Growth:
 
 
 def measure_growth(asked: Subject, questions: int, device: torch.device, report: Callable[[str], None]) -> Growth:
-    """Asks different questions about one video and looks at the memory ten times.
+    """Asks different questions about one video and looks at the memory `LOOKS` times, at even distances.
+
+    What was read of the video is forgotten before every other question, so that it is read anew for one question and
+    found again for the next.
 
     Args:
         asked: Who answers.
-        questions: How many; at least 10.
+        questions: How many; at least `LOOKS`.
         device: Whose memory.
-        report: Called with a line before each tenth.
+        report: Called with a line before each look.
     """
-    looks: list[tuple[int, int]] = []
+    looks = tuple(questions * look // LOOKS for look in range(1, LOOKS + 1))
+    used = []
     for number in range(questions):
+        if number % 2 == 0:
+            asked.restart()
         asked.ask(f"What can be seen at second {number}, and what comes after it?")
-        if (number + 1) % (questions // 10) == 0:
+        if number + 1 in looks:
             report(f"{number + 1} of {questions} questions in a row")
-            looks.append((number + 1, _in_use(device)))
-    return Growth(*(tuple(values) for values in zip(*looks, strict=True)))
+            used.append(_in_use(device))
+    return Growth(looks, tuple(used))
 
 
 def _in_use(device: torch.device) -> int:
@@ -87,6 +96,7 @@ def peak_bytes_above(work: Callable[[], object], device: torch.device) -> int | 
 
 def _resident_rise(work: Callable[[], object]) -> int | None:
     if not (_PROCESS / "clear_refs").exists():
+        work()
         return None
     ctypes.CDLL(None).malloc_trim(0)
     (_PROCESS / "clear_refs").write_text(_RESET_HIGH_WATER_MARK)

@@ -10,27 +10,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from transformers import LogitsProcessorList, Qwen2_5_VLForConditionalGeneration
 from transformers.video_utils import VideoMetadata
 
-from marc.assistant import FrameOptions, GenerationOptions, VideoAssistant
+from marc.assistant import NEAR_DUPLICATES, FrameOptions, GenerationOptions, VideoAssistant
 from marc.data.prompts import chat_messages, render_question
 from marc.efficiency.architectures import Weights
-from marc.memory.embedding import EventEmbedder
 from marc.memory.retriever import FRAMES_PER_GRID, FramePlan
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.records import Answer, Event, Retrieval, VideoInfo
 from marc.stages import FirstToken, StageClock
 from marc.video import probe, read_frames, sample_times
 
+if TYPE_CHECKING:
+    from marc.memory.embedding import EventEmbedder
+
 STOCK = "stock"
+INSIDE = "inside"
 PROMPT_STYLE = "short"
-SAME_PICTURE = 0.1
-"""Normalised pixels by which two frames may differ and still be encoded once: the noise of a sensor and a codec."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,14 @@ class Setting:
 
     name: str
     title: str
-    compression: dict[str, Any] | None = None
+    compression: CompressionConfig | None = None
     compiled: bool = False
     frames: Literal["same", "retrieved"] = "same"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the memory's dual encoder is needed."""
+        return self.compression is not None
 
 
 def settings(depth: int) -> tuple[Setting, ...]:
@@ -59,25 +65,26 @@ def settings(depth: int) -> tuple[Setting, ...]:
         depth: Blocks of the vision tower, of which the inner merges come after a quarter.
     """
     quarter = max(1, depth // 4)
+    inside = CompressionConfig("events", tower_layer=quarter, duplicates=NEAR_DUPLICATES)
     return (
         Setting(STOCK, "transformers, every token of 64 frames"),
-        Setting("paper", "merged after the tower to one frame", {"layout": "frames"}),
-        Setting("events", "event layout, merged after the tower", {"layout": "events"}),
+        Setting("paper", "merged after the tower to one frame", CompressionConfig("frames", duplicates=None)),
+        Setting("events", "event layout, merged after the tower", CompressionConfig("events", duplicates=None)),
         Setting(
             "schedule",
             f"merged after block {quarter} of {depth} to 4 frames, after the tower to one",
-            {"layout": "frames", "tower_layer": {quarter: 4}},
+            CompressionConfig("frames", tower_layer=((quarter, 4),), duplicates=None),
         ),
         Setting(
-            "inside",
+            INSIDE,
             f"event layout, merged after block {quarter} of {depth}, near-duplicates once, compiled decoding on a GPU",
-            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
+            inside,
             compiled=True,
         ),
         Setting(
             "retrieved",
             "the same, on the frames that the memory chooses for the question",
-            {"layout": "events", "tower_layer": quarter, "duplicates": SAME_PICTURE},
+            inside,
             compiled=True,
             frames="retrieved",
         ),
@@ -135,12 +142,12 @@ def subject(setting: Setting, task: Task) -> Subject:
     """Builds what a setting describes."""
     if setting.compression is None:
         return StockTransformers(task)
-    return Assistant(task, setting)
+    return Assistant(task, setting, setting.compression)
 
 
 def subject_class(setting: Setting) -> type[VideoAssistant]:
     """The assistant that reads a setting's frames; without compression it needs no memory for that."""
-    return SameFramesAssistant if setting.compression and setting.frames == "same" else VideoAssistant
+    return SameFramesAssistant if setting.remembers and setting.frames == "same" else VideoAssistant
 
 
 @dataclass
@@ -204,11 +211,12 @@ class Assistant:
 
     task: Task
     setting: Setting
+    compression: CompressionConfig
     assistant: VideoAssistant = field(init=False)
 
     def __post_init__(self) -> None:
-        compression = CompressionConfig.from_dict(self.setting.compression or {})
-        weights, static = self.task.weights, self.setting.compiled and self.task.device.type == "cuda"
+        weights, compression = self.task.weights, self.compression
+        static = self.setting.compiled and self.task.device.type == "cuda"
         self.assistant = subject_class(self.setting)(
             memory_folder=self.task.memory_folder,
             frames=self.task.frames,

@@ -185,7 +185,6 @@ WORLD = Benchmark(
             64,
             "`marc world export`; made by itself where it is missing",
             note="Free answers count if they are the same words.",
-            style="short",
             rules={"multiple choice": "letter", "free-form": "exact"},
         ),
     },

@@ -156,7 +156,7 @@ def plan_frames(
         fps: Frames per second wanted inside the events.
         max_frames: Upper limit of frames in all.
         mode: ``"retrieve"`` reads the kept events only (the paper). ``"allocate"`` reads all: events that were not
-            kept get one grid and one token each, and the kept ones share what is left of both.
+            kept get one grid, from their middle, and one token each, and the kept ones share what is left of both.
         token_budget: Visual tokens to share out over the events; None where the layout does not share.
 
     Raises:
@@ -181,7 +181,10 @@ def plan_frames(
         shares = tuple(tokens.tolist())
     return FramePlan(
         seconds=np.concatenate(
-            [evenly_inside(event, FRAMES_PER_GRID * count) for event, count in zip(events, grids, strict=True)]
+            [
+                evenly_inside(event, FRAMES_PER_GRID * count) if index in kept else around_the_middle(event, fps)
+                for index, (event, count) in enumerate(zip(events, grids, strict=True))
+            ]
         ),
         grid_events=np.repeat(np.arange(len(events)), grids),
         events=tuple(events),
@@ -192,6 +195,12 @@ def plan_frames(
 def evenly_inside(event: Event, count: int) -> NDArray[np.float64]:
     """The centres of ``count`` equal parts of an event, in seconds: never on a boundary."""
     return event.start + event.duration * (np.arange(count) + 0.5) / count
+
+
+def around_the_middle(event: Event, fps: float) -> NDArray[np.float64]:
+    """The two frames of one grid in an event, in seconds: as far apart as elsewhere, so that motion looks alike."""
+    gap = min(1 / fps, event.duration / FRAMES_PER_GRID)
+    return np.array([event.middle - gap / 2, event.middle + gap / 2])
 
 
 def share_out(total: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:

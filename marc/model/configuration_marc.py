@@ -1,4 +1,4 @@
-"""MarcConfig: Qwen2.5-VL's configuration with one more field, ``compression``."""
+"""MarcConfig: Qwen2.5-VL's configuration with two more fields."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from marc.model.plan import CompressionConfig
 
 @strict
 class MarcConfig(Qwen2_5_VLConfig):
-    """Qwen2.5-VL's configuration with one more field.
+    """Qwen2.5-VL's configuration with two more fields.
 
     Attributes:
         compression: A `CompressionConfig`, or its fields as a dictionary; ``None`` stands for the defaults.
+        prompt_style: The style of `marc.data.prompts` in which it is best asked: the one that it was trained in.
 
     Raises:
         ValueError: If a compression option is unknown or out of range; the message names it.
@@ -24,6 +25,7 @@ class MarcConfig(Qwen2_5_VLConfig):
     model_type = "marc"
 
     compression: CompressionConfig | dict[str, Any] | None = None
+    prompt_style: str = "short"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.compression is None:

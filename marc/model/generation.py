@@ -4,8 +4,8 @@
 their keys and values serve every prompt.
 
 *One graph.* With keys and values in tensors of fixed size and place, transformers compiles the decoding step and, on a
-GPU, captures it as a CUDA graph. The tensors are kept from call to call and only a few sizes exist, so that the graph
-is made once, not once per question.
+GPU, captures it as a CUDA graph. The tensors are kept from call to call, one set for each number of prompts, and only
+a few lengths exist, so that a graph is made once, not once per question.
 """
 
 from __future__ import annotations
@@ -82,7 +82,6 @@ class EncodedVideo:
 
 @dataclass(frozen=True)
 class _Static:
-    rows: int
     room: int
     cache: StaticCache
 
@@ -100,7 +99,7 @@ class VideoGenerator:
     model: MarcForConditionalGeneration
     processor: MarcProcessor
     compile_config: CompileConfig | None = None
-    _static: _Static | None = field(default=None, init=False, repr=False)
+    _static: dict[int, _Static] = field(default_factory=dict, init=False, repr=False)
 
     @torch.no_grad()
     def __call__(
@@ -161,15 +160,15 @@ class VideoGenerator:
         return inputs
 
     def _cache(self, rows: int, tokens: int, static: bool) -> Cache:
-        """An empty cache; a static one is that of the last call, if it has the room."""
+        """An empty cache; a static one is that of the last call with so many rows, if it has the room."""
         config = self.model.config.get_text_config(decoder=True)
         if not static:
             return DynamicCache(config=config)
         room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
-        if self._static is None or self._static.rows != rows or self._static.room < room:
-            self._static = _Static(rows, room, StaticCache(config=config, max_cache_len=room))
-        self._static.cache.reset()
-        return self._static.cache
+        if rows not in self._static or self._static[rows].room < room:
+            self._static[rows] = _Static(room, StaticCache(config=config, max_cache_len=room))
+        self._static[rows].cache.reset()
+        return self._static[rows].cache
 
     def _read_prefix(self, inputs: BatchFeature, cache: Cache) -> dict[str, torch.Tensor]:
         """Reads what all rows begin with, once, into the cache of every row.

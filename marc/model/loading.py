@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from marc.model.tiny import build_tiny
 EMBEDDED = "tiny"
 """Name of the model that needs no download."""
 EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny"
+ADAPTERS = "adapter_config.json"
+"""The file by which a folder of adapters is known."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ def load_model(
 
     Args:
         name_or_path: ``"tiny"``, the embedded model; a folder; or a hub name such as ``Qwen/Qwen2.5-VL-3B-Instruct``.
-            Stock Qwen2.5-VL checkpoints are taken as they are and get the default compression.
+            Stock Qwen2.5-VL checkpoints are taken as they are and get the default compression. A folder may hold
+            LoRA's adapters, as training writes them: they are merged into the base model that they name.
         device: Where to put the model; by default the GPU if there is one.
         dtype: Of the weights; by default bfloat16 on a GPU and float32 on a CPU.
         attn_implementation: As in transformers: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
@@ -65,6 +69,8 @@ def load_model(
             quantization_config=quantization_config,
         )
         processor = _load_processor(folder)
+        if _adapters_base(folder):
+            model.compression = processor.compression
         model = model if device_map or quantization_config else model.to(device)
     compression = override_compression(model.compression, compression_overrides)
     model.compression = processor.compression = compression
@@ -82,6 +88,8 @@ def override_compression(compression: CompressionConfig, overrides: dict[str, An
 
 
 def _load_checkpoint(name: str, **kwargs: Any) -> MarcForConditionalGeneration:
+    if base := _adapters_base(name):
+        return _merge_adapters(_load_checkpoint(base, **kwargs), name)
     config = _marc_config(_found(AutoConfig.from_pretrained, name))
     model, report = _found(
         MarcForConditionalGeneration.from_pretrained, name, config=config, output_loading_info=True, **kwargs
@@ -90,6 +98,25 @@ def _load_checkpoint(name: str, **kwargs: Any) -> MarcForConditionalGeneration:
     if wrong:
         raise ValueError(f"{name}: the weights do not fit the model: {wrong}")
     return model
+
+
+def _adapters_base(folder: str) -> str | None:
+    """The model to which a folder's adapters belong; None if it holds none."""
+    file = Path(folder) / ADAPTERS
+    if not file.is_file():
+        return None
+    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise ValueError(f"{file}: base_model_name_or_path is empty: name the model that the adapters belong to")
+    return str(base)
+
+
+def _merge_adapters(model: MarcForConditionalGeneration, folder: str) -> MarcForConditionalGeneration:
+    from peft import PeftModel
+
+    merged: MarcForConditionalGeneration = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    merged.name_or_path = folder
+    return merged
 
 
 def _load_processor(name: str) -> MarcProcessor:

@@ -14,6 +14,15 @@ from transformers.processing_utils import VideosKwargs
 
 from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
 
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+"""Never sampled: in a completion they would stand for pictures that are not there."""
+
+
+def vision_token_ids(tokenizer: Any) -> list[int]:
+    """Ids of `VISION_TOKENS` that a tokenizer knows."""
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary[token] for token in VISION_TOKENS if token in vocabulary)
+
 
 class MarcVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Options of `MarcProcessor` for videos; one entry per video each.

@@ -1,4 +1,4 @@
-"""Mixed budgets: each step draws how much of its videos the model sees, so that one set of weights serves them all.
+"""Mixed budgets: steps draw how much of their videos the model sees, so that one set of weights serves all budgets.
 
 A budget's name is ``full`` (every token), ``LAYOUT`` or ``LAYOUT-N`` with N the frames that it costs: ``events``,
 ``events-4``, ``frames-1``, ``frames-2``. A draw follows from the seed and the number of the step alone: it is the same

@@ -31,9 +31,10 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from marc.model import MarcForConditionalGeneration
+from marc.model.processing_marc import vision_token_ids
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
-from marc.training.checks import check_video_options, reject_long, require_teacher
+from marc.training.checks import check_generation, check_video_options, reject_long, require_teacher, rows_of
 from marc.training.config import CGRPOConfig
 from marc.training.distillation import completion_kl, last_hidden_states
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
@@ -53,9 +54,6 @@ from marc.training.visual_inputs import (
 )
 from marc.training.visual_reader import read_rows
 from marc.video.sources import FrameSource
-
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-"""Never sampled: in a completion they would stand for pictures that are not there."""
 
 
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:
@@ -125,11 +123,14 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
         if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
-            check_video_options(model, processing_class, args)
+            check_video_options(model, processing_class, args, kwargs.get("peft_config"))
+            check_generation(args, kwargs)
             if args.freeze_tower:
                 base_model(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:
-                rows = ((str(row.get("problem_id", "?")), row["prompt"], 0) for row in train_dataset)
+                rows = (
+                    (str(row.get("problem_id", "?")), row["prompt"], 0) for row in rows_of(train_dataset, eval_dataset)
+                )
                 reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
         # Before TRL replaces the model's forward, which a copy would go on calling.
         initial = frozen_copy(model) if needs_copy(model, args, kwargs.get("peft_config")) else None
@@ -144,11 +145,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
                 **kwargs,
             )
         if self._is_vlm and not self.use_vllm:
-            vocabulary = self._tokenizer.get_vocab()
-            never = {
-                *self.generation_config.suppress_tokens,
-                *(vocabulary[t] for t in VISION_TOKENS if t in vocabulary),
-            }
+            never = {*self.generation_config.suppress_tokens, *vision_token_ids(self._tokenizer)}
             self.generation_kwargs["suppress_tokens"] = self.generation_config.suppress_tokens = sorted(never)
         if args.needs_teacher:
             self._teacher = make_teacher(self, args.teacher_model, initial)
@@ -163,7 +160,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._row_views, self._row_is_bad = None, [False] * len(prompts)
         if self._reader is None or self._has_pictures:
             return super()._tokenize_prompts(prompts)
-        sources = [visual_sources(prompt) if isinstance(prompt, list) else [] for prompt in prompts]
+        sources = [visual_sources(prompt) for prompt in prompts]
         rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
         self._row_is_bad = [row is None for row in rows]
         prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
@@ -205,6 +202,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if self._row_views is not None:
             output["views"], output["budgets"] = self._row_views, [self._budget] * len(inputs)
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
+            output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
         if self._advantage_weights is not None:
             start = self.accelerator.process_index * len(inputs)
             output["advantages"] = output["advantages"] * self._advantage_weights[start : start + len(inputs)]

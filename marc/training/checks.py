@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from peft import PeftModel
@@ -13,19 +13,41 @@ from marc.training.config import CGRPOConfig, VideoOptions
 from marc.training.visual_inputs import Messages, prompt_length
 from marc.training.visual_reader import VisualReader
 
+_OTHER_GENERATION = {
+    "use_vllm": "vLLM cannot run a compressed model",
+    "use_transformers_continuous_batching": "it would generate without the videos of prompts",
+    "rollout_func": "gradients would not see the videos of prompts",
+    "tools": "later turns would not see the videos of prompts",
+    "environment_factory": "later turns would not see the videos of prompts",
+}
 
-def check_video_options(model: Any, processor: Any, args: CGRPOConfig) -> None:
-    """Refuses what a compressed model cannot do.
+
+def check_video_options(model: Any, processor: Any, args: Any, peft_config: Any = None) -> None:
+    """Refuses what no trainer of a compressed model can do.
 
     Raises:
         ValueError: Naming the option.
     """
-    if args.use_vllm:
-        raise ValueError("use_vllm: vLLM cannot run a compressed model; leave it out")
-    if args.load_best_model_at_end and not isinstance(model, PeftModel):
+    trains_adapters = isinstance(model, PeftModel) or peft_config is not None
+    if args.load_best_model_at_end and not trains_adapters:
         raise ValueError("load_best_model_at_end would load no weights (see marc.training.resume); load them yourself")
     check_processor(model, processor)
     check_tower_parts(processor, args)
+
+
+def check_generation(args: CGRPOConfig, given: Mapping[str, Any]) -> None:
+    """Refuses ways to generate that would leave the videos out of the completions or of their gradients.
+
+    Args:
+        args: The options.
+        given: The trainer's further arguments.
+
+    Raises:
+        ValueError: Naming the option or argument.
+    """
+    for name, reason in _OTHER_GENERATION.items():
+        if getattr(args, name, None) or given.get(name):
+            raise ValueError(f"{name}: {reason}; leave it out")
 
 
 def check_tower_parts(processor: MarcProcessor, args: Any) -> None:
@@ -65,9 +87,18 @@ def require_teacher(dataset: Any) -> None:
         )
 
 
+def rows_of(*datasets: Any) -> Iterator[Any]:
+    """The rows of data sets, each of which may be missing or several by name."""
+    for dataset in datasets:
+        if isinstance(dataset, Mapping):
+            yield from rows_of(*dataset.values())
+        elif dataset is not None:
+            yield from dataset
+
+
 def reject_long(
     reader: VisualReader | None,
-    rows: Iterable[tuple[str, Messages, int]],
+    rows: Iterable[tuple[str, Messages | str, int]],
     args: VideoOptions,
     *,
     limit: tuple[str, int],

@@ -33,7 +33,8 @@ class VideoOptions:
         budgets: Shares of the budgets that steps are drawn from, by name (`marc.training.budgets`), such as
             ``{"events": 0.5, "frames-4": 0.2, "full": 0.3}``; None: always the model's own.
         keep_visuals: Videos and images that are kept in memory after reading, the latest ones. With a frozen tower
-            what is kept is its tokens, so that each is decoded and encoded once.
+            what is kept is its tokens, so that each is decoded and encoded once. In supervised training it needs
+            ``dataloader_num_workers=0``.
     """
 
     fps: float = field(default=2.0, metadata={"help": "Frames per second to read from a video."})
@@ -86,7 +87,8 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
         distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distillation`.
         teacher: Where ``a_full`` comes from: the ``"column"`` of the data (``marc data teacher``), or ``"online"``,
-            asked of the teacher when a prompt first comes up and kept under the same key.
+            asked of the teacher when a prompt first comes up and kept under the same key. Of the student's sampling
+            options temperature and length alone reach the teacher.
         teacher_model: Whose weights the full-frame teacher has: ``"initial"``, ``"self"``, a folder or a hub name; see
             `marc.training.full_teacher`.
         teacher_samples: Answers of the online teacher to each prompt.

@@ -2,8 +2,8 @@
 
 Whose weights it has is ``teacher_model``:
 
-- ``initial``: those with which training began. With LoRA that is the policy with its adapters off; otherwise a frozen
-  copy (the reference model, where there is one).
+- ``initial``: those with which training began, in a frozen copy (the reference model, where there is one). With LoRA
+  the base weights, which are the policy with its adapters off, also where these had been trained before.
 - ``self``: those of the policy as they are now: the student learns to say with few tokens what it would say with all.
 - a folder or a hub name: another checkpoint.
 """
@@ -20,9 +20,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from marc.model import MarcForConditionalGeneration
-from marc.model.loading import load_model
 from marc.training.config import CGRPOConfig
-from marc.training.video_trainer import VideoTrainer, base_model
+from marc.training.video_trainer import VideoTrainer, base_model, load_like
 from marc.training.visual_inputs import View, at_compression, every_token, expand_placeholders, views_of
 
 
@@ -83,9 +82,9 @@ def make_teacher(trainer: Any, name: str, initial: MarcForConditionalGeneration 
     if name == "initial":
         model = trainer.accelerator.unwrap_model(trainer.ref_model) if initial is None else initial
         return FullFrameTeacher(model.to(trainer.accelerator.device))
-    model, _ = load_model(name, device=trainer.accelerator.device, dtype=base_model(policy).dtype)
+    model = load_like(base_model(policy), name, trainer.accelerator.device)
     _check_shared_tower(base_model(policy), model, name)
-    return FullFrameTeacher(model.requires_grad_(False))
+    return FullFrameTeacher(model)
 
 
 def completion_states(

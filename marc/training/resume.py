@@ -2,8 +2,9 @@
 
 With a Qwen2.5-VL, transformers' `Trainer` resumes with the weights that it had. Its checkpoints name weights as the
 published ones do, its models name them otherwise, and its loading of a checkpoint, unlike `from_pretrained`, does not
-translate: every weight is "missing", which it only logs. And TRL's order of prompts follows from how many epochs the
-process has seen, which a resumed process has not.
+translate: every weight is "missing", which it only logs. TRL's order of prompts follows from how many epochs the
+process has seen, which a resumed process has not. And a loader that is shared out among processes and skips batches
+does not tell its sampler the epoch, whose order is then the first one's.
 """
 
 from __future__ import annotations
@@ -40,7 +41,19 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 
 class ExactResume(Trainer):
-    """A `Trainer` that resumes with the checkpoint's weights: `_load_from_checkpoint` goes by `from_pretrained`."""
+    """A `Trainer` that resumes with the checkpoint's weights and the epoch's order.
+
+    `_load_from_checkpoint` goes by `from_pretrained`; `_run_epoch` tells the innermost sampler the epoch.
+    """
+
+    def _run_epoch(self, *, epoch: int, train_dataloader: Any, **rest: Any) -> None:
+        batches: Any = getattr(train_dataloader, "batch_sampler", None)
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        sampler: Any = getattr(batches, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **rest)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.model if model is None else model
@@ -73,6 +86,6 @@ class EpochSampler(Sampler[int]):
         return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by transformers' `Trainer` before each epoch."""
+        """Called before each epoch (`ExactResume`)."""
         if self.sampler.shuffle:
             self.sampler.generator.manual_seed(self.sampler.seed + epoch)

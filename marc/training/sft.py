@@ -1,7 +1,8 @@
 """Supervised training of the compressed student: TRL's SFT on videos, the loss on the completion alone.
 
 What is changed, and where: the data collator reads the files that prompts name, and `compute_loss` draws the step's
-budget, encodes each distinct video once for all questions about it, and hands both to TRL's.
+budget, encodes each distinct video once for all questions about it, and hands both to TRL's: a row for each question,
+or with ``pack_questions`` one sequence in which the language model reads each video once, too.
 
 An item of the data set is a video (or image, or text) with one or more questions (`marc.training.to_supervised`), so
 ``per_device_train_batch_size`` counts videos.
@@ -20,12 +21,15 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.training.checks import check_processor, check_tower_parts, reject_long
+from marc.training.checks import check_video_options, reject_long, rows_of
 from marc.training.config import VideoOptions
+from marc.training.question_packing import pack_rows, use_prefix_attention
 from marc.training.video_trainer import VideoTrainer, base_model, make_reader
 from marc.training.visual_inputs import (
     View,
     expand_placeholders,
+    grid_inputs,
+    token_types,
     tokenize_prompt,
     views_of,
     visual_sources,
@@ -39,13 +43,21 @@ IGNORED = -100
 
 @dataclass
 class VideoSFTConfig(VideoOptions, SFTConfig):
-    """TRL's `SFTConfig` with `VideoOptions`; packing and padding-free batches are not for videos.
+    """TRL's `SFTConfig` with `VideoOptions`; TRL's packing and padding-free batches are not for videos.
 
     Attributes:
+        pack_questions: Whether the rows of a batch become one sequence, in which questions about the same video (or
+            image) stand behind its tokens and see these and themselves alone. The language model then reads a video
+            once for all of them, and no padding; losses and gradients are those of single rows, to rounding. Needs
+            ``attn_implementation`` "sdpa", and, to gain more than the padding, items of several questions
+            (``questions_per_video`` of `marc.training.to_supervised`).
         max_length: Most tokens of a row: its prompt with every visual token, and its completion. Longer ones are
             named before training starts; nothing is truncated. None: no limit.
     """
 
+    pack_questions: bool = field(
+        default=False, metadata={"help": "Read a video once for all questions about it in a batch; needs sdpa."}
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "Rows with more tokens are refused, by name, before training."}
     )
@@ -54,8 +66,17 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.packing or self.padding_free:
-            raise ValueError("packing and padding_free: TRL has neither for videos; leave them out")
+        if self.keep_visuals and self.dataloader_num_workers:
+            raise ValueError("keep_visuals needs dataloader_num_workers=0: workers cannot share encodings")
+        if self.completion_only_loss is False:
+            raise ValueError("completion_only_loss: the loss is always on the completion alone; leave it out")
+        if self.pad_to_multiple_of is not None:
+            raise ValueError("pad_to_multiple_of: rows are padded to the longest of their batch; leave it out")
+        if self.packing or self.eval_packing or self.padding_free:
+            raise ValueError(
+                "packing, eval_packing and padding_free: TRL has none of them for videos; leave them out "
+                "(pack_questions puts questions about the same video together)"
+            )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns would remove the questions: leave it false")
         self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
@@ -117,7 +138,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         **kwargs: As in TRL.
 
     Raises:
-        ValueError: If the options and the data do not fit, or a row is longer than ``max_length``.
+        ValueError: If the options, the model and the data do not fit, or a row is longer than ``max_length``.
     """
 
     _tag_names = ["trl", "sft", "marc"]  # noqa: RUF012  (TRL's type)
@@ -137,8 +158,9 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
             raise ValueError(f"args must be a VideoSFTConfig, got {type(args).__name__}")
         if not isinstance(base_model(model), MarcForConditionalGeneration):
             raise ValueError(f"model must be a MarcForConditionalGeneration, got {type(model).__name__}")
-        check_processor(base_model(model), processing_class)
-        check_tower_parts(processing_class, args)
+        check_video_options(model, processing_class, args, kwargs.get("peft_config"))
+        if args.pack_questions:
+            use_prefix_attention(base_model(model))
         self._reader = make_reader(processing_class, args, frames)
         assert self._reader is not None
         if args.freeze_tower:
@@ -146,7 +168,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         if args.max_length is not None:
             rows = (
                 (row["problem_id"], row["prompt"], len(completion_ids(processing_class, row["completion"])))
-                for item in train_dataset
+                for item in rows_of(train_dataset, eval_dataset)
                 for row in item["questions"]
             )
             reject_long(self._reader, rows, args, limit=("max_length", args.max_length))
@@ -166,7 +188,8 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         """TRL's, on these questions at the step's budget."""
         questions: list[Question] = inputs["questions"]
         views = views_of([question.visuals for question in questions], self._draw_budget())
-        self._log("bad_videos", float(sum(question.bad for question in questions)))
+        bad = torch.tensor(sum(question.bad for question in questions), device=self.accelerator.device)
+        self._log("bad_videos", float(self.accelerator.reduce(bad)))
         batch = self._batch(model, questions, views)
         with self._at_budget_of(model, views):
             return super().compute_loss(model, batch, return_outputs, num_items_in_batch)
@@ -187,7 +210,36 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
             "labels": _pad(labels, IGNORED),
         }
         batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
+        if self.args.pack_questions:
+            return self._packed(model, batch, rows, views)
         return {**batch, **self._visual_inputs(model, batch["input_ids"], views)}
+
+    def _packed(
+        self, model: Any, batch: dict[str, Tensor], rows: Sequence[Sequence[int]], views: Sequence[Sequence[View]]
+    ) -> dict[str, Any]:
+        """The rows of a padded batch as one sequence."""
+        packed = pack_rows(rows, views, base_model(self.model), self.accelerator.device)
+        positions = self._positions(model, batch, views)
+        batch = {name: packed.choose(value) for name, value in batch.items()}
+        seen = [views[row] for row in packed.leaders]
+        return {
+            **batch,
+            **self._visual_inputs(model, batch["input_ids"], seen),
+            "position_ids": packed.choose(positions),
+            "shared_prefixes": packed.prefixes,
+        }
+
+    def _positions(self, model: Any, batch: dict[str, Tensor], views: Sequence[Sequence[View]]) -> Tensor:
+        """M-RoPE positions of every token, each row read by itself: ``int64 [3, Q, L]``."""
+        base = base_model(self.model)
+        with self._at_budget_of(model, views):
+            positions, _ = base.model.get_rope_index(
+                batch["input_ids"],
+                token_types(batch["input_ids"], base),
+                attention_mask=batch["attention_mask"],
+                **grid_inputs(views),
+            )
+        return positions
 
 
 def completion_ids(processor: MarcProcessor, completion: str) -> list[int]:

@@ -22,6 +22,7 @@ import torch
 
 from marc.data.rows import TrainingRow
 from marc.model import MarcForConditionalGeneration
+from marc.model.processing_marc import vision_token_ids
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
 from marc.training.visual_inputs import (
@@ -36,6 +37,9 @@ from marc.training.visual_inputs import (
     without_visuals,
 )
 from marc.training.visual_reader import VisualReader
+
+SAMPLING = 2
+"""Version of how `answers` samples; part of every result's key."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,13 @@ class TeacherCache:
 
 
 def model_fingerprint(model: MarcForConditionalGeneration) -> str:
-    """What a model's results depend on.
+    """What a model's results depend on: its weights, and the numbers in which it computes."""
+    quantization = getattr(model.config, "quantization_config", None)
+    return repr((_weights_fingerprint(model), str(model.dtype), quantization))
 
-    A folder's files with their sizes and times, a hub name with its commit, or the weights of a model from neither.
-    """
+
+def _weights_fingerprint(model: MarcForConditionalGeneration) -> str:
+    """A folder's files with their sizes and times, a hub name with its commit, or the weights of neither."""
     folder = Path(model.name_or_path)
     if model.name_or_path and folder.is_dir():
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
@@ -149,7 +156,7 @@ def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, opt
     texts = [message["content"] for message in without_visuals(example["prompt"])]
     question = (repr(texts), example["problem_type"], example["solution"], [source.path for source in sources])
     frames = (repr(reader.frames), reader.max_pixels)
-    parts = (model, question, stats, frames, sorted(asdict(options).items()))
+    parts = (SAMPLING, model, question, stats, frames, sorted(asdict(options).items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -189,6 +196,8 @@ def answers(
 ) -> list[str]:
     """The model's sampled answers to one prompt; the video is encoded once. The caller's random state is left alone.
 
+    They are sampled as the student's are by default, whatever the checkpoint's own generation options say.
+
     Raises:
         ValueError: If the model's compression is on, or the video cannot be read.
     """
@@ -211,6 +220,8 @@ def answers(
             **inputs,
             max_new_tokens=options.max_new_tokens,
             do_sample=options.temperature > 0,
+            repetition_penalty=1.0,
+            suppress_tokens=vision_token_ids(processor.tokenizer),
             **sampling,
         )
     texts: list[str] = processor.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

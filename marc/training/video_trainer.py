@@ -124,10 +124,17 @@ def make_reader(processor: Any, args: VideoOptions, frames: FrameSource | None =
     return VisualReader(processor, frames or files, args.max_pixels, args.keep_visuals)
 
 
+def load_like(
+    model: MarcForConditionalGeneration, name: str, device: Any, **compression: Any
+) -> MarcForConditionalGeneration:
+    """A frozen model of other weights, which computes as a given one does."""
+    attention = model.config._attn_implementation
+    loaded, _ = load_model(name, device=device, dtype=model.dtype, attn_implementation=attention, **compression)
+    return loaded.requires_grad_(False)
+
+
 def frozen_copy(model: MarcForConditionalGeneration) -> MarcForConditionalGeneration:
     """A model's weights as they are now; read again where ZeRO-3 has shared them out already."""
     if is_deepspeed_zero3_enabled():
-        compression = model.compression.to_dict()
-        model, _ = load_model(model.name_or_path, device="cpu", dtype=model.dtype, **compression)
-        return model.requires_grad_(False)
+        return load_like(model, model.name_or_path, "cpu", **model.compression.to_dict())
     return deepcopy(model).eval().requires_grad_(False)

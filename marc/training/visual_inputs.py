@@ -27,6 +27,7 @@ from marc.training.visual_reader import GRID_FRAMES, Visual, VisualReader, Visua
 
 KINDS = ("video", "image")
 Messages = Sequence[Mapping[str, Any]]
+"""A chat."""
 
 
 @dataclass(eq=False)
@@ -126,8 +127,10 @@ def clean_messages(messages: Messages) -> list[dict[str, Any]]:
     ]
 
 
-def visual_sources(messages: Messages) -> list[VisualSource]:
-    """The files that a prompt names, in order."""
+def visual_sources(messages: Messages | str) -> list[VisualSource]:
+    """The files that a prompt names, in order; a plain text names none."""
+    if isinstance(messages, str):
+        return []
     sources = []
     for message in clean_messages(messages):
         parts = [] if isinstance(message["content"], str) else message["content"]
@@ -163,9 +166,16 @@ def without_visuals(messages: Messages) -> list[dict[str, Any]]:
 
 
 def tokenize_prompt(
-    processor: MarcProcessor, messages: Messages, visual_tokens: Sequence[int], **template: Any
+    processor: MarcProcessor, messages: Messages | str, visual_tokens: Sequence[int], **template: Any
 ) -> list[int]:
-    """Token ids of a prompt whose placeholders are expanded to ``visual_tokens``, one number per file in order."""
+    """Token ids of a prompt whose placeholders are expanded to ``visual_tokens``, one number per file in order.
+
+    A plain text is taken as it is, without the chat template.
+    """
+    ids: list[int]
+    if isinstance(messages, str):
+        ids = processor.tokenizer(messages)["input_ids"]
+        return ids
     text = processor.apply_chat_template(
         clean_messages(messages), add_generation_prompt=True, tokenize=False, **template
     )
@@ -173,7 +183,7 @@ def tokenize_prompt(
     placeholder = f"{re.escape(processor.video_token)}|{re.escape(processor.image_token)}"
     expanded = re.sub(placeholder, lambda match: match[0] * next(counts), text)
     assert next(counts, None) is None, "the chat template left a video or image out"
-    ids: list[int] = processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
+    ids = processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
     return ids
 
 
@@ -190,7 +200,7 @@ def expand_placeholders(
     return expanded
 
 
-def prompt_length(reader: VisualReader, messages: Messages, budgets: Sequence[CompressionConfig]) -> int:
+def prompt_length(reader: VisualReader, messages: Messages | str, budgets: Sequence[CompressionConfig]) -> int:
     """Tokens of a prompt at the largest of some budgets, without decoding its files."""
     visuals = [reader.look(source) for source in visual_sources(messages)]
     text = len(tokenize_prompt(reader.processor, messages, [1] * len(visuals))) - len(visuals)

@@ -21,6 +21,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttenti
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.tiny import build_config, build_processor
+from marc.world.questions import plural
 from marc.world.recipe import TrainSettings
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 from marc.world.tower import encode_grids, grids_to_patches, random_grids
@@ -35,8 +36,12 @@ KEY_STD = 0.07
 """Of the mimetic keys: a token's logit on its like is then about 3.5 standard deviations above the others."""
 FAINT_STD = 0.02
 """Of the projections of heads that look back, which content hardly moves."""
-LOOKING_BACK = 1
-"""The layer with a head that looks back."""
+LOOKING_BACK = {0: 1, 1: 2}
+"""The layers whose last head looks back, and by how many tokens."""
+INDUCTION = 2
+"""The layer whose last head finds what the layer before it has brought from two tokens back."""
+MATCH = 1.5
+"""Of the projections with which it does: the logit of a match is about 5."""
 NEARBY = 4
 """Of the rotary frequencies, so many of the fastest ones tell a neighbour from the next."""
 POSITION_SIZE = 5.5
@@ -51,8 +56,10 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         config = build_config(tokenizer)
+        config.prompt_style = "video-r1"
         config.text_config.rope_parameters["rope_theta"] = settings.rope_theta
         config.text_config.num_hidden_layers = settings.layers
+        config.text_config.num_key_value_heads = config.text_config.num_attention_heads
         config.text_config.layer_types = ["full_attention"] * settings.layers
         model = MarcForConditionalGeneration(config)
         torch.manual_seed(settings.seed)  # again, so that tower and embeddings do not depend on the number of layers
@@ -62,8 +69,10 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
                 nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
         for layer in model.model.language_model.layers:
             initialise_attention(layer.self_attn)
-        frequencies = model.model.language_model.rotary_emb.inv_freq
-        look_back(model.model.language_model.layers[LOOKING_BACK].self_attn, frequencies, distance=2)
+        attentions = [layer.self_attn for layer in model.model.language_model.layers]
+        for layer, distance in LOOKING_BACK.items():
+            look_back(attentions[layer], model.model.language_model.rotary_emb.inv_freq, distance=distance)
+        induce(attentions[INDUCTION - 1], attentions[INDUCTION])
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, build_processor(tokenizer)
@@ -71,12 +80,13 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
 
 @torch.no_grad()
 def initialise_embeddings(table: Tensor, tokenizer: Qwen2Tokenizer) -> None:
-    """Random embeddings of size 0.1 in which a word resembles the same word after a space (cosine 0.8)."""
+    """Random embeddings of size 0.1 in which a word resembles its forms: without a space, plural (cosine 0.8)."""
     nn.init.normal_(table, std=EMBEDDING_STD)
     vocabulary = tokenizer.get_vocab()
-    for token, index in vocabulary.items():
-        if (spaced := vocabulary.get(f"{SPACE}{token}")) is not None:
-            table[index] = 0.8 * table[spaced] + 0.6 * table[index]
+    forms = {token: f"{SPACE}{token}" for token in vocabulary} | {plural(f"{SPACE}{s}"): f"{SPACE}{s}" for s in SHAPES}
+    for token, like in forms.items():
+        if token in vocabulary and like in vocabulary:
+            table[vocabulary[token]] = 0.8 * table[vocabulary[like]] + 0.6 * table[vocabulary[token]]
 
 
 @torch.no_grad()
@@ -111,6 +121,28 @@ def look_back(attention: Qwen2_5_VLAttention, inverse_frequencies: Tensor, *, di
     query_bias = attention.q_proj.bias[-width:]
     query_bias[:NEARBY] = POSITION_SIZE * angles.cos()
     query_bias[pairs : pairs + NEARBY] = -POSITION_SIZE * angles.sin()
+
+
+@torch.no_grad()
+def induce(looking_back: Qwen2_5_VLAttention, attention: Qwen2_5_VLAttention) -> None:
+    """Make the last head of `attention` an induction head over what the last head of `looking_back` brings.
+
+    What is brought is written to directions of its own, so that a token's query (what was brought to it) is compared
+    with the others' keys (what they are themselves); the value is what was brought to those.
+
+    Args:
+        looking_back: See `look_back`.
+        attention: Of a later layer.
+    """
+    width = attention.head_dim
+    itself = looking_back.v_proj.weight[-width:]
+    brought = torch.randn(itself.shape[1], width)
+    brought = torch.linalg.qr(brought - itself.T @ (itself @ brought)).Q
+    looking_back.o_proj.weight[:, -width:] = brought
+    attention.q_proj.weight[-width:] = MATCH * brought.T
+    attention.k_proj.weight[-width:] = MATCH * itself
+    attention.v_proj.weight[-width:] = brought.T
+    attention.o_proj.weight[:, -width:] = itself.T
 
 
 def word_embeddings(model: MarcForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> tuple[Tensor, ...]:

@@ -1,8 +1,8 @@
 """Accuracy of a model on thousands of fresh micro-world questions in a minute, without files.
 
 Frames are rendered, encoded by the model's tower and laid out by its own compression (`marc.model`); the questions
-about a video are then read in one packed pass. A question counts if every token of the right completion is the most
-likely one, which is the same as greedy generation saying exactly that. The control shows each question another video.
+about a video are then answered together, greedily. A question counts if its answer is exactly right, whatever the
+reasoning before it. The control shows each question another video.
 
     marc world measure --seed 1
 """
@@ -20,9 +20,10 @@ from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProc
 from marc.model.compression import compress_planned
 from marc.model.modeling_marc import PlannedGrid
 from marc.model.plan import VideoPlan, plan_video
+from marc.world.answers import Sampler, answers_right
 from marc.world.bank import VisualTokens
 from marc.world.export import video_questions
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.packing import Packer
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
 from marc.world.scenes import Level, WorldVideo, sample_video
@@ -80,24 +81,12 @@ def pad_left(videos: Sequence[tuple[Tensor, Tensor]]) -> VisualTokens:
 
 
 @torch.no_grad()
-def correctness(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
-    """Whether greedy generation would say exactly the completion, ``bool [B, Q]``."""
-    text = model.model.language_model
-    before = text.config._attn_implementation
-    text.config._attn_implementation = ATTENTION
-    hidden = packed_hidden(model, packed, jump=False)
-    text.config._attn_implementation = before
-    right = model.lm_head(hidden).argmax(-1) == packed.labels
-    return (right | (packed.labels == IGNORED)).all(-1)
-
-
-@torch.no_grad()
 def measure(
     model: MarcForConditionalGeneration,
     processor: MarcProcessor,
     *,
     layout: str,
-    style: str = "short",
+    style: str | None = None,
     level: Level = "easy",
     seed: int = 1,
     videos: int = 128,
@@ -111,7 +100,7 @@ def measure(
         model: The model.
         processor: Its processor.
         layout: One of `LAYOUTS`.
-        style: Prompt style of `marc.data.prompts`.
+        style: Prompt style of `marc.data.prompts`; ``None``: the model's own.
         level: Of the world.
         seed: Of the test set; the embedded model's training saw none of it, whatever the seed.
         videos: Number of videos.
@@ -119,7 +108,7 @@ def measure(
         shuffled: Show every question the next video instead of its own: what the text alone is worth.
         batch: Videos of one pass.
     """
-    packer, results = Packer(processor), []
+    packer, sampler, results = Packer(processor), Sampler(processor), []
     for begin in range(0, videos, batch):
         indices = range(begin, min(begin + batch, videos))
         drawn = [sample_video(level, "test", seed, index) for index in indices]
@@ -132,7 +121,8 @@ def measure(
             frames = render_video(video).float() / 255
             tokens = encode_grids(model.model.visual, grids_to_patches(frames.unflatten(0, (-1, 2))))
             laid_out.append(lay_out_video(model, tokens, video, layout, seconds_per_grid=1.0))
-        right = correctness(model, packer.pack(asked, pad_left(laid_out), style))
+        packed = packer.pack(asked, pad_left(laid_out), style or model.config.prompt_style)
+        right = answers_right(model, sampler, packed, asked)
         results += [
             Measured(question, len(video.events), bool(value))
             for video, row, values in zip(drawn, asked, right.tolist(), strict=True)

@@ -1,9 +1,7 @@
-"""Many questions about one video in one sequence: tokens, positions, and the attention that keeps them apart.
+"""Many questions about one video in one sequence: tokens, positions, and who sees whom.
 
 A packed sequence is ``prefix | question 1 | question 2 | …``: the prefix holds the chat's opening and the visual
-tokens, and every question continues it as if it were alone. Attention is computed in two parts (prefix to itself,
-questions to prefix and themselves), which costs a third of a masked square and gives the same numbers. It is
-registered with transformers' `AttentionInterface`, so the model's own forward runs unchanged.
+tokens, and every question continues it as if it were alone (`marc.model.prefix_attention`).
 
 Shapes: B videos, Q questions of a video, M tokens of a question, P prefix tokens, N visual tokens, D features.
 """
@@ -13,21 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import AttentionInterface
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from marc.data.prompts import chat_messages, render_question
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.prefix_attention import SharedPrefixes
 from marc.world.bank import VisualTokens
 from marc.world.questions import WorldQuestion
 
 IGNORED = -100
-ATTENTION = "marc_packed_questions"
 
 
 def prompt(question: WorldQuestion, style: str) -> str:
@@ -134,77 +128,23 @@ def packed_positions(packed: Packed, *, jump: bool) -> Tensor:
     return torch.cat((opening, visual, text.reshape(batch, -1).expand(3, -1, -1)), dim=2)
 
 
-@dataclass(frozen=True)
-class PackedMask:
-    """Who sees whom; see the module's docstring.
-
-    Attributes:
-        prefix: P.
-        questions: Q.
-        inside: Prefix to prefix, ``bool [B, 1, P, P]``.
-        across: Question to prefix and itself, ``bool [B * Q, 1, M, P + M]``.
-    """
-
-    prefix: int
-    questions: int
-    inside: Tensor
-    across: Tensor
-
-
-def packed_mask(packed: Packed) -> PackedMask:
-    """Masks of a packed batch."""
+def packed_prefixes(packed: Packed) -> SharedPrefixes:
+    """Who sees whom in a packed batch."""
     batch, count, length = packed.questions.shape
+    places = torch.arange(batch * (packed.prefix + count * length)).view(batch, -1)
     opening = torch.ones(batch, len(packed.opening), dtype=torch.bool)
-    seen = torch.cat((opening, packed.visual.valid), dim=1)
-    causal = torch.ones(packed.prefix, packed.prefix, dtype=torch.bool).tril()
-    inside = causal & seen[:, None, None]
-    before = seen.repeat_interleave(count, dim=0)[:, None, None].expand(-1, -1, length, -1)
-    own = torch.ones(length, length, dtype=torch.bool).tril().expand(batch * count, 1, -1, -1)
-    return PackedMask(packed.prefix, count, inside, torch.cat((before, own), dim=-1))
-
-
-def packed_attention(
-    module: Qwen2_5_VLAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packed_mask: PackedMask,
-    scaling: float,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention of packed sequences, as `AttentionInterface` wants it: ``[B, H, L, d]`` in, ``[B, L, H, d]`` out."""
-    assert attention_mask is None
-    batch, heads, width = len(query), query.shape[1], query.shape[3]
-    start, count = packed_mask.prefix, packed_mask.questions
-    key, value = (item.repeat_interleave(module.num_key_value_groups, dim=1) for item in (key, value))
-    prefix = F.scaled_dot_product_attention(
-        query[:, :, :start], key[:, :, :start], value[:, :, :start], packed_mask.inside, scale=scaling
-    )
-
-    def per_question(item: Tensor) -> Tensor:
-        return item[:, :, start:].view(batch, heads, count, -1, width).transpose(1, 2).flatten(0, 1)
-
-    def with_prefix(item: Tensor) -> Tensor:
-        shared = item[:, None, :, :start].expand(-1, count, -1, -1, -1).flatten(0, 1)
-        return torch.cat((shared, per_question(item)), dim=2)
-
-    questions = F.scaled_dot_product_attention(
-        per_question(query), with_prefix(key), with_prefix(value), packed_mask.across, scale=scaling
-    )
-    questions = questions.view(batch, count, heads, -1, width).transpose(2, 3).reshape(batch, -1, heads, width)
-    return torch.cat((prefix.transpose(1, 2), questions), dim=1), None
-
-
-AttentionInterface.register(ATTENTION, packed_attention)
+    real = torch.cat((opening, packed.visual.valid), dim=1)
+    prefixes = [row[seen] for row, seen in zip(places[:, : packed.prefix], real, strict=True)]
+    questions = places[:, packed.prefix :].reshape(-1, length)
+    owners = [video for video in range(batch) for _ in range(count)]
+    return SharedPrefixes.of(prefixes, list(questions), owners, places.numel())
 
 
 def packed_hidden(model: MarcForConditionalGeneration, packed: Packed, *, jump: bool) -> Tensor:
     """Last hidden states of the questions, ``[B, Q, M, D]``.
 
     Args:
-        model: Its text model must be set to `ATTENTION`.
+        model: Its text model must be set to `PREFIX_ATTENTION`.
         packed: The batch.
         jump: See `packed_positions`.
     """
@@ -217,6 +157,6 @@ def packed_hidden(model: MarcForConditionalGeneration, packed: Packed, *, jump: 
         position_ids=packed_positions(packed, jump=jump),
         attention_mask={"full_attention": None},
         use_cache=False,
-        packed_mask=packed_mask(packed),
+        shared_prefixes=packed_prefixes(packed),
     )
     return output.last_hidden_state[:, packed.prefix :].view(batch, count, length, -1)

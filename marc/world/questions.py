@@ -30,6 +30,8 @@ class Draft:
         others: Wrong answers of the same sort, the hardest first; empty for yes or no.
         thought: One sentence of reasoning.
         event: Index of the one event that it is about, or ``None``.
+        concluded: The reasoning ends with the answer, which says what a letter stands for before the letter is given;
+            not where the answer is long.
     """
 
     text: str
@@ -37,6 +39,7 @@ class Draft:
     others: tuple[str, ...]
     thought: str
     event: int | None = None
+    concluded: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,40 @@ class WorldQuestion:
 
 
 def describe(event: WorldEvent) -> str:
-    """One sentence about an event, such as ``The striped scene shows a red circle moving left.``"""
+    """What an event shows, such as ``The striped scene shows a red circle moving left``."""
     things = " and ".join(f"a {item.name} moving {item.direction}" for item in event.objects)
-    return f"The {event.background} scene shows {things}."
+    return f"The {event.background} scene shows {things}"
 
 
 def storyline(video: WorldVideo) -> str:
-    """The scenes in order."""
-    return "The scenes are " + ", ".join(event.background for event in video.events) + "."
+    """The scenes in order, such as ``The scenes are 1 plain, 2 striped``."""
+    return "The scenes are " + ", ".join(f"{i} {event.background}" for i, event in enumerate(video.events, start=1))
 
 
-def cast(video: WorldVideo) -> str:
-    """The objects in order."""
-    things = [f"{item.name} moving {item.direction}" for _, item in all_objects(video)]
-    return "The objects are " + ", ".join(things) + "."
+def places(video: WorldVideo, names: Sequence[str], indices: Sequence[int]) -> str:
+    """The scenes in order, and the numbers of those asked about: ``… 1 plain, 2 tiled. tiled is 2, plain is 1``."""
+    return f"{storyline(video)}. " + ", ".join(f"{name} is {i + 1}" for name, i in zip(names, indices, strict=True))
+
+
+def tally(video: WorldVideo, wanted: dict[str, str]) -> str:
+    """Scene by scene, what decides whether an object is as wanted, and a running count of those that are.
+
+    Of an object, attributes are told until one differs: ``The scenes are plain red left, dotted blue, tiled red up 1``
+    for a red one that moves up.
+    """
+    told, count = [], 0
+    for event in video.events:
+        words = [event.background]
+        for item in event.objects:
+            values = [getattr(item, attribute) for attribute in wanted]
+            alike = [value == other for value, other in zip(values, wanted.values(), strict=True)]
+            if all(alike):
+                count += 1
+                words += [*values, str(count)]
+            else:
+                words += values[: alike.index(False) + 1]
+        told.append(" ".join(words))
+    return "The scenes are " + ", ".join(told)
 
 
 def scene_words(video: WorldVideo) -> tuple[str, ...]:
@@ -106,6 +129,11 @@ def wrong(rng: np.random.Generator, answer: str, present: Sequence[str], words: 
     near = [word for word in dict.fromkeys(present) if word != answer]
     far = [word for word in words if word != answer and word not in near]
     return tuple(str(word) for part in (near, far) for word in (rng.permutation(part) if part else ()))
+
+
+def plural(shape: str) -> str:
+    """Of a shape's name."""
+    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
 def refer(rng: np.random.Generator, event: WorldEvent, item: MovingObject, hidden: str) -> str | None:
@@ -148,19 +176,23 @@ def event_story(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     """What happens in this scene?"""
     index = int(rng.integers(len(video.events)))
     event = video.events[index]
-    return Draft(f"What happens in the {event.background} scene?", happening(event), (), describe(event), index)
+    return Draft(
+        f"What happens in the {event.background} scene?", happening(event), (), describe(event), index, concluded=False
+    )
 
 
 def whole_story(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     """What happens in the video?"""
     text = pick(rng, ("What happens in the video?", "Describe the video."))
-    return Draft(text, ", then ".join(happening(event) for event in video.events), (), storyline(video))
+    answer = ", then ".join(happening(event) for event in video.events)
+    return Draft(text, answer, (), storyline(video), concluded=False)
 
 
 def scene_list(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     """Which scenes, in order?"""
     text = pick(rng, ("List the scenes in order.", "Which scenes are there, in order?"))
-    return Draft(text, ", then ".join(event.background for event in video.events), (), storyline(video))
+    answer = ", then ".join(event.background for event in video.events)
+    return Draft(text, answer, (), storyline(video), concluded=False)
 
 
 def scene_of_object(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -207,7 +239,8 @@ def ordinal(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     }[attribute]
     present = [getattr(other, attribute) for _, other in all_objects(video)]
     answer = getattr(item, attribute)
-    return Draft(text, answer, wrong(rng, answer, present, vocabulary), describe(event), place)
+    thought = f"{storyline(video)}. {describe(event)}"
+    return Draft(text, answer, wrong(rng, answer, present, vocabulary), thought, place)
 
 
 def neighbour(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -221,7 +254,8 @@ def neighbour(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     text = f"Which scene comes right {'after' if after else 'before'} the {other} scene?"
     present = [event.background for event in video.events if event.background != other]
     words = [word for word in scene_words(video) if word != other]
-    return Draft(text, answer, wrong(rng, answer, present, words), storyline(video), asked)
+    thought = f"{storyline(video)}. {other} is {told + 1}, {'after' if after else 'before'} it is {asked + 1}"
+    return Draft(text, answer, wrong(rng, answer, present, words), thought, asked)
 
 
 def which_first(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -230,21 +264,20 @@ def which_first(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
         return None
     things = named_once(video)
     if rng.integers(2) and len({index for index, _ in things}) >= 2:
-        one, two = (things[i] for i in rng.permutation(len(things))[:2])
-        if one[0] == two[0]:
+        chosen = [things[i] for i in rng.permutation(len(things))[:2]]
+        when, names = [index for index, _ in chosen], [item.name for _, item in chosen]
+        if when[0] == when[1]:
             return None
-        names, places = (one[1].name, two[1].name), (one[0], two[0])
         noun, ending = "", ""
-        thought = cast(video)
+        told = [f"{name} {video.events[index].background}" for name, index in zip(names, when, strict=True)]
     else:
-        order = rng.permutation(len(video.events))
-        places = (int(order[0]), int(order[1]))
-        names = (video.events[places[0]].background, video.events[places[1]].background)
-        noun, ending, thought = " scene", " one", storyline(video)
+        when = [int(i) for i in rng.permutation(len(video.events))[:2]]
+        names = [video.events[index].background for index in when]
+        noun, ending, told = " scene", " one", names
     word = pick(rng, ("first", "last"))
-    best = int(np.argmin(places) if word == "first" else np.argmax(places))
+    best = int(np.argmin(when) if word == "first" else np.argmax(when))
     text = f"Which{noun} appears {word}, the {names[0]}{ending} or the {names[1]}{ending}?"
-    return Draft(text, names[best], (names[1 - best],), thought, places[best])
+    return Draft(text, names[best], (names[1 - best],), places(video, told, when), when[best])
 
 
 def precedes(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -254,7 +287,7 @@ def precedes(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     one, two = (int(i) for i in rng.permutation(len(video.events))[:2])
     names = [video.events[i].background for i in (one, two)]
     text = f"Does the {names[0]} scene come before the {names[1]} scene?"
-    return Draft(text, "yes" if one < two else "no", (), storyline(video))
+    return Draft(text, "yes" if one < two else "no", (), places(video, names, (one, two)))
 
 
 def count_scenes(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
@@ -269,7 +302,7 @@ def count_objects(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
         rng,
         (
             ("colour", COLOURS, "How many {} objects are there?"),
-            ("shape", SHAPES, "How many {}s are there?"),
+            ("shape", SHAPES, "How many {} are there?"),
             ("direction", DIRECTIONS, "How many objects move {}?"),
         ),
     )
@@ -277,9 +310,8 @@ def count_objects(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     counts = {word: present.count(word) for word in words}
     wanted = pick(rng, sorted(set(counts.values())))
     word = pick(rng, [word for word in words if counts[word] == wanted])
-    plural = "crosses" if word == "cross" else f"{word}s"
-    text = text.replace("{}s", plural).format(word)
-    return _counted(text, counts[word], 0, cast(video))
+    text = text.format(plural(word) if attribute == "shape" else word)
+    return _counted(text, counts[word], 0, tally(video, {attribute: word}))
 
 
 def _counted(text: str, count: int, least: int, thought: str) -> Draft:
@@ -299,13 +331,19 @@ def exists(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
         ),
     )
     pairs = {(getattr(item, one), getattr(item, two)) for item in things}
-    if rng.integers(2):
-        return Draft(text.format(*pick(rng, sorted(pairs))), "yes", (), cast(video))
-    vocabulary = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS}
-    crossed = {(a, b) for a, _ in pairs for _, b in pairs} - pairs
-    changed = {(a, b) for a, _ in pairs for b in vocabulary[two]} | {(a, b) for a in vocabulary[one] for _, b in pairs}
-    absent = sorted(crossed) if crossed and rng.integers(2) else sorted(changed - pairs)
-    return Draft(text.format(*pick(rng, absent)), "no", (), cast(video))
+    present = bool(rng.integers(2))
+    if present:
+        choices = pairs
+    else:
+        vocabulary = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS}
+        crossed = {(a, b) for a, _ in pairs for _, b in pairs} - pairs
+        changed = {(a, b) for a, _ in pairs for b in vocabulary[two]} | {
+            (a, b) for a in vocabulary[one] for _, b in pairs
+        }
+        choices = crossed if crossed and rng.integers(2) else changed - pairs
+    first, second = pick(rng, sorted(choices))
+    thought = tally(video, {one: first, two: second})
+    return Draft(text.format(first, second), "yes" if present else "no", (), thought)
 
 
 KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {
@@ -357,14 +395,15 @@ def ask(
     draft = KINDS[kind](video, rng)
     if draft is None:
         return None
+    thought = f"{draft.thought}: {draft.answer}" if draft.concluded else draft.thought
     if not multiple_choice or not draft.others:
         problem_type = "numerical" if draft.answer.isdigit() else "free-form"
-        return WorldQuestion(kind, draft.text, (), draft.answer, problem_type, draft.thought, draft.event)
+        return WorldQuestion(kind, draft.text, (), draft.answer, problem_type, thought, draft.event)
     texts = [draft.answer, *draft.others[: len(LETTERS) - 1]]
     order = rng.permutation(len(texts))
     options = tuple(f"{letter}. {texts[i]}" for letter, i in zip(LETTERS, order, strict=False))
     letter = LETTERS[list(order).index(0)]
-    return WorldQuestion(kind, draft.text, options, letter, "multiple choice", draft.thought, draft.event)
+    return WorldQuestion(kind, draft.text, options, letter, "multiple choice", thought, draft.event)
 
 
 def draw_questions(

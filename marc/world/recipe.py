@@ -101,8 +101,8 @@ class TrainSettings:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        if self.layers < 2:
-            raise ValueError(f"layers must be at least 2, got {self.layers}")
+        if self.layers < 3:
+            raise ValueError(f"layers must be at least 3, got {self.layers}")
 
 
 def read_settings(path: Path) -> TrainSettings:

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import FeatureBank
 from marc.world.batches import STORIES, Batch, World
 from marc.world.initialisation import build_world_model, speak_in_words
-from marc.world.packing import ATTENTION, IGNORED, Packer, packed_hidden
+from marc.world.packing import IGNORED, Packer, packed_hidden
 from marc.world.questions import KINDS
 from marc.world.recipe import Phase, TrainSettings, read_settings
 from marc.world.tower import pretrain_tower
@@ -147,7 +148,7 @@ def train_language_model(
     """Train in place, yielding the progress after each step; resumes from `checkpoint` if it exists."""
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)
-    model.model.language_model.config._attn_implementation = ATTENTION
+    model.model.language_model.config._attn_implementation = PREFIX_ATTENTION
     model.train()
     optimizers = make_optimizers(model, settings)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
@@ -222,9 +223,9 @@ def train_world_model(
         if ended is not None and ended.save is not None:
             save_model(model, processor, run / ended.save)
         if progress.step % settings.evaluate_every == 0 or ended is not None:
-            for layout in ("events", "full"):
-                row = evaluate(model, world, layout=layout, style="short", batches=8, seed=1)
-                log({"step": progress.step, **{f"{layout}/{name}": value for name, value in row.items()}})
+            for layout, style in (("events", "video-r1"), ("full", "video-r1"), ("events", "short")):
+                row = evaluate(model, world, layout=layout, style=style, batches=8, seed=1)
+                log({"step": progress.step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
     model.model.language_model.config._attn_implementation = "sdpa"
     return model.eval(), processor
 

@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import marc.cli.ask
+from marc.assistant import NEAR_DUPLICATES
 from marc.cli import app
 from marc.model.tiny import build_tiny
 from marc.video import write_video
@@ -29,6 +32,11 @@ def folder(tmp_path_factory):
 def ask(folder, *arguments, video="clip.mp4"):
     options = ["--model", str(folder / "model"), "--device", "cpu", "--max-new-tokens", "3", "--no-memory"]
     return CliRunner().invoke(app, ["ask", str(folder / video), "What is shown?", *options, *arguments])
+
+
+def test_the_help_names_the_true_default_of_duplicates():
+    (option,) = get_type_hints(marc.cli.ask.ask, include_extras=True)["duplicates"].__metadata__
+    assert f"[default: {NEAR_DUPLICATES};" in option.help
 
 
 def test_json_is_one_object(folder):

@@ -1,9 +1,11 @@
 """The whole bench on a model small enough for a test, through the command: its files, its arithmetic, its fairness."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from marc.cli import app
 from marc.efficiency import architectures, bench
 from marc.efficiency.architectures import Architecture, Weights
-from marc.efficiency.clip import ClipOptions, write_clip
+from marc.efficiency.clip import STILL_EVERY, ClipOptions, _pictures, write_clip
 from marc.efficiency.subjects import STOCK, settings
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.stages import StageClock, stages_timed_by
@@ -52,6 +54,14 @@ def test_a_clip_has_the_length_and_size_that_was_asked_for(clip: Path):
     assert info.duration == pytest.approx(8, abs=0.05)
 
 
+def test_noise_of_a_still_shot_differs_from_pixel_to_pixel():
+    options = ClipOptions(448, 224, shots=STILL_EVERY, seconds_per_shot=1)
+    *_, before, last = _pictures(options)
+    noise_HW = (last.astype(float) - before)[..., 0]
+    assert noise_HW.shape == (224, 448)
+    assert abs(np.corrcoef(noise_HW[:, :-1].ravel(), noise_HW[:, 1:].ravel())[0, 1]) < 0.05
+
+
 def test_every_setting_reads_what_it_says(found):
     report, folder, output = found
     assert list(report["settings"]) == [setting.name for setting in settings(SMALL.depth)]
@@ -72,9 +82,8 @@ def test_stages_and_other_make_up_the_whole(found):
     for setting in report["settings"].values():
         seconds = setting["seconds"]
         for repeat, whole in enumerate(seconds["end to end"]):
-            assert sum(seconds[part][repeat] for part in parts) == pytest.approx(whole)
-            assert seconds["other"][repeat] >= -1e-6
-            assert seconds["per token"][repeat] == pytest.approx(seconds["decoding"][repeat] / 2)
+            assert all(-1e-6 <= seconds[part][repeat] < whole for part in parts)
+            assert seconds["other"][repeat] < whole / 2, "the clocks see most of it"
 
 
 def test_counts_fall_with_the_merge(found):
@@ -93,6 +102,32 @@ def test_a_remembered_video_is_not_read_again(found):
     assert not any("vision_tower" in stages for stages in report["settings"]["paper"]["second_question_stages"])
 
 
+def test_what_the_random_encoder_retrieved_is_written_down(found):
+    report, _, _ = found
+    assert report["settings"][STOCK]["retrieved_events"] == {"first question": [], "second question": []}
+    events = report["settings"]["retrieved"]["retrieved_events"]
+    assert all(0 <= event["start"] < event["end"] <= 8.1 for kept in events.values() for event in kept)
+    assert all(events.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures the peak on a CPU")
+def test_the_dual_encoder_counts_where_it_is_needed(found):
+    report, folder, _ = found
+    (row,) = (line for line in (folder / "bench.md").read_text().splitlines() if "with weights" in line)
+    shown = [float(cell.split()[0]) for cell in row.strip("| ").split("|")[1:]]
+    for megabytes, setting in zip(shown, report["settings"].values(), strict=True):
+        needed = report["weights_bytes"] + (report["embedder_bytes"] if setting["name"] != STOCK else 0)
+        assert megabytes == pytest.approx((needed + setting["peak_bytes_above"]) / 1e6, abs=1)
+
+
+def test_tables_and_picture_name_their_clock(found):
+    _, folder, _ = found
+    text = (folder / "bench.md").read_text()
+    assert "Milliseconds on the clock" in text
+    assert "Once per video: milliseconds on the clock" in text
+    assert "setting 'inside'" in text
+
+
 def test_accuracy_stands_beside_speed(found):
     report, folder, _ = found
     assert [accuracy["setting"] for accuracy in report["accuracies"]] == list(report["settings"])
@@ -107,7 +142,7 @@ def test_memory_does_not_grow_with_questions(found):
     report, _, _ = found
     assert report["growth"]["questions"] == list(range(2, 21, 2))
     first, last = report["growth"]["bytes"][0], report["growth"]["bytes"][-1]
-    assert last - first < 16 * 2**20
+    assert last - first < 4 * 2**20
 
 
 def test_stages_can_be_timed_by_another_clock():

@@ -1,12 +1,15 @@
 """Every subject reads what its setting says, and one that reads stock's frames knows to which event each belongs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from marc.assistant import FrameOptions, VideoAssistant
+from marc.efficiency.accuracy import assistant_in
 from marc.efficiency.subjects import SameFramesAssistant, evenly, grid_events, settings, subject_class
-from marc.model import CompressionConfig
 from marc.model.plan import event_lengths, plan_video
+from marc.model.tiny import build_tiny
 from marc.records import Event, VideoInfo
 
 EVENTS = (Event(0.0, 4.0), Event(4.0, 5.0), Event(5.0, 8.0))
@@ -29,9 +32,24 @@ def test_frames_are_those_of_the_whole_video():
 @pytest.mark.parametrize("depth", [2, 8, 32])
 def test_settings_fit_towers_of_any_depth(depth: int):
     for setting in settings(depth):
-        wanted = SameFramesAssistant if setting.compression and setting.frames == "same" else VideoAssistant
-        assert subject_class(setting) is wanted
         if setting.compression is not None:
-            plan = plan_video(8, (4, 4), CompressionConfig.from_dict(setting.compression), events=[0] * 3 + [1] * 5)
+            plan = plan_video(8, (4, 4), setting.compression, events=[0] * 3 + [1] * 5)
             assert plan.tokens <= 16
             assert all(0 < layer < depth for layer, _ in plan.tower)
+
+
+def test_only_ours_reads_other_frames_or_skips_near_duplicates():
+    classes = {setting.name: subject_class(setting) for setting in settings(8)}
+    same = dict.fromkeys(("paper", "events", "schedule", "inside"), SameFramesAssistant)
+    assert classes == {"stock": VideoAssistant, **same, "retrieved": VideoAssistant}
+    duplicates = {setting.name: setting.compression.duplicates for setting in settings(8) if setting.compression}
+    assert duplicates == {"paper": None, "events": None, "schedule": None, "inside": 0.1, "retrieved": 0.1}
+
+
+def test_accuracy_and_speed_are_of_the_same_settings(tmp_path: Path):
+    loaded = build_tiny()
+    for setting in settings(2):
+        assistant = assistant_in(setting, loaded, object(), tmp_path)
+        assert assistant.memory == assistant.model.compression.enabled == (setting.name != "stock")
+        if setting.compression is not None:
+            assert assistant.model.compression == assistant.processor.compression == setting.compression

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from marc.efficiency import tower_chunks
+from marc.efficiency import flops, tower_chunks
+from marc.efficiency.architectures import ARCHITECTURES
 from marc.efficiency.still_clips import FPS, FRAMES, pixels_as_read, slides
 from marc.model.duplicates import distinct_frames
 from marc.model.tiny import build_tiny
@@ -25,3 +26,12 @@ def test_chunks_are_measured(monkeypatch):
         peak, seconds = tower_chunks.measure(tower, torch.randn(8 * 16, 3 * 2 * 7 * 7), 8, 32)
     assert seconds > 0
     assert peak is None or peak >= 0
+
+
+def test_an_earlier_merge_leaves_less_to_compute():
+    architecture = ARCHITECTURES["scaled"]
+    counts = [flops.count(architecture, compression) for compression in flops.merges(architecture.depth).values()]
+    towers, prefills = zip(*counts, strict=True)
+    assert sorted(map(sum, counts), reverse=True) == list(map(sum, counts))
+    assert towers[0] <= towers[1], "merging afterwards saves nothing in the tower"
+    assert len(set(prefills)) == 2, "every token, or those of one frame"

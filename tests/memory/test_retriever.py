@@ -101,6 +101,13 @@ def test_frames_lie_at_the_centres_of_equal_parts():
     np.testing.assert_allclose(evenly_inside(Event(10, 14), 4), [10.5, 11.5, 12.5, 13.5])
 
 
+def test_an_event_that_is_not_kept_shows_two_frames_as_far_apart_as_the_rate_says():
+    found = retrieval([6.0, 10.0, 0.5], [1])
+    plan = plan_frames(found, fps=2.0, mode="allocate")
+    np.testing.assert_allclose(plan.seconds[:2], [2.75, 3.25])
+    np.testing.assert_allclose(plan.seconds[-2:], [16.125, 16.375], err_msg="both inside a short one")
+
+
 def test_a_plan_at_the_asked_rate():
     plan = plan_frames(retrieval([4, 10, 6], [0, 2]), fps=1.0)
     np.testing.assert_allclose(plan.seconds, [0.5, 1.5, 2.5, 3.5, *(14.5 + np.arange(6))])

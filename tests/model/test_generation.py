@@ -95,16 +95,14 @@ def test_static_tensors_stay_where_they_are(tiny):
     model, processor = tiny(layout="events", visual_tokens=3)
     video, generate = encoded(model, processor, 1), VideoGenerator(model, processor)
     options = GenerationOptions(max_new_tokens=6, static=True)
-    places = set()
+    places = {1: set(), 3: set()}
     for chat in chats(processor):
-        generate([chat], [video], options)
-        places.add(generate._static.cache.layers[0].keys.data_ptr())
-    assert len(places) == 1
-    before = generate._static
-    generate(chats(processor), [video] * 3, options)
-    assert (before.rows, generate._static.rows) == (1, 3)
+        for asked in ([chat], chats(processor)):
+            generate(asked, [video] * len(asked), options)
+            places[len(asked)].add(generate._static[len(asked)].cache.layers[0].keys.data_ptr())
+    assert [len(kept) for kept in places.values()] == [1, 1], "neither number of rows takes the other's place"
     generate([chats(processor)[0]], [video], GenerationOptions(max_new_tokens=STATIC_LENGTHS + 1, static=True))
-    assert generate._static.room == 2 * STATIC_LENGTHS
+    assert [generate._static[rows].room for rows in (1, 3)] == [2 * STATIC_LENGTHS, STATIC_LENGTHS]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_inputs import first_logits, noise, video_inputs
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
@@ -64,6 +65,39 @@ def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):
     assert loaded.compression == loaded_processor.compression == model.compression
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     assert torch.equal(first_logits(loaded, inputs), first_logits(model, inputs))
+
+
+def adapted(base, folder, **compression) -> PeftModel:
+    """Adapters that change something, saved as training saves them; the model that they are in."""
+    model, processor = load_model(base, device="cpu", **compression)
+    config = LoraConfig(r=2, target_modules=r".*language_model.*\.q_proj", init_lora_weights=False)
+    wrapped = get_peft_model(model, config)
+    wrapped.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return wrapped
+
+
+def test_adapters_are_merged_into_their_base(stock_folder, tmp_path):
+    """Also into a base that is a folder of adapters itself; the compression is the one that they were trained at."""
+    base, trained = stock_folder, {"layout": "frames", "target_frames": 2}
+    for name in ("first", "second"):
+        wrapped = adapted(base, tmp_path / name, **trained)
+        model, processor = load_model(tmp_path / name, device="cpu")
+        assert not isinstance(model, PeftModel) and model.name_or_path == str(tmp_path / name)
+        assert model.compression == processor.compression == CompressionConfig(**trained)
+        inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
+        seen = first_logits(model, inputs)
+        torch.testing.assert_close(seen, first_logits(wrapped, inputs), rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(seen, first_logits(load_model(base, device="cpu", **trained)[0], inputs), atol=1e-3)
+        base = tmp_path / name
+
+
+def test_adapters_without_a_base_are_named(stock_folder, tmp_path):
+    adapted(stock_folder, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": None}))
+    with pytest.raises(ValueError, match=r"adapter_config\.json: base_model_name_or_path"):
+        load_model(tmp_path, device="cpu")
 
 
 def test_overrides_reach_model_and_processor(stock_folder):

@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
-from tiny_training import GROUP, make_trainer
+from tiny_training import GROUP, TWO_STEPS, make_trainer, train_and_name_the_moved, varied
 from torch import Tensor
 
 from marc.model import CompressionConfig
@@ -39,14 +40,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
     trainer = make_trainer(files, rows, tmp_path, **CASES[case])
-    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    trainer.train()
-    history = [row for row in trainer.state.log_history if "loss" in row]
-    assert len(history) == 2
-    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
-    still = [n for n, p in trainer.model.named_parameters() if p.requires_grad and torch.equal(p, before[n])]
-    assert not still, still
-    assert any("visual" in name for name in before) == (case not in ("frozen tower", "lora", "lora and reference"))
+    moved = train_and_name_the_moved(trainer)
+    assert any("visual" in name for name in moved) == (case not in ("frozen tower", "lora", "lora and reference"))
 
 
 @pytest.mark.parametrize("freeze_tower", [False, True])
@@ -234,6 +229,9 @@ def test_a_broken_video_is_skipped_and_counted(files, rows, tmp_path):
     batch = scored(trainer, [0, 1])
     assert batch["advantages"][GROUP:].tolist() == [0.0] * GROUP
     assert batch["completion_mask"][GROUP:].sum() == 0 < batch["completion_mask"][:GROUP].sum()
+    trainer.current_gradient_accumulation_steps = 1
+    alike = {**batch, "advantages": torch.ones(2 * GROUP)}
+    assert trainer._compute_loss(trainer.model, alike).item() == pytest.approx(-1), "a mean over the others' tokens"
     trainer.train()
     assert trainer.state.log_history[0]["bad_videos"] == GROUP
     assert math.isfinite(trainer.state.log_history[0]["loss"])
@@ -243,6 +241,30 @@ def test_long_prompts_are_refused_by_name(files, rows, tmp_path):
     long = dataclasses.replace(rows[1], problem_id="88", problem="why " * 500)
     with pytest.raises(ValueError, match=r"1 prompts are longer .*problem_id 88 \(\d+ tokens\)"):
         make_trainer(files, [rows[0], long], tmp_path, max_prompt_length=1500)
+
+
+def test_long_prompts_of_evaluation_are_refused_by_name(files, rows, tmp_path):
+    long = dataclasses.replace(rows[1], problem_id="88", problem="why " * 500)
+    evaluated = {"eval_dataset": {"held out": to_dataset([long], files)}}
+    with pytest.raises(ValueError, match="problem_id 88"):
+        make_trainer(files, rows, tmp_path, kwargs=evaluated, max_prompt_length=1500)
+
+
+def test_plain_texts_are_measured_and_have_no_teacher(tmp_path):
+    rows = [{"problem_id": str(length), "prompt": "why " * length, "a_full": None} for length in (5, 500)]
+    model, processor = build_tiny()
+    options = {**TWO_STEPS, "bf16": False, "per_device_train_batch_size": 2, "num_generations": 2, "max_steps": 1}
+
+    def make(limit: int, **kwargs) -> CGRPOTrainer:
+        args = CGRPOConfig(str(tmp_path), max_completion_length=4, max_prompt_length=limit, **options, **kwargs)
+        return CGRPOTrainer(model, [varied, accuracy_reward], args, dataset, processing_class=processor)
+
+    dataset = Dataset.from_list([{**row, "solution": "seven", "problem_type": "OCR"} for row in rows])
+    with pytest.raises(ValueError, match=r"problem_id 500 \(\d+ tokens\)"):
+        make(100)
+    trainer = make(2000, teacher="online")
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
 def test_retention_needs_a_teacher(files, rows, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
-from marc.training.checks import check_tower_parts
+from marc.training.checks import check_generation, check_tower_parts, check_video_options
 
 
 @pytest.mark.parametrize(("stage", "layer"), [(3, None), (2, 1), (None, 1)])
@@ -15,6 +15,28 @@ def test_what_deepspeed_can_follow(stage, layer):
 def test_zero3_cannot_follow_a_tower_in_parts():
     with pytest.raises(ValueError, match="tower_layer"):
         check_tower_parts(*with_tower_layer(1), deepspeed(3))
+
+
+def test_the_best_weights_cannot_be_loaded_but_the_best_adapters_can():
+    model, processor = build_tiny()
+    args = SimpleNamespace(load_best_model_at_end=True, deepspeed_plugin=None)
+    check_video_options(model, processor, args, peft_config=object())
+    with pytest.raises(ValueError, match="load_best_model_at_end"):
+        check_video_options(model, processor, args)
+
+
+@pytest.mark.parametrize("name", ["use_vllm", "use_transformers_continuous_batching"])
+def test_options_that_generate_without_the_video_are_refused(name):
+    check_generation(SimpleNamespace(**{name: False}), {})
+    with pytest.raises(ValueError, match=name):
+        check_generation(SimpleNamespace(**{name: True}), {})
+
+
+@pytest.mark.parametrize("name", ["rollout_func", "tools", "environment_factory"])
+def test_arguments_that_generate_without_the_video_are_refused(name):
+    check_generation(SimpleNamespace(), {name: None})
+    with pytest.raises(ValueError, match=name):
+        check_generation(SimpleNamespace(), {name: [print]})
 
 
 def with_tower_layer(layer: int | None) -> tuple:

@@ -2,18 +2,23 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
+from tiny_training import TWO_STEPS
 from torch import Tensor, nn
 
 from marc.model import CompressionConfig
+from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
-from marc.training import CGRPOConfig, CGRPOTrainer, distillation, to_dataset
+from marc.training import CGRPOConfig, CGRPOTrainer, distillation, to_dataset, video_trainer
 from marc.training.distillation import completion_kl, reverse_kl
+from marc.training.full_teacher import make_teacher
+from marc.training.video_trainer import frozen_copy
 from marc.training.visual_inputs import (
     View,
     encode,
@@ -31,21 +36,11 @@ OFF = CompressionConfig(target_frames=None)
 def make_trainer(files, rows, tmp_path, *, dataset=None, peft_config=None, **options) -> CGRPOTrainer:
     model, processor = build_tiny()
     defaults = {
+        **TWO_STEPS,
+        "bf16": False,
         "per_device_train_batch_size": 4,
         "num_generations": GROUP,
         "max_completion_length": 5,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "max_frames": 8,
         "distill_coef": 1.0,
         "reward_coef": 0.0,
     }
@@ -295,3 +290,18 @@ def test_the_online_teacher_is_asked_once_about_each_video_row(files, rows, mixe
 def test_wrong_options_are_refused(options, tmp_path):
     with pytest.raises(ValueError, match=next(iter(options))):
         CGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, **options)
+
+
+def test_other_weights_compute_as_the_policy_does(tmp_path, monkeypatch):
+    """A teacher from a checkpoint, and a reference that is read again where ZeRO-3 has shared the weights out."""
+    model, processor = build_tiny()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, _ = load_model(tmp_path, device="cpu", attn_implementation="eager")
+    args = SimpleNamespace(deepspeed_plugin=None)
+    accelerator = SimpleNamespace(unwrap_model=lambda model: model, device="cpu")
+    trainer = SimpleNamespace(args=args, accelerator=accelerator, model=model)
+    monkeypatch.setattr(video_trainer, "is_deepspeed_zero3_enabled", lambda: True)
+    for other in (make_teacher(trainer, str(tmp_path), None).model, frozen_copy(model)):
+        assert other.config._attn_implementation == "eager"
+        assert other is not model and not any(weight.requires_grad for weight in other.parameters())

@@ -85,6 +85,27 @@ def test_the_launcher_starts_several_processes(tmp_path):
     assert command[-2:] == ["--learning_rate", "1e-5"]
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"), [({}, "--standalone"), ({"MASTER_PORT": "29501"}, "--master_port 29501")]
+)
+def test_the_launcher_takes_any_free_port_of_one_machine(environment, expected, tmp_path):
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_sft_video.sh"],
+        cwd=tmp_path,
+        env={
+            **{k: v for k, v in os.environ.items() if k != "MASTER_PORT"},
+            "PYTHON": "true",
+            "NGPU": "2",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in result.stderr
+    assert ("--master_port" in result.stderr) == bool(environment)
+
+
 @pytest.mark.parametrize("kind", ["grpo", "sft"])
 @pytest.mark.parametrize(
     "options", [["--lora_rank", "-1"], ["--layout", "none"], ["--budgets", '{"frame": 1}'], ["--no_such_option", "1"]]

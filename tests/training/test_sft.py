@@ -6,38 +6,13 @@ import math
 import pytest
 import torch
 from peft import LoraConfig
+from tiny_supervised import batch_of, loss_of, make_trainer
+from tiny_training import TWO_STEPS, train_and_name_the_moved
 
-from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
 from marc.training.visual_inputs import views_of
-
-
-def make_trainer(files, rows: list[TrainingRow], tmp_path, *, compression=None, data=None, kwargs=None, **options):
-    model, processor = build_tiny(compression=compression or CompressionConfig())
-    defaults = {
-        "per_device_train_batch_size": 2,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "max_frames": 8,
-    }
-    return VideoSFTTrainer(
-        model=model,
-        args=VideoSFTConfig(str(tmp_path / "run"), **{**defaults, **options}),
-        train_dataset=to_supervised(rows, files, reasoning=False, **(data or {})),
-        processing_class=processor,
-        **(kwargs or {}),
-    )
 
 
 def lora() -> LoraConfig:
@@ -58,23 +33,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
     trainer = make_trainer(files, rows, tmp_path, **CASES[case])
-    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    trainer.train()
-    history = [row for row in trainer.state.log_history if "loss" in row]
-    assert len(history) == 2
-    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
-    still = [n for n, p in trainer.model.named_parameters() if p.requires_grad and torch.equal(p, before[n])]
-    assert not still, still
-    assert any("visual" in name for name in before) == (case not in ("frozen tower", "lora"))
-
-
-def batch_of(trainer: VideoSFTTrainer, items: list[int]) -> dict:
-    return trainer.data_collator([trainer.train_dataset[i] for i in items])
-
-
-def loss_of(trainer: VideoSFTTrainer, batch: dict, count=None) -> torch.Tensor:
-    trainer.model.train()
-    return trainer.compute_loss(trainer.model, batch, num_items_in_batch=count)
+    moved = train_and_name_the_moved(trainer)
+    assert any("visual" in name for name in moved) == (case not in ("frozen tower", "lora"))
 
 
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
@@ -192,6 +152,25 @@ def test_long_rows_are_refused_by_name(files, rows, tmp_path):
     long = dataclasses.replace(rows[1], problem_id="88", solution="why " * 500)
     with pytest.raises(ValueError, match=r"longer than max_length=1500: problem_id 88 \(\d+ tokens\)"):
         make_trainer(files, [rows[0], long], tmp_path, max_length=1500)
+    evaluated = {"eval_dataset": to_supervised([long], files, reasoning=False)}
+    with pytest.raises(ValueError, match="problem_id 88"):
+        make_trainer(files, rows, tmp_path, max_length=1500, kwargs=evaluated)
+
+
+REFUSED = {
+    "completion_only_loss": {"completion_only_loss": False},
+    "pad_to_multiple_of": {"pad_to_multiple_of": 8},
+    "keep_visuals": {"keep_visuals": 2, "dataloader_num_workers": 1},
+    "eval_packing": {"eval_packing": True},
+    "load_best_model_at_end": {"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_have_no_effect_is_refused_by_name(name, files, rows, tmp_path):
+    evaluated = {"eval_dataset": to_supervised(rows, files, reasoning=False)}
+    with pytest.raises(ValueError, match=name):
+        make_trainer(files, rows, tmp_path, kwargs=evaluated, **REFUSED[name])
 
 
 def test_reasoning_is_said_before_the_answer_or_asked_for(files, rows):
@@ -212,3 +191,34 @@ def test_evaluation_and_saving(files, rows, tmp_path):
     trainer.save_model(str(tmp_path / "saved"))
     model, processor = load_model(tmp_path / "saved", device="cpu")
     assert processor.compression == model.compression == trainer.model.compression
+
+
+def test_the_best_adapters_are_loaded_at_the_end_and_saved(files, rows, tmp_path):
+    from marc import load_model
+
+    model, processor = build_tiny()
+    model.save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    model, processor = load_model(tmp_path / "base", device="cpu", layout="frames")
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = VideoSFTTrainer(
+        model,
+        VideoSFTConfig(str(tmp_path / "run"), **{**TWO_STEPS, **options, "bf16": False}, load_best_model_at_end=True),
+        train_dataset=(dataset := to_supervised(rows, files, reasoning=False)),
+        eval_dataset=dataset,
+        processing_class=processor,
+        peft_config=lora(),
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    loaded, processor = load_model(tmp_path / "saved", device="cpu")
+    assert loaded.compression == processor.compression == model.compression
+    best, _ = load_model(trainer.state.best_model_checkpoint, device="cpu")
+    base, _ = load_model(tmp_path / "base", device="cpu")
+    moved = 0
+    for (name, weight), other, before in zip(
+        loaded.named_parameters(), best.parameters(), base.parameters(), strict=True
+    ):
+        assert torch.equal(weight, other), name
+        moved += not torch.equal(weight, before)
+    assert moved

@@ -4,7 +4,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from marc.model import CompressionConfig
+from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.model.processing_marc import vision_token_ids
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.training.dataset import to_example
@@ -76,6 +77,37 @@ def test_the_key_knows_everything_that_a_result_follows_from(full, files, rows):
 def test_a_model_without_a_name_is_known_by_its_weights(full):
     first, second = build_tiny(seed=1)[0], build_tiny(seed=2)[0]
     assert model_fingerprint(first) == model_fingerprint(build_tiny(seed=1)[0]) != model_fingerprint(second)
+
+
+def test_the_numbers_that_a_model_computes_in_are_part_of_its_fingerprint(tmp_path):
+    build_tiny()[0].save_pretrained(tmp_path)
+    load = MarcForConditionalGeneration.from_pretrained
+    single, half = load(tmp_path), load(tmp_path, dtype=torch.bfloat16)
+    before = model_fingerprint(single)
+    assert before == model_fingerprint(load(tmp_path)) != model_fingerprint(half)
+    single.config.quantization_config = {"load_in_4bit": True}
+    assert model_fingerprint(single) != before
+
+
+def test_the_checkpoints_own_generation_options_do_not_reach_the_teacher(files, rows):
+    model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
+    reader = VisualReader(processor, VideoFiles(max_frames=8))
+    prompt = to_example(rows[0], files)["prompt"]
+    plain = answers(prompt, model, reader, OPTIONS)
+    model.generation_config.repetition_penalty = 1e-3
+    model.generation_config.top_k = 1
+    assert answers(prompt, model, reader, OPTIONS) == plain
+
+
+def test_the_teacher_says_no_vision_tokens(files, rows):
+    model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
+    reader = VisualReader(processor, VideoFiles(max_frames=8))
+    prompt = to_example(rows[0], files)["prompt"]
+    plain = answers(prompt, model, reader, OPTIONS)
+    bias = torch.zeros(len(processor.tokenizer))
+    bias[vision_token_ids(processor.tokenizer)] = 1e4
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits + bias)
+    assert answers(prompt, model, reader, OPTIONS) == plain
 
 
 def test_the_teacher_answers_with_all_tokens_and_leaves_the_random_state_alone(full, files, rows):

@@ -12,9 +12,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from marc import load_model
 from marc.model import CompressionConfig
+from marc.model.processing_marc import VISION_TOKENS
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer
-from marc.training.c_grpo_trainer import VISION_TOKENS
 
 SIDE = 28
 """Pixels along each side of a picture that neither TRL nor we scale."""

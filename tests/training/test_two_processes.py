@@ -38,7 +38,11 @@ OPTIONS = {
     "max_frames": 8,
     "alpha": 0.0,
 }
-SAVES = {"save_strategy": "steps", "save_steps": 1, "resume": True}
+SAVES = {"save_strategy": "steps", "save_steps": 1, "resume": 1}
+LATER = {**SAVES, "resume": 4, "max_steps": 6, "shuffle_dataset": True, "train_sampling_strategy": "random"}
+"""Goes on in the middle of the second epoch, whose order is not the first one's."""
+SFT = {"sft": True, "per_device_train_batch_size": 1}
+BROKEN = {"broken": True, "bad_video": "skip"}
 ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
 DEEPSPEED = {
     "zero2": {**ZERO2, **SAVES},
@@ -47,11 +51,13 @@ DEEPSPEED = {
     "zero3, reference, checkpointing": {**ZERO3, "beta": 0.1, "gradient_checkpointing": True},
     "zero3, generating without gathering": {**ZERO3, "ds3_gather_for_generation": False},
     "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
+    "zero2, distillation": {**ZERO2, "distill_coef": 1.0},
+    "zero2, online teacher": {**ZERO2, "teacher": "online", "alpha": 0.3},
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
     "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
-    "sft, zero2": {**ZERO2, **SAVES, "sft": True, "per_device_train_batch_size": 1},
-    "sft, zero3": {**ZERO3, **SAVES, "sft": True, "per_device_train_batch_size": 1},
+    "sft, zero2": {**ZERO2, **SAVES, **SFT},
+    "sft, zero3": {**ZERO3, **SAVES, **SFT},
 }
 
 
@@ -87,16 +93,31 @@ def check(ranks: list[dict], *, tower_moves: bool = True) -> None:
 
 
 def test_processes_stay_equal(files, tmp_path):
-    cases = {"ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES}}
-    ranks = run(files, tmp_path, cases)["ddp"]
-    check(ranks)
-    assert ranks[0]["resumed"] == ranks[0]["steps"]
+    cases = {
+        "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
+        "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    }
+    results = run(files, tmp_path, cases)
+    for ranks in results.values():
+        check(ranks)
+    assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
+
+
+@pytest.mark.parametrize("trainer", [{}, SFT], ids=["grpo", "sft"])
+def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, files, tmp_path):
+    """The row that cannot be read is the second process's."""
+    results = run(files, tmp_path, {"later": {**LATER, **trainer}, "broken": {**BROKEN, **trainer}})
+    assert all(first == second for first, second in results.values())
+    steps = results["later"][0]["steps"]
+    assert len(steps) == LATER["max_steps"] and results["later"][0]["resumed"] == steps
+    rows = 1 if trainer else OPTIONS["num_generations"]
+    assert [step["bad_videos"] for step in results["broken"][0]["steps"]] == [0, 0, rows]
 
 
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    plain = {"ddp": {}, "sft, ddp": {"sft": True, "per_device_train_batch_size": 1}}
+    plain = {"ddp": {}, "sft, ddp": SFT}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
 

@@ -15,7 +15,7 @@ from marc.world.scenes import sample_video
 @pytest.fixture(scope="module")
 def world() -> World:
     bank = FeatureBank(torch.randn(768, 2, 8, 4, 128, generator=torch.Generator().manual_seed(0)))
-    return World(bank, Packer(build_world_model(TrainSettings(layers=2))[1]), seed=0, videos=4, questions=3)
+    return World(bank, Packer(build_world_model(TrainSettings(layers=3))[1]), seed=0, videos=4, questions=3)
 
 
 def test_segments_keep_the_cuts() -> None:

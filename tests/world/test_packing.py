@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import FeatureBank, event_layout, full_layout
 from marc.world.initialisation import build_world_model
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden, packed_positions
+from marc.world.packing import IGNORED, Packed, Packer, packed_hidden, packed_positions
 from marc.world.questions import draw_questions
 from marc.world.recipe import TrainSettings
 from marc.world.scenes import sample_video
@@ -41,7 +42,7 @@ def test_a_packed_question_is_as_if_alone(
     packed = packed_batch(processor, layout)
     text = model.model.language_model
     with torch.no_grad():
-        text.config._attn_implementation = ATTENTION
+        text.config._attn_implementation = PREFIX_ATTENTION
         hidden = packed_hidden(model, packed, jump=False)
         text.config._attn_implementation = "sdpa"
         positions = packed_positions(packed, jump=False)

@@ -10,7 +10,7 @@ from marc.world.recipe import Phase, TrainSettings
 from marc.world.train import FEWEST_STEPS, LOSS_FLOOR, Progress, train_world_model
 
 SMALL = TrainSettings(
-    layers=2,
+    layers=3,
     tower_steps=2,
     tower_batch=4,
     variants=1,

@@ -2,8 +2,8 @@
 
 The videos are written as H.264 files, cut by the real segmenter (TransNetV2) and embedded by the shipped dual
 encoder, once; `marc.memory` keeps both on disk. What follows (frames, tower, compression, positions) is computed in
-memory from the rendered frames, and questions are answered in packed batches by teacher forcing, which is exact for
-greedy generation. `agreement` asks `marc.assistant.VideoAssistant` the same questions about the files.
+memory from the rendered frames, and questions are answered in packed batches. `agreement` asks
+`marc.assistant.VideoAssistant` the same questions about the files.
 
 Shapes: V videos, Q questions of a video, E events.
 """
@@ -25,10 +25,11 @@ from marc.memory.indexing import MemoryOptions, remember
 from marc.memory.retriever import cosine_scores
 from marc.memory.store import VideoMemory
 from marc.model import MarcForConditionalGeneration
-from marc.training.ablation.pool import STYLE, answers_right
+from marc.training.ablation.pool import STYLE, questions_about
 from marc.training.ablation.settings import BUDGETS, Condition
 from marc.training.ablation.views import SeenVideo, Viewer, retrieved, stack, whole_video
-from marc.world.export import FileOptions, cuts_in_seconds, export_world, video_questions
+from marc.world.answers import Sampler, answers_right
+from marc.world.export import FileOptions, cuts_in_seconds, export_world
 from marc.world.packing import Packer, prompt
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
@@ -90,7 +91,7 @@ def prepare_heldout(folder: Path, *, seed: int, videos: int, questions: int, seg
         for file in tqdm(files, desc="memory", unit="video")
     ]
     drawn = [sample_video("easy", "test", seed, index) for index in range(videos)]
-    asked = [video_questions(video, "test", seed, index, questions) for index, video in enumerate(drawn)]
+    asked = [questions_about(video, "test", seed, index, questions) for index, video in enumerate(drawn)]
     scores = [
         np.stack([cosine_scores(embedder.embed_question(question.text).vector, memory.embeddings) for question in row])
         for row, memory in zip(asked, memories, strict=True)
@@ -189,12 +190,13 @@ def prepare_exam(viewer: Viewer, heldout: HeldOut, condition: Condition) -> Exam
 def sit(
     model: MarcForConditionalGeneration,
     packer: Packer,
+    sampler: Sampler,
     exam: Exam,
     asked: Sequence[WorldQuestion],
     *,
     batch: int = 32,
 ) -> NDArray[np.bool_]:
-    """Which of the questions a model answers exactly right, ``bool [V * Q]``.
+    """Which of the questions a model answers right, ``bool [V * Q]``.
 
     Rows with fewer questions than the longest of their batch repeat one.
     """
@@ -205,5 +207,6 @@ def sit(
         padded = [numbers + numbers[-1:] * (longest - len(numbers)) for _, numbers in rows]
         questions = [[asked[number] for number in numbers] for numbers in padded]
         visual = stack([exam.seen[index] for index, _ in rows])
-        right[np.array(padded)] = answers_right(model, packer.pack(questions, visual, STYLE)).numpy()
+        packed = packer.pack(questions, visual, STYLE)
+        right[np.array(padded)] = answers_right(model, sampler, packed, questions).numpy()
     return right

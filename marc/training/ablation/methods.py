@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import MarcForConditionalGeneration
+from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.rewards import RetentionConfig, accuracy_reward
-from marc.training.ablation.branches import Completions, attention, completion_logits, prompts_only, sample
 from marc.training.ablation.pool import Batch, TrainingPool
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
-from marc.training.c_grpo_trainer import VISION_TOKENS
 from marc.training.distillation import reverse_kl
-from marc.world.bank import VisualTokens
-from marc.world.packing import ATTENTION, IGNORED, Packed, packed_hidden
+from marc.world.answers import Sampler, select
+from marc.world.branches import Completions, attention, completion_logits, prompts_only
+from marc.world.packing import IGNORED, Packed, packed_hidden
 
 Stats = dict[str, float]
 
@@ -53,52 +53,11 @@ Method = Callable[[MarcForConditionalGeneration, Batch, torch.Generator], Step]
 
 def sft_step(model: MarcForConditionalGeneration, batch: Batch, generator: torch.Generator) -> Step:
     """``L = -1/n sum log pi(t)`` over the n tokens of the right answers."""
-    with attention(model, ATTENTION):
+    with attention(model, PREFIX_ATTENTION):
         hidden = packed_hidden(model, batch.packed, jump=False)
     chosen = batch.packed.labels != IGNORED
     loss = F.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.packed.labels[chosen])
     return Step(loss, 0, {"loss": loss.item()})
-
-
-class Sampler:
-    """Draws answers and reads them as text.
-
-    Args:
-        processor: Of the model.
-    """
-
-    def __init__(self, processor: MarcProcessor) -> None:
-        self.tokenizer = processor.tokenizer
-        vocabulary = self.tokenizer.get_vocab()
-        self.never = torch.tensor([vocabulary[token] for token in VISION_TOKENS if token in vocabulary])
-        self.end: int = self.tokenizer.eos_token_id
-        self.text = lru_cache(maxsize=100_000)(self._text)
-
-    def draw(
-        self, model: MarcForConditionalGeneration, packed: Packed, group: int, generator: torch.Generator
-    ) -> Completions:
-        """G answers to every question, at most a token longer than the longest right one."""
-        longest = int((packed.lengths - packed.prompts).max())
-        return sample(
-            model,
-            packed,
-            group=group,
-            length=longest + 1,
-            end=self.end,
-            never=self.never,
-            generator=generator,
-        )
-
-    def texts(self, completions: Completions) -> list[str]:
-        """N answers as text, without the end token."""
-        kept = completions.mask & (completions.tokens != self.end)
-        rows = completions.tokens.flatten(0, 2).tolist()
-        return [
-            self.text(tuple(row[:length])) for row, length in zip(rows, kept.sum(-1).flatten().tolist(), strict=True)
-        ]
-
-    def _text(self, tokens: tuple[int, ...]) -> str:
-        return str(self.tokenizer.decode(list(tokens)))
 
 
 @lru_cache(maxsize=200_000)
@@ -172,16 +131,6 @@ def policy_loss(
     return -weighted.sum() / completions.mask.sum()
 
 
-def select(packed: Packed, videos: Tensor, places: Tensor) -> Packed:
-    """Some of the questions, each as the only one of its own row."""
-    questions, lengths, prompts, labels = (
-        item[videos, places][:, None] for item in (packed.questions, packed.lengths, packed.prompts, packed.labels)
-    )
-    visual = packed.visual
-    chosen = VisualTokens(visual.features[videos], visual.positions[videos], visual.valid[videos])
-    return replace(packed, questions=questions, labels=labels, lengths=lengths, prompts=prompts, visual=chosen)
-
-
 def trimmed(completions: Completions) -> Completions:
     """Without the columns that no completion reaches."""
     length = int(completions.mask.sum(-1).max())
@@ -219,11 +168,10 @@ class Distillation:
         return Step(loss, completions.mask[..., 0].numel(), {"loss": loss.item()})
 
 
-def build_method(name: str, *, options: Any, processor: MarcProcessor, teacher: Any, pool: TrainingPool) -> Method:
+def build_method(name: str, *, options: Any, sampler: Sampler, teacher: Any, pool: TrainingPool) -> Method:
     """The method of a stage."""
     if name == "sft":
         return sft_step
-    sampler = Sampler(processor)
     if name == "c-grpo":
         return CGRPO(sampler, options.generations, options.retention)
     if name == "distill":

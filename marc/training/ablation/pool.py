@@ -20,21 +20,21 @@ from tqdm import tqdm
 
 from marc.memory.retriever import FramePlan
 from marc.model import MarcForConditionalGeneration
-from marc.training.ablation.branches import attention
 from marc.training.ablation.settings import BUDGETS, MethodOptions
 from marc.training.ablation.views import SeenVideo, Viewer, remembered_events, stack, whole_video
+from marc.world.answers import Sampler, answers_right
 from marc.world.bank import VisualTokens
-from marc.world.packing import ATTENTION, IGNORED, Packed, Packer, packed_hidden
+from marc.world.batches import STORIES
+from marc.world.packing import Packed, Packer
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.renderer import render_video
-from marc.world.scenes import Split, sample_video, video_rng
+from marc.world.scenes import Split, WorldVideo, sample_video, video_rng
 
-STORIES = ("whole story", "scene list")
-"""Kinds with long answers, which have batches of their own so that short ones need no padding."""
-SHORT = tuple(kind for kind in KINDS if kind not in STORIES)
-STYLE = "short"
-QUESTIONS = {"short": 14, "stories": 2}
-"""Questions about each video: about as many of each kind as `draw_questions` draws on its own."""
+ASKED = {kind: 1.0 for kind in KINDS if kind not in STORIES}
+"""Kinds of questions: all but those with long answers, which the teacher was not taught."""
+STYLE = "video-r1"
+QUESTIONS = 14
+"""Questions about each video of the pool."""
 QUESTION_STREAM = 2_000_000_000
 """Added to a video's number to seed its questions."""
 
@@ -64,30 +64,25 @@ class TrainingPool:
 
     Attributes:
         seen: For each budget, V seen videos.
-        questions: For each class of `QUESTIONS`, the questions about each video.
-        a_full: For each class the teacher's accuracies, ``[V, Q]``; empty without a teacher.
+        questions: The questions about each video.
+        a_full: The teacher's accuracies, ``[V, Q]``.
         packer: Turns questions into tokens.
     """
 
     seen: Mapping[str, list[SeenVideo]]
-    questions: Mapping[str, list[list[WorldQuestion]]]
-    a_full: Mapping[str, Tensor]
+    questions: list[list[WorldQuestion]]
+    a_full: Tensor
     packer: Packer
 
     def batch(self, rng: np.random.Generator, budgets: Mapping[str, float], options: MethodOptions) -> Batch:
-        """Draws the batch of a step: its budget, its class of questions, its videos, its questions."""
+        """Draws the batch of a step: its budget, its videos, its questions."""
         budget = str(rng.choice(list(budgets), p=list(budgets.values())))
-        stories = bool(rng.random() < options.stories)
-        name, size, count = (
-            ("stories", 2 * options.videos, 2) if stories else ("short", options.videos, options.questions)
-        )
-        videos = rng.choice(len(self.seen[budget]), size).tolist()
-        chosen = [rng.permutation(QUESTIONS[name])[:count].tolist() for _ in videos]
+        videos = rng.choice(len(self.seen[budget]), options.videos).tolist()
+        chosen = [rng.permutation(QUESTIONS)[: options.questions].tolist() for _ in videos]
         rows = [
-            [self.questions[name][video][place] for place in places]
-            for video, places in zip(videos, chosen, strict=True)
+            [self.questions[video][place] for place in places] for video, places in zip(videos, chosen, strict=True)
         ]
-        a_full = self.a_full[name][torch.tensor(videos)[:, None], torch.tensor(chosen)]
+        a_full = self.a_full[torch.tensor(videos)[:, None], torch.tensor(chosen)]
         packed = self.packer.pack(rows, self.visual(budget, videos), STYLE)
         return Batch(rows, a_full, packed, budget, videos)
 
@@ -131,50 +126,44 @@ def _kept_small(video: SeenVideo) -> SeenVideo:
     return SeenVideo(video.features.to(torch.bfloat16), video.positions.to(torch.int16))
 
 
-def draw_pool_questions(split: Split, seed: int, count: int) -> dict[str, list[list[WorldQuestion]]]:
-    """The fixed questions about the first `count` videos of a split, by class."""
-    kinds = {"short": SHORT, "stories": STORIES}
-    questions: dict[str, list[list[WorldQuestion]]] = {name: [] for name in kinds}
-    for index in range(count):
-        video = sample_video("easy", split, seed, index)
-        rng = video_rng("easy", split, seed, QUESTION_STREAM + index)
-        for name, names in kinds.items():
-            questions[name].append(draw_questions(video, rng, QUESTIONS[name], weights=dict.fromkeys(names, 1.0)))
-    return questions
+def draw_pool_questions(split: Split, seed: int, count: int) -> list[list[WorldQuestion]]:
+    """The fixed questions about the first `count` videos of a split."""
+    videos = [sample_video("easy", split, seed, index) for index in range(count)]
+    return [questions_about(video, split, seed, index, QUESTIONS) for index, video in enumerate(videos)]
 
 
-@torch.no_grad()
-def answers_right(model: MarcForConditionalGeneration, packed: Packed) -> Tensor:
-    """Whether greedy generation, as `marc ask` does it, says exactly the right answer, ``bool [B, Q]``."""
-    with attention(model, ATTENTION):
-        right = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1) == packed.labels
-    return (right | (packed.labels == IGNORED)).all(-1)
+def questions_about(video: WorldVideo, split: Split, seed: int, index: int, count: int) -> list[WorldQuestion]:
+    """The fixed questions about video number `index` of a split."""
+    return draw_questions(video, video_rng("easy", split, seed, QUESTION_STREAM + index), count, weights=ASKED)
 
 
 def teacher_accuracies(
     model: MarcForConditionalGeneration,
     packer: Packer,
+    sampler: Sampler,
     seen: Sequence[SeenVideo],
     questions: Sequence[Sequence[WorldQuestion]],
     *,
     batch: int = 16,
 ) -> Tensor:
-    """Whether the teacher's greedy answer is exactly right, ``float [V, Q]``."""
+    """Whether the teacher's greedy answer is right, ``float [V, Q]``."""
     rights = []
     for start in tqdm(range(0, len(seen), batch), desc="teacher", unit="batch"):
-        rows = slice(start, start + batch)
-        rights.append(answers_right(model, packer.pack(questions[rows], stack(seen[rows]), STYLE)).float())
+        rows = questions[start : start + batch]
+        packed = packer.pack(rows, stack(seen[start : start + batch]), STYLE)
+        rights.append(answers_right(model, sampler, packed, rows).float())
     return torch.cat(rights)
 
 
 def load_pool(
-    model: MarcForConditionalGeneration, packer: Packer, *, seed: int, count: int, file: Path
+    model: MarcForConditionalGeneration, packer: Packer, sampler: Sampler, *, seed: int, count: int, file: Path
 ) -> TrainingPool:
     """The training pool from a file, made first if it is not there.
 
     Args:
         model: The teacher.
         packer: Of its processor.
+        sampler: Of its processor.
         seed: Of the videos.
         count: Number of videos.
         file: Belongs to this teacher, seed and count.
@@ -182,7 +171,7 @@ def load_pool(
     questions = draw_pool_questions("train", seed, count)
     if not file.exists():
         seen = see_videos(Viewer(model), "train", seed, count, list(BUDGETS))
-        a_full = {name: teacher_accuracies(model, packer, seen["full"], rows) for name, rows in questions.items()}
+        a_full = teacher_accuracies(model, packer, sampler, seen["full"], questions)
         state = {
             "seen": {name: [(video.features, video.positions) for video in videos] for name, videos in seen.items()},
             "a_full": a_full,

@@ -37,6 +37,7 @@ from marc.training.ablation.methods import build_method
 from marc.training.ablation.pool import TrainingPool, draw_pool_questions, load_pool, save, see_videos
 from marc.training.ablation.settings import ARMS, START, AblationSettings, Arm, Condition, Stage, to_json
 from marc.training.ablation.views import SeenVideo, Viewer
+from marc.world.answers import Sampler
 from marc.world.export import write_json
 from marc.world.packing import Packer
 from marc.world.questions import WorldQuestion
@@ -60,14 +61,16 @@ class Laboratory:
         self.teacher, _ = load_model(settings.model, device="cpu", dtype="float32")
         self.teacher.requires_grad_(False)
         self.start = weights_of(self.model)
-        self.packer = Packer(self.processor)
+        self.packer, self.sampler = Packer(self.processor), Sampler(self.processor)
 
     @cached_property
     def pool(self) -> TrainingPool:
         """See `load_pool`."""
         settings = self.settings
         file = self.output / f"pool-{settings.train_seed}-{settings.train_videos}-{fingerprint(self.start)}.pt"
-        return load_pool(self.teacher, self.packer, seed=settings.train_seed, count=settings.train_videos, file=file)
+        return load_pool(
+            self.teacher, self.packer, self.sampler, seed=settings.train_seed, count=settings.train_videos, file=file
+        )
 
     @cached_property
     def heldout(self) -> HeldOut:
@@ -86,7 +89,7 @@ class Laboratory:
         """Videos for the curves, at every budget that is measured there, and the questions about them."""
         count = self.settings.options.curve_videos
         seen = see_videos(Viewer(self.teacher), "validation", CURVE_SEED, count, ("full", "frames-1", "events"))
-        rows = [[*a, *b] for a, b in zip(*draw_pool_questions("validation", CURVE_SEED, count).values(), strict=True)]
+        rows = draw_pool_questions("validation", CURVE_SEED, count)
         each = len(rows[0])
         exams = {
             budget: Exam(videos, [(index, list(range(index * each, (index + 1) * each))) for index in range(count)])
@@ -130,13 +133,15 @@ class Laboratory:
         """Trains the student in its last stage."""
         stage, options = stages[-1], self.settings.options
         method = build_method(
-            stage.method, options=options, processor=self.processor, teacher=self.teacher, pool=self.pool
+            stage.method, options=options, sampler=self.sampler, teacher=self.teacher, pool=self.pool
         )
         budgets = [name for name in ("full", "frames-1", "events") if name in arm.budgets or name == "full"]
 
         def measure() -> dict[str, float]:
             exams, asked = self.validation
-            return {name: float(sit(self.model, self.packer, exams[name], asked).mean()) for name in budgets}
+            return {
+                name: float(sit(self.model, self.packer, self.sampler, exams[name], asked).mean()) for name in budgets
+            }
 
         return train_stage(
             self.model,
@@ -157,7 +162,9 @@ class Laboratory:
             weights, logs = self.trained(arm, arm.stages, seed)
             self.load(weights)
             right = {
-                condition.name: sit(self.model, self.packer, self.exams[condition.name], self.heldout.asked)
+                condition.name: sit(
+                    self.model, self.packer, self.sampler, self.exams[condition.name], self.heldout.asked
+                )
                 for condition in self.settings.conditions(arm)
             }
             file.parent.mkdir(parents=True, exist_ok=True)

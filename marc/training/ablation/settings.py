@@ -98,9 +98,8 @@ class MethodOptions:
     """How an arm is trained, whatever its method.
 
     Attributes:
-        videos: Videos of a batch of questions with short answers.
+        videos: Videos of a batch.
         questions: Questions about each.
-        stories: Probability of a batch that asks for stories and lists instead, whose answers are long.
         generations: G, completions of each question (C-GRPO).
         learning_rates: Adam's peak for each method; it rises over the first part of a stage and falls to 0.
         retention: The retention reward, in its published form.
@@ -110,7 +109,6 @@ class MethodOptions:
 
     videos: int = 8
     questions: int = 8
-    stories: float = 0.25
     generations: int = 8
     learning_rates: Mapping[str, float] = field(default_factory=lambda: {"sft": 1e-3, "c-grpo": 5e-4, "distill": 1e-3})
     retention: RetentionConfig = field(default_factory=RetentionConfig)

@@ -26,14 +26,11 @@ def pool(tiny) -> TrainingPool:
     model, processor = tiny
     questions = draw_pool_questions("train", 3, VIDEOS)
     seen = see_videos(Viewer(model), "train", 3, VIDEOS, list(BUDGETS))
-    known = {
-        name: torch.tensor([[float(i % 2) for i in range(len(row))] for row in rows])
-        for name, rows in questions.items()
-    }
+    known = torch.tensor([[float(i % 2) for i in range(len(row))] for row in questions])
     return TrainingPool(seen, questions, known, Packer(processor))
 
 
 @pytest.fixture(params=["events", "full"])
 def batch(request, pool):
-    """A batch of short questions."""
-    return pool.batch(np.random.default_rng(0), {request.param: 1.0}, MethodOptions(videos=3, questions=4, stories=0))
+    """A batch."""
+    return pool.batch(np.random.default_rng(0), {request.param: 1.0}, MethodOptions(videos=3, questions=4))

@@ -5,10 +5,10 @@ import torch
 
 from marc.data.prompts import chat_messages
 from marc.model.modeling_marc import CompressedVideoFeatures
-from marc.training.ablation.branches import Completions, completion_logits, prompts_only, sample
 from marc.training.ablation.pool import STYLE
 from marc.training.ablation.settings import BUDGETS
 from marc.training.ablation.views import remembered_events, whole_video
+from marc.world.branches import Completions, completion_logits, prompts_only, sample
 from marc.world.packing import prompt
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video

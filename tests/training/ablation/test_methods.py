@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from marc.rewards import RetentionConfig
-from marc.training.ablation.branches import Completions, completion_logits, prompts_only
 from marc.training.ablation.methods import (
     CGRPO,
     Distillation,
-    Sampler,
     build_method,
     policy_loss,
     sft_step,
 )
 from marc.training.ablation.settings import MethodOptions
+from marc.world.answers import Sampler
+from marc.world.branches import Completions, completion_logits, prompts_only
 
 
 @pytest.fixture
@@ -26,26 +26,36 @@ def student(tiny):
     return model
 
 
+@pytest.fixture
+def unsure(student):
+    """A student with noise on its weights, whose samples differ."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in student.model.language_model.layers.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
+    return student
+
+
 def gradient(model, loss: torch.Tensor) -> torch.Tensor:
     model.zero_grad(set_to_none=True)
     loss.backward()
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
 
 
-def test_the_policy_loss_is_grpos(tiny, student, batch):
+def test_the_policy_loss_is_grpos(tiny, unsure, batch):
     """Gradient of ``-1/n sum_i A_i sum_t log pi(t)``; questions without advantages change nothing."""
     packed = prompts_only(batch.packed)
-    completions = Sampler(tiny[1]).draw(student, packed, 3, torch.Generator().manual_seed(0))
+    completions = Sampler(tiny[1]).draw(unsure, packed, 3, torch.Generator().manual_seed(0))
     advantages = torch.tensor(np.random.default_rng(0).normal(size=completions.tokens.shape[:3]), dtype=torch.float32)
     advantages[0] = 0
-    loss = policy_loss(student, packed, completions, advantages)
+    loss = policy_loss(unsure, packed, completions, advantages)
     assert loss is not None
-    ours = gradient(student, loss)
-    logps = completion_logits(student, packed, completions).log_softmax(-1)
+    ours = gradient(unsure, loss)
+    logps = completion_logits(unsure, packed, completions).log_softmax(-1)
     tokens = logps.gather(-1, completions.tokens[..., None]).squeeze(-1)
     expected = -(advantages[..., None] * tokens * completions.mask).sum() / completions.mask.sum()
-    assert torch.allclose(ours, gradient(student, expected), atol=1e-6, rtol=1e-3) and ours.abs().max() > 1e-4
-    assert policy_loss(student, packed, completions, torch.zeros_like(advantages)) is None
+    assert torch.allclose(ours, gradient(unsure, expected), atol=1e-6, rtol=1e-3) and ours.abs().max() > 1e-4
+    assert policy_loss(unsure, packed, completions, torch.zeros_like(advantages)) is None
 
 
 def test_retention_is_divided_out_of_binary_groups(tiny):
@@ -82,7 +92,7 @@ def test_a_student_that_sees_what_its_teacher_sees_has_nothing_to_distill(tiny, 
 
 def test_every_method_moves_every_weight(tiny, student, pool, batch):
     for name in ("sft", "c-grpo", "distill"):
-        method = build_method(name, options=MethodOptions(), processor=tiny[1], teacher=tiny[0], pool=pool)
+        method = build_method(name, options=MethodOptions(), sampler=Sampler(tiny[1]), teacher=tiny[0], pool=pool)
         step = method(student, batch, torch.Generator().manual_seed(1))
         if name == "distill" and batch.budget == "full":
             continue
@@ -93,4 +103,4 @@ def test_every_method_moves_every_weight(tiny, student, pool, batch):
         ]
         assert all(moved), name
     with pytest.raises(ValueError, match="unknown method"):
-        build_method("dpo", options=MethodOptions(), processor=tiny[1], teacher=tiny[0], pool=pool)
+        build_method("dpo", options=MethodOptions(), sampler=Sampler(tiny[1]), teacher=tiny[0], pool=pool)

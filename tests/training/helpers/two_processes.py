@@ -1,8 +1,8 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the model, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with three more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model) and ``resume``
-(train again from the first checkpoint).
+of the trainer for each, with four more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model), ``broken`` (the
+last row names a video that cannot be read) and ``resume`` (train again from the checkpoint of this step).
 """
 
 import gc
@@ -41,14 +41,16 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
         return {name: parameter.detach().clone() for name, parameter in trainable.items()}
 
 
-def build(files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False) -> Trainer:
+def build(
+    files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False, broken: bool = False
+) -> Trainer:
     config_class = VideoSFTConfig if sft else CGRPOConfig
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
     config = config_class(str(output), **known)
     assert config.world_size == 2
     rows = [
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
-        for index, (kind, path) in enumerate(KINDS)
+        for index, (kind, path) in enumerate([*KINDS[:-1], ("video", "broken.mp4")] if broken else KINDS)
     ]
     model, processor = load_model(files / "model", device="cpu")
     given = {
@@ -63,11 +65,11 @@ def build(files: Path, output: Path, options: dict, *, sft: bool = False, lora: 
 
 
 def history(trainer: Trainer) -> list[dict]:
-    keys = ("loss", "grad_norm", "reward", "completions/mean_length")
+    keys = ("loss", "grad_norm", "reward", "completions/mean_length", "bad_videos")
     return [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history if "loss" in row]
 
 
-def run(files: Path, output: Path, *, resume: bool, built: dict, options: dict) -> dict:
+def run(files: Path, output: Path, *, resume: int | None, built: dict, options: dict) -> dict:
     trainer = build(files, output, options, **built)
     before = weights(trainer)
     trainer.train()
@@ -79,11 +81,11 @@ def run(files: Path, output: Path, *, resume: bool, built: dict, options: dict) 
         "moved": [name for name, weight in after.items() if not torch.equal(weight, before[name])],
         "sums": {name: weight.double().sum().item() for name, weight in after.items()},
     }
-    if resume:
+    if resume is not None:
         del trainer
         gc.collect()
         again = build(files, output, options, **built)
-        again.train(resume_from_checkpoint=str(output / "checkpoint-1"))
+        again.train(resume_from_checkpoint=str(output / f"checkpoint-{resume}"))
         result["resumed"] = history(again)
     return result
 
@@ -91,8 +93,8 @@ def run(files: Path, output: Path, *, resume: bool, built: dict, options: dict) 
 def main() -> None:
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        built = {key: options.pop(key) for key in ("sft", "lora") if key in options}
-        result = run(files, output / name, resume=options.pop("resume", False), built=built, options=options)
+        built = {key: options.pop(key) for key in ("sft", "lora", "broken") if key in options}
+        result = run(files, output / name, resume=options.pop("resume", None), built=built, options=options)
         rank = torch.distributed.get_rank()
         (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
         print(f"rank {rank}: {name} is done", file=sys.stderr)

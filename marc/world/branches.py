@@ -24,7 +24,8 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from marc.model import MarcForConditionalGeneration
-from marc.world.packing import ATTENTION, Packed, packed_mask, packed_positions
+from marc.model.prefix_attention import PREFIX_ATTENTION
+from marc.world.packing import Packed, packed_positions, packed_prefixes
 
 BRANCHES = "marc_packed_completions"
 
@@ -105,14 +106,14 @@ def read_prompts(model: MarcForConditionalGeneration, packed: Packed) -> ReadPro
     opening = text.embed_tokens(packed.opening).expand(batch, -1, -1)
     questions = text.embed_tokens(packed.questions.reshape(batch, -1))
     cache = DynamicCache(config=text.config)
-    with attention(model, ATTENTION):
+    with attention(model, PREFIX_ATTENTION):
         output = text(
             inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
             position_ids=packed_positions(packed, jump=False),
             attention_mask={"full_attention": None},
             past_key_values=cache,
             use_cache=True,
-            packed_mask=packed_mask(packed),
+            shared_prefixes=packed_prefixes(packed),
         )
     hidden = output.last_hidden_state[:, packed.prefix :].view(batch, count, length, -1)
     last = (packed.prompts - 1)[..., None, None].expand(-1, -1, 1, hidden.shape[-1])
@@ -201,9 +202,9 @@ def sample(
     length: int,
     end: int,
     never: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> Completions:
-    """Draws G completions of every question at temperature 1.
+    """Draws G completions of every question at temperature 1, or takes the likeliest tokens.
 
     Args:
         model: The model.
@@ -212,7 +213,7 @@ def sample(
         length: Most tokens of a completion.
         end: The token that ends a completion.
         never: Tokens that are not to be drawn.
-        generator: Draws.
+        generator: Draws; ``None``: the likeliest token.
     """
     prompts = read_prompts(model, packed)
     batch, count = packed.prompts.shape
@@ -223,8 +224,11 @@ def sample(
     for _ in range(length):
         logits = model.lm_head(hidden).float()
         logits[..., never] = -torch.inf
-        shares = logits.softmax(-1).flatten(0, 2)
-        token = torch.multinomial(shares, 1, generator=generator).view(batch, count, group)
+        if generator is None:
+            token = logits.argmax(-1)
+        else:
+            shares = logits.softmax(-1).flatten(0, 2)
+            token = torch.multinomial(shares, 1, generator=generator).view(batch, count, group)
         drawn.append(token)
         masks.append(open_)
         open_ = open_ & (token != end)

@@ -1,0 +1,66 @@
+"""Prefixes read once: one call of ``sdpa`` for each question, with its prefix before it, is the oracle."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from marc.model.prefix_attention import SharedPrefixes, prefix_attention
+
+CASES = {
+    "several prefixes": ((3, 5, 1), ((4, 2), (3,), (6, 1, 2))),
+    "one prefix": ((4,), ((3, 3, 3),)),
+    "nothing shared": ((0, 2), ((4, 2), (3,))),
+}
+
+
+def layer(groups: int) -> nn.Module:
+    module = nn.Module()
+    module.num_key_value_groups = groups
+    return module
+
+
+def alone(module: nn.Module, states: list[Tensor], places: Tensor) -> Tensor:
+    """``[len(places), A, E]``"""
+    read = (state.transpose(1, 2).flatten(0, 1)[places].transpose(0, 1)[None] for state in states)
+    return sdpa_attention_forward(module, *read, None, scaling=0.3, is_causal=True)[0][0]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_a_question_sees_its_prefix_and_itself(case, rows):
+    """Tokens stand in any order, and two of them belong to nothing."""
+    prefix_sizes, question_sizes = CASES[case]
+    sizes = [*prefix_sizes, *(size for group in question_sizes for size in group)]
+    tokens = sum(sizes) + 2 + sum(sizes) % 2
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randperm(tokens, generator=generator)[: sum(sizes)].split(sizes)
+    prefixes, questions = parts[: len(prefix_sizes)], parts[len(prefix_sizes) :]
+    owners = [number for number, group in enumerate(question_sizes) for _ in group]
+    states = [
+        torch.randn(rows, heads, tokens // rows, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for heads in (4, 2, 2)
+    ]
+    shared = SharedPrefixes.of(prefixes, questions, owners, tokens)
+    got, _ = prefix_attention(layer(2), *states, None, shared_prefixes=shared, scaling=0.3)
+    assert got.shape == (rows, tokens // rows, 4, 8)
+    got = got.flatten(0, 1)[torch.cat(parts)]
+    whole = [torch.cat((prefixes[owner], own)) for owner, own in zip(owners, questions, strict=True)]
+    expected = torch.cat(
+        [
+            *(alone(layer(2), states, prefix) for prefix in prefixes if len(prefix)),
+            *(alone(layer(2), states, row)[-len(own) :] for row, own in zip(whole, questions, strict=True)),
+        ]
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    weights = torch.randn(got.shape, generator=generator, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad((side * weights).sum(), states) for side in (got, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_without_prefixes_it_is_sdpa():
+    states = [torch.randn(2, heads, 5, 8, generator=torch.Generator().manual_seed(heads)) for heads in (4, 2, 2)]
+    mask = torch.ones(5, 5, dtype=torch.bool).tril().expand(2, 1, -1, -1)
+    for given in (None, mask):
+        expected, _ = sdpa_attention_forward(layer(2), *states, given, scaling=0.3)
+        assert torch.equal(prefix_attention(layer(2), *states, given, scaling=0.3)[0], expected)
