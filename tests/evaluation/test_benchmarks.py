@@ -47,7 +47,7 @@ def test_the_micro_world_counts_the_same_words(write_rows, tmp_path):
         name="eval_world.json",
     )
     (sample,) = load_samples(find_benchmark(str(file)), protocol="official", data=tmp_path)
-    assert sample.prompt == render_question("What moves?", problem_type="free-form", style="short")
+    assert sample.prompt == render_question("What moves?", problem_type="free-form", style="video-r1")
     assert sample.groups == {"type": "free-form", "question_type": "colour", "events": "2"}
     assert score_official("<think>blue?</think><answer>Red</answer>", sample) == 1.0
     assert score_official("<answer>red or blue</answer>", sample) == 0.0
