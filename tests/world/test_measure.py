@@ -9,7 +9,7 @@ from marc.assistant import Inquiry, VideoAssistant
 from marc.data.prompts import render_question
 from marc.model.loading import EMBEDDED_FOLDER, load_model
 from marc.world.dual_encoder import ABOUT_ONE_EVENT
-from marc.world.export import FileOptions, export_world
+from marc.world.export import FileOptions, export_world, write_sample
 from marc.world.measure import Measured, measure, summarise
 
 needs_weights = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the trained model is not there")
@@ -62,6 +62,17 @@ def test_the_assistant_answers_from_files_as_the_measurement_says(tmp_path: Path
     slow = [f"<answer>{answer.answer}</answer>" == row["solution"] for answer, row in zip(answers, rows, strict=True)]
     assert all(answer.visual_tokens_after == 4 for answer in answers)
     assert sum(a != b for a, b in zip(fast, slow, strict=True)) <= 3 and sum(slow) >= 0.95 * len(slow)
+
+
+def test_the_samples_questions_are_answered_with_the_memory(tmp_path: Path) -> None:
+    """What the README's first commands do: events found by TransNetV2, three of them retrieved, four visual tokens."""
+    sample = tmp_path / "sample.mp4"
+    questions = json.loads(write_sample(sample).read_text())["questions"]
+    assistant = VideoAssistant(memory_folder=tmp_path, device="cpu")
+    for row in questions:
+        answer = assistant.ask(sample, row["problem"], options=row["options"])
+        assert f"<answer>{answer.answer}</answer>" == row["solution"], row["problem"]
+        assert answer.visual_tokens_after == 4
 
 
 def test_unknown_layouts_are_refused() -> None:
