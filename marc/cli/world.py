@@ -70,7 +70,8 @@ def export(
 def measure(
     model: Annotated[str, typer.Option(help="'tiny' (embedded) or a folder.")] = "tiny",
     layout: Annotated[
-        list[str] | None, typer.Option(help="full, events, 'events blind' or frames; repeat it.  [default: all]")
+        list[str] | None,
+        typer.Option(help="full, events, 'events blind', frames or blank; repeat it.  [default: all]"),
     ] = None,
     style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.  [default: the model's]")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marc.training.c_grpo_trainer import CGRPOTrainer
-    from marc.training.config import CGRPOConfig
+    from marc.training.config import CGRPOConfig, VideoSFTConfig
     from marc.training.dataset import to_dataset, to_supervised
-    from marc.training.sft import VideoSFTConfig, VideoSFTTrainer
+    from marc.training.sft_trainer import VideoSFTTrainer
 
 __all__ = ["CGRPOConfig", "CGRPOTrainer", "VideoSFTConfig", "VideoSFTTrainer", "to_dataset", "to_supervised"]
 
 _HOMES = {
     "CGRPOConfig": "config",
     "CGRPOTrainer": "c_grpo_trainer",
-    "VideoSFTConfig": "sft",
-    "VideoSFTTrainer": "sft",
+    "VideoSFTConfig": "config",
+    "VideoSFTTrainer": "sft_trainer",
     "to_dataset": "dataset",
     "to_supervised": "dataset",
 }

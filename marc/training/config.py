@@ -1,4 +1,4 @@
-"""Options of training on videos, and of C-GRPO, beside those of TRL's trainers."""
+"""Options of training on videos, supervised and by C-GRPO, beside those of TRL's trainers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trl import GRPOConfig
+from trl import GRPOConfig, SFTConfig
 
 from marc.rewards import RetentionConfig
 from marc.training.budgets import BudgetMix
@@ -70,6 +70,47 @@ class VideoOptions:
         """What steps draw their budget from."""
         assert not isinstance(self.budgets, str)
         return BudgetMix(self.budgets or {})
+
+
+@dataclass
+class VideoSFTConfig(VideoOptions, SFTConfig):
+    """TRL's `SFTConfig` with `VideoOptions`; TRL's packing and padding-free batches are not for videos.
+
+    Attributes:
+        pack_questions: Whether the rows of a batch become one sequence, in which questions about the same video (or
+            image) stand behind its tokens and see these and themselves alone. The language model then reads a video
+            once for all of them, and no padding; losses and gradients are those of single rows, to rounding. Needs
+            ``attn_implementation`` "sdpa", and, to gain more than the padding, items of several questions
+            (``questions_per_video`` of `marc.training.to_supervised`).
+        max_length: Most tokens of a row: its prompt with every visual token, and its completion. Longer ones are
+            named before training starts; nothing is truncated. None: no limit.
+    """
+
+    pack_questions: bool = field(
+        default=False, metadata={"help": "Read a video once for all questions about it in a batch; needs sdpa."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Rows with more tokens are refused, by name, before training."}
+    )
+    dataset_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "As in TRL."})
+    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must be false."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_visuals and self.dataloader_num_workers:
+            raise ValueError("keep_visuals needs dataloader_num_workers=0: workers cannot share encodings")
+        if self.completion_only_loss is False:
+            raise ValueError("completion_only_loss: the loss is always on the completion alone; leave it out")
+        if self.pad_to_multiple_of is not None:
+            raise ValueError("pad_to_multiple_of: rows are padded to the longest of their batch; leave it out")
+        if self.packing or self.eval_packing or self.padding_free:
+            raise ValueError(
+                "packing, eval_packing and padding_free: TRL has none of them for videos; leave them out "
+                "(pack_questions puts questions about the same video together)"
+            )
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns would remove the questions: leave it false")
+        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
 
 
 @dataclass

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from marc.training.config import VideoSFTConfig
 from marc.training.dataset import to_supervised
 from marc.training.launch import RunOptions, load_policy, lora, read_data, read_options, run
-from marc.training.sft import VideoSFTConfig, VideoSFTTrainer
+from marc.training.sft_trainer import VideoSFTTrainer
 
 
 @dataclass

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.model.processing_marc import vision_token_ids
 from marc.world.bank import VisualTokens
-from marc.world.branches import Completions, attention, prompts_only, sample
+from marc.world.branches import Completions, prompts_only, sample
 from marc.world.packing import IGNORED, Packed, packed_hidden
 from marc.world.questions import WorldQuestion
 
@@ -85,8 +84,7 @@ def answers_right(
     Where every token of the expected completion is the likeliest one, that is what would be generated; only the other
     questions are, since another reasoning may lead to the right answer.
     """
-    with attention(model, PREFIX_ATTENTION):
-        likeliest = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1)
+    likeliest = model.lm_head(packed_hidden(model, packed, jump=False)).argmax(-1)
     right = ((likeliest == packed.labels) | (packed.labels == IGNORED)).all(-1)
     videos, places = (~right).nonzero(as_tuple=True)
     if len(videos):

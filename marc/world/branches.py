@@ -12,8 +12,6 @@ tokens of a completion, c new ones of them, D features, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +22,7 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from marc.model import MarcForConditionalGeneration
-from marc.model.prefix_attention import PREFIX_ATTENTION
-from marc.world.packing import Packed, packed_positions, packed_prefixes
+from marc.world.packing import Packed, attention, packed_hidden, packed_positions
 
 BRANCHES = "marc_packed_completions"
 
@@ -78,17 +75,6 @@ class BranchMask:
     attention: Tensor
 
 
-@contextmanager
-def attention(model: MarcForConditionalGeneration, name: str) -> Iterator[None]:
-    """Lets the language model use a registered attention for a while."""
-    config = model.model.language_model.config
-    before, config._attn_implementation = config._attn_implementation, name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 def prompts_only(packed: Packed) -> Packed:
     """A packed batch cut after its longest prompt; shorter prompts keep a rest of their completion, unseen."""
     return replace(packed, questions=packed.questions[..., : int(packed.prompts.max())])
@@ -101,21 +87,8 @@ def read_prompts(model: MarcForConditionalGeneration, packed: Packed) -> ReadPro
         model: The model.
         packed: From `prompts_only`.
     """
-    text = model.model.language_model
-    batch, count, length = packed.questions.shape
-    opening = text.embed_tokens(packed.opening).expand(batch, -1, -1)
-    questions = text.embed_tokens(packed.questions.reshape(batch, -1))
-    cache = DynamicCache(config=text.config)
-    with attention(model, PREFIX_ATTENTION):
-        output = text(
-            inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
-            position_ids=packed_positions(packed, jump=False),
-            attention_mask={"full_attention": None},
-            past_key_values=cache,
-            use_cache=True,
-            shared_prefixes=packed_prefixes(packed),
-        )
-    hidden = output.last_hidden_state[:, packed.prefix :].view(batch, count, length, -1)
+    cache = DynamicCache(config=model.model.language_model.config)
+    hidden = packed_hidden(model, packed, jump=False, cache=cache)
     last = (packed.prompts - 1)[..., None, None].expand(-1, -1, 1, hidden.shape[-1])
     return ReadPrompts(packed, hidden.gather(2, last).squeeze(2), cache)
 

@@ -8,16 +8,18 @@ Shapes: B videos, Q questions of a video, M tokens of a question, P prefix token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from marc.data.prompts import chat_messages, render_question
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.prefix_attention import SharedPrefixes
+from marc.model.prefix_attention import PREFIX_ATTENTION, SharedPrefixes
 from marc.world.bank import VisualTokens
 from marc.world.questions import WorldQuestion
 
@@ -140,23 +142,39 @@ def packed_prefixes(packed: Packed) -> SharedPrefixes:
     return SharedPrefixes.of(prefixes, list(questions), owners, places.numel())
 
 
-def packed_hidden(model: MarcForConditionalGeneration, packed: Packed, *, jump: bool) -> Tensor:
+@contextmanager
+def attention(model: MarcForConditionalGeneration, name: str) -> Iterator[None]:
+    """Lets the language model use a registered attention for a while."""
+    config = model.model.language_model.config
+    before, config._attn_implementation = config._attn_implementation, name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def packed_hidden(
+    model: MarcForConditionalGeneration, packed: Packed, *, jump: bool, cache: Cache | None = None
+) -> Tensor:
     """Last hidden states of the questions, ``[B, Q, M, D]``.
 
     Args:
-        model: Its text model must be set to `PREFIX_ATTENTION`.
+        model: The model.
         packed: The batch.
         jump: See `packed_positions`.
+        cache: Receives the keys and values of all tokens.
     """
     text = model.model.language_model
     batch, count, length = packed.questions.shape
     opening = text.embed_tokens(packed.opening).expand(batch, -1, -1)
-    questions = text.embed_tokens(packed.questions.view(batch, -1))
-    output = text(
-        inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
-        position_ids=packed_positions(packed, jump=jump),
-        attention_mask={"full_attention": None},
-        use_cache=False,
-        shared_prefixes=packed_prefixes(packed),
-    )
+    questions = text.embed_tokens(packed.questions.reshape(batch, -1))
+    with attention(model, PREFIX_ATTENTION):
+        output = text(
+            inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
+            position_ids=packed_positions(packed, jump=jump),
+            attention_mask={"full_attention": None},
+            past_key_values=cache,
+            use_cache=cache is not None,
+            shared_prefixes=packed_prefixes(packed),
+        )
     return output.last_hidden_state[:, packed.prefix :].view(batch, count, length, -1)

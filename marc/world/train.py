@@ -9,7 +9,7 @@ the same weights as one that was not.
 What it took to learn this within an hour on a CPU: grids seen by heads on *every* merged token; weights that can look
 things up before they are trained (`marc.world.initialisation`); questions packed (`marc.world.packing`); kinds of
 questions drawn by their running loss; a curriculum over the number of events that moves on when it is learnt
-(`marc.world.recipe`); multiple choice first about one event; Muon instead of AdamW for the matrices.
+(`marc.world.recipe`); reasoning one step at a time (`marc.world.questions`); Muon instead of AdamW for the matrices.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import FeatureBank
 from marc.world.batches import STORIES, Batch, World
 from marc.world.initialisation import build_world_model, speak_in_words
@@ -148,7 +147,6 @@ def train_language_model(
     """Train in place, yielding the progress after each step; resumes from `checkpoint` if it exists."""
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)
-    model.model.language_model.config._attn_implementation = PREFIX_ATTENTION
     model.train()
     optimizers = make_optimizers(model, settings)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
@@ -226,7 +224,6 @@ def train_world_model(
             for layout, style in (("events", "video-r1"), ("full", "video-r1"), ("events", "short")):
                 row = evaluate(model, world, layout=layout, style=style, batches=8, seed=1)
                 log({"step": progress.step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
-    model.model.language_model.config._attn_implementation = "sdpa"
     return model.eval(), processor
 
 
@@ -253,13 +250,9 @@ def train_and_save(config: Path, output: Path, run: Path) -> None:
 
 
 def save_model(model: MarcForConditionalGeneration, processor: MarcProcessor, folder: Path) -> None:
-    """Write what `marc.load_model` reads, whatever attention the training uses."""
-    text = model.model.language_model.config
-    attention = text._attn_implementation
-    text._attn_implementation = "sdpa"
+    """Write what `marc.load_model` reads."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    text._attn_implementation = attention
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:

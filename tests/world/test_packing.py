@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.world.bank import FeatureBank, event_layout, full_layout
 from marc.world.initialisation import build_world_model
 from marc.world.packing import IGNORED, Packed, Packer, packed_hidden, packed_positions
@@ -42,9 +41,7 @@ def test_a_packed_question_is_as_if_alone(
     packed = packed_batch(processor, layout)
     text = model.model.language_model
     with torch.no_grad():
-        text.config._attn_implementation = PREFIX_ATTENTION
         hidden = packed_hidden(model, packed, jump=False)
-        text.config._attn_implementation = "sdpa"
         positions = packed_positions(packed, jump=False)
         opening, length = len(packed.opening), packed.questions.shape[2]
         for video, question in ((0, 0), (1, 2), (3, 1)):

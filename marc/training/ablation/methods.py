@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from marc.model import MarcForConditionalGeneration
-from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.rewards import RetentionConfig, accuracy_reward
 from marc.training.ablation.pool import Batch, TrainingPool
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.distillation import reverse_kl
 from marc.world.answers import Sampler, select
-from marc.world.branches import Completions, attention, completion_logits, prompts_only
+from marc.world.branches import Completions, completion_logits, prompts_only
 from marc.world.packing import IGNORED, Packed, packed_hidden
 
 Stats = dict[str, float]
@@ -53,8 +52,7 @@ Method = Callable[[MarcForConditionalGeneration, Batch, torch.Generator], Step]
 
 def sft_step(model: MarcForConditionalGeneration, batch: Batch, generator: torch.Generator) -> Step:
     """``L = -1/n sum log pi(t)`` over the n tokens of the right answers."""
-    with attention(model, PREFIX_ATTENTION):
-        hidden = packed_hidden(model, batch.packed, jump=False)
+    hidden = packed_hidden(model, batch.packed, jump=False)
     chosen = batch.packed.labels != IGNORED
     loss = F.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.packed.labels[chosen])
     return Step(loss, 0, {"loss": loss.item()})

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from marc.world.packing import Packed, Packer
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.renderer import render_video
 from marc.world.scenes import Split, WorldVideo, sample_video, video_rng
+from marc.world.train import save_atomically
 
 ASKED = {kind: 1.0 for kind in KINDS if kind not in STORIES}
 """Kinds of questions: all but those with long answers, which the teacher was not taught."""
@@ -176,14 +176,7 @@ def load_pool(
             "seen": {name: [(video.features, video.positions) for video in videos] for name, videos in seen.items()},
             "a_full": a_full,
         }
-        save(state, file)
+        save_atomically(state, file)
     state = torch.load(file, weights_only=True)
     seen = {name: [SeenVideo(*video) for video in videos] for name, videos in state["seen"].items()}
     return TrainingPool(seen, questions, state["a_full"], packer)
-
-
-def save(state: dict[str, Any], file: Path) -> None:
-    """Writes tensors in one step: a killed process leaves the old file or none."""
-    temporary = file.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(file)

@@ -34,13 +34,14 @@ from marc.training.ablation.heldout import (
 )
 from marc.training.ablation.learner import StageLog, Weights, train_stage, trainable
 from marc.training.ablation.methods import build_method
-from marc.training.ablation.pool import TrainingPool, draw_pool_questions, load_pool, save, see_videos
+from marc.training.ablation.pool import TrainingPool, draw_pool_questions, load_pool, see_videos
 from marc.training.ablation.settings import ARMS, START, AblationSettings, Arm, Condition, Stage, to_json
 from marc.training.ablation.views import SeenVideo, Viewer
 from marc.world.answers import Sampler
 from marc.world.export import write_json
 from marc.world.packing import Packer
 from marc.world.questions import WorldQuestion
+from marc.world.train import save_atomically
 
 FILES_ASKED = 4
 """Held-out files about which the assistant is asked too, as a check of the measurement."""
@@ -106,7 +107,7 @@ class Laboratory:
             for condition in tqdm(self.settings.conditions(START), desc="held-out videos", unit="condition"):
                 exam = prepare_exam(Viewer(self.teacher), self.heldout, condition)
                 exams[condition.name] = ([(video.features, video.positions) for video in exam.seen], exam.rows)
-            save(exams, file)
+            save_atomically(exams, file)
         state = torch.load(file, weights_only=True)
         return {name: Exam([SeenVideo(*video) for video in seen], rows) for name, (seen, rows) in state.items()}
 
@@ -125,7 +126,7 @@ class Laboratory:
             self.load(weights)
             log = self.train(arm, stages, seed)
             file.parent.mkdir(parents=True, exist_ok=True)
-            save({"weights": weights_of(self.model), "log": asdict(log)}, file)
+            save_atomically({"weights": weights_of(self.model), "log": asdict(log)}, file)
         state = torch.load(file, weights_only=True)
         return state["weights"], [*logs, StageLog(**state["log"])]
 
