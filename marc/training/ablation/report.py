@@ -172,6 +172,7 @@ def comparisons() -> Iterator[tuple[str, Outcome, Outcome]]:
         yield f"{title}: C-GRPO against SFT", student("SFT"), student("C-GRPO")
         yield f"{title}: SFT->C-GRPO against SFT->SFT", student("SFT->SFT"), student("SFT->C-GRPO")
         yield f"{title}: distillation against SFT", student("SFT"), student("distillation")
+        yield f"{title}: SFT->distillation against SFT->SFT", student("SFT->SFT"), student("SFT->distillation")
     for arm in ("SFT", "mixed budgets"):
         group = "mixed" if arm == "mixed budgets" else "{}"
         yield (
@@ -192,7 +193,7 @@ def kind_table(findings: Findings) -> Iterator[str]:
     chosen = {"teacher, 128 tokens": Outcome(START.key, "full")}
     for layout in LAYOUTS:
         chosen[f"training-free, {TITLES[layout]}"] = Outcome(START.key, layout)
-        for name in ("SFT", "C-GRPO", "SFT->C-GRPO", "distillation"):
+        for name in ("SFT", "C-GRPO", "SFT->C-GRPO", "distillation", "SFT->distillation"):
             chosen[f"{name}, {TITLES[layout]}"] = Outcome(f"{layout}/{name}", layout)
         chosen[f"mixed budgets, {TITLES[layout]}"] = Outcome("mixed/mixed budgets", layout)
     counts = {group: int(np.isin(findings.kinds, kinds).sum()) for group, kinds in GROUPS.items()}

@@ -62,6 +62,7 @@ def _arms() -> Iterator[Arm]:
         "SFT->SFT": (Stage("sft", 0.5), Stage("sft", 0.5)),
         "SFT->C-GRPO": (Stage("sft", 0.5), Stage("c-grpo", 0.5)),
         "distillation": (Stage("distill", 1.0),),
+        "SFT->distillation": (Stage("sft", 0.5), Stage("distill", 0.5)),
     }
     for layout in LAYOUTS:
         for name, stages in recipes.items():
