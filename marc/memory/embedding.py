@@ -121,6 +121,8 @@ class EventEmbedder:
         fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
         self.precision = fast if precision == "auto" else precision
         self.batch_size = batch_size
+        if self.device.type == "cpu" and self.precision == "bf16":
+            _attend_by_matrix_products(self.model)
         self._reads_to_end_token = _reads_to_end_token(model, model_config)
         if self._reads_to_end_token:
             model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
@@ -317,6 +319,13 @@ def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) ->
         and text_config.get("pool_type", "argmax") == "argmax"
         and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
     )
+
+
+def _attend_by_matrix_products(model: torch.nn.Module) -> None:
+    """Have timm's image towers attend without PyTorch's fused kernel, whose CPU form is slower than bf16 products."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
 
 
 def _cut_mask(

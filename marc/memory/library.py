@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
 INDEX_FROM = 50_000
-NPROBES = 40
+NPROBES = 64
 REFINE = 3
 _COLUMNS = ["video", "source", "position", "start", "end", "_distance"]
 

@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=512, help="of the embeddings; 512 is PE-Core-T's")
     parser.add_argument("--intrinsic", type=int, default=32, help="dimensions of the subspace of the videos' centres")
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--nprobes", type=int, nargs="+", default=[10, 20, 40, 80], help="inverted lists to read")
+    parser.add_argument("--nprobes", type=int, nargs="+", default=[20, 40, 64, 96], help="inverted lists to read")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
