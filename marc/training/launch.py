@@ -110,7 +110,7 @@ def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, Marc
     import torch
 
     dtype = options.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
-    return load_model(
+    policy, processor = load_model(
         options.model,
         device="cpu",
         dtype=dtype,
@@ -118,6 +118,18 @@ def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, Marc
         **(quantized(dtype) if options.load_in_4bit else {}),
         **options.compression,
     )
+    if options.load_in_4bit:
+        _keep_gradients(policy)
+    return policy, processor
+
+
+def _keep_gradients(policy: MarcForConditionalGeneration) -> None:
+    """Has 4-bit layers keep the form of their weights that trains: on CPUs with AVX512-BF16 generation repacks them."""
+    import bitsandbytes
+
+    for module in policy.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantized(dtype: str) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def quantized(dtype: str) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=["visual", "lm_head"],
+        llm_int8_skip_modules=["model.visual", "lm_head"],
     )
     state: Any = PartialState()  # its attributes have no types of their own
     device_map = {"": state.local_process_index} if torch.cuda.is_available() else None

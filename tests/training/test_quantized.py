@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import bitsandbytes as bnb
 import pytest
 import torch
 
@@ -21,11 +22,10 @@ def test_only_the_language_model_is_quantized():
     config = options["quantization_config"]
     assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
-    assert set(config.llm_int8_skip_modules) == {"visual", "lm_head"}
+    assert set(config.llm_int8_skip_modules) == {"model.visual", "lm_head"}
 
 
 def test_two_steps_in_four_bits(tmp_path):
-    bnb = pytest.importorskip("bitsandbytes")
     policy, _ = launch.load_policy(launch.RunOptions(load_in_4bit=True, lora_rank=2))
     quantized = {name for name, module in policy.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
     assert quantized and all("language_model" in name for name in quantized)
