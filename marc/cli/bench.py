@@ -22,6 +22,9 @@ def bench(
     new_tokens: Annotated[int, typer.Option(help="Tokens of every answer.")] = 16,
     frames: Annotated[int, typer.Option(help="Frames that stock transformers reads.")] = 64,
     attention: Annotated[str | None, typer.Option(help="As transformers' attn_implementation.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16. Default: bfloat16 on a GPU, float32 on a CPU.")
+    ] = None,
     video: Annotated[str | None, typer.Option(help="A file of your own instead of the generated one.")] = None,
     processor_time: Annotated[
         bool, typer.Option("--processor-time", help="Time by the processor, not the wall: for a busy CPU.")
@@ -50,6 +53,7 @@ def bench(
             new_tokens=new_tokens,
             frames=frames,
             attn_implementation=attention,
+            dtype_name=dtype,
             video=video,
             processor_time=processor_time,
             endurance=endurance,

@@ -62,6 +62,7 @@ class BenchOptions:
         new_tokens: Tokens of every answer.
         frames: Frames that stock transformers reads.
         attn_implementation: As in transformers.
+        dtype_name: Of the weights, ``float32`` or ``bfloat16``; by default bfloat16 on a GPU and float32 on a CPU.
         video: A file instead of the generated one.
         processor_time: Time the stages by the processor instead of the wall's clock: for a CPU that is busy otherwise.
         endurance: So many questions are asked in a row in the setting ``"inside"``, to see whether memory grows.
@@ -74,6 +75,7 @@ class BenchOptions:
     new_tokens: int = 16
     frames: int = 64
     attn_implementation: str | None = None
+    dtype_name: str | None = None
     video: str | None = None
     processor_time: bool = False
     endurance: int = 0
@@ -83,6 +85,8 @@ class BenchOptions:
             raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
         if self.repeats < FEWEST_REPEATS:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
+        if self.dtype_name not in (None, "float32", "bfloat16"):
+            raise ValueError(f"--dtype must be float32 or bfloat16, got {self.dtype_name!r}")
         if self.processor_time and torch.device(self.device).type != "cpu":
             raise ValueError("--processor-time is for --device cpu: a GPU's work takes no processor time")
         if 0 < self.endurance < LOOKS:
@@ -97,8 +101,10 @@ class BenchOptions:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights: bfloat16 on a GPU, float32 on a CPU."""
-        return torch.bfloat16 if torch.device(self.device).type == "cuda" else torch.float32
+        """Of the weights."""
+        default = "bfloat16" if torch.device(self.device).type == "cuda" else "float32"
+        dtype: torch.dtype = getattr(torch, self.dtype_name or default)
+        return dtype
 
 
 @dataclass(frozen=True)

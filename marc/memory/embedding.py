@@ -325,7 +325,7 @@ def _attend_by_matrix_products(model: torch.nn.Module) -> None:
     """Have timm's image towers attend without PyTorch's fused kernel, whose CPU form is slower than bf16 products."""
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]  # torch types every attribute as a module
 
 
 def _cut_mask(

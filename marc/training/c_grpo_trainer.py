@@ -18,6 +18,7 @@ frozen tower one encoding serves generation and the old, reference and policy lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +37,7 @@ from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import check_generation, check_video_options, reject_long, require_teacher, rows_of
 from marc.training.config import CGRPOConfig
-from marc.training.distillation import completion_kl, last_hidden_states
+from marc.training.distillation import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
 from marc.training.resume import EpochSampler
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
@@ -237,6 +238,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             mask,
             (policy.lm_head, base_model(self._teacher.model).lm_head),
             temperature=self.temperature,
+            parts=math.ceil(len(mask) * self.max_completion_length / POSITIONS_AT_A_TIME),
         )
         sums = self.accelerator.reduce(torch.stack([kl_BC.detach().sum(), mask.sum()]))
         self._log("distill/kl", (sums[0] / sums[1].clamp(min=1)).item())
@@ -313,10 +315,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """The teacher's accuracy on each row, from its column or asked now; NaN for rows without a video."""
         known = [row.get("a_full") for row in inputs]
         if self._grader is not None:
-            for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):
-                has_video = any(source.kind == "video" for source in visual_sources(row["prompt"]))
-                if known[index] is None and has_video and not bad:
-                    known[index] = self._grader.accuracy(row)
+            with self._teacher.whole():
+                for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):
+                    has_video = any(source.kind == "video" for source in visual_sources(row["prompt"]))
+                    if known[index] is None and has_video and not bad:
+                        known[index] = self._grader.accuracy(row)
         return [torch.nan if value is None else value for value in known]
 
     def _make_grader(self) -> TeacherGrader | None:

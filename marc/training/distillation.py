@@ -9,7 +9,7 @@ vocabulary, MiniLLM and GKD's direction):
 
 Its gradient goes through the student's distributions, not through the sampling of ``y``. The sum over the vocabulary
 is the exact mean of the sampled-token estimator ``log pi_s(y_t) - log pi_t(y_t)`` and has none of its variance; its
-price, logits of two models, is paid a few positions at a time. Both models' logits are divided by the sampling
+price, logits of two models, is paid `POSITIONS_AT_A_TIME` at most. Both models' logits are divided by the sampling
 temperature.
 
 Shapes: B completions, C positions, D features, N chosen positions, V words.
@@ -41,6 +41,7 @@ def completion_kl(
     heads: tuple[nn.Module, nn.Module],
     *,
     temperature: float,
+    parts: int,
 ) -> Tensor:
     """`reverse_kl` at every position of some completions, ``[B, C]``, 0 where the mask is.
 
@@ -50,6 +51,8 @@ def completion_kl(
         mask_BC: Where there are tokens.
         heads: The student's and the teacher's language-model head.
         temperature: Of the sampling.
+        parts: In how many steps the heads go over the positions; the same on every process, since ZeRO-3 brings a
+            head's weights together for each.
     """
     chosen = mask_BC.bool()
 
@@ -58,13 +61,14 @@ def completion_kl(
             teacher_NV = heads[1](teacher_ND) / temperature
         return reverse_kl(heads[0](student_ND) / temperature, teacher_NV)
 
-    parts = [
-        checkpoint(of_some, student, teacher, use_reentrant=False)
-        for student, teacher in zip(
-            student_BCD[chosen].split(POSITIONS_AT_A_TIME), teacher_BCD[chosen].split(POSITIONS_AT_A_TIME), strict=True
-        )
-    ]
-    values_N = torch.cat(parts)
+    states = (states_BCD[chosen].tensor_split(parts) for states_BCD in (student_BCD, teacher_BCD))
+    # Without the check of shapes: under ZeRO-3 a frozen weight is empty again when it looks.
+    values_N = torch.cat(
+        [
+            checkpoint(of_some, *pair, use_reentrant=False, determinism_check="none")
+            for pair in zip(*states, strict=True)
+        ]
+    )
     return values_N.new_zeros(mask_BC.shape).masked_scatter(chosen, values_N)
 
 

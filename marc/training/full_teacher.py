@@ -10,14 +10,17 @@ Whose weights it has is ``teacher_model``:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 
 from marc.model import MarcForConditionalGeneration
 from marc.training.config import CGRPOConfig
@@ -32,10 +35,12 @@ class FullFrameTeacher:
     Attributes:
         model: The policy, or a model of its own.
         adapters_off: Use the policy without its LoRA adapters.
+        whole: Where ZeRO-3 shares weights out, every process has all of them in this context, which all must enter.
     """
 
     model: Any
     adapters_off: bool = False
+    whole: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @contextmanager
     def weights(self) -> Iterator[MarcForConditionalGeneration]:
@@ -66,25 +71,54 @@ def make_teacher(trainer: Any, name: str, initial: MarcForConditionalGeneration 
         initial: The copy that `needs_copy` asked for.
 
     Raises:
-        ValueError: If the weights are shared out by ZeRO-3, or a frozen tower differs from the teacher's.
+        ValueError: If a frozen tower differs from the teacher's.
     """
-    plugin = trainer.args.deepspeed_plugin
-    if plugin is not None and plugin.zero_stage == 3:
-        raise ValueError(
-            "distill_coef and teacher='online' need whole weights, which ZeRO-3 shares out: use ZeRO-2, or "
-            "`marc data teacher` before training"
-        )
     policy = trainer.accelerator.unwrap_model(trainer.model)
-    if name == "self":
-        return FullFrameTeacher(policy)
-    if name == "initial" and isinstance(policy, PeftModel):
-        return FullFrameTeacher(policy, adapters_off=True)
-    if name == "initial":
-        model = trainer.accelerator.unwrap_model(trainer.ref_model) if initial is None else initial
-        return FullFrameTeacher(model.to(trainer.accelerator.device))
-    model = load_like(base_model(policy), name, trainer.accelerator.device)
-    _check_shared_tower(base_model(policy), model, name)
-    return FullFrameTeacher(model)
+    off = name == "initial" and isinstance(policy, PeftModel)
+    if name == "self" or off:
+        return FullFrameTeacher(policy, off, _gathering(trainer, lambda: trainer.model_wrapped))
+    if name == "initial" and initial is None:
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        return FullFrameTeacher(reference, whole=_gathering(trainer, lambda: trainer.ref_model))
+    device = trainer.accelerator.device
+    model = load_like(base_model(policy), name, device) if initial is None else initial.to(device)
+    engine = prepare_deepspeed(model, trainer.accelerator) if is_deepspeed_zero3_enabled() else model
+    teacher = FullFrameTeacher(model, whole=_gathering(trainer, lambda: engine))
+    if initial is None:
+        with teacher.whole():
+            _check_shared_tower(base_model(policy), model, name)
+    return teacher
+
+
+def _gathering(trainer: Any, engine: Callable[[], Any]) -> Callable[[], AbstractContextManager[object]]:
+    """What brings all weights of a model to every process, where ZeRO-3 shares them out."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext
+
+    @contextmanager
+    def whole() -> Iterator[None]:
+        kwargs = trainer.args.gradient_checkpointing_kwargs
+        with (
+            unwrap_model_for_generation(engine(), trainer.accelerator, gradient_checkpointing_kwargs=kwargs) as model,
+            _without_hooks(model),
+        ):
+            yield
+
+    return whole
+
+
+@contextmanager
+def _without_hooks(root: Any) -> Iterator[None]:
+    """TRL takes ZeRO-3's hooks off all modules, but not those at the root, which wait for the other processes."""
+    names = ("_forward_pre_hooks", "_forward_hooks")
+    kept = {name: getattr(root, name) for name in names}
+    try:
+        for name in names:
+            setattr(root, name, OrderedDict())
+        yield
+    finally:
+        for name, hooks in kept.items():
+            setattr(root, name, hooks)
 
 
 def completion_states(
@@ -109,7 +143,7 @@ def completion_states(
         batch_size: Rows of one forward pass.
     """
     states = []
-    with teacher.weights() as model:
+    with teacher.whole(), teacher.weights() as model:
         full = views_of([[view.visual for view in row] for row in views], model.compression)
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)

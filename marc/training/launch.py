@@ -124,7 +124,7 @@ def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, Marc
 
 
 def _keep_gradients(policy: MarcForConditionalGeneration) -> None:
-    """Has 4-bit layers keep the form of their weights that trains: on CPUs with AVX512-BF16 generation repacks them."""
+    """Has 4-bit layers keep the form of weights that trains; on CPUs with AVX512-BF16 generation would repack them."""
     import bitsandbytes
 
     for module in policy.modules():

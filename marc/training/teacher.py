@@ -222,6 +222,7 @@ def answers(
             do_sample=options.temperature > 0,
             repetition_penalty=1.0,
             suppress_tokens=vision_token_ids(processor.tokenizer),
+            synced_gpus=False,  # other processes may have nothing to ask
             **sampling,
         )
     texts: list[str] = processor.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

@@ -189,6 +189,7 @@ def test_models_share_weights_and_stock_is_stock():
         ({"model": "4b"}, "--model"),
         ({"repeats": 2}, "--repeats"),
         ({"new_tokens": 1}, "--new"),
+        ({"dtype_name": "int8"}, "--dtype"),
         ({"endurance": 5}, "--end"),
         ({"device": "cuda", "processor_time": True}, "--processor-time"),
     ],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from marc.model import CompressionConfig
 from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
-from marc.training import CGRPOConfig, CGRPOTrainer, distillation, to_dataset, video_trainer
+from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset, video_trainer
 from marc.training.distillation import completion_kl, reverse_kl
 from marc.training.full_teacher import make_teacher
 from marc.training.video_trainer import frozen_copy
@@ -73,14 +73,14 @@ def test_reverse_kl_is_the_divergence(seed, words):
     assert reverse_kl(student, student).abs().max() < 1e-12
 
 
-def test_the_gradient_of_the_divergence_in_parts(monkeypatch):
-    """``d KL / d z_v = p_v (log p_v - log q_v - KL)`` for the student's logits ``z``, by chunks and with a mask."""
-    monkeypatch.setattr(distillation, "POSITIONS_AT_A_TIME", 2)
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_the_gradient_of_the_divergence_in_parts(parts):
+    """``d KL / d z_v = p_v (log p_v - log q_v - KL)`` for the student's logits ``z``; masked, some parts empty."""
     torch.manual_seed(0)
     student = torch.randn(2, 4, 7, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 4, 7, dtype=torch.float64)
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
-    kl = completion_kl(student, teacher, mask, (nn.Identity(), nn.Identity()), temperature=2.0)
+    kl = completion_kl(student, teacher, mask, (nn.Identity(), nn.Identity()), temperature=2.0, parts=parts)
     kl.sum().backward()
     p, q = (student.detach() / 2).softmax(-1), (teacher / 2).softmax(-1)
     divergence = (p * (p / q).log()).sum(-1)

@@ -44,6 +44,11 @@ LATER = {**SAVES, "resume": 4, "max_steps": 6, "shuffle_dataset": True, "train_s
 SFT = {"sft": True, "per_device_train_batch_size": 1}
 BROKEN = {"broken": True, "bad_video": "skip"}
 ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
+TAUGHT = {
+    "distillation": {"distill_coef": 1.0},
+    "distillation, lora": {"distill_coef": 1.0, "freeze_tower": True, "lora": True},
+    "online teacher": {"teacher": "online", "alpha": 0.3},
+}
 DEEPSPEED = {
     "zero2": {**ZERO2, **SAVES},
     "zero3": {**ZERO3, **SAVES},
@@ -51,8 +56,12 @@ DEEPSPEED = {
     "zero3, reference, checkpointing": {**ZERO3, "beta": 0.1, "gradient_checkpointing": True},
     "zero3, generating without gathering": {**ZERO3, "ds3_gather_for_generation": False},
     "zero2, frozen tower": {**ZERO2, "freeze_tower": True},
-    "zero2, distillation": {**ZERO2, "distill_coef": 1.0},
-    "zero2, online teacher": {**ZERO2, "teacher": "online", "alpha": 0.3},
+    "zero3, distillation, reference": {**ZERO3, "distill_coef": 1.0, "beta": 0.1, "gradient_checkpointing": True},
+    **{
+        f"{zero}, {case}": {**options, **TAUGHT[case]}
+        for zero, options in (("zero2", ZERO2), ("zero3", ZERO3))
+        for case in TAUGHT
+    },
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
     "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
@@ -83,8 +92,10 @@ def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float = 2
     }
 
 
-def check(ranks: list[dict], *, tower_moves: bool = True) -> None:
+def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int] = (0, 0)) -> None:
+    """``asked``: how many rows each process asks its online teacher about; both videos are the first one's."""
     first, second = ranks
+    assert (first.pop("asked"), second.pop("asked")) == asked
     assert first == second
     assert len(first["steps"]) == OPTIONS["max_steps"]
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in first["steps"])
@@ -98,8 +109,8 @@ def test_processes_stay_equal(files, tmp_path):
         "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
     }
     results = run(files, tmp_path, cases)
-    for ranks in results.values():
-        check(ranks)
+    check(results["ddp"])
+    check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
 
 
@@ -118,6 +129,7 @@ def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, files, t
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
     plain = {"ddp": {}, "sft, ddp": SFT}
+    plain |= {f"ddp, {case}": options for case, options in TAUGHT.items()}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
 
@@ -127,7 +139,21 @@ def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
 def test_deepspeed(case, deepspeed):
     """Every weight moves, the processes stay equal, and nobody waits for the other."""
     ranks = deepspeed[0][case]
-    check(ranks, tower_moves="frozen" not in case and "lora" not in case)
+    check(
+        ranks,
+        tower_moves="frozen" not in case and "lora" not in case,
+        asked=(2, 0) if "online teacher" in case else (0, 0),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TAUGHT)
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_deepspeed_teaches_as_ddp(zero, case, deepspeed):
+    results = deepspeed[0]
+    ours, theirs = (results[f"{launch}, {case}"][0]["steps"] for launch in (zero, "ddp"))
+    for step, expected in zip(ours, theirs, strict=True):
+        assert step == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from transformers import Trainer
 
 from marc.data.rows import TrainingRow
 from marc.model.loading import load_model
+from marc.rewards import accuracy_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, VideoSFTConfig, VideoSFTTrainer, to_dataset, to_supervised
 
 KINDS = [
@@ -61,7 +62,8 @@ def build(
     }
     if sft:
         return VideoSFTTrainer(train_dataset=to_supervised(rows, files, reasoning=False), **given)
-    return CGRPOTrainer(reward_funcs=[varied], train_dataset=to_dataset(rows, files), **given)
+    functions = [varied, accuracy_reward] if config.teacher == "online" else [varied]
+    return CGRPOTrainer(reward_funcs=functions, train_dataset=to_dataset(rows, files), **given)
 
 
 def history(trainer: Trainer) -> list[dict]:
@@ -81,6 +83,8 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
         "moved": [name for name, weight in after.items() if not torch.equal(weight, before[name])],
         "sums": {name: weight.double().sum().item() for name, weight in after.items()},
     }
+    grader = getattr(trainer, "_grader", None)
+    result["asked"] = 0 if grader is None else len(grader.cache.results)
     if resume is not None:
         del trainer
         gc.collect()
