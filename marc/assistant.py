@@ -280,7 +280,8 @@ class VideoAssistant:
         modified = Path(info.source).stat().st_mtime_ns
         events = None if plan is None else tuple(plan.grid_events.tolist())
         shares = None if plan is None else plan.shares
-        key = (str(Path(info.source).resolve()), modified, times.tobytes(), events, shares, self.model.compression)
+        look = (*self.pixel_limits.values(), self.frames.backend, self.model.compression)
+        key = (str(Path(info.source).resolve()), modified, times.tobytes(), events, shares, look)
         if key not in self._encoded:
             with clock.stage("video_decode"):
                 frames = read_frames(

@@ -37,12 +37,13 @@ def ask(
     decoder: Annotated[str, typer.Option(help="pyav, decord or torchcodec.")] = "pyav",
     timeout: Annotated[float, typer.Option(help="Seconds after which decoding is given up.")] = 60.0,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
-    k: Annotated[str, typer.Option(help="Events to retrieve, or auto.")] = "3",
+    k: Annotated[str | None, typer.Option(help="Events to retrieve, or auto.  [default: 3]")] = None,
     embedder: Annotated[str | None, typer.Option(help="Dual encoder of the memory.  [default: the model's]")] = None,
     memory_folder: Annotated[Path | None, typer.Option(help="Where memories are.  [default: beside it]")] = None,
     max_event_seconds: Annotated[
-        float, typer.Option(help="Split longer events; a small budget of tokens wants few events.")
-    ] = 20.0,
+        float | None,
+        typer.Option(help="Split longer events; a small budget of tokens wants few events.  [default: 20]"),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …  [default: the GPU if there is one]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
@@ -58,8 +59,19 @@ def ask(
     """Answer a question about a video, and report what it cost."""
     from marc.cli.errors import user_errors
     from marc.memory import MemoryOptions
+    from marc.memory.events import MAX_SECONDS
 
     with user_errors("marc ask"):
+        compression = _given(
+            layout=layout,
+            target_frames=target_frames,
+            visual_tokens=visual_tokens,
+            tower_layer=tower_layer and _schedule(tower_layer),
+            duplicates=duplicates,
+        )
+        remembered = _given(k=k, embedder=embedder, memory_folder=memory_folder, max_event_seconds=max_event_seconds)
+        _refuse_beside("--no-compression", no_compression, compression)
+        _refuse_beside("--no-memory", no_memory, remembered)
         answer = _answer(
             video,
             question,
@@ -69,22 +81,16 @@ def ask(
                 "model_name": model,
                 "memory": not no_memory,
                 "embedder_name": embedder,
-                "k": k if k == "auto" else _whole_number("--k", k, " or auto"),
+                "k": k if k == "auto" else _whole_number("--k", "3" if k is None else k, " or auto"),
                 "memory_folder": memory_folder,
-                "memory_options": MemoryOptions(max_seconds=max_event_seconds),
+                "memory_options": MemoryOptions(
+                    max_seconds=MAX_SECONDS if max_event_seconds is None else max_event_seconds
+                ),
                 "prompt_style": prompt_style,
                 "device": device,
                 "dtype": dtype,
                 "attn_implementation": attention,
-                "compression": {"target_frames": None}
-                if no_compression
-                else _given(
-                    layout=layout,
-                    target_frames=target_frames,
-                    visual_tokens=visual_tokens,
-                    tower_layer=tower_layer and _schedule(tower_layer),
-                    duplicates=duplicates,
-                ),
+                "compression": {"target_frames": None} if no_compression else compression,
             },
             frames={
                 "fps": fps,
@@ -132,6 +138,12 @@ def _answer(
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_beside(switch: str, is_on: bool, given: dict[str, Any]) -> None:
+    if is_on and given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{switch} leaves nothing for {names} to do; leave one of them out")
 
 
 def _schedule(text: str) -> int | dict[int, int]:

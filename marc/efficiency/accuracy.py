@@ -27,6 +27,8 @@ from marc.world.export import export_world
 
 LONGEST_ANSWER = 80
 """Tokens; the longest right answer and its reasoning have 62."""
+RETRIEVED_EVENTS = 1
+"""Of the two to four events of a generated video; three of eight, which the timed clip has, would be nearly all."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Accuracy:
         setting: Its name.
         right: Share of exact answers, with an interval over videos.
         visual_tokens: Mean number of visual tokens.
+        frames: Mean number of frames read.
     """
 
     setting: str
     right: Estimate
     visual_tokens: float
+    frames: float
 
 
 def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tuple[Accuracy, ...]:
@@ -86,6 +90,7 @@ def assistant_in(
         memory=setting.remembers,
         memory_folder=folder,
         generation=GenerationOptions(max_new_tokens=LONGEST_ANSWER),
+        k=RETRIEVED_EVENTS if setting.frames == "retrieved" else 3,
         loaded=loaded,
         loaded_embedder=embedder,
     )
@@ -97,14 +102,15 @@ def _ask_all(
     by_video: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_video[row["path"]].append(number)
-    right, clusters, tokens = [], [], []
+    right, clusters, tokens, frames = [], [], [], []
     for path, asked in by_video.items():
         inquiries = [Inquiry(folder / path, rows[number]["problem"], prompts[number]) for number in asked]
         for number, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
             right.append(float(answer.answer == gold_answer(rows[number]["solution"])))
             clusters.append(path)
             tokens.append(answer.visual_tokens_after)
-    return Accuracy(setting.name, estimate(right, clusters), sum(tokens) / len(tokens))
+            frames.append(answer.frames)
+    return Accuracy(setting.name, estimate(right, clusters), sum(tokens) / len(right), sum(frames) / len(right))
 
 
 def _prompt(row: dict[str, Any], style: str) -> str:

@@ -36,7 +36,6 @@ from marc.efficiency.subjects import INSIDE, Setting, Subject, Task, chat, setti
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
 from marc.memory.indexing import remember
-from marc.memory.retriever import FRAMES_PER_GRID
 from marc.model.tiny import build_tokenizer
 from marc.records import Answer
 from marc.stages import StageClock, stages_timed_by
@@ -46,6 +45,8 @@ QUESTIONS = (
     "Which of the scenes is the brightest one, and what could be seen just before it began?",
 )
 FEWEST_REPEATS = 3
+FEWEST_FRAMES = 6
+"""A temporal grid for each of the three events that are retrieved."""
 
 Report = Callable[[str], None]
 
@@ -91,8 +92,10 @@ class BenchOptions:
             raise ValueError("--processor-time is for --device cpu: a GPU's work takes no processor time")
         if 0 < self.endurance < LOOKS:
             raise ValueError(f"--endurance must be 0 or at least {LOOKS}, got {self.endurance}")
-        if self.new_tokens < 2 or self.frames < 2 * FRAMES_PER_GRID:
-            raise ValueError("--new-tokens must be at least 2 and --frames at least 4")
+        if self.new_tokens < 2 or self.frames < FEWEST_FRAMES:
+            raise ValueError(f"--new-tokens must be at least 2 and --frames at least {FEWEST_FRAMES}")
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"--device {self.device}: PyTorch sees no GPU here; --device cpu runs without one")
 
     @property
     def architecture(self) -> Architecture:

@@ -189,6 +189,7 @@ def accuracy_table(result: BenchResult) -> Table:
     asked = result.accuracies[0].right.n
     table.add(f"{asked} questions", *(interval(accuracy.right) for accuracy in result.accuracies))
     table.add("visual tokens, mean", *(f"{accuracy.visual_tokens:.0f}" for accuracy in result.accuracies))
+    table.add("frames read, mean", *(f"{accuracy.frames:.0f}" for accuracy in result.accuracies))
     return table
 
 

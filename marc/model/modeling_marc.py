@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Qwen2_5_VLPreTrainedModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from marc.model.configuration_marc import MarcConfig
 from marc.model.plan import CompressionConfig, VideoPlan, plan_video
 from marc.model.segment_attention import SEGMENT_ATTENTION
-from marc.model.vision_marc import compress_videos, run_tower
+from marc.model.vision_marc import Grid, compress_videos, frames_of, run_in_chunks, run_tower
 
 
 class PlannedGrid(NamedTuple):
@@ -129,16 +130,16 @@ class MarcModel(Qwen2_5_VLModel):
         Returns:
             ``pooler_output`` holds one ``[N, D]`` tensor per video, N as its plan says.
         """
-        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
-        if not isinstance(grids, list):
-            return super().get_video_features(pixel_values_videos, grids, **kwargs)
-        sizes = [grid[:3] for grid in grids]
-        plans = [grid.plan for grid in grids if grid.plan is not None]
-        if len(plans) < len(grids):
-            sizes_thw = torch.tensor(sizes, device=pixel_values_videos.device)
-            return super().get_video_features(pixel_values_videos, sizes_thw, **kwargs)
         compression = self.config.compression
         assert isinstance(compression, CompressionConfig)
+        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
+        if grids is None:
+            return super().get_video_features(pixel_values_videos, grids, **kwargs)
+        planned = grids if isinstance(grids, list) else []
+        sizes = [grid[:3] for grid in grids] if isinstance(grids, list) else grids.tolist()
+        plans = [grid.plan for grid in planned if grid.plan is not None]
+        if len(plans) < len(sizes):
+            return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
         seen = run_tower(
             self.visual,
             pixel_values_videos,
@@ -156,6 +157,20 @@ class MarcModel(Qwen2_5_VLModel):
             pooler_output=tuple(video.flat for video in compressed),
             members=tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True)),
         )
+
+    def _every_token(
+        self, pixels: Tensor, sizes: Sequence[Grid], chunk: int | None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Features of videos that are not compressed; in chunks, if they do not fit into one.
+
+        Under ZeRO-3 in one: how many there are is each process's own affair, and it gathers the weights for each.
+        """
+        if chunk is None or len(pixels) <= chunk or is_deepspeed_zero3_enabled():
+            grid_thw = torch.tensor(sizes, device=pixels.device)
+            return super().get_video_features(pixels, grid_thw, **kwargs)
+        frames = frames_of(pixels, sizes)
+        tokens = run_in_chunks(self.visual, frames, [size[1:] for size in sizes], chunk)
+        return BaseModelOutputWithPooling(pooler_output=tuple(video.flatten(0, 1) for video in tokens))
 
     def get_rope_index(
         self,

@@ -131,10 +131,7 @@ def run_tower(
         )
     if any(stage.merges for plan in plans for _, stage in plan.tower):
         tower = with_linear_patches(tower)
-    videos_TNC = [
-        video.unflatten(0, (grid[0], -1))
-        for video, grid in zip(pixels.split([prod(grid) for grid in grids]), grids, strict=True)
-    ]
+    videos_TNC = frames_of(pixels, grids)
     stands_for = [_distinct(video_TNC, duplicates) for video_TNC in videos_TNC]
     videos_TNC = [video[firsts] for video, (firsts, _) in zip(videos_TNC, stands_for, strict=True)]
     members = [torch.arange(grid[0], device=pixels.device) for grid in grids]
@@ -154,6 +151,12 @@ def run_tower(
         ]
         videos_TNC = [video.tokens.reshape(len(video.frames), -1, tower.config.hidden_size) for video in merged]
     return [TowerFrames(*video) for video in zip(videos_TPX, members, sizes, strict=True)]
+
+
+def frames_of(pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+    """The patches of each frame ``[T, N, C]`` of several videos."""
+    videos = pixels.split([prod(grid) for grid in grids])
+    return [video.unflatten(0, (grid[0], -1)) for video, grid in zip(videos, grids, strict=True)]
 
 
 def _distinct(video_TNC: Tensor, threshold: float | None) -> tuple[Tensor | slice, Tensor | slice]:

@@ -96,9 +96,11 @@ def test_storyboard(folder, tmp_path):
         (["--visual-tokens", "0"], "compression.visual_tokens must be"),
         (["--layout", "grid"], "compression.layout must be one of"),
         (["--model", "no/such-model"], "cannot load the model 'no/such-model'"),
-        (["--k", "many"], "--k must be a whole number or auto"),
+        (["--k", "1"], "--no-memory leaves nothing for --k"),
         (["--prompt-style", "loud"], "unknown prompt style 'loud'"),
         (["--decoder", "vlc"], "vlc"),
+        (["--no-compression", "--layout", "events", "--visual-tokens", "4"], "nothing for --layout, --visual-tokens"),
+        (["--max-event-seconds", "8"], "--no-memory leaves nothing for --max-event-seconds"),
     ],
 )
 def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):
@@ -106,6 +108,12 @@ def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_wrong_number_of_events_is_named(folder):
+    result = CliRunner().invoke(app, ["ask", str(folder / "clip.mp4"), "What?", "--k", "many"])
+    assert result.exit_code == 2
+    assert "--k must be a whole number or auto, got 'many'" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video"])

@@ -190,6 +190,7 @@ def test_models_share_weights_and_stock_is_stock():
         ({"repeats": 2}, "--repeats"),
         ({"new_tokens": 1}, "--new"),
         ({"dtype_name": "int8"}, "--dtype"),
+        ({"frames": 4}, "--frames at least 6"),
         ({"endurance": 5}, "--end"),
         ({"device": "cuda", "processor_time": True}, "--processor-time"),
     ],

@@ -53,3 +53,4 @@ def test_accuracy_and_speed_are_of_the_same_settings(tmp_path: Path):
         assert assistant.memory == assistant.model.compression.enabled == (setting.name != "stock")
         if setting.compression is not None:
             assert assistant.model.compression == assistant.processor.compression == setting.compression
+        assert assistant.k == (1 if setting.frames == "retrieved" else 3)

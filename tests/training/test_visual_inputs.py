@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 
@@ -83,3 +85,25 @@ def test_a_stand_in_is_not_seen_and_gives_the_tower_gradients_of_zero(kind, comp
     logits.sum().backward()
     gradients = [weight.grad for weight in model.model.visual.parameters()]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("options", [{"layout": "events"}, {"target_frames": None}])
+def test_chunks_of_the_tower_change_no_feature_and_no_gradient(options, files):
+    """Whatever becomes of the tokens, training reads no more patches at once than `tower_chunk` says."""
+    results = []
+    for chunk in (None, 40):
+        compression = CompressionConfig(**options, tower_chunk=chunk)
+        model, processor = build_tiny(compression=compression)
+        reader = VisualReader(processor, VideoFiles(max_frames=8))
+        visuals = [reader.read(VisualSource("video", str(files / f"{index}.mp4"))) for index in range(2)]
+        views = [View.of(visual, compression) for visual in visuals]
+        block = model.model.visual.blocks[0]
+        with mock.patch.object(block, "forward", wraps=block.forward) as run:
+            features = list(encode(model, views).values())
+        largest = max(call.args[0].shape[0] for call in run.call_args_list)
+        sum(tokens.square().sum() for tokens in features).backward()
+        results.append((features, model.model.visual.blocks[0].attn.qkv.weight.grad, largest))
+    (whole, gradient, everything), (chunked, chunked_gradient, largest) = results
+    assert largest <= 40 < everything
+    torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(chunked_gradient, gradient, atol=1e-5, rtol=1e-4)
