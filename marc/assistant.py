@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -160,9 +161,17 @@ class VideoAssistant:
 
     def remember(self, video: str | Path) -> VideoMemory:
         """Cuts a video into events and embeds them, or finds that in the memory on disk."""
+        from marc.memory.events import segment_events
         from marc.memory.indexing import remember
 
-        return remember(video, self.embedder, self.memory_options, folder=self.memory_folder, progress=self.progress)
+        return remember(
+            video,
+            self.embedder,
+            self.memory_options,
+            folder=self.memory_folder,
+            segment=partial(segment_events, device=str(self.model.device)),
+            progress=self.progress,
+        )
 
     def forget(self) -> None:
         """Drops what was read of videos; their memories on disk stay."""

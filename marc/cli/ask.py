@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from marc.records import Answer
 
 
+CUTTING = ("max_event_seconds", "min_event_seconds", "segmenter", "seconds_per_frame")
+"""Options of `marc.memory.MemoryOptions`; a memory is found again under the same ones only."""
+
+
 def ask(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     question: Annotated[str, typer.Argument(help="A question in natural language.")],
@@ -44,6 +48,13 @@ def ask(
         float | None,
         typer.Option(help="Split longer events; a small budget of tokens wants few events.  [default: 20]"),
     ] = None,
+    min_event_seconds: Annotated[float | None, typer.Option(help="Join shorter events.  [default: 2]")] = None,
+    segmenter: Annotated[
+        str | None, typer.Option(help="transnetv2, scenedetect or uniform.  [default: transnetv2]")
+    ] = None,
+    seconds_per_frame: Annotated[
+        float | None, typer.Option(help="Embed one frame in so many seconds.  [default: 4]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …  [default: the GPU if there is one]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
@@ -59,7 +70,6 @@ def ask(
     """Answer a question about a video, and report what it cost."""
     from marc.cli.errors import user_errors
     from marc.memory import MemoryOptions
-    from marc.memory.events import MAX_SECONDS
 
     with user_errors("marc ask"):
         compression = _given(
@@ -69,7 +79,16 @@ def ask(
             tower_layer=tower_layer and _schedule(tower_layer),
             duplicates=duplicates,
         )
-        remembered = _given(k=k, embedder=embedder, memory_folder=memory_folder, max_event_seconds=max_event_seconds)
+        remembered = _given(
+            k=k,
+            embedder=embedder,
+            memory_folder=memory_folder,
+            max_event_seconds=max_event_seconds,
+            min_event_seconds=min_event_seconds,
+            segmenter=segmenter,
+            seconds_per_frame=seconds_per_frame,
+        )
+        cutting = {name.replace("_event_", "_"): value for name, value in remembered.items() if name in CUTTING}
         _refuse_beside("--no-compression", no_compression, compression)
         _refuse_beside("--no-memory", no_memory, remembered)
         answer = _answer(
@@ -83,9 +102,7 @@ def ask(
                 "embedder_name": embedder,
                 "k": k if k == "auto" else _whole_number("--k", "3" if k is None else k, " or auto"),
                 "memory_folder": memory_folder,
-                "memory_options": MemoryOptions(
-                    max_seconds=MAX_SECONDS if max_event_seconds is None else max_event_seconds
-                ),
+                "memory_options": MemoryOptions(**cutting),
                 "prompt_style": prompt_style,
                 "device": device,
                 "dtype": dtype,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +58,7 @@ def remember(
     load = partial(_load_embedder, _chosen_embedder(embedder, model), device)
     with _reported("remember"):
         options = MemoryOptions(segmenter, min_seconds, max_seconds, seconds_per_frame)
-        failed = _remember(paths, load, options, folder, workers, library or default_library())
+        failed = _remember(paths, load, options, folder, workers, library or default_library(), device)
     for outcome in failed:
         typer.echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
     if failed:
@@ -72,13 +73,15 @@ def _remember(
     folder: Path | None,
     workers: int,
     library: str | Path,
+    device: str | None,
 ) -> list[Outcome]:
     """Remember videos with a progress bar and put each into the library; returns those that failed."""
     from rich.console import Console
     from rich.progress import Progress, TimeElapsedColumn
 
+    from marc.memory.events import segment_events
     from marc.memory.indexing import remember_all
-    from marc.memory.library import MemoryLibrary
+    from marc.memory.library import LibraryError, MemoryLibrary
 
     shelf = MemoryLibrary(library)
     failed = []
@@ -90,14 +93,19 @@ def _remember(
             options,
             folder=folder,
             workers=workers,
+            segment=partial(segment_events, device=device),
             progress=lambda share: progress.update(task, completed=share),
         )
         for outcome in run:
             if outcome.memory is None:
                 failed.append(outcome)
                 continue
-            if not shelf.holds(outcome.memory):
-                shelf.add([outcome.memory])
+            try:
+                if not shelf.holds(outcome.memory):
+                    shelf.add([outcome.memory])
+            except LibraryError as error:
+                failed.append(replace(outcome, memory=None, error=str(error)))
+                continue
             known = ", known already" if outcome.known else ""
             progress.console.out(f"{outcome.video}: {len(outcome.memory.events)} events{known}", highlight=False)
         progress.update(task, completed=1.0)

@@ -99,5 +99,8 @@ def problem_with(
 def _read_image(path: Path) -> None:
     from PIL import Image
 
-    with Image.open(path) as image:
-        image.load()
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from error

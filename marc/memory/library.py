@@ -77,7 +77,9 @@ class MemoryLibrary:
             self._database = lancedb.connect(self.address, read_consistency_interval=timedelta(0))
 
     def add(self, memories: Sequence[VideoMemory]) -> None:
-        """Put videos in, in one step for all that share an embedding model; their contents' old events are replaced.
+        """Put videos in, in one step for all that share an embedding model.
+
+        What was known of the same contents, or of other contents at the same paths, is replaced.
 
         Raises:
             LibraryError: It cannot be written, for instance because the disk is full.
@@ -89,24 +91,25 @@ class MemoryLibrary:
         for name, group in by_table.items():
             rows = pa.concat_tables([_rows(memory) for memory in group.values()])
             contents = ", ".join(f"'{content}'" for content in group)
+            sources = ", ".join(_quoted(memory.source) for memory in group.values())
             with self._reported("write"):
                 (
                     self._database.create_table(name, schema=rows.schema, exist_ok=True)
                     .merge_insert(["video", "position"])
                     .when_matched_update_all()
                     .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(f"video IN ({contents})")
+                    .when_not_matched_by_source_delete(f"video IN ({contents}) OR source IN ({sources})")
                     .execute(rows)
                 )
 
     def remove(self, source: str | Path) -> int:
         """Forget the video of this path under every embedding model; returns the number of dropped events."""
-        path = str(Path(source).resolve()).replace("'", "''")
+        path = _quoted(str(Path(source).resolve()))
         dropped = 0
         with self._reported("write"):
             for table in self._tables():
-                dropped += table.count_rows(f"source = '{path}'")
-                table.delete(f"source = '{path}'")
+                dropped += table.count_rows(f"source = {path}")
+                table.delete(f"source = {path}")
         return dropped
 
     def holds(self, memory: VideoMemory) -> bool:
@@ -217,6 +220,10 @@ def nearest_rows(
 
 def _table_name(fingerprint: str, precision: str) -> str:
     return f"events-{fingerprint[:16]}-{precision}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _rows(memory: VideoMemory) -> pa.Table:

@@ -101,11 +101,12 @@ class ShotDetector(Protocol):
         ...
 
 
-def shot_detector(name: str) -> ShotDetector:
+def shot_detector(name: str, device: str | None = None) -> ShotDetector:
     """The detector of a name, with its default settings.
 
     Args:
         name: One of `DETECTORS`.
+        device: Where a network runs; None takes a CUDA GPU where there is one.
 
     Raises:
         ValueError: For an unknown name.
@@ -113,7 +114,7 @@ def shot_detector(name: str) -> ShotDetector:
     if name == "transnetv2":
         from marc.memory.transnetv2 import TransNetV2Detector
 
-        return TransNetV2Detector()
+        return TransNetV2Detector(device=device)
     if name == "scenedetect":
         return SceneDetectDetector()
     if name == "uniform":

@@ -194,14 +194,14 @@ def load_memory(path: str | Path) -> VideoMemory:
             )
     except DamagedMemoryError:
         raise
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DamagedMemoryError(f"{path}: not a whole memory file ({error})") from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Have ``write`` fill a new file and put it in the place of ``path`` in one step, durable when this returns."""
     for leftover in path.parent.glob(f".*{_TEMPORARY_SUFFIX}"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink()
     temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")

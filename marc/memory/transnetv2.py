@@ -194,7 +194,7 @@ def join_over_blanks(runs: Iterable[FrameTransition], blank_T: NDArray[np.bool_]
     joined: list[FrameTransition] = []
     before = (0, 0)
     for run in runs:
-        if joined and run[0] - before[1] <= LONGEST_FADE and blank_T[before[0] : run[1] + 1].any():
+        if joined and run[0] - before[1] <= LONGEST_FADE and blank_T[before[1] : run[0] + 1].any():
             joined[-1] = (joined[-1][0], run[1])
         else:
             joined.append(run)

@@ -214,6 +214,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
     def _teacher_states(self, output: dict[str, Any]) -> Tensor:
         """The full-frame teacher's hidden states ``[B, C, D]`` for the student's tokens of a generation batch."""
+        if self._has_pictures:
+            raise ValueError(
+                "distill_coef needs pictures that the prompt names as files; the teacher cannot see those in the "
+                "columns 'image' and 'images'"
+            )
         prompts, views = self._row_prompts, self._row_views
         if views is None:
             ids, present = output["prompt_ids"], output["prompt_mask"].bool()
@@ -313,7 +318,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
     def _a_full(self, inputs: Sequence[dict[str, Any]]) -> list[float]:
         """The teacher's accuracy on each row, from its column or asked now; NaN for rows without a video."""
-        known = [row.get("a_full") for row in inputs]
+        known = [row.get("a_full") if self._grader is None else None for row in inputs]
         if self._grader is not None:
             with self._teacher.whole():
                 for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):

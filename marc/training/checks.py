@@ -10,7 +10,7 @@ from peft import PeftModel
 from marc.data.rows import first_few
 from marc.model import MarcProcessor
 from marc.training.config import CGRPOConfig, VideoOptions
-from marc.training.visual_inputs import Messages, prompt_length
+from marc.training.visual_inputs import Messages, prompt_length, visual_sources
 from marc.training.visual_reader import VisualReader
 
 _OTHER_GENERATION = {
@@ -73,17 +73,33 @@ def check_processor(model: Any, processor: Any) -> None:
         raise ValueError(f"the processor's compression {processor.compression} is not the model's")
 
 
+TEACHER_COLUMNS = ("problem_id", "prompt", "a_full")
+
+
 def require_teacher(dataset: Any) -> None:
     """Refuses data without the teacher's accuracy.
 
     Raises:
-        ValueError: If there is no column ``a_full``.
+        ValueError: If there is no column ``a_full``, or a video row without it, naming some.
     """
     names = dataset.column_names if dataset is not None else None
-    if names is not None and "a_full" not in names:
+    if names is None:
+        return
+    advice = "`marc data teacher` writes it; teacher='online' asks in training; alpha=0 is plain GRPO"
+    if "a_full" not in names:
         raise ValueError(
             "the retention reward needs the teacher's accuracy on each video row in a column 'a_full' (None for other "
-            "rows); add it, or set alpha=0 for plain GRPO"
+            f"rows): {advice}"
+        )
+    missing = [
+        str(row.get("problem_id", number))
+        for number, row in enumerate(dataset.select_columns([n for n in names if n in TEACHER_COLUMNS]))
+        if row["a_full"] is None and any(source.kind == "video" for source in visual_sources(row["prompt"]))
+    ]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} video rows have no a_full, which the retention reward needs: problem_id "
+            f"{first_few(missing)}; {advice}"
         )
 
 

@@ -176,6 +176,12 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             )
         if self.teacher == "online" and self.teacher_model == "self":
             raise ValueError("teacher='online' needs a teacher that stays: teacher_model 'initial' or a checkpoint")
+        passes = self.num_iterations * (self.steps_per_generation or self.gradient_accumulation_steps)
+        if self.distill_coef > 0 and self.teacher_model == "self" and passes > self.gradient_accumulation_steps:
+            raise ValueError(
+                "teacher_model='self' reads a generation once and then moves: it needs num_iterations=1 and "
+                "steps_per_generation no larger than gradient_accumulation_steps"
+            )
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
         self._check_that_resuming_is_exact()
@@ -192,6 +198,10 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
 
     def _check_that_resuming_is_exact(self) -> None:
         """Completions that are waiting for their turn are not part of a checkpoint."""
+        if self.sync_ref_model and self.beta != 0:
+            logger.warning(
+                "sync_ref_model: no checkpoint holds the moving reference; a resumed run starts from the initial one"
+            )
         steps_per_generation = self.steps_per_generation or self.gradient_accumulation_steps
         period = steps_per_generation * self.num_iterations
         if self.save_strategy == "steps" and self.save_steps * self.gradient_accumulation_steps % period:

@@ -107,6 +107,15 @@ def _gathering(trainer: Any, engine: Callable[[], Any]) -> Callable[[], Abstract
     return whole
 
 
+def _gathered(module: torch.nn.Module) -> AbstractContextManager[object]:
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    from deepspeed import zero
+
+    gathered: AbstractContextManager[object] = zero.GatheredParameters(list(module.parameters()))
+    return gathered
+
+
 @contextmanager
 def _without_hooks(root: Any) -> Iterator[None]:
     """TRL takes ZeRO-3's hooks off all modules, but not those at the root, which wait for the other processes."""
@@ -175,7 +184,9 @@ def _check_shared_tower(
     if any(weight.requires_grad for weight in policy.model.visual.parameters()):
         return
     theirs = teacher.model.visual.state_dict()
-    for key, weight in policy.model.visual.state_dict().items():
+    with _gathered(policy.model.visual):
+        ours = {name: weight.clone() for name, weight in policy.model.visual.state_dict().items()}
+    for key, weight in ours.items():
         if key not in theirs or not torch.equal(theirs[key].to(weight.device), weight):
             raise ValueError(
                 f"teacher_model {name!r} has another vision tower than the model, whose frozen one encodes for both; "

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
 from marc.model import MarcForConditionalGeneration
@@ -104,7 +105,9 @@ def _weights_fingerprint(model: MarcForConditionalGeneration) -> str:
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
         return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
     if model.name_or_path:
-        return f"{model.name_or_path}@{getattr(model.config, '_commit_hash', None)}"
+        config = try_to_load_from_cache(model.name_or_path, "config.json")
+        commit = Path(config).parent.name if isinstance(config, str) else None
+        return f"{model.name_or_path}@{commit}"
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())

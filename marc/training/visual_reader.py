@@ -214,5 +214,5 @@ def _grid(grid_thw: Tensor) -> tuple[int, int, int]:
 def _open_image(path: str) -> Image.Image:
     try:
         return Image.open(path)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error

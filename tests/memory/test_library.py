@@ -68,6 +68,14 @@ def test_adding_again_replaces_all_events_of_the_video(library, memory):
     assert {event.event.start for event in found if event.source == "/videos/1.mp4"} == {10, 11, 12, 13}
 
 
+def test_a_video_that_was_edited_is_replaced_at_its_path(library, memory):
+    library.add([memory(1, events=9), memory(2)])
+    edited = replace(memory(7, events=3), source="/videos/1.mp4")
+    library.add([edited])
+    assert library.videos() == {"/videos/1.mp4": 3, "/videos/2.mp4": 5}
+    assert library.holds(edited)
+
+
 def test_holds_knows_content_settings_and_place(library, memory):
     one = memory(1)
     assert not library.holds(one)

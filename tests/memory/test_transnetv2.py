@@ -20,6 +20,7 @@ from marc.memory.transnetv2 import (
     WIDTH,
     TransNetV2Detector,
     Windowing,
+    _global_state_kept,
     blank_frames,
     changing_frames,
     cut_windows,
@@ -49,7 +50,9 @@ def batches(rgb: NDArray[np.uint8], size: int) -> Iterator[Frames]:
 
 @pytest.fixture(scope="module")
 def network() -> TransNetV2:
-    return load_network(torch.device("cpu"))
+    """The package's own, which nobody has touched."""
+    with _global_state_kept():
+        return TransNetV2(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,13 @@ def test_the_two_halves_of_a_fade_are_one_transition():
     assert join_over_blanks([(20, 24), (40, 45), (60, 61)], blank) == [(20, 45), (60, 61)]
     assert join_over_blanks([(20, 24), (90, 91)], blank) == [(20, 24), (90, 91)], "too far apart for one fade"
     assert join_over_blanks([], blank) == []
+
+
+def test_a_shot_between_two_cuts_is_no_fade_because_something_blank_is_near():
+    blank = np.zeros(300, bool)
+    blank[:10] = blank[100:110] = True
+    runs = [(9, 10), (39, 40), (99, 100), (110, 111), (145, 146)]
+    assert join_over_blanks(runs, blank) == [(9, 10), (39, 40), (99, 111), (145, 146)]
 
 
 def test_a_blank_frame_has_one_colour():

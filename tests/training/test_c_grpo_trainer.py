@@ -273,6 +273,9 @@ def test_retention_needs_a_teacher(files, rows, tmp_path):
     args = CGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     with pytest.raises(ValueError, match="'a_full'"):
         CGRPOTrainer(model, [accuracy_reward, format_reward], args, dataset, processing_class=processor)
+    unknown = to_dataset([rows[0], dataclasses.replace(rows[1], a_full=None)], files)
+    with pytest.raises(ValueError, match=f"1 video rows have no a_full.*problem_id {rows[1].problem_id};"):
+        CGRPOTrainer(model, [accuracy_reward, format_reward], args, unknown, processing_class=processor)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(files, rows, mixed_rows, tmp_path):

@@ -265,8 +265,8 @@ def test_the_online_teacher_is_asked_once_about_each_video_row(files, rows, mixe
     options = {"reward_coef": 1.0, "distill_coef": 0.0, "teacher": "online", "per_device_train_batch_size": 8}
     trainer = make_trainer(files, dataset, tmp_path, **options)
     batch = scored(trainer)
-    values = trainer._a_full([row for row in trainer.train_dataset for _ in range(GROUP)])
-    assert len(asked) == 2
+    values = trainer._a_full([{**row, "a_full": 0.123} for row in trainer.train_dataset for _ in range(GROUP)])
+    assert len(asked) == 2 and 0.123 not in values
     assert all(0 <= value <= 1 for value in values[: 2 * GROUP]) and all(map(math.isnan, values[2 * GROUP :]))
     assert torch.isfinite(batch["advantages"]).all()
     with torch.no_grad():

@@ -5,6 +5,7 @@ from pathlib import Path
 import bitsandbytes as bnb
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from marc.training import grpo, launch
 
@@ -31,4 +32,5 @@ def test_two_steps_in_four_bits(tmp_path):
     assert quantized and all("language_model" in name for name in quantized)
     recipe = ["--config", str(RECIPE), "--output_dir", str(tmp_path), *WORLD]
     grpo.main([*recipe, "--load_in_4bit", "true", "--lora_rank", "2"])
-    assert (tmp_path / "adapter_model.safetensors").is_file()
+    adapters = load_file(tmp_path / "adapter_model.safetensors")
+    assert all(weight.any() for name, weight in adapters.items() if "lora_B" in name), "zero as they began"
