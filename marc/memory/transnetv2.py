@@ -187,14 +187,14 @@ def blank_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def join_over_blanks(runs: Iterable[FrameTransition], blank_T: NDArray[np.bool_]) -> list[FrameTransition]:
-    """Joins transitions at most `LONGEST_FADE` frames apart with a blank frame between them.
+    """Joins transitions at most `LONGEST_FADE` frames apart with a blank frame between their middles.
 
     The network tends to find a fade twice, where the old picture goes and where the new one comes.
     """
     joined: list[FrameTransition] = []
     before = (0, 0)
     for run in runs:
-        if joined and run[0] - before[1] <= LONGEST_FADE and blank_T[before[1] : run[0] + 1].any():
+        if joined and run[0] - before[1] <= LONGEST_FADE and blank_T[(sum(before) + 1) // 2 : sum(run) // 2 + 1].any():
             joined[-1] = (joined[-1][0], run[1])
         else:
             joined.append(run)
