@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
 INDEX_FROM = 50_000
+GROWTH = 4
+"""Times as many events as an index was built for; then it is built anew, with more lists."""
 NPROBES = 64
 REFINE = 3
 _COLUMNS = ["video", "source", "position", "start", "end", "_distance"]
@@ -163,7 +165,7 @@ class MemoryLibrary:
         """Compact what many small changes have left, and build or extend the index of large tables."""
         with self._reported("write"):
             for table in self._tables():
-                if table.count_rows() >= INDEX_FROM and not table.list_indices():
+                if table.count_rows() >= max(INDEX_FROM, GROWTH * _rows_when_indexed(table)):
                     build_index(table)
                 table.optimize()
 
@@ -193,9 +195,23 @@ class MemoryLibrary:
 
 
 def build_index(table: Table) -> None:
-    """Build the approximate index: inverted lists of 8-bit vectors, as many as a quarter of the root of the rows."""
-    lists = max(1, round(table.count_rows() ** 0.5 / 4))
-    table.create_index("vector", config=IvfSq(distance_type="cosine", num_partitions=lists), replace=True)
+    """Build the approximate index: inverted lists of 8-bit vectors, as many as a quarter of the root of the rows.
+
+    Its name says for how many rows it was built. An older one serves until the new one is there.
+    """
+    older = [index.name for index in table.list_indices()]
+    rows = table.count_rows()
+    config = IvfSq(distance_type="cosine", num_partitions=max(1, round(rows**0.5 / 4)))
+    name = f"vector_{rows}"
+    table.create_index("vector", config=config, name=name, replace=True)
+    for other in older:
+        if other != name:
+            table.drop_index(other)
+
+
+def _rows_when_indexed(table: Table) -> int:
+    numbers = (index.name.rsplit("_", 1)[-1] for index in table.list_indices())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def nearest_rows(

@@ -278,11 +278,12 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if views is None:  # no MARC model, or pictures that TRL hands on itself
             return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
         assert len(views) == len(input_ids)
+        shared = None if torch.is_grad_enabled() else self._encoded(model, views)
         chunks = []
         for start in range(0, len(input_ids), batch_size or len(input_ids)):
             rows = slice(start, start + (batch_size or len(input_ids)))
             ids = input_ids[rows]
-            visual_inputs = self._visual_inputs(model, ids, views[rows])
+            visual_inputs = self._visual_inputs(model, ids, views[rows], shared)
             # TRL calls the model once with what it knows; the visual inputs ride along.
             with self._at_budget_of(model, views[rows]):
                 chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))

@@ -154,6 +154,7 @@ def completion_states(
     states = []
     with teacher.whole(), teacher.weights() as model:
         full = views_of([[view.visual for view in row] for row in views], model.compression)
+        encoded = trainer._encoded(model, full)
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             ids = [
@@ -171,7 +172,7 @@ def completion_states(
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     use_cache=False,
-                    **trainer._visual_inputs(model, input_ids, full[rows]),
+                    **trainer._visual_inputs(model, input_ids, full[rows], encoded),
                 )
             states.append(output.last_hidden_state[:, longest - 1 : -1])
     return torch.cat(states)

@@ -7,7 +7,7 @@ that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -61,7 +61,15 @@ class VideoTrainer(ExactResume):
         return self._budget
 
     def _features(self, model: Any, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
-        """``mm_encoder_outputs`` of some rows, from earlier in this run if the tower is not trained.
+        """``mm_encoder_outputs`` of some rows, encoded now or earlier, see `_encoded`."""
+        return self._encoded(model, rows)(rows)
+
+    def _encoded(
+        self, model: Any, rows: Sequence[Sequence[View]]
+    ) -> Callable[[Sequence[Sequence[View]]], dict[str, Any]]:
+        """Encodes what some rows show, or did so earlier in this run if the tower is not trained.
+
+        Returns what gives ``mm_encoder_outputs`` for any of these rows.
 
         In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
         of the tower, whatever its own rows hold.
@@ -74,8 +82,12 @@ class VideoTrainer(ExactResume):
             features = encode(base_model(self.accelerator.unwrap_model(model)), [*views, *extra])
         else:
             features = encode_once(policy, [*views, *extra])
-        outputs = feature_inputs([*rows, extra], features)
-        return {"mm_encoder_outputs": outputs} if outputs else {}
+
+        def of_some(rows: Sequence[Sequence[View]]) -> dict[str, Any]:
+            outputs = feature_inputs([*rows, extra], features)
+            return {"mm_encoder_outputs": outputs} if outputs else {}
+
+        return of_some
 
     def _stand_ins(self, new: Sequence[View], is_trained: bool) -> list[View]:
         """A stand-in for each kind that another process is about to encode and this one is not.
@@ -94,12 +106,25 @@ class VideoTrainer(ExactResume):
             if wanted and not count
         ]
 
-    def _visual_inputs(self, model: Any, input_ids: Tensor, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
-        """What the model takes beside token ids; empty where no row has a video or image."""
+    def _visual_inputs(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        rows: Sequence[Sequence[View]],
+        encoded: Callable[[Sequence[Sequence[View]]], dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """What the model takes beside token ids; empty where no row has a video or image.
+
+        Args:
+            model: Encodes them.
+            input_ids: Of the rows.
+            rows: What they show.
+            encoded: From `_encoded` of these and other rows; without it they are encoded now.
+        """
         inputs: dict[str, Any] = dict(grid_inputs(rows))
         if inputs:
             inputs["mm_token_type_ids"] = token_types(input_ids, base_model(self.model))
-        return {**inputs, **self._features(model, rows)}
+        return {**inputs, **(encoded or self._encoded(model, rows))(rows)}
 
     def _at_budget_of(self, model: Any, rows: Sequence[Sequence[View]]) -> AbstractContextManager[None]:
         """Runs a model at the budget at which some rows are seen."""

@@ -121,7 +121,14 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
     library.optimize()
     (table,) = library._tables()
-    assert table.index_stats("vector_idx").num_unindexed_rows == 0
+    assert table.index_stats("vector_1500").num_unindexed_rows == 0
+    assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
+    monkeypatch.setattr(library_module, "GROWTH", 2)
+    library.add([memory(number, events=50) for number in range(30, 61)])
+    library.optimize()
+    (table,) = library._tables()
+    (index,) = table.list_indices()
+    assert (index.name, index.num_indexed_rows) == ("vector_3055", 3055)
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
 
 

@@ -120,6 +120,18 @@ def test_a_frozen_tower_reads_each_video_once(files, rows, tmp_path):
     assert grids == [2], "two videos in one call, for generation, old, reference and two policy passes"
 
 
+def test_a_pass_without_gradients_encodes_each_video_once_however_it_is_cut(files, rows, tmp_path):
+    trainer = make_trainer(files, rows, tmp_path, beta=0.1, per_device_train_batch_size=1, generation_batch_size=8)
+    grids = []
+    trainer.ref_model.model.visual.register_forward_hook(
+        lambda module, args, kwargs, output: grids.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    batch = scored(trainer, [0, 1])
+    assert grids == [2], "the reference reads one row at a time"
+    whole = make_trainer(files, rows, tmp_path, beta=0.1, per_device_train_batch_size=8)
+    torch.testing.assert_close(batch["ref_per_token_logps"], scored(whole, [0, 1])["ref_per_token_logps"])
+
+
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
 def test_positions_agree_between_generation_and_log_probabilities(compression, files, rows, mixed_rows, tmp_path):
     trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, compression=CompressionConfig(**compression))
