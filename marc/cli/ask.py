@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from marc.records import Answer
 
 
-CUTTING = ("max_event_seconds", "min_event_seconds", "segmenter", "seconds_per_frame")
-"""Options of `marc.memory.MemoryOptions`; a memory is found again under the same ones only."""
-
-
 def ask(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     question: Annotated[str, typer.Argument(help="A question in natural language.")],
@@ -88,7 +84,12 @@ def ask(
             segmenter=segmenter,
             seconds_per_frame=seconds_per_frame,
         )
-        cutting = {name.replace("_event_", "_"): value for name, value in remembered.items() if name in CUTTING}
+        cutting = _given(
+            max_seconds=max_event_seconds,
+            min_seconds=min_event_seconds,
+            segmenter=segmenter,
+            seconds_per_frame=seconds_per_frame,
+        )
         _refuse_beside("--no-compression", no_compression, compression)
         _refuse_beside("--no-memory", no_memory, remembered)
         answer = _answer(

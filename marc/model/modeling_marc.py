@@ -2,7 +2,8 @@
 
 The only changes to transformers' model: `get_video_features` compresses what the tower returns, and `get_rope_index`
 gives the tokens that remain the positions of the places and times for which they stand. With compression off and no
-frame times given, every call goes to the base class unchanged.
+frame times given, every call goes to the base class unchanged; only a video of more patches than ``tower_chunk`` is
+read in several.
 
 A video's plan (`marc.model.plan`) is attached to its row of ``video_grid_thw``, as a `PlannedGrid`: that is how it
 travels through the base class's unmodified ``forward``.
@@ -135,10 +136,11 @@ class MarcModel(Qwen2_5_VLModel):
         grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
         if grids is None:
             return super().get_video_features(pixel_values_videos, grids, **kwargs)
-        planned = grids if isinstance(grids, list) else []
-        sizes = [grid[:3] for grid in grids] if isinstance(grids, list) else grids.tolist()
-        plans = [grid.plan for grid in planned if grid.plan is not None]
-        if len(plans) < len(sizes):
+        if not isinstance(grids, list):
+            return self._every_token(pixel_values_videos, grids.tolist(), compression.tower_chunk, **kwargs)
+        sizes = [grid[:3] for grid in grids]
+        plans = [grid.plan for grid in grids if grid.plan is not None]
+        if len(plans) < len(grids):
             return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
         seen = run_tower(
             self.visual,
