@@ -335,17 +335,7 @@ def build_embedder(name: str, device: torch.device) -> EventEmbedder:
     """The dual encoder ``"tiny"``, or one of open_clip's with random weights, which take as long as trained ones."""
     if name == "tiny":
         return EventEmbedder.from_pretrained(name, device=device)
-    import open_clip
-
-    model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
-    return EventEmbedder(
-        model,
-        preprocess,
-        open_clip.get_tokenizer(name),
-        open_clip.get_model_config(name),
-        name=name,
-        device=device,
-    )
+    return EventEmbedder.untrained(name, device=device)
 
 
 def load_average() -> float | None:

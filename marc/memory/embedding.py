@@ -19,7 +19,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,14 +84,18 @@ def question_stem(question: str) -> str:
 class EventEmbedder:
     """Embeds frames, events and questions with one open_clip dual encoder.
 
+    Attributes:
+        fingerprint: Hexadecimal identity of configuration and weights; about 1,024 values of every tensor are hashed.
+
     Args:
-        model: An open_clip model with ``encode_image`` and ``encode_text``.
+        model: An open_clip model with ``encode_image`` and ``encode_text``; it is changed to run as said here.
         preprocess: open_clip's inference transform, from a PIL image to ``float32 [3, H, W]``.
         tokenizer: The open_clip tokenizer of the text tower.
         model_config: open_clip's ``model_cfg`` dictionary.
         name: What the model is called in messages and in the settings of a memory.
         device: Where the model runs.
-        precision: ``"auto"`` is bf16 autocast where the hardware multiplies matrices of it, else float32.
+        precision: ``"auto"`` is bf16 where the hardware multiplies matrices of it, else float32. In bf16 the weights
+            of products are held in it, half as large; norms and sums of the image tower stay in float32.
         batch_size: Frames or questions per forward pass.
     """
 
@@ -118,11 +121,14 @@ class EventEmbedder:
         self.tokenizer = tokenizer
         self.model_config = model_config
         self.name = name
+        self.fingerprint = _fingerprint(self.model, model_config)
         fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
         self.precision = fast if precision == "auto" else precision
         self.batch_size = batch_size
-        if self.device.type == "cpu" and self.precision == "bf16":
-            _attend_by_matrix_products(self.model)
+        if self.precision == "bf16":
+            _hold_in_bfloat16(self.model)
+            if self.device.type == "cpu":
+                _attend_by_matrix_products(self.model)
         self._reads_to_end_token = _reads_to_end_token(model, model_config)
         if self._reads_to_end_token:
             model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
@@ -176,6 +182,19 @@ class EventEmbedder:
             batch_size=batch_size,
         )
 
+    @classmethod
+    def untrained(cls, name: str, *, device: str | torch.device = "cpu") -> EventEmbedder:
+        """An open_clip model with random weights, which costs what a trained one costs: for measurements of speed."""
+        model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
+        return cls(
+            model,
+            preprocess,
+            open_clip.get_tokenizer(name),
+            open_clip.get_model_config(name),
+            name=name,
+            device=device,
+        )
+
     @property
     def dimension(self) -> int:
         """Length D of the vectors."""
@@ -190,18 +209,6 @@ class EventEmbedder:
     def token_limit(self) -> int:
         """Tokens that the text tower reads, with start and end token."""
         return int(self.tokenizer.context_length)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hexadecimal identity of configuration and weights; about 1,024 values of every tensor are hashed."""
-        config = [self.model_config, open_clip.get_model_preprocess_cfg(self.model)]
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-        for name, tensor in self.model.state_dict().items():
-            flat = tensor.flatten()
-            sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].to(torch.float32).cpu().numpy()
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(sample.tobytes())
-        return digest.hexdigest()
 
     @property
     def identity(self) -> dict[str, str]:
@@ -255,10 +262,6 @@ class EventEmbedder:
                 embedding.text,
             )
         return embeddings
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write configuration and weights as `from_pretrained` reads them."""
-        save_dual_encoder(folder, self.model, self.model_config, tokenizer=self.tokenizer)
 
     def _tokenize(self, stems: list[str]) -> torch.Tensor:
         tokens_BL = self.tokenizer(stems)
@@ -319,6 +322,25 @@ def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) ->
         and text_config.get("pool_type", "argmax") == "argmax"
         and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
     )
+
+
+def _fingerprint(model: torch.nn.Module, model_config: dict[str, Any]) -> str:
+    config = [model_config, open_clip.get_model_preprocess_cfg(model)]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        flat = tensor.flatten()
+        sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].to(torch.float32).cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def _hold_in_bfloat16(model: torch.nn.Module) -> None:
+    """Keep in bfloat16 what autocast would cast at every call: the weights of products, and of tables before them."""
+    products = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.MultiheadAttention, torch.nn.Embedding)
+    for module in filter(lambda module: isinstance(module, products), model.modules()):
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _attend_by_matrix_products(model: torch.nn.Module) -> None:

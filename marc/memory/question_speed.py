@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import open_clip
 
 from marc.memory.embedding import EventEmbedder
 from marc.memory.indexing import MemoryOptions
@@ -26,12 +25,6 @@ from marc.records import Event
 
 QUESTION = "What does the man in the red hat do after he has closed the door of the van?"
 THUMBNAIL_BYTES = 4000
-
-
-def untrained_embedder(name: str) -> EventEmbedder:
-    """An open_clip model with random weights."""
-    model, _, preprocess = open_clip.create_model_and_transforms(name)
-    return EventEmbedder(model, preprocess, open_clip.get_tokenizer(name), open_clip.get_model_config(name), name=name)
 
 
 def made_up_memory(video: Path, events: int, embedder: EventEmbedder) -> VideoMemory:
@@ -67,7 +60,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1000, help="events of the video; 1,000 are about two hours")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
-    embedder = untrained_embedder(options.model)
+    embedder = EventEmbedder.untrained(options.model)
     retriever = VisualMemoryRetriever(embedder)
     with tempfile.TemporaryDirectory(prefix="marc-question-") as name:
         video = Path(name) / "video.mp4"

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from marc.memory.embedding import EventEmbedder
 from marc.memory.events import segment_events
 from marc.memory.indexing import MemoryOptions, build_memory
-from marc.memory.question_speed import untrained_embedder
 from marc.memory.shots import ShotDetector
 from marc.memory.synthetic_cuts import make_shot
 from marc.memory.transnetv2 import TransNetV2Detector
@@ -142,7 +141,7 @@ def main(
     exact: Annotated[bool, typer.Option(help="Show the network every frame.")] = False,
 ) -> None:
     """Print the table of the time that each stage takes at each size."""
-    embedder = untrained_embedder("PE-Core-T-16-384")
+    embedder = EventEmbedder.untrained("PE-Core-T-16-384")
     embedder.embed_frames(np.zeros((8, 384, 384, 3), np.uint8))
     print("CPU seconds per minute of video, but for the last three columns")
     columns = ["size", "decoding", "network", "embedding", "rest", "frames seen by the network"]

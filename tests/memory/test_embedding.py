@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from marc.memory.embedding import CONFIG_FILE, WEIGHTS_FILE, EventEmbedder, average_direction, question_stem
+from marc.memory.embedding import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    EventEmbedder,
+    average_direction,
+    question_stem,
+    save_dual_encoder,
+)
 
 PREPROCESS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "resize_mode": "squash"}
 
@@ -98,33 +105,65 @@ def test_options_do_not_change_the_vector(embedder):
     np.testing.assert_array_equal(with_options.vector, embedder.embed_question("Where is the ball?").vector)
 
 
+def bf16_embedder(folder):
+    return EventEmbedder.from_pretrained(folder, device="cpu", precision="bf16")
+
+
 def test_bf16_stays_near_float32(dual_encoder_folder, embedder):
-    half = EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu", precision="bf16")
+    half = bf16_embedder(dual_encoder_folder)
     similarity = (half.embed_frames(frames(4)) * embedder.embed_frames(frames(4))).sum(axis=1)
     assert similarity.min() > 0.999
     assert half.identity != embedder.identity
+    assert half.fingerprint == embedder.fingerprint
 
 
-def test_saved_and_loaded_again_is_the_same_model(embedder, tmp_path):
-    embedder.save_pretrained(tmp_path / "copy")
+def test_the_perception_encoder_sees_in_bf16_what_autocast_sees(monkeypatch):
+    name, seen = "PE-Core-T-16-384", []
+    load = open_clip.create_model_and_transforms
+
+    def load_and_look(*arguments, **options):
+        model, _, preprocess = load(*arguments, **options)
+        for module in model.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+        pictures = torch.stack([preprocess(Image.fromarray(frame)) for frame in frames(2)])
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            seen.append(torch.nn.functional.normalize(model.eval().encode_image(pictures).float(), dim=-1).numpy())
+        return model, None, preprocess
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", load_and_look)
+    monkeypatch.setattr("marc.memory.embedding.multiplies_bfloat16", lambda device: True)
+    np.testing.assert_array_equal(EventEmbedder.untrained(name).embed_frames(frames(2)), *seen)
+
+
+def test_in_bf16_questions_stay_near_float32_and_the_weights_take_half(dual_encoder_folder, embedder):
+    half, questions = bf16_embedder(dual_encoder_folder), ["a dog", "what is it that he eats?"]
+    vectors = [[question.vector for question in each.embed_questions(questions)] for each in (half, embedder)]
+    assert np.multiply(*vectors).sum(axis=1).min() > 0.999
+    held, whole = (sum(weight.nbytes for weight in each.model.parameters()) for each in (half, embedder))
+    assert held < 0.6 * whole
+
+
+def test_saved_and_loaded_again_is_the_same_model(dual_encoder_folder, embedder, tmp_path):
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{dual_encoder_folder}")
+    save_dual_encoder(tmp_path / "copy", model, embedder.model_config)
     copy = EventEmbedder.from_pretrained(tmp_path / "copy", device="cpu", precision="fp32")
     assert copy.identity == embedder.identity
     np.testing.assert_array_equal(copy.embed_frames(frames(2)), embedder.embed_frames(frames(2)))
 
 
-def test_other_weights_have_another_fingerprint(embedder, tmp_path):
-    embedder.save_pretrained(tmp_path)
-    copy = EventEmbedder.from_pretrained(tmp_path, device="cpu", precision="fp32")
+def test_other_weights_have_another_fingerprint(dual_encoder_folder, embedder, tmp_path):
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{dual_encoder_folder}")
     with torch.no_grad():
-        copy.model.text.text_projection.mul_(1.001)
+        model.text.text_projection.mul_(1.001)
+    save_dual_encoder(tmp_path, model, embedder.model_config)
+    copy = EventEmbedder.from_pretrained(tmp_path, device="cpu", precision="fp32")
     assert copy.fingerprint != embedder.fingerprint
 
 
 def test_a_hugging_face_tokenizer_travels_with_the_weights(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
-
-    from marc.memory.embedding import save_dual_encoder
 
     words = {word: index for index, word in enumerate(["<pad>", "<unk>", "what", "is", "red", "</s>"])}
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
