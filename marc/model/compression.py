@@ -159,10 +159,11 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | No
     if plan.merge == "weighted" and plan.one_frame_per_window and sizes_BT is None:
         return torch.stack([weights[:, start : start + length].mean(1) for start, length, _ in plan.windows], dim=1)
     window_T = torch.tensor([index for index, window in enumerate(plan.windows) for _ in range(window.length)])
-    room_BW = torch.tensor([window.length - window.keep for window in plan.windows]).repeat(batch, 1).to(device)
+    room_W = torch.tensor([window.length - window.keep for window in plan.windows])
+    window_T, room_BW = (values.to(device, non_blocking=True) for values in (window_T, room_W.repeat(batch, 1)))
     merges_inside = sum(window.length - window.keep for window in plan.windows)
     sizes_BT = weights.sum(-1) if sizes_BT is None else sizes_BT.to(dtype)
-    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, sizes_BT, window_T.to(device))
+    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, sizes_BT, window_T)
     for step in range(frames - len(plan.cells)):
         inside = step < merges_inside
         pair = state.most_similar_pair(room_BW if inside else None)
@@ -174,8 +175,8 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | No
 
 def _inner_products(tokens_BTPD: Tensor) -> Tensor:
     """Inner products of all frames with each other, patch by patch: ``[B, T, T, P]``."""
-    tokens_BPTD = tokens_BTPD.transpose(1, 2)
-    return (tokens_BPTD @ tokens_BPTD.transpose(2, 3)).permute(0, 2, 3, 1).contiguous()
+    products_BPTT = [video_PTD @ video_PTD.mT for video_PTD in tokens_BTPD.transpose(1, 2)]
+    return torch.stack(products_BPTT).permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass
@@ -257,7 +258,8 @@ def _without(values_BN: Tensor, place_B: Tensor) -> Tensor:
 
 
 def _weighted_sum(weights_BST: Tensor, tokens_BTPD: Tensor) -> Tensor:
-    merged = weights_BST @ tokens_BTPD.to(weights_BST.dtype).flatten(2)
+    tokens_BTX = tokens_BTPD.to(weights_BST.dtype).flatten(2)
+    merged = torch.stack([weights @ tokens for weights, tokens in zip(weights_BST, tokens_BTX, strict=True)])
     return merged.unflatten(2, tokens_BTPD.shape[2:]).to(tokens_BTPD.dtype)
 
 

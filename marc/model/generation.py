@@ -4,8 +4,8 @@
 their keys and values serve every prompt.
 
 *One graph.* With keys and values in tensors of fixed size and place, transformers compiles the decoding step and, on a
-GPU, captures it as a CUDA graph. The tensors are kept from call to call, one set for each number of prompts, and only
-a few lengths exist, so that a graph is made once, not once per question.
+GPU, captures it as a CUDA graph. The tensors are kept from call to call, one set for each number of prompts, which is
+rounded up to a power of two, and only a few lengths exist, so that a graph is made once, not once per question.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,33 +22,13 @@ from transformers import BatchFeature, Cache, CompileConfig, DynamicCache, Logit
 
 from marc.model.modeling_marc import CompressedVideoFeatures, MarcForConditionalGeneration
 from marc.model.processing_marc import MarcProcessor
-from marc.records import VideoInfo
+from marc.records import FRAMES_PER_GRID, GenerationOptions, VideoInfo
 from marc.stages import FirstToken, StageClock
 
-GRID_FRAMES = 2
-"""Frames that make up one temporal grid of Qwen2.5-VL."""
+_Row = TypeVar("_Row")
+
 STATIC_LENGTHS = 256
 """Static keys and values have room for a multiple of so many tokens."""
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How answers are generated.
-
-    Attributes:
-        max_new_tokens: Upper limit on the length of the output.
-        temperature: 0 is greedy.
-        top_p: Nucleus, unused when greedy.
-        seed: Of the sampling.
-        static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
-            which takes a minute once and pays for many questions; on a CPU it gains nothing.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    static: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +99,9 @@ class VideoGenerator:
             options: How to generate.
             clock: Is told what tokenising, prefill and decoding took.
         """
-        clock = clock or StageClock(self.model.device)
+        clock, asked = clock or StageClock(self.model.device), len(chats)
+        if options.static:
+            chats, videos = _up_to_a_power_of_two(chats), _up_to_a_power_of_two(videos)
         with clock.stage("tokenize"):
             inputs = self._inputs(chats, videos)
         first = FirstToken(clock)
@@ -142,14 +125,15 @@ class VideoGenerator:
         assert first.reached is not None
         clock.seconds["prefill"] += first.reached - start
         clock.seconds["decode"] += end - first.reached
-        return self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = tokens[:asked, inputs["input_ids"].shape[1] :]
+        return self.processor.batch_decode(answers, skip_special_tokens=True)
 
     def _inputs(self, chats: Sequence[str], videos: Sequence[EncodedVideo]) -> BatchFeature:
         inputs = self.processor.text_inputs(chats, [video.tokens_after for video in videos])
         inputs.update(
             self.processor.planning_inputs(
                 [video.grid_events or [0] * int(video.grid_thw[0, 0]) for video in videos],
-                [video.seconds[::GRID_FRAMES].tolist() for video in videos],
+                [video.seconds[::FRAMES_PER_GRID].tolist() for video in videos],
                 [video.shares for video in videos],
             )
         )
@@ -164,6 +148,11 @@ class VideoGenerator:
         config = self.model.config.get_text_config(decoder=True)
         if not static:
             return DynamicCache(config=config)
+        if "flash" in (config._attn_implementation or ""):
+            raise ValueError(
+                "static keys and values need a mask of fixed size, which flash-attention does not take; "
+                "generate without them, or load the model with attn_implementation='sdpa'"
+            )
         room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
         if rows not in self._static or self._static[rows].room < room:
             self._static[rows] = _Static(room, StaticCache(config=config, max_cache_len=room))
@@ -202,3 +191,8 @@ class VideoGenerator:
             name: torch.cat([inputs[name].gather(1, prefix), inputs[name][moved].unflatten(0, (len(rows), -1))], dim=1)
             for name in ("input_ids", "attention_mask")
         }
+
+
+def _up_to_a_power_of_two(rows: Sequence[_Row]) -> Sequence[_Row]:
+    """The rows, the last one so often again that only a few numbers of rows exist."""
+    return [*rows, *[rows[-1]] * ((1 << (len(rows) - 1).bit_length()) - len(rows))]

@@ -238,15 +238,15 @@ class MarcModel(Qwen2_5_VLModel):
         cells = plan.cells if plan else (grid,) * grid_thw.temporal
         if seconds is None:
             centers = plan.centers if plan else tuple(range(grid_thw.temporal))
-            times = torch.tensor(centers, device=device) * time_interval
+            times = torch.tensor(centers) * float(time_interval)
         else:
             remaining = plan.seconds(seconds) if plan else seconds
-            times = torch.tensor(remaining, device=device) * self.config.vision_config.tokens_per_second
+            times = torch.tensor(remaining) * self.config.vision_config.tokens_per_second
         positions = [
-            torch.cartesian_prod(time[None], _centers(grid[0], rows, device), _centers(grid[1], columns, device))
+            torch.cartesian_prod(time[None], _centers(grid[0], rows), _centers(grid[1], columns))
             for time, (rows, columns) in zip(times.long(), cells, strict=True)
         ]
-        return torch.cat(positions).T + start_position
+        return (torch.cat(positions).T + start_position).to(device)
 
 
 class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
@@ -305,12 +305,13 @@ class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         video_event_shares: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Keeps the planning inputs to the prefill, after which positions are known."""
+        """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features."""
         inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
-        if inputs.get("pixel_values_videos") is not None:
-            inputs["video_grid_events"] = video_grid_events
-            inputs["video_grid_seconds"] = video_grid_seconds
-            inputs["video_event_shares"] = video_event_shares
+        if inputs.get("pixel_values_videos") is None:
+            return inputs | {"video_grid_thw": None}
+        inputs["video_grid_events"] = video_grid_events
+        inputs["video_grid_seconds"] = video_grid_seconds
+        inputs["video_event_shares"] = video_event_shares
         return inputs
 
     def _expand_multimodal_outputs(
@@ -325,9 +326,9 @@ def _unpadded_shares(shares_E: Tensor) -> list[int] | None:
     return [share for share in shares_E.tolist() if share > 0] or None
 
 
-def _centers(length: int, cells: int, device: torch.device | str | None) -> Tensor:
+def _centers(length: int, cells: int) -> Tensor:
     """Positions ``int64 [cells]`` of the centres of equal parts of ``length`` places."""
-    return ((torch.arange(cells, device=device) * 2 + 1) * length) // (2 * cells)
+    return ((torch.arange(cells) * 2 + 1) * length) // (2 * cells)
 
 
 for _ours, _base in ((MarcModel, Qwen2_5_VLModel), (MarcForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate, groupby, pairwise, repeat
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal, NamedTuple, get_args
 
 Layout = Literal["frames", "events"]
@@ -45,12 +45,13 @@ class CompressionConfig:
             ``"weighted"`` weighs them by the number of frames that they stand for.
         tower_layer: Merges inside the vision tower, which attends within a frame only, so that its later blocks run on
             fewer frames. A number k: everything merges after k blocks. A schedule ``{k: frames, ...}``: after k blocks
-            so many frames are left of the video (``"frames"``) or of each event (``"events"``), and the rest merges
-            after the tower. ``None``: all merging happens after the tower, as published.
+            at most so many frames are left of the video (``"frames"``, whose windows may leave fewer) or of each event
+            (``"events"``), and the rest merges after the tower. ``None``: all merging happens after the tower, as
+            published.
         duplicates: Frames whose pixels hardly differ are encoded once by the tower and count as often as they occur.
             The largest difference, see `marc.model.duplicates`; 0: equal pixels only; ``None``: each by itself.
-        tower_chunk: Most patches that the tower reads at once, which bounds the memory of its activations; results do
-            not depend on it. ``None``: everything at once.
+        tower_chunk: Most patches of a video that the tower reads at once, which bounds the memory of its activations
+            and changes results by rounding at most. ``None``: all videos at once.
     """
 
     layout: Layout = "events"
@@ -72,7 +73,7 @@ class CompressionConfig:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"compression.{name} must be a whole number >= 1 or null, got {value!r}")
         object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer))
-        if self.duplicates is not None and not (isinstance(self.duplicates, int | float) and self.duplicates >= 0):
+        if self.duplicates is not None and not _is_distance(self.duplicates):
             raise ValueError(f"compression.duplicates must be a number >= 0 or null, got {self.duplicates!r}")
         if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float) or not 0 < self.ratio <= 1:
             raise ValueError(f"compression.ratio must be in (0, 1], got {self.ratio!r}")
@@ -98,6 +99,10 @@ class CompressionConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-serialisable values."""
         return asdict(self)
+
+
+def _is_distance(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
 def _tower_layer(value: Any) -> int | Schedule | None:

@@ -8,9 +8,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import BatchFeature, Qwen2_5_VLProcessor
 from transformers.processing_utils import VideosKwargs
+from transformers.video_utils import VideoMetadata
 
 from marc.model.plan import CompressionConfig, VideoPlan, event_lengths, plan_video
 
@@ -189,6 +192,24 @@ class MarcProcessor(Qwen2_5_VLProcessor):
     def _special_token(self) -> re.Pattern[str]:
         tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+
+def frame_patches(video_processor: Any, rgb_THWC: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the vision tower reads of frames that have their final size already.
+
+    Args:
+        video_processor: Qwen2.5-VL's.
+        rgb_THWC: ``uint8 [T, H, W, 3]``.
+
+    Returns:
+        ``pixel_values_videos``, ``float32 [G * P, C]`` for G temporal grids of P patches, and ``video_grid_thw``.
+    """
+    count = len(rgb_THWC)
+    metadata = VideoMetadata(total_num_frames=count, fps=1.0, frames_indices=list(range(count)))
+    video = video_processor(
+        [rgb_THWC], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
+    )
+    return video["pixel_values_videos"], video["video_grid_thw"]
 
 
 def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> torch.Tensor:

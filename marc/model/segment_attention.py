@@ -64,14 +64,28 @@ def segment_attention(
     if (len(cu_seq_lens_q) - 1) * max_length_q == tokens:
         whole = (states[0].unflatten(1, (-1, max_length_q)).transpose(0, 1) for states in (query, key, value))
         return attend(*whole)[None], None
-    starts, lengths = cu_seq_lens_q[:-1], cu_seq_lens_q.diff()
     output_NAE = query.new_empty(tokens, query.shape[1], query.shape[3])
-    for length in lengths.unique().tolist():
-        places_GL = starts[lengths == length][:, None] + torch.arange(length, device=query.device)
+    for places_GL in _places_by_length(cu_seq_lens_q):
         output_NAE[places_GL.flatten()] = attend(
             *(states[0][:, places_GL].transpose(0, 1) for states in (query, key, value))
         )
     return output_NAE[None], None
+
+
+def _places_by_length(boundaries: Tensor) -> list[Tensor]:
+    """Places of the tokens of all segments of a length, ``int64 [G, L]`` per length.
+
+    They are found once for boundaries that many layers share, and kept with these.
+    """
+    known = vars(boundaries)
+    if "places_by_length" not in known:
+        starts, lengths = boundaries[:-1], boundaries.diff()
+        known["places_by_length"] = [
+            starts[lengths == length][:, None] + torch.arange(length, device=boundaries.device)
+            for length in lengths.unique().tolist()
+        ]
+    places: list[Tensor] = known["places_by_length"]
+    return places
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)

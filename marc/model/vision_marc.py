@@ -16,7 +16,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from math import prod
+from types import MethodType
 from typing import Any
 
 import torch
@@ -99,6 +101,9 @@ def _sharing(module: Any) -> Any:
     """A module with the same weights, buffers and hooks, whose own submodules can be replaced."""
     twin = copy(module)
     twin._modules = dict(module._modules)
+    if hasattr(module, "_hf_hook"):  # accelerate's `forward` is an attribute, made for one module
+        twin._old_forward = MethodType(type(module).forward, twin)
+        twin.forward = partial(module.forward.func, twin)
     return twin
 
 
@@ -129,18 +134,19 @@ def run_tower(
         raise ValueError(
             f"compression.tower_layer {layers[-1]} is not inside the vision tower of {len(tower.blocks)} blocks"
         )
-    if any(stage.merges for plan in plans for _, stage in plan.tower):
-        tower = with_linear_patches(tower)
+    merging = [any(stage.merges for _, stage in plan.tower) for plan in plans]
     videos_TNC = frames_of(pixels, grids)
     stands_for = [_distinct(video_TNC, duplicates) for video_TNC in videos_TNC]
     videos_TNC = [video[firsts] for video, (firsts, _) in zip(videos_TNC, stands_for, strict=True)]
+    areas = [grid[1:] for grid in grids]
     members = [torch.arange(grid[0], device=pixels.device) for grid in grids]
     sizes = [torch.ones(grid[0], device=pixels.device) for grid in grids]
     for stage, (start, stop) in enumerate(zip([0, *layers], [*layers, len(tower.blocks)], strict=True)):
-        part = tower_part(tower, start, stop)
-        videos_TPX = run_in_chunks(part, videos_TNC, [grid[1:] for grid in grids], chunk)
         if stage == 0:
-            videos_TPX = [video[numbers] for video, (_, numbers) in zip(videos_TPX, stands_for, strict=True)]
+            seen = _run_first_blocks(tower, stop, videos_TNC, areas, merging, chunk)
+            videos_TPX = [video[numbers] for video, (_, numbers) in zip(seen, stands_for, strict=True)]
+        else:
+            videos_TPX = run_in_chunks(tower_part(tower, start, stop), videos_TNC, areas, chunk)
         if stage == len(layers):
             break
         merged = compress_videos(videos_TPX, [plan.tower[stage][1] for plan in plans], sizes if stage > 0 else None)
@@ -153,6 +159,27 @@ def run_tower(
     return [TowerFrames(*video) for video in zip(videos_TPX, members, sizes, strict=True)]
 
 
+def _run_first_blocks(
+    tower: Tower,
+    stop: int,
+    videos_TNC: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]],
+    merging: Sequence[bool],
+    chunk: int | None,
+) -> list[Tensor]:
+    """The blocks that read pixels; those of videos that merge inside the tower embed patches as products of matrices.
+
+    Which way a video goes depends on itself alone, and so do its numbers.
+    """
+    outputs: dict[int, Tensor] = {}
+    for is_merging in sorted(set(merging)):
+        part = tower_part(with_linear_patches(tower) if is_merging else tower, 0, stop)
+        own = [video for video, merges in enumerate(merging) if merges == is_merging]
+        tokens = run_in_chunks(part, [videos_TNC[video] for video in own], [sizes[video] for video in own], chunk)
+        outputs.update(zip(own, tokens, strict=True))
+    return [outputs[video] for video in range(len(merging))]
+
+
 def frames_of(pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
     """The patches of each frame ``[T, N, C]`` of several videos."""
     videos = pixels.split([prod(grid) for grid in grids])
@@ -161,9 +188,9 @@ def frames_of(pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
 
 def _distinct(video_TNC: Tensor, threshold: float | None) -> tuple[Tensor | slice, Tensor | slice]:
     """Which frames to encode, and which of these encodings stands for each frame."""
-    if threshold is None:
+    numbers = None if threshold is None else torch.tensor(distinct_frames(video_TNC, threshold))
+    if numbers is None or numbers[-1] == len(numbers) - 1:
         return slice(None), slice(None)
-    numbers = torch.tensor(distinct_frames(video_TNC, threshold))
     firsts = torch.cat([torch.zeros(1, dtype=torch.long), 1 + numbers.diff().nonzero()[:, 0]])
     return firsts.to(video_TNC.device), numbers.to(video_TNC.device)
 
@@ -180,7 +207,8 @@ def run_in_chunks(
         part: Of the tower.
         videos_TNC: What it reads of each video, ``[T, N, C]``.
         sizes: Height and width in patches of each video.
-        chunk: Most patches at once, but at least one frame; ``None``: everything at once.
+        chunk: Most patches of one video at once, but at least one frame: what comes out of a video does not depend on
+            the others by a single bit. ``None``: all videos at once.
 
     Returns:
         ``[T, P, X]`` of each video.
@@ -206,20 +234,13 @@ def run_in_chunks(
 
 def _chunks(shapes: Sequence[tuple[int, int]], chunk: int | None) -> Iterator[list[tuple[int, slice]]]:
     """Cuts videos of ``(frames, patches of a frame)`` into pieces: lists of a video's index and some of its frames."""
-    chunk = chunk or sum(prod(shape) for shape in shapes)
-    piece: list[tuple[int, slice]] = []
-    room = chunk
+    if chunk is None:
+        yield [(video, slice(None)) for video in range(len(shapes))]
+        return
     for video, (frames, patches) in enumerate(shapes):
-        start = 0
-        while start < frames:
-            if piece and room < patches:
-                yield piece
-                piece, room = [], chunk
-            stop = min(frames, start + max(1, room // patches))
-            piece.append((video, slice(start, stop)))
-            room -= (stop - start) * patches
-            start = stop
-    yield piece
+        step = max(1, chunk // patches)
+        for start in range(0, frames, step):
+            yield [(video, slice(start, start + step))]
 
 
 def compress_videos(

@@ -23,7 +23,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.plan import VideoPlan, plan_video
 from marc.model.vision_marc import compress_videos
-from marc.training.visual_reader import GRID_FRAMES, Visual, VisualReader, VisualSource
+from marc.records import FRAMES_PER_GRID
+from marc.training.visual_reader import Visual, VisualReader, VisualSource
 
 KINDS = ("video", "image")
 Messages = Sequence[Mapping[str, Any]]
@@ -76,7 +77,7 @@ class View:
         no video where another has one encodes this in its place: features ``[0, D]``, and gradients of zero.
         """
         side, patch = processor.video_processor.merge_size, processor.video_processor.patch_size
-        pixels = torch.zeros(side**2, GRID_FRAMES * 3 * patch**2)
+        pixels = torch.zeros(side**2, FRAMES_PER_GRID * 3 * patch**2)
         smallest = Visual(kind, (1, side, side), side, seconds=(0.0,), pixels=pixels)
         return replace(cls.of(smallest, compression), tokens=0)
 
@@ -234,11 +235,13 @@ def encode(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[V
 
 @torch.no_grad()
 def encode_once(model: MarcForConditionalGeneration, views: Iterable[View]) -> dict[View, Tensor]:
-    """As `encode`, for a tower that keeps its weights: its tokens stay with the file, whose pixels are freed."""
+    """As `encode`, for a tower that keeps its weights: its tokens stay with the file.
+
+    The pixels are freed, unless the model merges inside the tower and needs them for other views of the file.
+    """
     distinct = list(dict.fromkeys(views))
     new = [view for view in distinct if view.features is None]
-    after_tower = all(view.compression.tower_layer is None for view in new)
-    if after_tower:
+    if all(each.tower_layer is None for each in (model.compression, *(view.compression for view in new))):
         for visual, tokens in _tower_tokens(model, [view.visual for view in new]).items():
             visual.tower, visual.pixels = tokens, None
     for view, features in encode(model, new).items():

@@ -150,6 +150,20 @@ def test_the_host_never_waits_for_the_device(layout, merge):
         tokens.sum().item()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("layout", ["frames", "events"])
+def test_on_a_gpu_the_host_never_waits(layout):
+    tokens = torch.randn(2, 12, 6, 8, device="cuda")
+    config = CompressionConfig(layout=layout, target_frames=2, window=4)
+    plan = plan_video(12, (2, 3), config, events=[0] * 2 + [1] * 3 + [2] * 3 + [3] * 4)
+    compress_planned(tokens, plan)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        compress_planned(tokens, plan)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_bfloat16_keeps_its_type_and_decides_in_float32():
     tokens = torch.randn(16, 4, 32).bfloat16()
     config = CompressionConfig(layout="frames", target_frames=3)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_inputs import noise, video_inputs
 
+from marc.model import CompressionConfig
 from marc.model.duplicates import distinct_frames, frame_distance
 
 REPEATS = [0, 0, 0, 1, 1, 2, 1, 1]
@@ -49,6 +50,12 @@ def test_a_cursor_on_a_still_picture_is_seen():
     assert distinct_frames(frames_TPC, 0.4) == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("value", [True, -0.1, float("inf"), float("nan"), "few"])
+def test_a_wrong_distance_is_named(value):
+    with pytest.raises(ValueError, match=r"compression\.duplicates must be a number"):
+        CompressionConfig(duplicates=value)
+
+
 def test_a_slow_pan_does_not_drift_away():
     frames_TPC = torch.arange(10.0)[:, None, None].expand(10, 4, 3) * 0.1
     assert distinct_frames(frames_TPC, 0.25) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
@@ -67,7 +74,8 @@ def test_encoding_equal_frames_once_changes_nothing(tiny, layout, tower_layer, m
         block = model.model.visual.blocks[0]
         with mock.patch.object(block, "forward", wraps=block.forward) as run:
             features[duplicates] = model.encode_video(**inputs)["video"]
-        assert run.call_args.args[0].shape[0] == 2 * 64 * (8 if duplicates is None else 4)
+        patches = sum(call.args[0].shape[0] for call in run.call_args_list)
+        assert patches == 2 * 64 * (8 if duplicates is None else 4)
     for every, once in zip(features[None].pooler_output, features[0.0].pooler_output, strict=True):
         torch.testing.assert_close(once, every, atol=1e-6, rtol=1e-5)
     for every, once in zip(features[None].members, features[0.0].members, strict=True):

@@ -3,6 +3,7 @@
 import copy
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -29,7 +30,8 @@ def test_turned_off_equals_transformers_bit_for_bit(tiny, stock, attention):
     model, processor = tiny(target_frames=None)
     image = noise(1, 5)[0]
     inputs = video_inputs(processor, ["<video> and <image>?", "<video>!"], [noise(8, 1), noise(6, 2)], images=[image])
-    model.set_attn_implementation(attention)
+    if attention is not None:
+        model.set_attn_implementation(attention)
     stock.set_attn_implementation(attention)
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
     options = {"max_new_tokens": 6, "do_sample": False}
@@ -148,12 +150,12 @@ def test_encoding_once_serves_many_questions(tiny):
     assert len(features["video"].pooler_output) == 1
 
 
-def test_generating_several_sequences_runs_the_tower_once(tiny):
+def test_generating_several_sequences_reads_every_video_once(tiny):
     model, processor = tiny()
     inputs = video_inputs(processor, ["<video> What?", "<video> Why?"], [noise(16, 1), noise(8, 2)])
     with mock.patch.object(model.model.visual, "forward", wraps=model.model.visual.forward) as tower:
         assert len(model.generate(**inputs, max_new_tokens=2, do_sample=True, num_return_sequences=4)) == 8
-    assert tower.call_count == 1
+    assert tower.call_count == 2, "once for each video"
 
 
 def test_images_are_never_compressed(tiny, stock):
@@ -211,7 +213,7 @@ def test_lora_trains_the_language_model_only(tiny):
 
 
 @NEEDS_GPU
-@pytest.mark.parametrize("attention", ["sdpa", "flash_attention_2"])
+@pytest.mark.parametrize("attention", [None, "sdpa", "flash_attention_2"])
 def test_on_a_gpu_it_equals_the_cpu(tiny, attention):
     if attention == "flash_attention_2":
         pytest.importorskip("flash_attn")
@@ -219,8 +221,30 @@ def test_on_a_gpu_it_equals_the_cpu(tiny, attention):
     inputs = video_inputs(processor, ["<video> What?"], [noise(16, 1)], video_events=EVENTS)
     expected = first_logits(model, inputs)
     model = copy.deepcopy(model).to("cuda", torch.bfloat16)
-    model.set_attn_implementation(attention)
+    if attention is not None:
+        model.set_attn_implementation(attention)
     torch.testing.assert_close(first_logits(model, inputs.to("cuda")).float().cpu(), expected, atol=0.05, rtol=0.05)
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize(
+    "compression",
+    [
+        *LAYOUTS,
+        {"layout": "frames", "tower_layer": 1},
+        {"layout": "frames", "tower_layer": ((1, 4),)},
+        {"layout": "events", "tower_layer": 1, "duplicates": 0.1},
+        {"layout": "events", "tower_chunk": 16},
+        {"target_frames": None, "tower_chunk": 16},
+    ],
+)
+def test_on_a_gpu_every_merge_equals_the_cpus(tiny, compression):
+    model, processor = tiny(**compression)
+    half_still = np.concatenate([noise(8, 1), np.repeat(noise(1, 2), 8, axis=0)])
+    inputs = video_inputs(processor, ["<video> What?"], [half_still], video_events=EVENTS)
+    expected = first_logits(model, inputs)
+    moved = first_logits(copy.deepcopy(model).to("cuda"), inputs.to("cuda"))
+    torch.testing.assert_close(moved.cpu(), expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("device_map", [{"": "cpu"}, pytest.param("auto", marks=NEEDS_GPU)])

@@ -28,6 +28,15 @@ def test_equals_one_call_per_segment(lengths):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
+def test_places_are_found_once_for_boundaries_that_layers_share(monkeypatch):
+    states, bounds = torch.randn(1, 3, 6, 8), torch.tensor([0, 4, 6], dtype=torch.int32)
+    layer = {"cu_seq_lens_q": bounds, "max_length_q": 4, "scaling": 0.3}
+    first, _ = segment_attention(torch.nn.Module(), states, states, states, None, **layer)
+    monkeypatch.setattr(torch.Tensor, "unique", lambda *_: pytest.fail("the lengths were looked at again"))
+    second, _ = segment_attention(torch.nn.Module(), states, states, states, None, **layer)
+    assert torch.equal(first, second)
+
+
 def test_the_tower_has_few_calls_and_the_same_numbers(tiny, stock, monkeypatch):
     model, processor = tiny()
     inputs = video_inputs(processor, ["<video><video>"], [noise(16, 1), noise(6, 2, height=70, width=42)])

@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from tiny_inputs import first_logits, noise, video_inputs
 from transformers import AttentionInterface
 
@@ -145,7 +146,7 @@ def test_a_batch_of_different_videos_equals_its_rows(tiny, layout, tower_layer):
         alone = model.encode_video(**video_inputs(processor, ["<video>"], [own], video_events=[events[index]]))[
             "video"
         ]
-        torch.testing.assert_close(together.pooler_output[index], alone.pooler_output[0])
+        assert torch.equal(together.pooler_output[index], alone.pooler_output[0])
         assert together.members[index].tolist() == alone.members[0].tolist()
 
 
@@ -169,7 +170,7 @@ def test_no_chunk_is_larger_than_asked(video):
     with mock.patch.object(tower.blocks[0], "forward", wraps=tower.blocks[0].forward) as run, torch.no_grad():
         frames = pixels.unflatten(0, (8, -1))
         outputs = run_in_chunks(tower_part(tower, 0, 2), [frames[:5], frames[5:]], [grid[1:]] * 2, 3 * 64)
-    assert [call.args[0].shape[0] for call in run.call_args_list] == [3 * 64, 3 * 64, 2 * 64]
+    assert [call.args[0].shape[0] for call in run.call_args_list] == [3 * 64, 2 * 64, 3 * 64]
     assert [len(video) for video in outputs] == [5, 3]
 
 
@@ -269,7 +270,43 @@ def test_images_in_the_same_batch_are_left_alone(tiny, stock):
         ours = model.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output[0]
         theirs = stock.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output[0]
     assert torch.equal(ours, theirs)
-    assert first_logits(model, inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("compression", [{"layout": "events", "tower_layer": 1}, {"layout": "frames"}])
+def test_a_batch_with_images_equals_its_rows(tiny, compression):
+    model, processor = tiny(**compression)
+    texts = ["<video> What?", "<image> or what is it?", "<video> and <image>?"]
+    videos, images, events = [noise(16, 1), noise(8, 2)], [noise(1, 5)[0], noise(1, 6)[0]], [EVENTS, [0, 1, 1, 1]]
+    together = video_inputs(processor, texts, videos, images=images, video_events=events)
+    logits = first_logits(model, together)
+    rows = (
+        (texts[0], {"videos": videos[:1], "video_events": events[:1]}),
+        (texts[1], {"videos": [], "images": images[:1]}),
+        (texts[2], {"videos": videos[1:], "video_events": events[1:], "images": images[1:]}),
+    )
+    for row, present, (text, own) in zip(logits, together["attention_mask"].bool(), rows, strict=True):
+        alone = first_logits(model, video_inputs(processor, [text], **own))
+        torch.testing.assert_close(row[present], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_parts_of_a_tower_that_accelerate_has_hooked_are_parts(tiny):
+    """As `device_map` over several devices hooks it: `forward` is then an attribute of the module."""
+    model, processor = tiny(layout="events", tower_layer=1)
+    inputs = video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[EVENTS])
+    expected = model.encode_video(**inputs)["video"].pooler_output[0]
+    hooked, seen = copy.deepcopy(model), []
+
+    class Seen(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            seen.append(module)
+            return args, kwargs
+
+    tower = hooked.model.visual
+    for module in (tower, tower.patch_embed.proj, *tower.blocks):
+        add_hook_to_module(module, Seen())
+    torch.testing.assert_close(hooked.encode_video(**inputs)["video"].pooler_output[0], expected)
+    towers = [module for module in seen if isinstance(module, type(tower))]
+    assert [len(part.blocks) for part in towers] == [1, 1]
 
 
 @pytest.mark.parametrize("value", [0, -1, True, {}, {2: 4, 3: 5}, {0: 4}, {2: 0}, "deep"])
