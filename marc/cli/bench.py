@@ -12,7 +12,10 @@ WIDTH = 150
 
 
 def bench(
-    model: Annotated[str, typer.Option(help="3b, 7b, or scaled: the 3B made small for a CPU.")] = "scaled",
+    model: Annotated[
+        str,
+        typer.Option(help="3b, 7b, scaled (the 3B made small for a CPU), or where a config.json is."),
+    ] = "scaled",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and bench.png.")] = Path(
         "outputs/bench"

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from marc.assistant import GenerationOptions, Inquiry, VideoAssistant
+from marc.assistant import Inquiry, VideoAssistant
 from marc.data.prompts import render_question
 from marc.efficiency.subjects import Setting, settings, subject_class
 from marc.evaluation.samples import read_rows
@@ -23,6 +23,7 @@ from marc.grading import gold_answer
 from marc.memory.embedding import EventEmbedder
 from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
+from marc.records import GenerationOptions
 from marc.world.export import export_world
 
 LONGEST_ANSWER = 80

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -118,6 +118,32 @@ ARCHITECTURES = {
 
 The scaled one keeps the 3B's head sizes and about its ratio of tower to prefill for 64 frames.
 """
+
+
+def find_architecture(name: str) -> Architecture:
+    """One of `ARCHITECTURES`, or that of a Qwen2.5-VL's configuration, of which nothing else is read.
+
+    Args:
+        name: Such a name, a folder with a ``config.json``, such a file, or a name of the hub.
+
+    Raises:
+        ValueError: If there is no such configuration, or it has other patches.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    try:
+        config = Qwen2_5_VLConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--model must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of a Qwen2.5-VL's "
+            f"configuration, got {name!r}: {error}"
+        ) from error
+    like = ARCHITECTURES["3b"]
+    text = {key: getattr(config.text_config, key) for key in like.text if key != "tie_word_embeddings"}
+    vision = {key: getattr(config.vision_config, key) for key in like.vision}
+    if (vision["patch_size"], vision["spatial_merge_size"]) != (PATCH, MERGE):
+        raise ValueError(f"--model {name}: only patches of {PATCH} pixels, {MERGE} x {MERGE} a token, are measured")
+    return replace(like, text=text | {"tie_word_embeddings": config.tie_word_embeddings}, vision=vision)
 
 
 def build_config(

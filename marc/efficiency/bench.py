@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
@@ -28,10 +29,18 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from marc.assistant import FrameOptions
 from marc.efficiency.accuracy import Accuracy
-from marc.efficiency.architectures import ARCHITECTURES, Architecture, Weights, build_config
+from marc.efficiency.architectures import Architecture, Weights, build_config, find_architecture
 from marc.efficiency.clip import ClipOptions, write_clip
-from marc.efficiency.counters import Ceilings, Work, WorkCounter, count_language, measure_ceilings, on_meta
-from marc.efficiency.peak_memory import LOOKS, Growth, measure_growth, peak_bytes_above
+from marc.efficiency.counters import (
+    Ceilings,
+    Work,
+    WorkCounter,
+    count_language,
+    countable_attention,
+    measure_ceilings,
+    on_meta,
+)
+from marc.efficiency.peak_memory import LOOKS, Growth, measure_growth, memory_in_use, peak_bytes_above
 from marc.efficiency.subjects import INSIDE, Setting, Subject, Task, chat, settings, subject
 from marc.evaluation.run_card import environment
 from marc.memory.embedding import EventEmbedder
@@ -56,7 +65,7 @@ class BenchOptions:
     """How the bench is run.
 
     Attributes:
-        model: A name of `marc.efficiency.architectures.ARCHITECTURES`.
+        model: See `marc.efficiency.architectures.find_architecture`.
         device: Where the model runs.
         repeats: Measured rounds, after one that is not.
         seconds: Time after which no further round begins, once there are three.
@@ -82,8 +91,7 @@ class BenchOptions:
     endurance: int = 0
 
     def __post_init__(self) -> None:
-        if self.model not in ARCHITECTURES:
-            raise ValueError(f"--model must be one of {', '.join(ARCHITECTURES)}, got {self.model!r}")
+        find_architecture(self.model)
         if self.repeats < FEWEST_REPEATS:
             raise ValueError(f"--repeats must be at least {FEWEST_REPEATS}, got {self.repeats}")
         if self.dtype_name not in (None, "float32", "bfloat16"):
@@ -100,7 +108,7 @@ class BenchOptions:
     @property
     def architecture(self) -> Architecture:
         """Sizes of the model."""
-        return ARCHITECTURES[self.model]
+        return find_architecture(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -115,13 +123,13 @@ class Remembering:
     """Seconds to build the memory of the video, which happens once per video.
 
     Attributes:
-        segmentation: Decoding it and cutting it into events.
-        embedding: The image tower, on the pictures taken on the way.
+        segmentation: Decoding it and cutting it into events, one value per repeat.
+        embedding: The image tower, on the pictures taken on the way, likewise.
         events: Number of events.
     """
 
-    segmentation: float
-    embedding: float
+    segmentation: tuple[float, ...]
+    embedding: tuple[float, ...]
     events: int
 
 
@@ -147,7 +155,7 @@ class Column:
     Attributes:
         setting: What was measured.
         counts: What it has to compute.
-        peak_bytes_above: Peak memory above the weights, for a first question.
+        peak_bytes_above: Peak memory above the weights, for a first question; with what the subject holds on a GPU.
         first: Answers to the first question, one per repeat.
         second: Answers to the second question in the same repeats.
     """
@@ -238,8 +246,9 @@ def run_bench(options: BenchOptions, report: Report = lambda _: None) -> BenchRe
         columns, subjects = [], {}
         for setting in settings(architecture.depth):
             report(f"warm-up, counts and memory: {setting.name}")
+            before = memory_in_use(device)
             subjects[setting.name] = subject(setting, task)
-            columns.append(prepare_column(setting, subjects[setting.name], task))
+            columns.append(prepare_column(setting, subjects[setting.name], task, before))
         with stages_timed_by(ProcessorTime() if options.processor_time else time.perf_counter):
             measure_in_turn(columns, list(subjects.values()), options, report)
         growth = measure_growth(subjects[INSIDE], options.endurance, device, report) if options.endurance else None
@@ -285,29 +294,42 @@ class ProcessorTime:
     """
 
     def __init__(self) -> None:
-        self._children = psutil.Process().children(recursive=True)
+        self._children = dict.fromkeys(psutil.Process().children(recursive=True), 0.0)
 
     def __call__(self) -> float:
         """Seconds so far."""
-        children = (child.cpu_times() for child in self._children)
-        return time.process_time() + sum(times.user + times.system for times in children)
+        for child in self._children:
+            with suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                self._children[child] = times.user + times.system
+        return time.process_time() + sum(self._children.values())
 
 
-def prepare_column(setting: Setting, compared: Subject, task: Task) -> Column:
-    """Warms a subject up, counts its work and measures its peak memory."""
+def prepare_column(setting: Setting, compared: Subject, task: Task, before: int) -> Column:
+    """Warms a subject up, counts its work and measures its peak memory.
+
+    Args:
+        setting: What the subject is set to.
+        compared: The subject.
+        task: What it is asked.
+        before: `memory_in_use` before it was built. On a GPU what it holds since then counts as part of its peak; on a
+            CPU that cannot be told from what the C library keeps.
+    """
     for question in reversed(QUESTIONS):
         warm = compared.ask(question)
     compared.restart()
     counts = count(compared, warm.visual_tokens_after, task)
     compared.restart()
+    held = memory_in_use(task.device) - before if task.device.type == "cuda" else 0
     peak = peak_bytes_above(lambda: compared.ask(QUESTIONS[0]), task.device)
     compared.restart()
-    return Column(setting, counts, peak)
+    return Column(setting, counts, None if peak is None else peak + held)
 
 
 def count(compared: Subject, visual_tokens: int, task: Task) -> Counts:
     """Counts what a subject has to compute for the first question: the tower as it runs, the rest on shapes alone."""
-    with WorkCounter().only_in(compared.model.model.visual) as counter:
+    tower = compared.model.model.visual
+    with countable_attention(tower), WorkCounter().only_in(tower) as counter:
         compared.see(QUESTIONS[0])
     weights = task.weights
     text_tokens = len(weights.tokenizer(chat(weights.processor(), QUESTIONS[0])).input_ids) - 1
@@ -323,12 +345,17 @@ def count_language_of(architecture: Architecture, dtype: torch.dtype, prompt_tok
 
 
 def remember_timed(video: Path, embedder: EventEmbedder, folder: Path) -> Remembering:
-    """Builds the memory of the video, which is kept in the folder, and times it."""
-    clock = StageClock(embedder.device)
-    with clock.stage("all"), clock.module("embedding", embedder.model.get_submodule("visual")):
-        memory = remember(video, embedder, folder=folder)
-    embedding = clock.seconds["embedding"]
-    return Remembering(clock.seconds["all"] - embedding, embedding, len(memory.events))
+    """Builds the memory of the video, which stays in the folder, then a few more in other folders, and times these."""
+    events = remember(video, embedder, folder=folder).events
+    whole, embedding = [], []
+    for repeat in range(FEWEST_REPEATS):
+        clock = StageClock(embedder.device)
+        with clock.stage("all"), clock.module("embedding", embedder.model.get_submodule("visual")):
+            remember(video, embedder, folder=folder / f"again-{repeat}")
+        whole.append(clock.seconds["all"])
+        embedding.append(clock.seconds["embedding"])
+    cutting = tuple(seconds - embedded for seconds, embedded in zip(whole, embedding, strict=True))
+    return Remembering(cutting, tuple(embedding), len(events))
 
 
 def build_embedder(name: str, device: torch.device) -> EventEmbedder:

@@ -79,6 +79,18 @@ class Work:
         )
 
 
+@contextmanager
+def countable_attention(tower: Any) -> Iterator[None]:
+    """Has a vision tower attend by operations that have a formula, which flash-attn's kernels do not."""
+    given = tower.config._attn_implementation
+    if given.startswith("flash"):
+        tower.config._attn_implementation = SEGMENT_ATTENTION
+    try:
+        yield
+    finally:
+        tower.config._attn_implementation = given
+
+
 @dataclass
 class WorkCounter(TorchDispatchMode):
     """Notes the products that run.

@@ -21,8 +21,8 @@ from transformers import CompileConfig
 from marc.data.prompts import chat_messages
 from marc.efficiency.architectures import ARCHITECTURES, Weights
 from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.model.generation import EncodedVideo, GenerationOptions, VideoGenerator
-from marc.records import VideoInfo
+from marc.model.generation import EncodedVideo, VideoGenerator
+from marc.records import GenerationOptions, VideoInfo
 
 GRIDS = 32
 

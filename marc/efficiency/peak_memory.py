@@ -62,11 +62,12 @@ def measure_growth(asked: Subject, questions: int, device: torch.device, report:
         asked.ask(f"What can be seen at second {number}, and what comes after it?")
         if number + 1 in looks:
             report(f"{number + 1} of {questions} questions in a row")
-            used.append(_in_use(device))
+            used.append(memory_in_use(device))
     return Growth(looks, tuple(used))
 
 
-def _in_use(device: torch.device) -> int:
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: of torch's allocator on a GPU, else of the resident set."""
     gc.collect()
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)

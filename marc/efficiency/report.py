@@ -178,8 +178,8 @@ def limit_table(result: BenchResult) -> Table:
 def memory_table(result: BenchResult) -> Table:
     """What happens once per video, before the stages' clocks are set."""
     table = Table("Once per video: milliseconds on the clock", ("", "ms"))
-    table.add("segmentation", f"{1000 * result.remembering.segmentation:.0f}")
-    table.add(f"embedding of {result.remembering.events} events", f"{1000 * result.remembering.embedding:.0f}")
+    table.add("segmentation", _milliseconds(spread(result.remembering.segmentation)))
+    table.add(f"embedding of {result.remembering.events} events", _milliseconds(spread(result.remembering.embedding)))
     return table
 
 

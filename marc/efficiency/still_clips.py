@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen2VLVideoProcessor
-from transformers.video_utils import VideoMetadata
 
 from marc.model.duplicates import distinct_frames, frame_distance
+from marc.model.processing_marc import frame_patches
 from marc.video import read_frames, write_video
 
 HEIGHT, WIDTH = 360, 640
@@ -58,11 +58,8 @@ def pixels_as_read(path: Path) -> Tensor:
     frames = read_frames(path, fps=2.0, max_frames=64, min_frames=4, factor=28, min_pixels=least, max_pixels=most)
     size = {"shortest_edge": least, "longest_edge": most}
     processor = Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False)
-    metadata = VideoMetadata(total_num_frames=len(frames), fps=1.0, frames_indices=list(range(len(frames))))
-    video = processor(
-        [frames.rgb], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
-    )
-    return video["pixel_values_videos"].unflatten(0, (int(video["video_grid_thw"][0, 0]), -1))
+    pixels, grid_thw = frame_patches(processor, frames.rgb)
+    return pixels.unflatten(0, (int(grid_thw[0, 0]), -1))
 
 
 def slides(generator: np.random.Generator) -> Iterator[Picture]:

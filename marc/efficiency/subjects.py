@@ -17,12 +17,12 @@ import torch
 from transformers import LogitsProcessorList, Qwen2_5_VLForConditionalGeneration
 from transformers.video_utils import VideoMetadata
 
-from marc.assistant import NEAR_DUPLICATES, FrameOptions, GenerationOptions, VideoAssistant
+from marc.assistant import NEAR_DUPLICATES, FrameOptions, VideoAssistant
 from marc.data.prompts import chat_messages, render_question
 from marc.efficiency.architectures import Weights
-from marc.memory.retriever import FRAMES_PER_GRID, FramePlan
+from marc.memory.retriever import FramePlan
 from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.records import Answer, Event, Retrieval, VideoInfo
+from marc.records import FRAMES_PER_GRID, Answer, Event, GenerationOptions, Retrieval, VideoInfo
 from marc.stages import FirstToken, StageClock
 from marc.video import probe, read_frames, sample_times
 
@@ -216,7 +216,8 @@ class Assistant:
 
     def __post_init__(self) -> None:
         weights, compression = self.task.weights, self.compression
-        static = self.setting.compiled and self.task.device.type == "cuda"
+        flash = "flash" in (weights.attn_implementation or "")
+        static = self.setting.compiled and self.task.device.type == "cuda" and not flash
         self.assistant = subject_class(self.setting)(
             memory_folder=self.task.memory_folder,
             frames=self.task.frames,

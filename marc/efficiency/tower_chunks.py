@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from marc.efficiency.architectures import ARCHITECTURES
+from marc.efficiency.architectures import ARCHITECTURES, Architecture
 from marc.efficiency.peak_memory import peak_bytes_above
 from marc.model.plan import CompressionConfig, plan_video
 from marc.model.segment_attention import SEGMENT_ATTENTION
@@ -37,12 +37,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[0, 8192, 2048], help="patches; 0: everything")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    sizes = ARCHITECTURES["3b"].vision | {"depth": arguments.blocks, "fullatt_block_indexes": [arguments.blocks - 1]}
-    tower = Qwen2_5_VisionTransformerPretrainedModel._from_config(
-        Qwen2_5_VLVisionConfig(**sizes), dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
-    )
-    tower.config._attn_implementation = SEGMENT_ATTENTION
-    tower = tower.to(device).eval()
+    tower = build_tower(ARCHITECTURES["3b"], arguments.blocks, device)
     measure(tower, torch.randn(prod(PATCHES), 1176, device=device), 1, None)
     print("| grids | chunk | peak above the start | seconds a grid |\n|---|---|---|---|")
     for grids in arguments.grids:
@@ -51,6 +46,18 @@ def main() -> None:
             peak, seconds = measure(tower, pixels, grids, chunk or None)
             shown = "unknown" if peak is None else f"{peak / 2**20:.0f} MiB"
             print(f"| {grids} | {chunk or 'everything'} | {shown} | {seconds / grids:.3f} |", flush=True)
+
+
+def build_tower(
+    architecture: Architecture, blocks: int, device: torch.device
+) -> Qwen2_5_VisionTransformerPretrainedModel:
+    """The first blocks of a tower and a last one that sees whole pictures, with random weights."""
+    sizes = architecture.vision | {"depth": blocks, "fullatt_block_indexes": [blocks - 1]}
+    tower = Qwen2_5_VisionTransformerPretrainedModel._from_config(
+        Qwen2_5_VLVisionConfig(**sizes), dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
+    )
+    tower.config._attn_implementation = SEGMENT_ATTENTION
+    return tower.to(device).eval()
 
 
 def measure(

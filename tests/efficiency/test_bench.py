@@ -15,8 +15,11 @@ from marc.cli import app
 from marc.efficiency import architectures, bench
 from marc.efficiency.architectures import Architecture, Weights
 from marc.efficiency.clip import STILL_EVERY, ClipOptions, _pictures, write_clip
+from marc.efficiency.counters import countable_attention
 from marc.efficiency.subjects import STOCK, settings
 from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.model.segment_attention import SEGMENT_ATTENTION
+from marc.model.tiny import build_tokenizer
 from marc.stages import StageClock, stages_timed_by
 from marc.video import probe
 
@@ -26,13 +29,14 @@ SMALL = Architecture(
     cells=(2, 4),
     embedder="tiny",
 )
-FRAMES = 8
+SHOTS = 6
+FRAMES = 4 * SHOTS
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    write_clip(path, ClipOptions(112, 56, shots=2, seconds_per_shot=4))
+    write_clip(path, ClipOptions(112, 56, shots=SHOTS, seconds_per_shot=4))
     return path
 
 
@@ -41,7 +45,17 @@ def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-        arguments = ["bench", "--model", "small", "--video", str(clip), "--output", str(folder), "--frames", "8"]
+        arguments = [
+            "bench",
+            "--model",
+            "small",
+            "--video",
+            str(clip),
+            "--output",
+            str(folder),
+            "--frames",
+            str(FRAMES),
+        ]
         arguments += ["--repeats", "3", "--new-tokens", "3", "--accuracy", "1", "--endurance", "20"]
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
@@ -51,7 +65,7 @@ def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_a_clip_has_the_length_and_size_that_was_asked_for(clip: Path):
     info = probe(clip)
     assert (info.width, info.height, info.codec) == (112, 56, "h264")
-    assert info.duration == pytest.approx(8, abs=0.05)
+    assert info.duration == pytest.approx(4 * SHOTS, abs=0.05)
 
 
 def test_noise_of_a_still_shot_differs_from_pixel_to_pixel():
@@ -67,10 +81,19 @@ def test_every_setting_reads_what_it_says(found):
     assert list(report["settings"]) == [setting.name for setting in settings(SMALL.depth)]
     cells = SMALL.tokens_per_frame
     for name, setting in report["settings"].items():
-        assert setting["visual_tokens"] == (FRAMES // 2 * cells if name == STOCK else cells), name
-        assert setting["frames_read"] == FRAMES
+        if name == STOCK:
+            assert setting["visual_tokens"] == FRAMES // 2 * cells
+        elif name in ("paper", "schedule"):
+            assert setting["visual_tokens"] == cells
+        else:
+            assert SHOTS <= setting["visual_tokens"] <= cells, "equal shares for the events, or more for some"
+        if name == "retrieved":
+            assert setting["frames_read"] == 3 * 4 + 3 * 2, "three events whole, two frames of every other one"
+        else:
+            assert setting["frames_read"] == FRAMES
         assert {len(values) for values in setting["seconds"].values()} == {3}
-    assert report["remembering"]["events"] == 2
+    assert report["remembering"]["events"] == SHOTS
+    assert len(report["remembering"]["segmentation"]) == len(report["remembering"]["embedding"]) == 3
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert "tower + prefill" in (folder / "bench.md").read_text()
     assert "Times faster than stock" in output
@@ -106,8 +129,8 @@ def test_what_the_random_encoder_retrieved_is_written_down(found):
     report, _, _ = found
     assert report["settings"][STOCK]["retrieved_events"] == {"first question": [], "second question": []}
     events = report["settings"]["retrieved"]["retrieved_events"]
-    assert all(0 <= event["start"] < event["end"] <= 8.1 for kept in events.values() for event in kept)
-    assert all(events.values())
+    assert all(0 <= event["start"] < event["end"] <= 4 * SHOTS + 0.1 for kept in events.values() for event in kept)
+    assert [len(kept) for kept in events.values()] == [3, 3]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures the peak on a CPU")
@@ -181,6 +204,26 @@ def test_models_share_weights_and_stock_is_stock():
     with torch.no_grad():
         assert torch.equal(stock(**inputs).logits, ours(**inputs).logits)
     assert weights.bytes == sum(parameter.nbytes for parameter in stock.parameters())
+
+
+def test_any_configuration_can_be_measured(tmp_path):
+    config = architectures.build_config(SMALL, build_tokenizer())
+    config.save_pretrained(tmp_path)
+    found = architectures.find_architecture(str(tmp_path))
+    assert found.text == SMALL.text
+    assert found.vision == SMALL.vision
+    assert architectures.find_architecture("scaled") is architectures.ARCHITECTURES["scaled"]
+    with pytest.raises(ValueError, match="--model must be one of 3b, 7b, scaled"):
+        architectures.find_architecture(str(tmp_path / "nothing"))
+
+
+def test_a_flash_kernel_is_counted_as_what_it_computes():
+    weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
+    tower = weights.holder.model.visual
+    tower.config._attn_implementation = "flash_attention_2"
+    with countable_attention(tower):
+        assert tower.config._attn_implementation == SEGMENT_ATTENTION
+    assert tower.config._attn_implementation == "flash_attention_2"
 
 
 @pytest.mark.parametrize(
