@@ -25,4 +25,5 @@ for method in $METHODS; do command+=(--method "$method"); done
 
 echo "${command[*]} $*"
 "${command[@]}" "$@"
+[ -d "$OUTPUT" ] || exit 0 # nothing was run: --check, --list
 "$PYTHON" -m marc.cli report "$OUTPUT" --markdown "$OUTPUT/report.md" --json "$OUTPUT/report.json"

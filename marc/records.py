@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+FRAMES_PER_GRID = 2
+"""Frames that Qwen2.5-VL's vision tower reads as one temporal grid."""
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -38,6 +41,35 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: Limit on the length of the output.
+        temperature: 0 is greedy decoding. The paper's setting is 0.01.
+        top_p: Nucleus, unused when greedy. The paper's setting is 0.001.
+        seed: Of the sampling.
+        static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
+            which takes a minute once and pays for many questions; on a CPU it gains nothing.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
 class Frames:
     """Decoded frames of one video with their true presentation times.
 
@@ -57,6 +89,11 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.seconds)
+
+    @property
+    def grid_seconds(self) -> NDArray[np.float64]:
+        """Time of each temporal grid, that of its first frame."""
+        return self.seconds[::FRAMES_PER_GRID]
 
 
 @dataclass(frozen=True, order=True)

@@ -23,6 +23,21 @@ COLOURS = 20
 PICTURE_PIXELS = 160 * 120
 
 
+def check_storyboard(path: str | Path) -> None:
+    """Refuses a file that could not be drawn, before there is anything to draw.
+
+    Raises:
+        ValueError: If its folder is missing or matplotlib does not know its ending.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    path, known = Path(path), FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"{path}: the ending must be one of {', '.join(sorted(known))}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+
+
 def save_storyboard(
     path: str | Path, question: str, answer: Answer, video: EncodedVideo, retrieval: Retrieval | None = None
 ) -> None:

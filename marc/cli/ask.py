@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marc.cli.options import given, number_of_events, refuse_beside, whole_number
+
 if TYPE_CHECKING:
     from marc.records import Answer
 
@@ -30,7 +32,7 @@ def ask(
         typer.Option(help="Encode frames once that differ by no more.  [default: 0.1; 0: equal frames only]"),
     ] = None,
     no_compression: Annotated[bool, typer.Option("--no-compression", help="Read every visual token.")] = False,
-    frames: Annotated[int, typer.Option(help="Most frames to read.")] = 64,
+    frames: Annotated[int, typer.Option(help="Most frames to read.", min=2)] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to read.")] = 2.0,
     min_pixels: Annotated[int | None, typer.Option(help="Smallest area of a frame.  [default: 4 tokens]")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Largest area of a frame.  [default: the model's]")] = None,
@@ -57,25 +59,26 @@ def ask(
     prompt_style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.  [default: the model's]")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest output.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest output.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling.  [default: 0]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     storyboard: Annotated[Path | None, typer.Option(help="Draw what the model saw into this file.")] = None,
 ) -> None:
     """Answer a question about a video, and report what it cost."""
     from marc.cli.errors import user_errors
     from marc.memory import MemoryOptions
+    from marc.storyboard import check_storyboard
 
     with user_errors("marc ask"):
-        compression = _given(
+        compression = given(
             layout=layout,
             target_frames=target_frames,
             visual_tokens=visual_tokens,
             tower_layer=tower_layer and _schedule(tower_layer),
             duplicates=duplicates,
         )
-        remembered = _given(
+        remembered = given(
             k=k,
             embedder=embedder,
             memory_folder=memory_folder,
@@ -84,14 +87,17 @@ def ask(
             segmenter=segmenter,
             seconds_per_frame=seconds_per_frame,
         )
-        cutting = _given(
+        cutting = given(
             max_seconds=max_event_seconds,
             min_seconds=min_event_seconds,
             segmenter=segmenter,
             seconds_per_frame=seconds_per_frame,
         )
-        _refuse_beside("--no-compression", no_compression, compression)
-        _refuse_beside("--no-memory", no_memory, remembered)
+        refuse_beside("--no-compression", no_compression, compression)
+        refuse_beside("--no-memory", no_memory, remembered)
+        refuse_beside("greedy decoding (--temperature 0)", temperature == 0, given(seed=seed))
+        if storyboard is not None:
+            check_storyboard(storyboard)
         answer = _answer(
             video,
             question,
@@ -101,7 +107,7 @@ def ask(
                 "model_name": model,
                 "memory": not no_memory,
                 "embedder_name": embedder,
-                "k": k if k == "auto" else _whole_number("--k", "3" if k is None else k, " or auto"),
+                "k": number_of_events("3" if k is None else k),
                 "memory_folder": memory_folder,
                 "memory_options": MemoryOptions(**cutting),
                 "prompt_style": prompt_style,
@@ -118,7 +124,7 @@ def ask(
                 "backend": decoder,
                 "timeout": timeout,
             },
-            generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+            generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed or 0},
         )
     typer.echo(json.dumps(_as_json(answer)) if as_json else _as_text(answer))
 
@@ -137,8 +143,9 @@ def _answer(
 
     probe(video, timeout=frames["timeout"])
 
-    from marc.assistant import FrameOptions, GenerationOptions, VideoAssistant
+    from marc.assistant import FrameOptions, VideoAssistant
     from marc.cli.progress import share_bar
+    from marc.records import GenerationOptions
 
     helper = VideoAssistant(
         frames=FrameOptions(min_frames=min(4, frames["max_frames"]), **frames),
@@ -154,29 +161,13 @@ def _answer(
     return answer
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _refuse_beside(switch: str, is_on: bool, given: dict[str, Any]) -> None:
-    if is_on and given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{switch} leaves nothing for {names} to do; leave one of them out")
-
-
 def _schedule(text: str) -> int | dict[int, int]:
     if ":" not in text:
-        return _whole_number("--tower-layer", text, " or a schedule such as 4:16,8:4")
+        return whole_number("--tower-layer", text, " or a schedule such as 4:16,8:4")
     stages = [stage.split(":") for stage in text.split(",")]
     if not all(len(stage) == 2 and all(number.isdecimal() for number in stage) for stage in stages):
         raise ValueError(f"--tower-layer must be a number of blocks or a schedule such as 4:16,8:4, got {text!r}")
     return {int(layer): int(frames) for layer, frames in stages}
-
-
-def _whole_number(option: str, text: str, also: str = "") -> int:
-    if not text.isdecimal():
-        raise ValueError(f"{option} must be a whole number{also}, got {text!r}")
-    return int(text)
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marc.cli.options import given, number_of_events, refuse_beside
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,13 +36,17 @@ def evaluate(
         Path | None, typer.Option(help="Folder that video paths start from.  [default: the annotations']")
     ] = None,
     model: Annotated[str, typer.Option(help="'tiny' (shipped), a folder, or a hub name.")] = "tiny",
-    output: Annotated[Path, typer.Option(help="Runs go to OUTPUT/<benchmark>/<method>.")] = Path("runs/eval"),
+    output: Annotated[
+        Path | None, typer.Option(help="Runs go to OUTPUT/<benchmark>/<method>.  [default: runs/eval/<model>]")
+    ] = None,
     style: Annotated[
         str | None, typer.Option(help="Prompt style of the video-r1 protocol.  [default: the benchmark's]")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="So many samples, evenly spread over the benchmark.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Questions per generation.")] = 16,
-    frames: Annotated[int, typer.Option(help="Most frames per video.")] = 64,
+    limit: Annotated[
+        int | None, typer.Option(help="So many samples, evenly spread over the benchmark.", min=1)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Questions per generation.", min=1)] = 16,
+    frames: Annotated[int, typer.Option(help="Most frames per video.", min=2)] = 64,
     fps: Annotated[float, typer.Option(help="Frames per second to sample.")] = 2.0,
     min_pixels: Annotated[
         int | None, typer.Option(help="Enlarge smaller frames; Video-R1: 100352.  [default: 4 tokens]")
@@ -49,21 +55,27 @@ def evaluate(
         int | None, typer.Option(help="Largest frame in pixels.  [default: the model's, at most 256 tokens]")
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="[default: the protocol's]")] = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus, unused when greedy.")] = 1.0,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.  [default: 0]")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus, where it samples.  [default: 1]")] = None,
     paper_sampling: Annotated[
         bool, typer.Option("--paper-sampling", help="The paper's temperature 0.01 and top_p 0.001.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling.  [default: 0]")] = None,
+    static_cache: Annotated[
+        bool,
+        typer.Option("--static-cache", help="Keys and values of fixed size: on a GPU decoding is compiled, once."),
+    ] = False,
     device: Annotated[str | None, typer.Option(help="[default: the GPU if there is one]")] = None,
     dtype: Annotated[str | None, typer.Option(help="[default: bfloat16 on a GPU, float32 on a CPU]")] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Dual encoder of the memory.  [default: the model's]")] = None,
     memory_folder: Annotated[
         Path | None, typer.Option(help="Where memories are kept.  [default: beside each video]")
     ] = None,
     segmenter: Annotated[
-        str, typer.Option(help="Shot detector of the memory: transnetv2, scenedetect or uniform.")
-    ] = "transnetv2",
-    k: Annotated[str, typer.Option(help="Events that the memory retrieves, or auto.")] = "3",
+        str | None, typer.Option(help="transnetv2, scenedetect or uniform.  [default: transnetv2]")
+    ] = None,
+    k: Annotated[str | None, typer.Option(help="Events that the memory retrieves, or auto.  [default: 3]")] = None,
     timeout: Annotated[float, typer.Option(help="Time limit for decoding one video, in seconds.")] = 60.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed earlier.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Show benchmarks and methods, then stop.")] = False,
@@ -75,22 +87,28 @@ def evaluate(
     with user_errors("marc eval"):
         from rich.console import Console
 
-        from marc.evaluation.engine import Generation
         from marc.evaluation.evaluate import load_engine, load_tasks, run_task
         from marc.evaluation.methods import find_method
-        from marc.evaluation.runner import processes
+        from marc.evaluation.runner import Shard, processes
         from marc.memory.indexing import MemoryOptions
+        from marc.records import GenerationOptions
 
         console = Console(stderr=True)
         if list_all:
             _list()
             return
+        methods = [find_method(name) for name in method or ["marc-events"]]
+        refuse_beside("--paper-sampling", paper_sampling, given(temperature=temperature, top_p=top_p))
         if paper_sampling:
             temperature, top_p = PAPER_TEMPERATURE, PAPER_TOP_P
-        methods = [find_method(name) for name in method or ["marc-events"]]
+        refuse_beside("greedy decoding (--temperature 0)", not temperature, given(top_p=top_p, seed=seed))
+        remembered = given(embedder=embedder, memory_folder=memory_folder, segmenter=segmenter, k=k)
+        refuse_beside("a --method without +memory", not any(one.memory for one in methods), remembered)
+        sampling = given(temperature=temperature, top_p=top_p, seed=seed)
         frame_options = {
             "fps": fps,
             "max_frames": frames,
+            "min_frames": min(4, frames),
             "min_pixels": min_pixels,
             "max_pixels": max_pixels,
             "timeout": timeout,
@@ -98,10 +116,13 @@ def evaluate(
         model_options = {
             "device": device,
             "dtype": dtype,
+            "attn_implementation": attention,
+            "embedder_name": embedder,
             "memory_folder": memory_folder,
-            "memory_options": MemoryOptions(segmenter=segmenter),
-            "k": k if k == "auto" else int(k),
+            "memory_options": MemoryOptions(**given(segmenter=segmenter)),
+            "k": number_of_events("3" if k is None else k),
         }
+        runs = output or Path("runs/eval") / Path(model).name
         with processes() as wait:
             tasks = load_tasks(
                 benchmark or ["world"],
@@ -113,7 +134,9 @@ def evaluate(
                 limit=limit,
             )
             if check:
-                usable = [_check(console, task.samples, frames, timeout) for task in tasks]
+                is_main = Shard.from_environment().rank == 0
+                usable = [_check(console, task.samples, frames, timeout) for task in tasks if is_main]
+                wait()
                 raise typer.Exit(0 if all(usable) else 1)
             failed = 0
             for one_method in methods:
@@ -122,10 +145,12 @@ def evaluate(
                     summary = run_task(
                         task,
                         engine,
-                        output / task.benchmark.name / one_method.name,
+                        runs / task.benchmark.name / one_method.name,
                         console,
                         wait,
-                        generation=Generation(max_new_tokens or task.spec.max_new_tokens, temperature, top_p, seed),
+                        generation=GenerationOptions(
+                            max_new_tokens or task.spec.max_new_tokens, static=static_cache, **sampling
+                        ),
                         batch_size=batch_size,
                         retry_failed=retry_failed,
                     )
@@ -171,10 +196,19 @@ def report(
 def _runs_below(folder: Path) -> list[Path]:
     from marc.evaluation.runner import CARD
 
-    found = sorted(card.parent for card in folder.glob(f"**/{CARD}"))
+    found = sorted((card.parent for card in folder.glob(f"**/{CARD}")), key=_beginning)
     if not found:
         raise ValueError(f"{folder} holds no run: no {CARD} in it or below")
     return found
+
+
+def _beginning(folder: Path) -> tuple[str, str]:
+    """By which runs are ordered: when they began."""
+    import json
+
+    from marc.evaluation.runner import CARD
+
+    return json.loads((folder / CARD).read_text(encoding="utf-8")).get("started", ""), str(folder)
 
 
 def _list() -> None:

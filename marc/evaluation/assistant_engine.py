@@ -7,21 +7,20 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from marc.assistant import FrameOptions, GenerationOptions, Inquiry, VideoAssistant
-from marc.evaluation.engine import Generation, Reply
+from marc.assistant import FrameOptions, Inquiry, VideoAssistant
+from marc.evaluation.engine import Reply
 from marc.evaluation.methods import Method
 from marc.evaluation.samples import Sample
 from marc.memory.indexing import MemoryOptions
 from marc.memory.retriever import FramePlan
-from marc.records import Event, Retrieval, VideoInfo
-
-GRID_FRAMES = 2
+from marc.records import FRAMES_PER_GRID, Event, GenerationOptions, Retrieval, VideoInfo
 
 
 @dataclass
@@ -64,12 +63,12 @@ class AssistantEngine:
         if method.frame_pixels == "one frame":
             self.assistant.frames = replace(frames, min_pixels=None, max_pixels=_one_frames_pixels(self.assistant))
 
-    def answer(self, samples: Sequence[Sample], generation: Generation) -> list[Reply]:
+    def answer(self, samples: Sequence[Sample], generation: GenerationOptions) -> list[Reply]:
         """One reply per sample; see `marc.evaluation.engine.Engine`."""
         for sample in samples:
             if sample.data_type != "video":
                 raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
-        self.assistant.generation = GenerationOptions(**asdict(generation))
+        self.assistant.generation = generation
         answers = self.assistant.ask_batch([Inquiry(one.path, one.question, one.prompt) for one in samples])
         return [
             Reply(
@@ -90,12 +89,17 @@ class AssistantEngine:
         assistant = self.assistant
         return {
             "model": assistant.model_name,
-            "checkpoint": checkpoint_hash(assistant.model),
+            "checkpoint": self._checkpoint,
             "compression": asdict(assistant.model.compression),
             "frames": {name: value for name, value in asdict(assistant.frames).items() if name != "timeout"},
             "dtype": str(assistant.model.dtype).removeprefix("torch."),
+            "attention": assistant.attn_implementation,
             "memory": self._memory_card() if assistant.memory else None,
         }
+
+    @cached_property
+    def _checkpoint(self) -> str:
+        return checkpoint_hash(self.assistant.model)
 
     def _memory_card(self) -> dict[str, Any]:
         assistant = self.assistant
@@ -115,5 +119,5 @@ def checkpoint_hash(model: Any) -> str:
 def _one_frames_pixels(assistant: VideoAssistant) -> int:
     """Pixels per frame at which all frames together cost what one does, but at least one token each."""
     limits = assistant.pixel_limits
-    grids = assistant.frames.max_frames // GRID_FRAMES
+    grids = assistant.frames.max_frames // FRAMES_PER_GRID
     return max(limits["max_pixels"] // grids, limits["factor"] ** 2)

@@ -243,7 +243,9 @@ def load_samples(
         spec = spec if style is None else replace(spec, style=style)
         samples = [_video_r1_samples(benchmark.name, file, videos or file.parent, spec) for file in files]
     else:
-        media = MediaIndex(videos or data)
+        if style is not None:
+            raise ValueError(f"style {style!r}: the official protocol of {benchmark.title} has its own prompts")
+        media = MediaIndex(videos or (own if (own := data / benchmark.name).is_dir() else data))
         samples = [_official_samples(benchmark.name, file, spec.reader, media) for file in files]
     return spread(renumbered(sample for group in samples for sample in group), limit)
 
@@ -251,10 +253,13 @@ def load_samples(
 def annotation_files(benchmark: Benchmark, protocol: str, data: Path) -> list[Path]:
     """The annotation files of one protocol: ``.jsonl``, ``.json`` or ``.parquet``, in shards or whole.
 
+    A folder in it with the benchmark's name is where they are looked for: several benchmarks call a file "test".
+
     Raises:
         ValueError: If one of the protocol's files is missing; the message says where to get it.
     """
     spec = benchmark.spec(protocol)
+    data = own if (own := data / benchmark.name).is_dir() else data
     found: list[Path] = []
     for pattern in spec.files:
         files = _files_of(pattern, data)

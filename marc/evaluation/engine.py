@@ -11,29 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from marc.evaluation.samples import Sample
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How answers are generated.
-
-    Attributes:
-        max_new_tokens: Limit of new tokens.
-        temperature: 0 is greedy decoding. The paper's setting is 0.01.
-        top_p: Nucleus; the paper's setting is 0.001. Unused when greedy.
-        seed: Seeds sampling.
-    """
-
-    max_new_tokens: int = 1024
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+from marc.records import GenerationOptions
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,7 @@ class Reply:
 class Engine(Protocol):
     """Answers samples; see `Reply`."""
 
-    def answer(self, samples: Sequence[Sample], generation: Generation) -> Sequence[Reply]:
+    def answer(self, samples: Sequence[Sample], generation: GenerationOptions) -> Sequence[Reply]:
         """One reply per sample, in order.
 
         Args:

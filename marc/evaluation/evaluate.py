@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark, load_samples
-from marc.evaluation.engine import Engine, Generation
+from marc.evaluation.engine import Engine
 from marc.evaluation.methods import Method
 from marc.evaluation.progress import progress
 from marc.evaluation.report import RunSummary, tables, write_report
 from marc.evaluation.run_card import run_card
 from marc.evaluation.runner import Shard, open_run, read_run_rows, run
 from marc.evaluation.samples import Sample
+from marc.records import GenerationOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +109,7 @@ def run_task(
     console: Console,
     wait: Callable[[], None],
     *,
-    generation: Generation,
+    generation: GenerationOptions,
     batch_size: int,
     retry_failed: bool = False,
 ) -> RunSummary | None:

