@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a training script on one process or, with torchrun, on many: bash launch.sh SCRIPT CONFIG [--option value ...]
 #
-#   NGPU       processes on this machine (default: 1)
+#   NGPU       processes on this machine, one for each GPU (default: 1)
 #   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   as torchrun's (default: one machine, any free port)
 #   DEEPSPEED  zero2, zero3 or zero3_offload: that file of configs/deepspeed
 #   PYTHON     interpreter (default: the project's .venv, else python3)
@@ -14,6 +14,7 @@ python="${PYTHON:-$project/.venv/bin/python}"
 [[ -n "${PYTHON:-}" || -x "$python" ]] || python=python3
 processes="${NGPU:-1}"
 nodes="${NNODES:-1}"
+((nodes == 1)) || : "${MASTER_ADDR:?set it to the address of the node with NODE_RANK=0}"
 
 command=("$python")
 if ((processes * nodes > 1)); then

@@ -18,6 +18,7 @@ frozen tower one encoding serves generation and the old, reference and policy lo
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,14 @@ from marc.model import MarcForConditionalGeneration
 from marc.model.processing_marc import vision_token_ids
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
-from marc.training.checks import check_generation, check_video_options, reject_long, require_teacher, rows_of
+from marc.training.checks import (
+    check_generation,
+    check_video_options,
+    reject_long,
+    require_a_batch,
+    require_teacher,
+    rows_of,
+)
 from marc.training.config import CGRPOConfig
 from marc.training.distillation import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
@@ -55,6 +63,8 @@ from marc.training.visual_inputs import (
 )
 from marc.training.visual_reader import read_rows
 from marc.video.sources import FrameSource
+
+logger = logging.getLogger(__name__)
 
 
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:
@@ -110,10 +120,18 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
         functions = reward_functions(reward_funcs, train_dataset, args)
         self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
-        if self._accuracy_column is not None and args.alpha > 0 and args.reward_coef > 0:
-            if args.teacher == "column":
-                require_teacher(train_dataset)
-            functions.append(retention)
+        if args.alpha > 0 and args.reward_coef > 0:
+            if self._accuracy_column is None:
+                names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+                logger.warning(
+                    "no retention reward: it needs marc.rewards.accuracy_reward itself; there is %s; "
+                    "alpha=0 silences this",
+                    names,
+                )
+            else:
+                if args.teacher == "column":
+                    require_teacher(train_dataset)
+                functions.append(retention)
         self._has_retention = functions[-1] is retention
         self._reader = make_reader(processing_class, args, frames)
         self._grader: TeacherGrader | None = None
@@ -151,6 +169,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if args.needs_teacher:
             self._teacher = make_teacher(self, args.teacher_model, initial)
             self._grader = self._make_grader()
+
+    def get_train_dataloader(self) -> Any:
+        """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
+        require_a_batch(self.train_dataset, self.args)
+        return super().get_train_dataloader()
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's, but in an order that a resumed run finds again."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from peft import PeftModel
+from tqdm import tqdm
 
 from marc.data.rows import first_few
 from marc.model import MarcProcessor
@@ -103,6 +107,22 @@ def require_teacher(dataset: Any) -> None:
         )
 
 
+def require_a_batch(dataset: Any, args: CGRPOConfig) -> None:
+    """Refuses a data set of fewer prompts than a generation batch: TRL leaves incomplete ones out.
+
+    Raises:
+        ValueError: Naming both numbers.
+    """
+    assert args.generation_batch_size is not None and args.num_generations is not None
+    prompts = args.generation_batch_size // args.num_generations
+    if isinstance(dataset, Sized) and len(dataset) < prompts:
+        raise ValueError(
+            f"the data set has {len(dataset)} rows, and a generation batch takes {prompts} prompts of "
+            f"{args.num_generations} answers each (generation_batch_size {args.generation_batch_size}, over all "
+            "processes): no step would be made; lower per_device_train_batch_size or steps_per_generation"
+        )
+
+
 def rows_of(*datasets: Any) -> Iterator[Any]:
     """The rows of data sets, each of which may be missing or several by name."""
     for dataset in datasets:
@@ -121,6 +141,8 @@ def reject_long(
 ) -> None:
     """Refuses rows that are too long at any budget, before anything would be truncated.
 
+    Every file's size has to be looked up: processes share the rows, and all are told what was found.
+
     Args:
         reader: Knows the sizes of files.
         rows: ``problem_id``, prompt and number of further tokens of each.
@@ -131,16 +153,22 @@ def reject_long(
         ValueError: Naming the rows.
     """
     assert reader is not None
-    long, budgets = [], args.budget_mix.all(reader.processor.compression)
-    for name, prompt, more in rows:
+    state: Any = PartialState()  # its attributes have no types of their own
+    own = islice(rows, state.process_index, None, state.num_processes)
+    long: list[str] = []
+    bad: list[str] = []
+    budgets = args.budget_mix.all(reader.processor.compression)
+    for name, prompt, more in tqdm(own, "lengths of prompts", delay=5, disable=not state.is_main_process):
         try:
             length = more + prompt_length(reader, prompt, budgets)
         except ValueError as error:
-            if args.bad_video == "stop":
-                raise ValueError(f"row with problem_id {name}: {error}") from error
+            bad.append(f"row with problem_id {name}: {error}")
             continue
         if length > limit[1]:
             long.append(f"{name} ({length} tokens)")
+    long, bad = gather_object(long), gather_object(bad)
+    if bad and args.bad_video == "stop":
+        raise ValueError(first_few(bad))
     if long:
         raise ValueError(
             f"{len(long)} prompts are longer than {limit[0]}={limit[1]}: problem_id {first_few(long)}; "

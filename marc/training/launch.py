@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 from transformers import Trainer, TrainingArguments
+from transformers.utils import is_flash_attn_2_available
 from trl import TrlParser
 
 from marc.data.rows import TrainingRow, read_rows
@@ -38,8 +40,9 @@ class RunOptions:
         layout: Of the compression; None: the checkpoint's.
         target_frames: Of the compression; None: the checkpoint's.
         visual_tokens: Of the compression; None: the checkpoint's.
-        dtype: Of the weights; None: float32 on a CPU, bfloat16 on a GPU.
-        attn_implementation: As in transformers.
+        dtype: Of the weights; None: bfloat16 on a GPU under LoRA or DeepSpeed, which keeps them in float32 too, else
+            float32.
+        attn_implementation: As in transformers; ``"auto"``: flash-attention where it is installed, else PyTorch's.
         lora_rank: Rank of LoRA on the language model; 0 trains all weights.
         load_in_4bit: QLoRA: the language model's weights in 4 bits (NF4), under LoRA; needs bitsandbytes.
         world_level: Of the micro-world, ``"easy"`` or ``"hard"``.
@@ -57,7 +60,7 @@ class RunOptions:
     target_frames: int | None = field(default=None, metadata={"help": "Frames that remain of a video."})
     visual_tokens: int | None = field(default=None, metadata={"help": "Most visual tokens of a video."})
     dtype: str | None = field(default=None, metadata={"help": "Of the weights."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager or flash_attention_2."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "auto, sdpa, eager or flash_attention_2."})
     lora_rank: int = field(default=0, metadata={"help": "LoRA on the language model; 0 trains all weights."})
     load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: weights in 4 bits; needs bitsandbytes."})
     world_level: Literal["easy", "hard"] = field(default="easy", metadata={"help": "Level of the micro-world."})
@@ -90,7 +93,11 @@ def read_options(
 
     Returns:
         The run's and the trainer's options; None after a dry run, which prints them.
+
+    Raises:
+        ValueError: If the output folder holds another run's checkpoints.
     """
+    _take_one_gpu()
     options, config = TrlParser((options_class, config_class)).parse_args_and_config(
         None if arguments is None else list(arguments)
     )
@@ -98,29 +105,56 @@ def read_options(
     if options.dry_run:
         print(resolved)
         return None
+    output = Path(config.output_dir)
+    if not options.resume and (checkpoint := last_checkpoint(output)):
+        raise ValueError(
+            f"{output} holds {Path(checkpoint).name} of an earlier run: --resume true goes on from there, another "
+            "--output_dir begins anew"
+        )
     if config.process_index == 0:
-        output = Path(config.output_dir)
         output.mkdir(parents=True, exist_ok=True)
         (output / "config.yaml").write_text(resolved, encoding="utf-8")
     return options, config
 
 
-def load_policy(options: RunOptions) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
-    """The model on the CPU, from where the trainer moves it, and its processor."""
+def _take_one_gpu() -> None:
+    """A process by itself sees one GPU: TRL refuses `nn.DataParallel`, and torchrun starts a process for each."""
+    if "WORLD_SIZE" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+
+
+def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+    """The model on the CPU, from where the trainer moves it, and its processor.
+
+    Raises:
+        ValueError: If weights were to be trained in half precision with no float32 copy of them anywhere.
+    """
     import torch
 
-    dtype = options.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
+    has_master = options.lora_rank > 0 or bool(config.deepspeed) or "ACCELERATE_USE_DEEPSPEED" in os.environ
+    if options.dtype not in (None, "float32") and not has_master:
+        raise ValueError(
+            f"dtype: {options.dtype} without DeepSpeed has no float32 weights, and small steps would be rounded away; "
+            "start with DEEPSPEED=zero2, or set dtype: float32 and bf16: true, or lora_rank"
+        )
+    dtype = options.dtype or ("bfloat16" if torch.cuda.is_available() and has_master else "float32")
     policy, processor = load_model(
         options.model,
         device="cpu",
         dtype=dtype,
-        attn_implementation=options.attn_implementation,
+        attn_implementation=_attention(options.attn_implementation),
         **(quantized(dtype) if options.load_in_4bit else {}),
         **options.compression,
     )
     if options.load_in_4bit:
         _keep_gradients(policy)
     return policy, processor
+
+
+def _attention(name: str | None) -> str | None:
+    if name != "auto":
+        return name
+    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
 
 
 def _keep_gradients(policy: MarcForConditionalGeneration) -> None:

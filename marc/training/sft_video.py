@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if resolved is None:
         return
     options, config = resolved
-    model, processor = load_policy(options)
+    model, processor = load_policy(options, config)
     rows, root, frames = read_data(options, config)
     dataset = to_supervised(
         rows,

@@ -18,16 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from transformers.video_utils import VideoMetadata
 
 from marc.model import CompressionConfig, MarcProcessor
+from marc.model.processing_marc import frame_patches
+from marc.records import FRAMES_PER_GRID
 from marc.video import frame_size
 from marc.video.sources import FrameSource, PixelLimits, VideoFiles
 
 logger = logging.getLogger(__name__)
 
-GRID_FRAMES = 2
-"""Frames that the tower reads as one temporal grid."""
 MAX_TOKENS = 128
 """Most tokens of a frame in training (Video-R1)."""
 
@@ -116,7 +115,7 @@ class VisualReader:
             width, height = frame_size(*size, source=source.path, **vars(self.limits))
             return Visual("image", (1, height // patch, width // patch), merge)
         shape = self.frames.shape(source.path, self.limits)
-        times = shape.seconds[::GRID_FRAMES]
+        times = shape.seconds[::FRAMES_PER_GRID]
         grid = (len(times), shape.height // patch, shape.width // patch)
         return Visual("video", grid, merge, _events(source, times), tuple(times.tolist()))
 
@@ -130,19 +129,16 @@ class VisualReader:
 
     def _read_video(self, source: VisualSource) -> Visual:
         frames = self.frames.read(source.path, self.limits)
-        metadata = VideoMetadata(total_num_frames=len(frames), fps=1.0, frames_indices=list(range(len(frames))))
         video_processor = self.processor.video_processor
-        processed = video_processor(
-            [frames.rgb], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
-        )
-        times = frames.seconds[::GRID_FRAMES]
+        pixels, grid_thw = frame_patches(video_processor, frames.rgb)
+        times = frames.grid_seconds
         return Visual(
             "video",
-            _grid(processed["video_grid_thw"]),
+            _grid(grid_thw),
             video_processor.merge_size,
             _events(source, times),
             tuple(times.tolist()),
-            processed["pixel_values_videos"],
+            pixels,
         )
 
     def _read_image(self, source: VisualSource) -> Visual:
@@ -150,7 +146,7 @@ class VisualReader:
         size = frame_size(*image.size, source=source.path, **vars(self.limits))
         try:
             picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        except OSError as error:
+        except (OSError, SyntaxError) as error:  # Pillow has a SyntaxError for a broken PNG
             raise ValueError(f"{source.path}: the image is damaged ({error})") from error
         image_processor = self.processor.image_processor
         processed = image_processor([picture], do_resize=False, return_tensors="pt")

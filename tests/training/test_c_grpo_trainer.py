@@ -290,6 +290,16 @@ def test_retention_needs_a_teacher(files, rows, tmp_path):
         CGRPOTrainer(model, [accuracy_reward, format_reward], args, unknown, processing_class=processor)
 
 
+def test_a_reward_that_hides_the_accuracy_is_warned_of(files, rows, tmp_path, caplog):
+    def wrapped(**columns):
+        return accuracy_reward(**columns)
+
+    model, processor = build_tiny()
+    args = CGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
+    CGRPOTrainer(model, wrapped, args, to_dataset(rows, files), processing_class=processor)
+    assert "no retention reward" in caplog.text and "wrapped" in caplog.text
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(files, rows, mixed_rows, tmp_path):
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "beta": 0.1, "bf16": False}
     dataset = [*rows, *mixed_rows[1:]]

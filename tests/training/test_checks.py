@@ -4,7 +4,7 @@ import pytest
 
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
-from marc.training.checks import check_generation, check_tower_parts, check_video_options
+from marc.training.checks import check_generation, check_tower_parts, check_video_options, require_a_batch
 
 
 @pytest.mark.parametrize(("stage", "layer"), [(3, None), (2, 1), (None, 1)])
@@ -37,6 +37,14 @@ def test_arguments_that_generate_without_the_video_are_refused(name):
     check_generation(SimpleNamespace(), {name: None})
     with pytest.raises(ValueError, match=name):
         check_generation(SimpleNamespace(), {name: [print]})
+
+
+def test_a_data_set_smaller_than_a_batch_is_refused():
+    args = SimpleNamespace(generation_batch_size=64, num_generations=8)
+    require_a_batch([0] * 8, args)
+    require_a_batch(None, args)
+    with pytest.raises(ValueError, match=r"has 7 rows, and a generation batch takes 8 prompts"):
+        require_a_batch([0] * 7, args)
 
 
 def with_tower_layer(layer: int | None) -> tuple:

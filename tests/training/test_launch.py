@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import TrainingArguments
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.training import grpo, sft_video
+from marc.training import grpo, launch, sft_video
 
 ROOT = Path(__file__).resolve().parents[2]
 MAINS = {"grpo": grpo.main, "distill": grpo.main, "sft": sft_video.main}
@@ -39,6 +41,55 @@ def test_the_world_recipe_trains_and_resumes(kind, tmp_path):
     MAINS[kind]([*arguments, "--resume", "true", "--max_steps", "3"])
     state = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())
     assert state["global_step"] == 3
+
+
+def test_another_run_in_the_output_folder_is_refused(tmp_path):
+    recipe = ["--config", str(ROOT / "configs" / "sft_world.yaml"), "--output_dir", str(tmp_path)]
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds checkpoint-7 of an earlier run: --resume true"):
+        sft_video.main(recipe)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_process_by_itself_sees_one_gpu(monkeypatch, before, after):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "" if before is None else before)
+    if before is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    launch._take_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    launch._take_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_half_precision_needs_float32_weights_somewhere(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    alone = TrainingArguments("unused", use_cpu=True)
+    with pytest.raises(ValueError, match=r"dtype: bfloat16 without DeepSpeed"):
+        launch.load_policy(launch.RunOptions(dtype="bfloat16"), alone)
+    dtypes = [launch.load_policy(launch.RunOptions(lora_rank=rank), alone)[0].dtype for rank in (0, 4)]
+    assert dtypes == [torch.float32, torch.bfloat16]
+
+
+def test_attention_is_what_is_installed(monkeypatch):
+    for installed, name in ((True, "flash_attention_2"), (False, "sdpa")):
+        monkeypatch.setattr(launch, "is_flash_attn_2_available", lambda installed=installed: installed)
+        assert launch._attention("auto") == name
+    assert launch._attention("eager") == "eager"
+
+
+def test_several_machines_need_an_address(tmp_path):
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_sft_video.sh"],
+        env={**{k: v for k, v in os.environ.items() if k != "MASTER_ADDR"}, "PYTHON": "true", "NNODES": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0 and "MASTER_ADDR" in result.stderr
 
 
 def test_the_launcher_works_from_any_folder(tmp_path):

@@ -6,6 +6,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from marc.training import grpo, launch
 
@@ -27,7 +28,7 @@ def test_only_the_language_model_is_quantized():
 
 
 def test_two_steps_in_four_bits(tmp_path):
-    policy, _ = launch.load_policy(launch.RunOptions(load_in_4bit=True, lora_rank=2))
+    policy, _ = launch.load_policy(launch.RunOptions(load_in_4bit=True, lora_rank=2), TrainingArguments("unused"))
     quantized = {name for name, module in policy.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
     assert quantized and all("language_model" in name for name in quantized)
     recipe = ["--config", str(RECIPE), "--output_dir", str(tmp_path), *WORLD]
