@@ -14,22 +14,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from transformers.video_utils import VideoMetadata
 
 from marc.data.prompts import chat_messages, render_question
 from marc.grading import extract_answer
 from marc.memory.retriever import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
-from marc.model.generation import EncodedVideo, GenerationOptions, VideoGenerator
+from marc.model.generation import EncodedVideo, VideoGenerator
 from marc.model.loading import EMBEDDED, load_model
-from marc.records import Answer, Frames, Retrieval, VideoInfo
+from marc.model.processing_marc import frame_patches
+from marc.records import FRAMES_PER_GRID, Answer, Frames, GenerationOptions, Retrieval, VideoInfo
 from marc.stages import StageClock, peak_memory_bytes, reset_peak_memory
-from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times
+from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times, warm_up
+from marc.video.decoders import decoder
+from marc.video.sampling import check_limits
 
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` of a model that an assistant loads: above a camera's noise, below a typed letter."""
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
 
@@ -55,6 +60,9 @@ class FrameOptions:
         max_pixels: Largest area of a frame in pixels; ``None``: what the model's processor allows, at most 256 tokens.
         backend: The decoder, see `marc.video.backends`.
         timeout: Seconds after which decoding is given up.
+
+    Raises:
+        ValueError: If a limit is out of range or there is no such decoder.
     """
 
     fps: float = 2.0
@@ -64,6 +72,10 @@ class FrameOptions:
     max_pixels: int | None = None
     backend: str = DEFAULT_BACKEND
     timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_limits("frames", fps=self.fps, max_frames=self.max_frames, min_frames=self.min_frames)
+        decoder(self.backend)
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,22 @@ class Inquiry:
     prompt: str | None = None
 
 
+def _in_turn(
+    method: Callable[Concatenate[VideoAssistant, Arguments], Result],
+) -> Callable[Concatenate[VideoAssistant, Arguments], Result]:
+    """Has threads wait for each other."""
+
+    @wraps(method)
+    def guarded(self: VideoAssistant, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
 @dataclass
 class VideoAssistant:
-    """Answers questions about video files.
+    """Answers questions about video files; threads that ask at once are answered one after the other.
 
     Attributes:
         model_name: ``"tiny"``, a folder or a hub name, see `marc.model.loading.load_model`.
@@ -141,6 +166,7 @@ class VideoAssistant:
         self._generator = VideoGenerator(self.model, self.processor)
         self._encoded: OrderedDict[tuple[Any, ...], EncodedVideo] = OrderedDict()
         self._embedder = self.loaded_embedder
+        self._lock = RLock()
 
     def _check_loaded(self) -> None:
         for name in ("device", "dtype", "attn_implementation", "compression"):
@@ -173,6 +199,22 @@ class VideoAssistant:
             progress=self.progress,
         )
 
+    @_in_turn
+    def warm_up(self) -> None:
+        """Does beforehand what the first question would wait for: loads, starts the decoder, compiles where it does.
+
+        A made-up picture is read and asked about.
+        """
+        warm_up()
+        picture = Frames(np.zeros((FRAMES_PER_GRID, 56, 56, 3), np.uint8), np.zeros(FRAMES_PER_GRID), "")
+        info = VideoInfo("", 56, 56, duration=1.0, fps=2.0, frame_count=FRAMES_PER_GRID, codec="")
+        inquiry = Inquiry("", "What is shown?")
+        if self.memory:
+            self.embedder.embed_question(inquiry.question)
+        encoded = self._encode(info, picture, None, None, StageClock(self.model.device))
+        self._generator([self._chat(inquiry)], [encoded], self.generation)
+
+    @_in_turn
     def forget(self) -> None:
         """Drops what was read of videos; their memories on disk stay."""
         self._encoded.clear()
@@ -208,6 +250,7 @@ class VideoAssistant:
         """
         return self.ask_batch([Inquiry(video, question) for question in questions])
 
+    @_in_turn
     def ask_batch(self, inquiries: Sequence[Inquiry]) -> list[Answer]:
         """Answers several questions in one generation, about the same or different videos.
 
@@ -220,8 +263,8 @@ class VideoAssistant:
             viewed = [self.view(inquiry.video, inquiry.question, clock) for inquiry in inquiries]
             videos = [encoded for encoded, _ in viewed]
             outputs = self._generator([self._chat(inquiry) for inquiry in inquiries], videos, self.generation, clock)
-        seconds = {stage: duration / len(inquiries) for stage, duration in clock.seconds.items()}
         peak = peak_memory_bytes(self.model.device)
+        seconds = {stage: duration / len(inquiries) for stage, duration in clock.seconds.items()}
         return [
             Answer(
                 answer=extract_answer(output, protocol="official"),
@@ -237,6 +280,7 @@ class VideoAssistant:
             for output, (encoded, retrieval) in zip(outputs, viewed, strict=True)
         ]
 
+    @_in_turn
     def view(
         self, video: str | Path, question: str, clock: StageClock | None = None
     ) -> tuple[EncodedVideo, Retrieval | None]:
@@ -310,14 +354,9 @@ class VideoAssistant:
         shares: tuple[int, ...] | None,
         clock: StageClock,
     ) -> EncodedVideo:
-        device = self.model.device
         with clock.stage("preprocess"):
-            metadata = VideoMetadata(total_num_frames=len(frames), fps=1.0, frames_indices=list(range(len(frames))))
-            video = self.processor.video_processor(
-                [frames.rgb], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
-            )
-            pixels = video["pixel_values_videos"].to(device)
-            grid_thw = video["video_grid_thw"]
+            pixels, grid_thw = frame_patches(self.processor.video_processor, frames.rgb)
+            pixels = pixels.to(self.model.device)
         if events is None and self.model.compression.layout == "events":
             events = tuple(range(int(grid_thw[0, 0])))
         planning = self.processor.planning_inputs([events] if events else None, shares=[shares])

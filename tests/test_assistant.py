@@ -1,7 +1,9 @@
 """From a file to an answer on the tiny model: counts, stages, reuse, and the memory's part in it."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -10,11 +12,11 @@ import torch
 from make_videos import numbered_frames
 
 from marc import VideoAssistant
-from marc.assistant import FrameOptions, GenerationOptions, Inquiry
+from marc.assistant import FrameOptions, Inquiry
 from marc.data.prompts import render_question
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
-from marc.records import Event
+from marc.records import Event, GenerationOptions
 from marc.video import VideoError, write_video
 
 SHORT = GenerationOptions(max_new_tokens=4)
@@ -258,10 +260,31 @@ def test_a_bad_file_is_named(assistant, tmp_path):
         assistant.ask(path, "What?")
 
 
-def test_frame_limits_are_checked(checkpoint, clip):
-    assistant = VideoAssistant(checkpoint, memory=False, frames=FrameOptions(fps=0), device="cpu")
-    with pytest.raises(VideoError, match="fps must be"):
-        assistant.ask(clip, "What?")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"fps": 0}, "fps"), ({"max_frames": 1}, "max_frames"), ({"backend": "?"}, "backend")],
+)
+def test_frame_options_are_checked(options, named):
+    with pytest.raises(ValueError, match=named):
+        FrameOptions(**options)
+
+
+def test_threads_ask_in_turn(assistant, clip):
+    questions = ["What?", "Who?", "When?", "Where is it?"]
+    alone = [assistant.ask(clip, question).output for question in questions]
+    assistant.forget()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda question: assistant.ask(clip, question).output, questions))
+    assert together == alone
+
+
+def test_after_warming_up_nothing_is_loaded_or_started(checkpoint, clip):
+    assistant = VideoAssistant(checkpoint, device="cpu", embedder_name="tiny", generation=SHORT)
+    assistant.warm_up()
+    assert assistant._embedder is not None
+    assert not assistant._encoded
+    with mock.patch("marc.memory.embedding.EventEmbedder.from_pretrained", side_effect=AssertionError("loaded late")):
+        assert assistant.ask(clip, "What?").visual_tokens_after > 0
 
 
 def test_special_tokens_in_a_question_do_no_harm(assistant, clip):

@@ -48,7 +48,7 @@ def check(
 ) -> None:
     """Decode every file in time-limited processes, name the bad rows and write a clean manifest.
 
-    Exit code 1 if any row is bad.
+    Exit code 1 if any row is bad. A killed run goes on where it was, by the journal that it keeps beside OUTPUT.
     """
     from rich.console import Console
     from rich.progress import track
@@ -61,14 +61,23 @@ def check(
     folder = root or rows.parent
     with user_errors("marc data check"):
         usable, bad = parse_rows(load_json_rows(rows))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        journal = output.with_name(f"{output.name}.journal")
         results = check_files(
-            usable, folder, frames=frames, timeout=timeout, workers=workers, checksums=read_checksums(rows)
+            usable,
+            folder,
+            frames=frames,
+            timeout=timeout,
+            workers=workers,
+            checksums=read_checksums(rows),
+            journal=journal,
         )
         total = len({row.path for row in usable if row.path is not None})
         checked = list(track(results, "decoding", total=total, console=Console(stderr=True)))
         problems = {file.path: file.problem for file in checked if file.problem is not None}
         clean = [row for row in usable if row.path not in problems]
         write_manifest(output, manifest(clean, folder, source={"file": rows.name}))
+        journal.unlink(missing_ok=True)
     for row in bad:
         typer.echo(f"{row}")
     for file in checked:

@@ -24,7 +24,10 @@ Embedder = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Option(help="As in `marc ask`: its dual encoder is the default. 'tiny' has tiny, others PE-Core-B-16.")
+    str | None,
+    typer.Option(
+        help="As in `marc ask`: its dual encoder is used. 'tiny' has tiny, others PE-Core-B-16.  [default: tiny]"
+    ),
 ]
 Library = Annotated[
     str | None,
@@ -41,7 +44,7 @@ def remember(
     folder: Annotated[
         Path | None, typer.Option(help="Where the memories are kept.  [default: beside each video]")
     ] = None,
-    model: Model = "tiny",
+    model: Model = None,
     embedder: Embedder = None,
     segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
     min_seconds: Annotated[float, typer.Option(help="Join shorter events.")] = 2.0,
@@ -55,8 +58,8 @@ def remember(
     from marc.memory.indexing import MemoryOptions
 
     paths = list(dict.fromkeys(map(str, videos)))
-    load = partial(_load_embedder, _chosen_embedder(embedder, model), device)
     with _reported("remember"):
+        load = partial(_load_embedder, _chosen_embedder(embedder, model), device)
         options = MemoryOptions(segmenter, min_seconds, max_seconds, seconds_per_frame)
         failed = _remember(paths, load, options, folder, workers, library or default_library(), device)
     for outcome in failed:
@@ -116,7 +119,7 @@ def _remember(
 def recall(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.")] = 5,
-    model: Model = "tiny",
+    model: Model = None,
     embedder: Embedder = None,
     device: Device = None,
     library: Library = None,
@@ -159,12 +162,16 @@ def _reported(command: str) -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _chosen_embedder(embedder: str | None, model: str) -> str:
+def _chosen_embedder(embedder: str | None, model: str | None) -> str:
     """What the user named, or else what goes with the model, with a word about it if that knows no real footage."""
     from marc.memory import default_embedder
 
-    name = embedder or default_embedder(model)
-    if embedder is None and model == "tiny":
+    if embedder and model:
+        raise ValueError("--embedder leaves nothing for --model to choose; leave one of them out")
+    if embedder:
+        return embedder
+    name = default_embedder(model or "tiny")
+    if name == "tiny":
         typer.echo(
             "marc: with the embedded encoder 'tiny', which knows generated videos only; for real footage name the "
             "--model that you ask with, or an --embedder",

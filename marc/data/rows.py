@@ -103,8 +103,10 @@ def parse_row(values: Mapping[str, Any]) -> TrainingRow:
         if not isinstance(values.get(name), str):
             raise ValueError(f"the column {name!r} must be a text, got {values.get(name)!r}")
     options, cuts = values.get("options") or (), values.get("cuts")
-    if isinstance(options, str) or not all(isinstance(option, str) for option in options):
+    if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
         raise ValueError(f"the column 'options' must be a list of texts, got {options!r}")
+    if cuts is not None and not (isinstance(cuts, list | tuple) and all(map(_is_number, cuts))):
+        raise ValueError(f"the column 'cuts' must be a list of numbers, got {cuts!r}")
     path = values.get("path") or None
     if path is not None and not isinstance(path, str):
         raise ValueError(f"the column 'path' must be a text, got {path!r}")
@@ -181,6 +183,10 @@ def _number(values: Mapping[str, Any], name: str) -> float | None:
     value = values.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         raise ValueError(f"the column {name!r} must be a number, got {value!r}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -85,6 +85,7 @@ def manifest(rows: Sequence[TrainingRow], root: str | Path, **about: Any) -> dic
 def write_manifest(path: str | Path, values: dict[str, Any]) -> None:
     """Writes a manifest in one step."""
     target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(target)

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from marc.memory.events import MAX_SECONDS, MIN_SECONDS, Watcher, segment_events
 from marc.memory.gallery import Gallery
 from marc.memory.shots import DETECTORS, Progress
-from marc.memory.store import MemorySettings, VideoMemory, content_key, find_memory, memory_path, save_memory
+from marc.memory.store import (
+    MemorySettings,
+    VideoMemory,
+    content_key,
+    find_memory,
+    make_folder,
+    memory_path,
+    save_memory,
+)
 from marc.records import Event
 
 if TYPE_CHECKING:
@@ -343,6 +351,7 @@ def _build_and_save(
     segment: Segmenter,
     progress: Progress | None = None,
 ) -> VideoMemory:
+    make_folder(video, folder)
     memory = build_memory(video, embedder, options, segment=segment, progress=progress)
     save_memory(memory, memory_path(video, memory.key, folder))
     return memory

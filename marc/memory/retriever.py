@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import Event, Retrieval
+from marc.records import FRAMES_PER_GRID, Event, Retrieval
 
 if TYPE_CHECKING:
     from marc.memory.embedding import EventEmbedder
 
 EMBEDDED = "tiny"
 PERCEPTION_ENCODER = "PE-Core-B-16"
-FRAMES_PER_GRID = 2
 AUTO_LIMIT = 8
 
 

@@ -13,6 +13,7 @@ Shape legend: E events, D embedding dimensions.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -20,8 +21,8 @@ import os
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -161,12 +162,31 @@ def save_memory(memory: VideoMemory, path: str | Path) -> None:
         "thumbnails": pictures,
         "thumbnail_bytes": np.array([len(picture) for picture in memory.thumbnails], dtype=np.int64),
     }
-    try:
+    with _explained(memory.source, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def make_folder(video: str | Path, folder: str | Path | None = None) -> None:
+    """Make the folder where the memory of a video will be kept, so that one fails before the work, not after it.
+
+    Raises:
+        OSError: It cannot be made or written to.
+    """
+    place = memory_path(video, "", folder).parent
+    with _explained(str(video), place):
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextmanager
+def _explained(video: str, path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         advice = "make room, or choose another folder for memories"
-        message = f"cannot write the memory of {memory.source}: {error.strerror}; {advice}"
+        message = f"cannot write the memory of {video}: {error.strerror}; {advice}"
         raise OSError(error.errno, message, str(path)) from error
 
 

@@ -1,8 +1,8 @@
 """Which frames to read and how large: Qwen2.5-VL's rules, as Video-R1 trains and evaluates with them.
 
-Frames come in pairs (`FRAME_FACTOR`) because the vision tower reads two frames as one temporal grid, and both sides of
-a picture are multiples of 28 pixels because one language-model token covers 2x2 patches of 14x14 pixels. Pure
-functions.
+Frames come in pairs (`FRAMES_PER_GRID`) because the vision tower reads two frames as one temporal grid, and both
+sides of a picture are multiples of 28 pixels because one language-model token covers 2x2 patches of 14x14 pixels.
+Pure functions.
 
 Deviation: the rules count frames, ours place *times* at equal distances, which is the same at a constant frame rate
 and stays even in time when the rate varies.
@@ -17,10 +17,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import VideoInfo
+from marc.records import FRAMES_PER_GRID, VideoInfo
 from marc.video.errors import VideoError
 
-FRAME_FACTOR = 2
 PATCH_FACTOR = 28
 MIN_PIXELS = 4 * PATCH_FACTOR**2
 MAX_PIXELS = 256 * PATCH_FACTOR**2
@@ -59,9 +58,9 @@ def sample_times(
     rate = info.frame_count / info.duration
     first, last = _frame_range(info, start, end)
     available = last - first + 1
-    lowest = math.ceil(min_frames / FRAME_FACTOR) * FRAME_FACTOR
+    lowest = math.ceil(min_frames / FRAMES_PER_GRID) * FRAMES_PER_GRID
     wanted = min(max(available / rate * fps, lowest), max_frames, available)
-    count = max(math.floor(wanted / FRAME_FACTOR) * FRAME_FACTOR, FRAME_FACTOR)
+    count = max(math.floor(wanted / FRAMES_PER_GRID) * FRAMES_PER_GRID, FRAMES_PER_GRID)
     return np.linspace(first, last, count).round() / rate
 
 
@@ -83,9 +82,9 @@ def check_limits(source: str, *, fps: float, max_frames: int, min_frames: int) -
     """Refuse frame limits that no video can meet."""
     if not (math.isfinite(fps) and fps > 0):
         raise VideoError(f"{source}: fps must be a positive number of frames per second, got {fps}")
-    if min_frames < 1 or max_frames < FRAME_FACTOR:
+    if min_frames < 1 or max_frames < FRAMES_PER_GRID:
         raise VideoError(
-            f"{source}: min_frames must be at least 1 and max_frames at least {FRAME_FACTOR} (frames are read in "
+            f"{source}: min_frames must be at least 1 and max_frames at least {FRAMES_PER_GRID} (frames are read in "
             f"pairs), got min_frames={min_frames}, max_frames={max_frames}"
         )
     if min_frames > max_frames:

@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.data.check import check_files
+from marc.data.check import check_files, problem_with
 from marc.data.rows import TrainingRow, read_rows
 from marc.video import write_video
 
@@ -41,6 +41,34 @@ def test_every_file_is_read_once(folder):
     results = {file.path: file for file in check_files(ROWS, folder, timeout=30)}
     assert results["good.mp4"].rows == ("0", "2")
     assert {path for path, file in results.items() if file.problem} == {"broken.mp4", "missing.mp4", "broken.png"}
+
+
+def test_good_files_are_not_read_again_until_they_change(folder, monkeypatch):
+    journal, read = folder / "journal", []
+
+    def watched(path, *args, **kwargs):
+        read.append(path.name)
+        return problem_with(path, *args, **kwargs)
+
+    monkeypatch.setattr("marc.data.check.problem_with", watched)
+    first = [next(check_files(ROWS, folder, workers=1, journal=journal))]
+    assert first[0].problem is None, "then it is killed"
+    read.clear()
+    again = list(check_files(ROWS, folder, workers=1, journal=journal))
+    assert "good.mp4" not in read and "broken.mp4" in read
+    assert again == list(check_files(ROWS, folder, workers=1))
+    Image.new("RGB", (64, 64)).save(folder / "good.png")
+    read.clear()
+    list(check_files(ROWS, folder, workers=1, journal=journal))
+    assert "good.png" in read and "good.mp4" not in read
+
+
+def test_whatever_a_library_raises_is_the_files_problem(folder, monkeypatch):
+    def broken(*args, **kwargs):
+        raise SyntaxError("broken PNG file")
+
+    monkeypatch.setattr(Image, "open", broken)
+    assert problem_with(folder / "good.png", "image") == "SyntaxError: broken PNG file"
 
 
 def test_a_changed_file_is_found(folder):

@@ -85,6 +85,14 @@ def test_the_second_time_nothing_is_decoded(video, colours):
     assert len(calls) == 2
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(video, colours, tmp_path):
+    def never(*args, **kwargs):
+        pytest.fail("the video was cut before the folder was known to be bad")
+
+    with pytest.raises(OSError, match=r"cannot write the memory of .*rgb\.mp4: .*choose another folder"):
+        remember(video, colours.ColourEmbedder(), colours.OPTIONS, folder=video / "memories", segment=never)
+
+
 def test_the_real_segmenter_is_the_default(video, colours):
     memory = remember(video, colours.ColourEmbedder(), colours.OPTIONS)
     assert memory.events[0].start == 0
