@@ -81,7 +81,8 @@ class MemoryLibrary:
     def add(self, memories: Sequence[VideoMemory]) -> None:
         """Put videos in, in one step for all that share an embedding model.
 
-        What was known of the same contents, or of other contents at the same paths, is replaced.
+        What was known of the same contents, or of other contents at the same paths, is replaced; then it is dropped
+        where the same weights in another precision had made it.
 
         Raises:
             LibraryError: It cannot be written, for instance because the disk is full.
@@ -94,15 +95,19 @@ class MemoryLibrary:
             rows = pa.concat_tables([_rows(memory) for memory in group.values()])
             contents = ", ".join(f"'{content}'" for content in group)
             sources = ", ".join(_quoted(memory.source) for memory in group.values())
+            replaced = f"video IN ({contents}) OR source IN ({sources})"
             with self._reported("write"):
                 (
                     self._database.create_table(name, schema=rows.schema, exist_ok=True)
                     .merge_insert(["video", "position"])
                     .when_matched_update_all()
                     .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(f"video IN ({contents}) OR source IN ({sources})")
+                    .when_not_matched_by_source_delete(replaced)
                     .execute(rows)
                 )
+                for other in self._tables(name.rpartition("-")[0]):
+                    if other.name != name:
+                        other.delete(replaced)
 
     def remove(self, source: str | Path) -> int:
         """Forget the video of this path under every embedding model; returns the number of dropped events."""
@@ -127,17 +132,24 @@ class MemoryLibrary:
     def recall(self, embedder: EventEmbedder, question: str, k: int = 5) -> list[RecalledEvent]:
         """The k events of all videos that are nearest to a question, best first.
 
+        What was remembered with the same weights in another precision is found, too: its vectors differ by rounding.
+
         Raises:
             ValueError: Nothing has been remembered with this embedder.
             LibraryError: The library cannot be read.
         """
-        identity = embedder.identity
-        table = self._table(identity["fingerprint"], identity["precision"])
-        if table is None:
+        with self._reported("read"):
+            tables = self._tables(_table_name(embedder.identity["fingerprint"], ""))
+        if not tables:
             raise ValueError(
                 f"{self.address}: nothing was remembered with the embedder {embedder.name}; use `marc remember` first"
             )
-        return self.nearest(table, embedder.embed_question(question).vector, k)
+        query_D = embedder.embed_question(question).vector
+        best: dict[tuple[str, int], RecalledEvent] = {}
+        for table in tables:
+            for found in self.nearest(table, query_D, k):
+                best.setdefault((found.source, found.position), found)
+        return sorted(best.values(), key=lambda found: -found.score)[:k]
 
     def nearest(self, table: Table, query_D: NDArray[np.float32], k: int) -> list[RecalledEvent]:
         """The k nearest events of one table, best first."""
@@ -174,8 +186,8 @@ class MemoryLibrary:
         with self._reported("read"):
             return self._database.open_table(name) if name in self._names() else None
 
-    def _tables(self) -> list[Table]:
-        return [self._database.open_table(name) for name in self._names()]
+    def _tables(self, prefix: str = "") -> list[Table]:
+        return [self._database.open_table(name) for name in self._names() if name.startswith(prefix)]
 
     def _names(self) -> list[str]:
         names, page = [], None

@@ -104,6 +104,19 @@ def test_vectors_of_different_models_never_meet(library, memory):
         library.recall(Asker(query, "c" * 64), "x")
 
 
+def test_another_precision_of_the_same_weights_is_found_too(library, memory):
+    half = memory(2)
+    half = replace(half, settings=replace(half.settings, precision="bf16"))
+    library.add([memory(1), half])
+    found = library.recall(Asker(half.embeddings[0]), "x", k=50)
+    assert {event.source for event in found} == {"/videos/1.mp4", "/videos/2.mp4"}
+    assert [event.score for event in found] == sorted((event.score for event in found), reverse=True)
+    assert len(library.recall(Asker(half.embeddings[0]), "x", k=3)) == 3
+    library.add([replace(memory(1), settings=half.settings)])
+    again = library.recall(Asker(half.embeddings[0]), "x", k=50)
+    assert len({(event.source, event.position) for event in again}) == len(again) == len(found)
+
+
 def test_k_is_checked(library, memory):
     library.add([memory(1)])
     with pytest.raises(ValueError, match="k must be at least 1"):
