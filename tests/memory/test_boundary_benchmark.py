@@ -63,11 +63,12 @@ def test_an_unknown_kind_is_refused():
         make_video("wipe", 0)
 
 
-def test_hard_cuts_are_found_in_a_file(tmp_path: Path):
-    video = make_video("hard", 0, shots=3)
-    write_video(tmp_path / "hard.mp4", video.rgb, fps=FPS)
-    outcomes = evaluate(TransNetV2Detector(device="cpu"), [(tmp_path / "hard.mp4", video)])
-    assert outcomes == {"hard": Outcome(hits=2)}
+@pytest.mark.parametrize("kind", ["hard", "dissolve", "fade"])
+def test_transitions_are_found_in_a_file(kind: str, tmp_path: Path):
+    video = make_video(kind, 0, shots=3)
+    write_video(tmp_path / "video.mp4", video.rgb, fps=FPS)
+    outcomes = evaluate(TransNetV2Detector(device="cpu"), [(tmp_path / "video.mp4", video)])
+    assert outcomes == {kind: Outcome(hits=2)}
 
 
 def test_labels_of_own_footage_are_read_from_a_table(tmp_path):
