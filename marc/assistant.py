@@ -55,7 +55,7 @@ class FrameOptions:
     Attributes:
         fps: Frames per second.
         max_frames: Most frames.
-        min_frames: Fewest frames; the memory reads at least two per event instead.
+        min_frames: Fewest frames, if `max_frames` allows; the memory reads at least two per event instead.
         min_pixels: Smallest area of a frame in pixels; ``None``: 4 tokens. Video-R1 enlarges to ``128 * 28 * 28``.
         max_pixels: Largest area of a frame in pixels; ``None``: what the model's processor allows, at most 256 tokens.
         backend: The decoder, see `marc.video.backends`.
@@ -74,8 +74,13 @@ class FrameOptions:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        check_limits("frames", fps=self.fps, max_frames=self.max_frames, min_frames=self.min_frames)
+        check_limits("frames", fps=self.fps, max_frames=self.max_frames, min_frames=self.fewest)
         decoder(self.backend)
+
+    @property
+    def fewest(self) -> int:
+        """`min_frames`, but no more than `max_frames`."""
+        return min(self.min_frames, self.max_frames)
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,7 @@ class VideoAssistant:
             self._embedder = EventEmbedder.from_pretrained(name, device=self.model.device)
         return self._embedder
 
+    @_in_turn
     def remember(self, video: str | Path) -> VideoMemory:
         """Cuts a video into events and embeds them, or finds that in the memory on disk."""
         from marc.memory.events import segment_events
@@ -201,13 +207,15 @@ class VideoAssistant:
 
     @_in_turn
     def warm_up(self) -> None:
-        """Does beforehand what the first question would wait for: loads, starts the decoder, compiles where it does.
+        """Does beforehand what the first question about a remembered video would wait for.
 
-        A made-up picture is read and asked about.
+        It starts the decoder, loads the dual encoder, and answers a question about a made-up picture as large as
+        frames may be, for which decoding is compiled where it is. A new video still has to be cut into events.
         """
         warm_up()
-        picture = Frames(np.zeros((FRAMES_PER_GRID, 56, 56, 3), np.uint8), np.zeros(FRAMES_PER_GRID), "")
-        info = VideoInfo("", 56, 56, duration=1.0, fps=2.0, frame_count=FRAMES_PER_GRID, codec="")
+        width, height = frame_size(1280, 720, source="a made-up picture", **self.pixel_limits)
+        picture = Frames(np.zeros((FRAMES_PER_GRID, height, width, 3), np.uint8), np.zeros(FRAMES_PER_GRID), "")
+        info = VideoInfo("", width, height, duration=1.0, fps=2.0, frame_count=FRAMES_PER_GRID, codec="")
         inquiry = Inquiry("", "What is shown?")
         if self.memory:
             self.embedder.embed_question(inquiry.question)
@@ -324,9 +332,7 @@ class VideoAssistant:
 
     def _encoded_video(self, info: VideoInfo, plan: FramePlan | None, clock: StageClock) -> EncodedVideo:
         times = (
-            sample_times(
-                info, fps=self.frames.fps, max_frames=self.frames.max_frames, min_frames=self.frames.min_frames
-            )
+            sample_times(info, fps=self.frames.fps, max_frames=self.frames.max_frames, min_frames=self.frames.fewest)
             if plan is None
             else plan.seconds
         )

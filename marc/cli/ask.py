@@ -148,7 +148,7 @@ def _answer(
     from marc.records import GenerationOptions
 
     helper = VideoAssistant(
-        frames=FrameOptions(min_frames=min(4, frames["max_frames"]), **frames),
+        frames=FrameOptions(**frames),
         generation=GenerationOptions(**generation),
         **assistant,
     )

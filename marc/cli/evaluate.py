@@ -104,11 +104,12 @@ def evaluate(
         refuse_beside("greedy decoding (--temperature 0)", not temperature, given(top_p=top_p, seed=seed))
         remembered = given(embedder=embedder, memory_folder=memory_folder, segmenter=segmenter, k=k)
         refuse_beside("a --method without +memory", not any(one.memory for one in methods), remembered)
+        if static_cache and "flash" in (attention or ""):
+            raise ValueError(f"--static-cache is for one compiled graph, which --attention {attention} breaks")
         sampling = given(temperature=temperature, top_p=top_p, seed=seed)
         frame_options = {
             "fps": fps,
             "max_frames": frames,
-            "min_frames": min(4, frames),
             "min_pixels": min_pixels,
             "max_pixels": max_pixels,
             "timeout": timeout,

@@ -257,7 +257,7 @@ class SameFramesAssistant(VideoAssistant):
 
 def evenly(info: VideoInfo, frames: FrameOptions) -> np.ndarray:
     """Times of frames spread over the whole video."""
-    return sample_times(info, fps=frames.fps, max_frames=frames.max_frames, min_frames=frames.min_frames)
+    return sample_times(info, fps=frames.fps, max_frames=frames.max_frames, min_frames=frames.fewest)
 
 
 def grid_events(events: Sequence[Event], seconds: np.ndarray) -> np.ndarray:

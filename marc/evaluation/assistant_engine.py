@@ -55,7 +55,7 @@ class AssistantEngine:
         self.method = method
         frames = frames or FrameOptions()
         most = min(frames.max_frames, method.frames)
-        frames = replace(frames, max_frames=most, min_frames=min(frames.min_frames, most))
+        frames = replace(frames, max_frames=most)
         assistant_class = RandomPlaceAssistant if method.choice == "random" else VideoAssistant
         self.assistant = assistant_class(
             model, memory=method.memory, frames=frames, compression=dict(method.compression), **options

@@ -253,16 +253,18 @@ def load_samples(
 def annotation_files(benchmark: Benchmark, protocol: str, data: Path) -> list[Path]:
     """The annotation files of one protocol: ``.jsonl``, ``.json`` or ``.parquet``, in shards or whole.
 
-    A folder in it with the benchmark's name is where they are looked for: several benchmarks call a file "test".
+    Files that may lie anywhere are looked for in a folder with the benchmark's name first, as several benchmarks call
+    one "test"; all others lie in the folder itself, or in that one.
 
     Raises:
         ValueError: If one of the protocol's files is missing; the message says where to get it.
     """
     spec = benchmark.spec(protocol)
-    data = own if (own := data / benchmark.name).is_dir() else data
+    own = data / benchmark.name
     found: list[Path] = []
     for pattern in spec.files:
-        files = _files_of(pattern, data)
+        first, second = (own, data) if pattern.startswith("**/") else (data, own)
+        files = _files_of(pattern, first) or _files_of(pattern, second)
         if not files:
             raise ValueError(
                 f"{benchmark.title} ({protocol}): no {pattern}.json, .jsonl or .parquet under {data}; "

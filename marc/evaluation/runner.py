@@ -32,6 +32,7 @@ from marc.video import VideoError
 ROWS = "rows.rank*.jsonl"
 CARD = "run.json"
 FAILURES_IN_A_ROW = 20
+DEFAULT_GENERATION = GenerationOptions(max_new_tokens=1024)
 
 Row = dict[str, Any]
 
@@ -109,7 +110,7 @@ def run(
         engine: Answers them.
         folder: The run's folder; `open_run` has prepared it.
         protocol: One of `marc.evaluation.benchmarks.EVALUATION_PROTOCOLS`.
-        generation: How to generate; greedily by default.
+        generation: How to generate; greedily and up to 1,024 tokens by default.
         batch_size: Samples that the engine gets at once.
         shard: This process's part; by default as torchrun says.
         retry_failed: Ask samples again that failed earlier.
@@ -125,7 +126,9 @@ def run(
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, batches, answered, generation or GenerationOptions()):
+        for sample, result in _answers(
+            engine, batches, answered, generation or GenerationOptions(max_new_tokens=1024)
+        ):
             row = failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -151,12 +154,12 @@ def _answers(
     for batch in batches:
         if all(sample.id in answered for sample in batch):
             continue
-        known_bad = any(sample.path in unreadable for sample in batch)
-        replies = None if known_bad else _attempt(engine, batch, generation)
-        if replies is None or (isinstance(replies, Failure) and len(batch) > 1):
+        alone = len(batch) == 1 or any(sample.path in unreadable for sample in batch)
+        replies = None if alone else _attempt(engine, batch, generation)
+        if replies is None or isinstance(replies, Failure):
             results = [_attempt_alone(engine, sample, generation, unreadable) for sample in batch]
         else:
-            results = [replies] if isinstance(replies, Failure) else list(replies)
+            results = list(replies)
         yield from ((s, r) for s, r in zip(batch, results, strict=True) if s.id not in answered)
 
 

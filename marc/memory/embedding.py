@@ -95,7 +95,7 @@ class EventEmbedder:
         name: What the model is called in messages and in the settings of a memory.
         device: Where the model runs.
         precision: ``"auto"`` is bf16 where the hardware multiplies matrices of it, else float32. In bf16 the weights
-            of products are held in it, half as large; norms and sums of the image tower stay in float32.
+            of products are held in it, half as large; norms and sums of PE-Core's image tower stay in float32.
         batch_size: Frames or questions per forward pass.
     """
 

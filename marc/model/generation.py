@@ -150,8 +150,8 @@ class VideoGenerator:
             return DynamicCache(config=config)
         if "flash" in (config._attn_implementation or ""):
             raise ValueError(
-                "static keys and values need a mask of fixed size, which flash-attention does not take; "
-                "generate without them, or load the model with attn_implementation='sdpa'"
+                "static keys and values are for one compiled graph, which flash-attention breaks; generate without "
+                "them, or load the model with attn_implementation='sdpa'"
             )
         room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
         if rows not in self._static or self._static[rows].room < room:

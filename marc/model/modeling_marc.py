@@ -246,7 +246,7 @@ class MarcModel(Qwen2_5_VLModel):
             torch.cartesian_prod(time[None], _centers(grid[0], rows), _centers(grid[1], columns))
             for time, (rows, columns) in zip(times.long(), cells, strict=True)
         ]
-        return (torch.cat(positions).T + start_position).to(device)
+        return torch.cat(positions).T.to(device) + start_position
 
 
 class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
@@ -305,7 +305,10 @@ class MarcForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         video_event_shares: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features."""
+        """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features.
+
+        From 5.20 on transformers takes all of it away itself, having encoded the videos before.
+        """
         inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
         if inputs.get("pixel_values_videos") is None:
             return inputs | {"video_grid_thw": None}

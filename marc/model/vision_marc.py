@@ -92,17 +92,17 @@ def with_linear_patches(tower: Tower) -> Tower:
         return tower
     part = _sharing(tower)
     part.patch_embed = _sharing(tower.patch_embed)
-    part.patch_embed.proj = _sharing(tower.patch_embed.proj)
-    part.patch_embed.proj.__class__ = WholePatchConv3d
+    part.patch_embed.proj = _sharing(tower.patch_embed.proj, WholePatchConv3d)
     return part
 
 
-def _sharing(module: Any) -> Any:
-    """A module with the same weights, buffers and hooks, whose own submodules can be replaced."""
+def _sharing(module: Any, kind: type[nn.Module] | None = None) -> Any:
+    """A module with the same weights, buffers and hooks, perhaps of another class; its submodules can be replaced."""
     twin = copy(module)
+    twin.__class__ = kind or type(module)
     twin._modules = dict(module._modules)
     if hasattr(module, "_hf_hook"):  # accelerate's `forward` is an attribute, made for one module
-        twin._old_forward = MethodType(type(module).forward, twin)
+        twin._old_forward = MethodType(type(twin).forward, twin)
         twin.forward = partial(module.forward.func, twin)
     return twin
 
@@ -200,8 +200,8 @@ def run_in_chunks(
 ) -> list[Tensor]:
     """Runs a tower, or a part of it, a few frames at a time, so that its activations do not grow with the videos.
 
-    Where gradients are wanted and there are several chunks, each is computed again in the backward pass, instead of
-    keeping the activations of all.
+    Where gradients are wanted and a chunk cannot hold everything, each is computed again in the backward pass, instead
+    of keeping the activations of all.
 
     Args:
         part: Of the tower.
@@ -214,6 +214,8 @@ def run_in_chunks(
         ``[T, P, X]`` of each video.
     """
     pieces = list(_chunks([(len(video), video.shape[1]) for video in videos_TNC], chunk))
+    total = sum(prod(video.shape[:2]) for video in videos_TNC)
+    recompute = chunk is not None and total > chunk and torch.is_grad_enabled()
     outputs: dict[int, list[Tensor]] = defaultdict(list)
     for piece in pieces:
         frames_TNC = [videos_TNC[video][frames] for video, frames in piece]
@@ -222,7 +224,7 @@ def run_in_chunks(
             [[len(frames), *sizes[video]] for frames, (video, _) in zip(frames_TNC, piece, strict=True)],
             device=patches.device,
         )
-        if len(pieces) > 1 and torch.is_grad_enabled():
+        if recompute:
             cells = checkpoint(part, patches, grid_thw=grid_thw, use_reentrant=False).pooler_output
         else:
             cells = part(patches, grid_thw=grid_thw).pooler_output

@@ -40,9 +40,10 @@ class RunOptions:
         layout: Of the compression; None: the checkpoint's.
         target_frames: Of the compression; None: the checkpoint's.
         visual_tokens: Of the compression; None: the checkpoint's.
-        dtype: Of the weights; None: bfloat16 on a GPU under LoRA or DeepSpeed, which keeps them in float32 too, else
-            float32.
-        attn_implementation: As in transformers; ``"auto"``: flash-attention where it is installed, else PyTorch's.
+        dtype: Of the weights; None: on a GPU bfloat16 under LoRA, whose adapters are in float32 (QLoRA's in bfloat16,
+            as TRL has it), and under DeepSpeed, which keeps all in float32 too; else float32.
+        attn_implementation: As in transformers; ``"auto"``: flash-attention where it is installed and the weights are
+            in half precision, which it needs, else PyTorch's.
         lora_rank: Rank of LoRA on the language model; 0 trains all weights.
         load_in_4bit: QLoRA: the language model's weights in 4 bits (NF4), under LoRA; needs bitsandbytes.
         world_level: Of the micro-world, ``"easy"`` or ``"hard"``.
@@ -142,7 +143,7 @@ def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[MarcFor
         options.model,
         device="cpu",
         dtype=dtype,
-        attn_implementation=_attention(options.attn_implementation),
+        attn_implementation=_attention(options.attn_implementation, dtype),
         **(quantized(dtype) if options.load_in_4bit else {}),
         **options.compression,
     )
@@ -151,10 +152,10 @@ def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[MarcFor
     return policy, processor
 
 
-def _attention(name: str | None) -> str | None:
+def _attention(name: str | None, dtype: str) -> str | None:
     if name != "auto":
         return name
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+    return "flash_attention_2" if is_flash_attn_2_available() and dtype != "float32" else "sdpa"
 
 
 def _keep_gradients(policy: MarcForConditionalGeneration) -> None:

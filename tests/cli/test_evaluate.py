@@ -119,6 +119,7 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--method", "tiny+memory", "--k", "few"], "--k must be a whole number or auto"),
         (["eval", "--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["eval", "--paper-sampling", "--top-p", "0.5"], "--paper-sampling leaves nothing for --top-p"),
+        (["eval", "--static-cache", "--attention", "flash_attention_2"], "--static-cache is for one compiled graph"),
         (["eval", "--batch-size", "0"], "--batch-size"),
         (["eval", "--frames", "1"], "--frames"),
     ],

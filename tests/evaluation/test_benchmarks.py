@@ -120,6 +120,12 @@ def test_a_folder_with_the_benchmarks_name_is_where_its_files_are(tmp_path):
         assert found == [tmp_path / name / "data" / "test.jsonl"]
 
 
+def test_a_folder_of_videos_hides_no_annotations(tmp_path):
+    (tmp_path / "mvbench").mkdir()
+    (tmp_path / "eval_mvbench.json").write_text("[]")
+    assert annotation_files(BENCHMARKS["mvbench"], "video-r1", tmp_path) == [tmp_path / "eval_mvbench.json"]
+
+
 def test_a_style_is_refused_where_prompts_are_given(tmp_path):
     (tmp_path / "test.jsonl").write_text("{}")
     with pytest.raises(ValueError, match=r"style 'plain': the official protocol of VSI"):

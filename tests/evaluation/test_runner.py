@@ -60,16 +60,17 @@ def test_many_failures_in_a_row_stop_the_run(make_samples, scripted_engine, card
         start(samples, engine, tmp_path, card)
 
 
+@pytest.mark.parametrize(("batch_size", "asked"), [(9, [9, 1, 3]), (1, [1, 1, 1, 1])])
 def test_a_bad_video_with_many_questions_is_tried_once_and_stops_nothing(
-    make_samples, scripted_engine, card, tmp_path
+    make_samples, scripted_engine, card, tmp_path, batch_size, asked
 ):
     samples = [replace(sample, path="bad.mp4") for sample in make_samples(30)[:27]] + make_samples(30)[27:]
     answers = {sample.id: VideoError("bad.mp4: damaged") for sample in samples[:27]}
     engine = scripted_engine(answers | {sample.id: RIGHT for sample in samples[27:]})
-    rows = start(samples, engine, tmp_path, card, batch_size=9)
+    rows = start(samples, engine, tmp_path, card, batch_size=batch_size)
     assert [row["status"] for row in rows] == ["failed"] * 27 + ["ok"] * 3
     assert {row["reason"] for row in rows[:27]} == {"VideoError: bad.mp4: damaged"}
-    assert [len(batch) for batch in engine.batches] == [9, 1, 3]
+    assert [len(batch) for batch in engine.batches] == asked
 
 
 def test_a_failure_holds_on_to_nothing_that_was_being_computed(make_samples, card, tmp_path):

@@ -120,7 +120,7 @@ def test_videos_are_planned_for_the_prompt_alone(tiny, static):
     assert planned[0] == planned[1] > 0
 
 
-def test_flash_attention_has_no_static_mask(tiny):
+def test_flash_attention_would_break_the_graph(tiny):
     model, processor = tiny(layout="events", visual_tokens=3)
     video, generate = encoded(model, processor, 1), VideoGenerator(model, processor)
     config = model.config.get_text_config(decoder=True)

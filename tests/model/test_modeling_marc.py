@@ -241,7 +241,9 @@ def test_on_a_gpu_it_equals_the_cpu(tiny, attention):
 def test_on_a_gpu_every_merge_equals_the_cpus(tiny, compression):
     model, processor = tiny(**compression)
     half_still = np.concatenate([noise(8, 1), np.repeat(noise(1, 2), 8, axis=0)])
-    inputs = video_inputs(processor, ["<video> What?"], [half_still], video_events=EVENTS)
+    inputs = video_inputs(
+        processor, ["<image> or <video>, what?"], [half_still], images=[noise(1, 5)[0]], video_events=EVENTS
+    )
     expected = first_logits(model, inputs)
     moved = first_logits(copy.deepcopy(model).to("cuda"), inputs.to("cuda"))
     torch.testing.assert_close(moved.cpu(), expected, atol=1e-3, rtol=1e-3)

@@ -78,8 +78,9 @@ def test_half_precision_needs_float32_weights_somewhere(monkeypatch):
 def test_attention_is_what_is_installed(monkeypatch):
     for installed, name in ((True, "flash_attention_2"), (False, "sdpa")):
         monkeypatch.setattr(launch, "is_flash_attn_2_available", lambda installed=installed: installed)
-        assert launch._attention("auto") == name
-    assert launch._attention("eager") == "eager"
+        assert launch._attention("auto", "bfloat16") == name
+        assert launch._attention("auto", "float32") == "sdpa"
+    assert launch._attention("eager", "bfloat16") == "eager"
 
 
 def test_several_machines_need_an_address(tmp_path):
