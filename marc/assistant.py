@@ -30,7 +30,8 @@ from marc.model.loading import EMBEDDED, load_model
 from marc.model.processing_marc import frame_patches
 from marc.records import FRAMES_PER_GRID, Answer, Frames, GenerationOptions, Retrieval, VideoInfo
 from marc.stages import StageClock, peak_memory_bytes, reset_peak_memory
-from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times, warm_up
+from marc.video import DEFAULT_BACKEND, frame_size, probe, read_frames, sample_times
+from marc.video import warm_up as start_decoder
 from marc.video.decoders import decoder
 from marc.video.sampling import check_limits
 
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
 
 NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` of a model that an assistant loads: above a camera's noise, below a typed letter."""
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,12 @@ class Inquiry:
 
 
 def _in_turn(
-    method: Callable[Concatenate[VideoAssistant, Arguments], Result],
-) -> Callable[Concatenate[VideoAssistant, Arguments], Result]:
+    method: Callable[Concatenate[VideoAssistant, _Arguments], _Result],
+) -> Callable[Concatenate[VideoAssistant, _Arguments], _Result]:
     """Has threads wait for each other."""
 
     @wraps(method)
-    def guarded(self: VideoAssistant, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def guarded(self: VideoAssistant, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         with self._lock:
             return method(self, *args, **kwargs)
 
@@ -212,7 +214,7 @@ class VideoAssistant:
         It starts the decoder, loads the dual encoder, and answers a question about a made-up picture as large as
         frames may be, for which decoding is compiled where it is. A new video still has to be cut into events.
         """
-        warm_up()
+        start_decoder()
         width, height = frame_size(1280, 720, source="a made-up picture", **self.pixel_limits)
         picture = Frames(np.zeros((FRAMES_PER_GRID, height, width, 3), np.uint8), np.zeros(FRAMES_PER_GRID), "")
         info = VideoInfo("", width, height, duration=1.0, fps=2.0, frame_count=FRAMES_PER_GRID, codec="")

@@ -68,7 +68,6 @@ def ask(
     """Answer a question about a video, and report what it cost."""
     from marc.cli.errors import user_errors
     from marc.memory import MemoryOptions
-    from marc.storyboard import check_storyboard
 
     with user_errors("marc ask"):
         compression = given(
@@ -78,25 +77,19 @@ def ask(
             tower_layer=tower_layer and _schedule(tower_layer),
             duplicates=duplicates,
         )
-        remembered = given(
-            k=k,
-            embedder=embedder,
-            memory_folder=memory_folder,
+        cutting = given(
             max_event_seconds=max_event_seconds,
             min_event_seconds=min_event_seconds,
             segmenter=segmenter,
             seconds_per_frame=seconds_per_frame,
         )
-        cutting = given(
-            max_seconds=max_event_seconds,
-            min_seconds=min_event_seconds,
-            segmenter=segmenter,
-            seconds_per_frame=seconds_per_frame,
-        )
+        remembered = given(k=k, embedder=embedder, memory_folder=memory_folder) | cutting
         refuse_beside("--no-compression", no_compression, compression)
         refuse_beside("--no-memory", no_memory, remembered)
         refuse_beside("greedy decoding (--temperature 0)", temperature == 0, given(seed=seed))
         if storyboard is not None:
+            from marc.storyboard import check_storyboard
+
             check_storyboard(storyboard)
         answer = _answer(
             video,
@@ -109,7 +102,7 @@ def ask(
                 "embedder_name": embedder,
                 "k": number_of_events("3" if k is None else k),
                 "memory_folder": memory_folder,
-                "memory_options": MemoryOptions(**cutting),
+                "memory_options": MemoryOptions(**{name.replace("_event_", "_"): cutting[name] for name in cutting}),
                 "prompt_style": prompt_style,
                 "device": device,
                 "dtype": dtype,

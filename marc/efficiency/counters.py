@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AttentionInterface, PreTrainedModel
 
+from marc.model.attention import attention
 from marc.model.segment_attention import SEGMENT_ATTENTION
 
 COUNTED_ATTENTION = "marc_counted"
@@ -79,16 +80,10 @@ class Work:
         )
 
 
-@contextmanager
-def countable_attention(tower: Any) -> Iterator[None]:
+def countable_attention(tower: Any) -> AbstractContextManager[None]:
     """Has a vision tower attend by operations that have a formula, which flash-attn's kernels do not."""
-    given = tower.config._attn_implementation
-    if given.startswith("flash"):
-        tower.config._attn_implementation = SEGMENT_ATTENTION
-    try:
-        yield
-    finally:
-        tower.config._attn_implementation = given
+    used = tower.config._attn_implementation
+    return attention(tower.config, SEGMENT_ATTENTION if used.startswith("flash") else used)
 
 
 @dataclass

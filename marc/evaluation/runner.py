@@ -126,9 +126,7 @@ def run(
     path = folder / ROWS.replace("*", str(shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(
-            engine, batches, answered, generation or GenerationOptions(max_new_tokens=1024)
-        ):
+        for sample, result in _answers(engine, batches, answered, generation or DEFAULT_GENERATION):
             row = failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()

@@ -105,7 +105,7 @@ class MemoryLibrary:
                     .when_not_matched_by_source_delete(replaced)
                     .execute(rows)
                 )
-                for other in self._tables(name.rpartition("-")[0]):
+                for other in self._tables(name.rpartition("-")[0] + "-"):
                     if other.name != name:
                         other.delete(replaced)
 

@@ -22,7 +22,8 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from marc.model import MarcForConditionalGeneration
-from marc.world.packing import Packed, attention, packed_hidden, packed_positions
+from marc.model.attention import attention
+from marc.world.packing import Packed, packed_hidden, packed_positions
 
 BRANCHES = "marc_packed_completions"
 
@@ -102,7 +103,7 @@ def read_completions(model: MarcForConditionalGeneration, prompts: ReadPrompts, 
     read = (prompts.cache.get_seq_length() - packed.prefix - count * length) // (count * group)
     start = packed_positions(packed, jump=False)[0, :, packed.prefix :].view(batch, count, length)[..., 0]
     position = (start + packed.prompts + read)[:, None, :, None] + torch.arange(new)[:, None, None]
-    with attention(model, BRANCHES):
+    with attention(model.model.language_model.config, BRANCHES):
         output = text(
             inputs_embeds=text.embed_tokens(tokens_BQGc.permute(0, 3, 1, 2).reshape(batch, -1)),
             position_ids=position.expand(-1, -1, -1, group).reshape(batch, -1).expand(3, -1, -1),

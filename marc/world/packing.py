@@ -8,8 +8,7 @@ Shapes: B videos, Q questions of a video, M tokens of a question, P prefix token
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -19,6 +18,7 @@ from transformers import Cache
 
 from marc.data.prompts import chat_messages, render_question
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.attention import attention
 from marc.model.prefix_attention import PREFIX_ATTENTION, SharedPrefixes
 from marc.world.bank import VisualTokens
 from marc.world.questions import WorldQuestion
@@ -142,17 +142,6 @@ def packed_prefixes(packed: Packed) -> SharedPrefixes:
     return SharedPrefixes.of(prefixes, list(questions), owners, places.numel())
 
 
-@contextmanager
-def attention(model: MarcForConditionalGeneration, name: str) -> Iterator[None]:
-    """Lets the language model use a registered attention for a while."""
-    config = model.model.language_model.config
-    before, config._attn_implementation = config._attn_implementation, name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 def packed_hidden(
     model: MarcForConditionalGeneration, packed: Packed, *, jump: bool, cache: Cache | None = None
 ) -> Tensor:
@@ -168,7 +157,7 @@ def packed_hidden(
     batch, count, length = packed.questions.shape
     opening = text.embed_tokens(packed.opening).expand(batch, -1, -1)
     questions = text.embed_tokens(packed.questions.reshape(batch, -1))
-    with attention(model, PREFIX_ATTENTION):
+    with attention(model.model.language_model.config, PREFIX_ATTENTION):
         output = text(
             inputs_embeds=torch.cat((opening, packed.visual.features.to(opening.dtype), questions), dim=1),
             position_ids=packed_positions(packed, jump=jump),
