@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marc.assistant import VideoAssistant as VideoAssistant
+    from marc.inference.assistant import VideoAssistant as VideoAssistant
     from marc.model.loading import load_model as load_model
 
-_HOMES = {"VideoAssistant": "marc.assistant", "load_model": "marc.model.loading"}
+_HOMES = {"VideoAssistant": "marc.inference.assistant", "load_model": "marc.model.loading"}
 
 __all__ = ["VideoAssistant", "load_model"]
 

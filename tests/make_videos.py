@@ -1,6 +1,6 @@
 """Small videos of every kind that the decoder must read, each frame of which carries its own number.
 
-``python tests/make_videos.py FOLDER`` writes them all, for `python -m marc.efficiency.decoders FOLDER`.
+``python tests/make_videos.py FOLDER`` writes them all, for `python -m benchmarks.decoders FOLDER`.
 
 Shapes: T frames, H height, W width, C = 3 colours.
 """

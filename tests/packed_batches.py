@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.ablation.pool import TrainingPool, draw_pool_questions, see_videos
+from experiments.ablation.settings import BUDGETS, MethodOptions
+from experiments.ablation.views import Viewer
+from experiments.tiny_model.packing import Packer
 from marc.model.loading import load_model
-from marc.training.ablation.pool import TrainingPool, draw_pool_questions, see_videos
-from marc.training.ablation.settings import BUDGETS, MethodOptions
-from marc.training.ablation.views import Viewer
-from marc.world.packing import Packer
 
 VIDEOS = 6
 

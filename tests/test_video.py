@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marc.records import VideoInfo
+from marc.types import VideoInfo
 from marc.video import (
     GlimpseOptions,
     VideoError,

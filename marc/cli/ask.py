@@ -12,7 +12,7 @@ import typer
 from marc.cli.options import given, number_of_events, refuse_beside, whole_number
 
 if TYPE_CHECKING:
-    from marc.records import Answer
+    from marc.types import Answer
 
 
 def ask(
@@ -88,7 +88,7 @@ def ask(
         refuse_beside("--no-memory", no_memory, remembered)
         refuse_beside("greedy decoding (--temperature 0)", temperature == 0, given(seed=seed))
         if storyboard is not None:
-            from marc.storyboard import check_storyboard
+            from marc.inference.storyboard import check_storyboard
 
             check_storyboard(storyboard)
         answer = _answer(
@@ -136,9 +136,9 @@ def _answer(
 
     probe(video, timeout=frames["timeout"])
 
-    from marc.assistant import FrameOptions, VideoAssistant
     from marc.cli.progress import share_bar
-    from marc.records import GenerationOptions
+    from marc.inference.assistant import FrameOptions, VideoAssistant
+    from marc.types import GenerationOptions
 
     helper = VideoAssistant(
         frames=FrameOptions(**frames),
@@ -148,7 +148,7 @@ def _answer(
     with share_bar(f"cutting {video.name} into events") as helper.progress:
         answer = helper.ask(video, question, options=options)
     if storyboard is not None:
-        from marc.storyboard import save_storyboard
+        from marc.inference.storyboard import save_storyboard
 
         save_storyboard(storyboard, question, answer, *helper.view(video, question))
     return answer

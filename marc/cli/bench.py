@@ -41,10 +41,10 @@ def bench(
 
     from rich.console import Console
 
+    from benchmarks.accuracy import measure_accuracy
+    from benchmarks.bench import BenchOptions, run_bench
+    from benchmarks.report import summary, tables, write_report
     from marc.cli.errors import user_errors
-    from marc.efficiency.accuracy import measure_accuracy
-    from marc.efficiency.bench import BenchOptions, run_bench
-    from marc.efficiency.report import summary, tables, write_report
 
     say = partial(typer.echo, err=True)
     with user_errors("marc bench"):

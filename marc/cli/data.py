@@ -117,6 +117,7 @@ def teacher(
     from marc.data.rows import read_rows
     from marc.data.sampling import manifest, write_manifest
     from marc.model.loading import load_model
+    from marc.training.reader import VisualReader
     from marc.training.teacher import (
         TeacherCache,
         TeacherGrader,
@@ -124,7 +125,6 @@ def teacher(
         model_fingerprint,
         teacher_accuracies,
     )
-    from marc.training.visual_reader import VisualReader
     from marc.video.sources import VideoFiles
 
     with user_errors("marc data teacher"):

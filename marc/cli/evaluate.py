@@ -90,8 +90,8 @@ def evaluate(
         from marc.evaluation.evaluate import load_engine, load_tasks, run_task
         from marc.evaluation.methods import find_method
         from marc.evaluation.runner import Shard, processes
-        from marc.memory.indexing import MemoryOptions
-        from marc.records import GenerationOptions
+        from marc.memory.index import MemoryOptions
+        from marc.types import GenerationOptions
 
         console = Console(stderr=True)
         if list_all:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from marc.memory.embedding import EventEmbedder
-    from marc.memory.indexing import MemoryOptions, Outcome
+    from marc.memory.embedder import EventEmbedder
+    from marc.memory.index import MemoryOptions, Outcome
 
 Embedder = Annotated[
     str | None,
@@ -55,7 +55,7 @@ def remember(
     library: Library = None,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
-    from marc.memory.indexing import MemoryOptions
+    from marc.memory.index import MemoryOptions
 
     paths = list(dict.fromkeys(map(str, videos)))
     with _reported("remember"):
@@ -83,7 +83,7 @@ def _remember(
     from rich.progress import Progress, TimeElapsedColumn
 
     from marc.memory.events import segment_events
-    from marc.memory.indexing import remember_all
+    from marc.memory.index import remember_all
     from marc.memory.library import LibraryError, MemoryLibrary
 
     shelf = MemoryLibrary(library)
@@ -181,7 +181,7 @@ def _chosen_embedder(embedder: str | None, model: str | None) -> str:
 
 
 def _load_embedder(name: str, device: str | None) -> EventEmbedder:
-    from marc.memory.embedding import EventEmbedder
+    from marc.memory.embedder import EventEmbedder
 
     return EventEmbedder.from_pretrained(name, device=device)
 

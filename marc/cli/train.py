@@ -13,7 +13,7 @@ PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opt
 def grpo(context: typer.Context) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
     from marc.cli.errors import user_errors
-    from marc.training.grpo import main
+    from marc.training.run_grpo import main
 
     with user_errors("marc train grpo"):
         main(context.args)
@@ -23,7 +23,7 @@ def grpo(context: typer.Context) -> None:
 def sft(context: typer.Context) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
     from marc.cli.errors import user_errors
-    from marc.training.sft_video import main
+    from marc.training.run_sft import main
 
     with user_errors("marc train sft"):
         main(context.args)

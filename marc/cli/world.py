@@ -123,8 +123,8 @@ def train(
     ] = None,
 ) -> None:
     """Train the embedded model from scratch and save it with its log."""
+    from experiments.tiny_model.train import train_and_save
     from marc.cli.errors import user_errors
-    from marc.world.train import train_and_save
 
     with user_errors("marc world train"):
         train_and_save(config, output, run or output / "run")
@@ -137,8 +137,8 @@ def train_embedder(
     seed: Seed = 0,
 ) -> None:
     """Train the dual encoder that the memory uses offline, and print its recall on held-out videos."""
+    from experiments.tiny_model.dual_encoder import train_and_save
     from marc.cli.errors import user_errors
-    from marc.world.dual_encoder import train_and_save
 
     with user_errors("marc world train-embedder"):
         recall = train_and_save(output, steps=steps, seed=seed)
@@ -160,10 +160,10 @@ def ablation(
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
 ) -> None:
     """Compare SFT, C-GRPO, distillation and mixed budgets at equal time; see docs/results.md."""
+    from experiments.ablation.report import write_report
+    from experiments.ablation.run import run_ablation
+    from experiments.ablation.settings import AblationSettings
     from marc.cli.errors import user_errors
-    from marc.training.ablation.report import write_report
-    from marc.training.ablation.run import run_ablation
-    from marc.training.ablation.settings import AblationSettings
 
     with user_errors("marc world ablation"):
         settings = AblationSettings(

@@ -1,4 +1,4 @@
-"""The engine behind the runner: `marc.assistant.VideoAssistant`, set up as one of the named methods."""
+"""The engine behind the runner: `marc.inference.assistant.VideoAssistant`, set up as one of the named methods."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from marc.assistant import FrameOptions, Inquiry, VideoAssistant
 from marc.evaluation.engine import Reply
 from marc.evaluation.methods import Method
 from marc.evaluation.samples import Sample
-from marc.memory.indexing import MemoryOptions
-from marc.memory.retriever import FramePlan
-from marc.records import FRAMES_PER_GRID, Event, GenerationOptions, Retrieval, VideoInfo
+from marc.inference.assistant import FrameOptions, Inquiry, VideoAssistant
+from marc.memory.index import MemoryOptions
+from marc.memory.select import FramePlan
+from marc.types import FRAMES_PER_GRID, Event, GenerationOptions, Retrieval, VideoInfo
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from marc.evaluation.samples import Sample
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from marc.evaluation.report import RunSummary, tables, write_report
 from marc.evaluation.run_card import run_card
 from marc.evaluation.runner import Shard, open_run, read_run_rows, run
 from marc.evaluation.samples import Sample
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,13 +28,13 @@ def load_engine(model: str, method: Method, frames: Mapping[str, Any], **options
     Args:
         model: ``"tiny"``, a folder or a hub name.
         method: How visual tokens are spent.
-        frames: Fields of `marc.assistant.FrameOptions`.
-        options: Options of `marc.assistant.VideoAssistant`.
+        frames: Fields of `marc.inference.assistant.FrameOptions`.
+        options: Options of `marc.inference.assistant.VideoAssistant`.
     """
     import torch
 
-    from marc.assistant import FrameOptions
     from marc.evaluation.assistant_engine import AssistantEngine
+    from marc.inference.assistant import FrameOptions
 
     if options.get("device") is None and torch.cuda.is_available():
         options["device"] = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -22,7 +22,7 @@ from marc.evaluation.engine import Engine
 from marc.evaluation.evaluate import load_engine
 from marc.evaluation.methods import find_method
 from marc.evaluation.samples import Sample
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 MAX_NEW_TOKENS = 1024
 

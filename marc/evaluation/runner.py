@@ -26,7 +26,7 @@ from marc.evaluation.engine import Engine, Reply
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 from marc.video import VideoError
 
 ROWS = "rows.rank*.jsonl"

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marc.memory.embedding import EventEmbedder
+    from marc.memory.embedder import EventEmbedder
     from marc.memory.events import segment_events
-    from marc.memory.indexing import MemoryOptions, remember, remember_all
+    from marc.memory.index import MemoryOptions, remember, remember_all
     from marc.memory.library import MemoryLibrary
-    from marc.memory.retriever import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
+    from marc.memory.select import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
     from marc.memory.store import VideoMemory
 
 __all__ = [
@@ -31,16 +31,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EventEmbedder": "embedding",
-    "FramePlan": "retriever",
+    "EventEmbedder": "embedder",
+    "FramePlan": "select",
     "MemoryLibrary": "library",
-    "MemoryOptions": "indexing",
+    "MemoryOptions": "index",
     "VideoMemory": "store",
-    "VisualMemoryRetriever": "retriever",
-    "default_embedder": "retriever",
-    "plan_frames": "retriever",
-    "remember": "indexing",
-    "remember_all": "indexing",
+    "VisualMemoryRetriever": "select",
+    "default_embedder": "select",
+    "plan_frames": "select",
+    "remember": "index",
+    "remember_all": "index",
     "segment_events": "events",
 }
 

@@ -18,8 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
-from marc.memory.shots import Progress, ShotDetector, Signatures, shot_detector
-from marc.records import Event
+from marc.memory.detectors.shots import Progress, ShotDetector, Signatures, shot_detector
+from marc.types import Event
 from marc.video import GlimpseOptions
 
 MIN_SECONDS = 2.0
@@ -27,7 +27,7 @@ MAX_SECONDS = 20.0
 
 
 class Watcher(Protocol):
-    """Somebody who wants pictures of a video while it is read, such as `marc.memory.gallery.Gallery`."""
+    """Somebody who wants pictures of a video while it is read, such as `marc.memory.keyframes.Gallery`."""
 
     @property
     def glimpses(self) -> GlimpseOptions:

@@ -4,7 +4,7 @@ The library is a LanceDB database (embedded, nothing to start): a folder, or an 
 Every change is one new version of a table that appears whole or not at all; readers keep the version they began with,
 and writers in other processes retry. Vectors of different embedding models never meet: each model has its own table.
 Small libraries are searched exactly; from `INDEX_FROM` events on `MemoryLibrary.optimize` builds an approximate index.
-Recall and speed at 1 million events: docs/memory.md, by ``python -m marc.memory.search_benchmark``.
+Recall and speed at 1 million events: docs/memory.md, by ``python -m benchmarks.search_benchmark``.
 
 Shape legend: E events, D embedding dimensions.
 """
@@ -27,10 +27,10 @@ from lancedb.table import Table
 from numpy.typing import NDArray
 
 from marc.memory.store import VideoMemory
-from marc.records import Event
+from marc.types import Event
 
 if TYPE_CHECKING:
-    from marc.memory.embedding import EventEmbedder
+    from marc.memory.embedder import EventEmbedder
 
 INDEX_FROM = 50_000
 GROWTH = 4

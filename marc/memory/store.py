@@ -30,7 +30,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import Event
+from marc.types import Event
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from marc.model.configuration_marc import MarcConfig
-from marc.model.modeling_marc import MarcForConditionalGeneration, MarcModel
-from marc.model.plan import CompressionConfig
-from marc.model.processing_marc import MarcProcessor
+from marc.compression.config import CompressionConfig
+from marc.model.qwen2_5_vl.config import MarcConfig
+from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration, MarcModel
+from marc.model.qwen2_5_vl.processing import MarcProcessor
 
 AutoConfig.register(MarcConfig.model_type, MarcConfig)
 AutoModel.register(MarcConfig, MarcModel)

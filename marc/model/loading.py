@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
-from marc.model.configuration_marc import MarcConfig
-from marc.model.modeling_marc import MarcForConditionalGeneration
-from marc.model.plan import CompressionConfig
-from marc.model.processing_marc import MarcProcessor
+from marc.compression.config import CompressionConfig
+from marc.model.qwen2_5_vl.config import MarcConfig
+from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
+from marc.model.qwen2_5_vl.processing import MarcProcessor
 from marc.model.tiny import build_tiny
 
 EMBEDDED = "tiny"

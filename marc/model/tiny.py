@@ -14,10 +14,10 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AddedToken, Qwen2Tokenizer, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-from marc.model.configuration_marc import MarcConfig
-from marc.model.modeling_marc import MarcForConditionalGeneration
-from marc.model.plan import CompressionConfig
-from marc.model.processing_marc import MarcProcessor
+from marc.compression.config import CompressionConfig
+from marc.model.qwen2_5_vl.config import MarcConfig
+from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
+from marc.model.qwen2_5_vl.processing import MarcProcessor
 
 PATCH = 7
 MERGE = 2

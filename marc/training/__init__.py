@@ -9,18 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marc.training.c_grpo_trainer import CGRPOTrainer
     from marc.training.config import CGRPOConfig, VideoSFTConfig
     from marc.training.dataset import to_dataset, to_supervised
-    from marc.training.sft_trainer import VideoSFTTrainer
+    from marc.training.grpo import CGRPOTrainer
+    from marc.training.sft import VideoSFTTrainer
 
 __all__ = ["CGRPOConfig", "CGRPOTrainer", "VideoSFTConfig", "VideoSFTTrainer", "to_dataset", "to_supervised"]
 
 _HOMES = {
     "CGRPOConfig": "config",
-    "CGRPOTrainer": "c_grpo_trainer",
+    "CGRPOTrainer": "grpo",
     "VideoSFTConfig": "config",
-    "VideoSFTTrainer": "sft_trainer",
+    "VideoSFTTrainer": "sft",
     "to_dataset": "dataset",
     "to_supervised": "dataset",
 }

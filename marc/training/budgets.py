@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from marc.compression.config import Layout
 from marc.model import CompressionConfig
-from marc.model.plan import Layout
 
 _NAME = re.compile(r"(events|frames)(?:-([1-9]\d*))?")
 

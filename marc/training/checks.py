@@ -14,8 +14,8 @@ from tqdm import tqdm
 from marc.data.rows import first_few
 from marc.model import MarcProcessor
 from marc.training.config import CGRPOConfig, VideoOptions
-from marc.training.visual_inputs import Messages, prompt_length, visual_sources
-from marc.training.visual_reader import VisualReader
+from marc.training.inputs import Messages, prompt_length, visual_sources
+from marc.training.reader import VisualReader
 
 _OTHER_GENERATION = {
     "use_vllm": "vLLM cannot run a compressed model",

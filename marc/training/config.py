@@ -126,7 +126,7 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
-        distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distillation`.
+        distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distill`.
         teacher: Where ``a_full`` comes from: the ``"column"`` of the data (``marc data teacher``), or ``"online"``,
             asked of the teacher when a prompt first comes up and kept under the same key. Of the student's sampling
             options temperature and length alone reach the teacher.

@@ -24,8 +24,8 @@ from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 
 from marc.model import MarcForConditionalGeneration
 from marc.training.config import CGRPOConfig
+from marc.training.inputs import View, at_compression, every_token, expand_placeholders, views_of
 from marc.training.video_trainer import VideoTrainer, base_model, load_like
-from marc.training.visual_inputs import View, at_compression, every_token, expand_placeholders, views_of
 
 
 @dataclass(frozen=True)

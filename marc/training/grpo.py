@@ -1,32 +1,413 @@
-"""The C-GRPO run of a recipe: what ``training_script/grpo.py`` and ``marc train grpo`` do.
+"""C-GRPO: TRL's GRPO on compressed videos, with the retention reward (MARC, section on C-GRPO).
 
-python training_script/grpo.py --config configs/grpo_world.yaml [--any_option value] [--dry_run true]
+What is changed, and where:
+
+- `_tokenize_prompts` reads the files that prompts name and writes their placeholders; TRL knows images only.
+- `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model. TRL, left
+  alone, generates with a video and computes gradients without it.
+- `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
+- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
+- `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
+- `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
+
+What is shared with supervised training, files, budgets and encodings, is in `marc.training.video_trainer`: with a
+frozen tower one encoding serves generation and the old, reference and policy log-probabilities.
+
+    bash training_script/run_grpo_video.sh
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from marc.training.c_grpo_trainer import CGRPOTrainer
+import torch
+from accelerate.utils import gather
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
+
+from marc.model import MarcForConditionalGeneration
+from marc.model.qwen2_5_vl.processing import vision_token_ids
+from marc.rewards import accuracy_reward, format_reward
+from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
+from marc.training.checks import (
+    check_generation,
+    check_video_options,
+    reject_long,
+    require_a_batch,
+    require_teacher,
+    rows_of,
+)
 from marc.training.config import CGRPOConfig
-from marc.training.dataset import to_dataset
-from marc.training.launch import RunOptions, load_policy, lora, read_data, read_options, run
+from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
+from marc.training.full_teacher import completion_states, make_teacher, needs_copy
+from marc.training.inputs import (
+    View,
+    expand_placeholders,
+    grid_inputs,
+    readable,
+    token_types,
+    tokenize_prompt,
+    views_of,
+    visual_sources,
+    without_visuals,
+)
+from marc.training.reader import read_rows
+from marc.training.resume import EpochSampler
+from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
+from marc.training.video_trainer import VideoTrainer, base_model, frozen_copy, make_reader
+from marc.video.sources import FrameSource
+
+logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a recipe."""
-    resolved = read_options(RunOptions, CGRPOConfig, arguments)
-    if resolved is None:
+def retention(completions: Sequence[Any], **columns: object) -> list[float]:
+    """The retention reward's column, which `CGRPOTrainer._calculate_rewards` fills once groups are whole."""
+    return [0.0] * len(completions)
+
+
+def reward_functions(given: Any, dataset: Any, args: CGRPOConfig) -> list[Any]:
+    """The given reward functions; by default accuracy and format, or format alone where nothing is to be rewarded."""
+    if given is None:
+        labelled = dataset is None or "solution" in (dataset.column_names or ())
+        return [accuracy_reward, format_reward] if labelled or args.reward_coef > 0 else [format_reward]
+    return list(given) if isinstance(given, list) else [given]
+
+
+class CGRPOTrainer(VideoTrainer, GRPOTrainer):
+    """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
+
+    Args:
+        model: The policy, a `MarcForConditionalGeneration` (or one in PEFT's wrapper). Any other model trains as in
+            TRL.
+        reward_funcs: As in TRL; by default accuracy and format. The retention reward joins them where
+            `marc.rewards.accuracy_reward` is one of them and ``alpha > 0``.
+        args: The options.
+        train_dataset: With a ``prompt`` column of chats that name files (see `marc.training.inputs`), the
+            columns that the rewards need, and for the retention reward ``a_full`` (None for rows without a teacher).
+            `marc.training.to_dataset` makes one.
+        eval_dataset: Likewise.
+        processing_class: A `MarcProcessor` with the model's compression.
+        frames: Where the videos that prompts name come from; by default they are files.
+        **kwargs: As in TRL.
+
+    Raises:
+        ValueError: If the options and the data do not fit, or a prompt is longer than ``max_prompt_length``.
+    """
+
+    _tag_names = ["trl", "grpo", "c-grpo"]  # noqa: RUF012  (TRL's type)
+    _name = "C-GRPO"
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: CGRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        frames: FrameSource | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or CGRPOConfig("c-grpo")
+        if not isinstance(args, CGRPOConfig):
+            raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
+        functions = reward_functions(reward_funcs, train_dataset, args)
+        self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
+        if args.alpha > 0 and args.reward_coef > 0:
+            if self._accuracy_column is None:
+                names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+                logger.warning(
+                    "no retention reward: it needs marc.rewards.accuracy_reward itself; there is %s; "
+                    "alpha=0 silences this",
+                    names,
+                )
+            else:
+                if args.teacher == "column":
+                    require_teacher(train_dataset)
+                functions.append(retention)
+        self._has_retention = functions[-1] is retention
+        self._reader = make_reader(processing_class, args, frames)
+        self._grader: TeacherGrader | None = None
+        self._row_names: list[str] = []
+        self._has_pictures = False  # in columns of their own, as TRL takes them
+        self._row_views: list[tuple[View, ...]] | None = None
+        self._row_is_bad: list[bool] = []
+        self._row_prompts: list[list[int]] = []
+        self._advantage_weights: Tensor | None = None
+        if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
+            check_video_options(model, processing_class, args, kwargs.get("peft_config"))
+            check_generation(args, kwargs)
+            if args.freeze_tower:
+                base_model(model).model.visual.requires_grad_(False)
+            if args.max_prompt_length is not None:
+                rows = (
+                    (str(row.get("problem_id", "?")), row["prompt"], 0) for row in rows_of(train_dataset, eval_dataset)
+                )
+                reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
+        # Before TRL replaces the model's forward, which a copy would go on calling.
+        initial = frozen_copy(model) if needs_copy(model, args, kwargs.get("peft_config")) else None
+        with _references_are_copies(model):
+            super().__init__(
+                model=model,
+                reward_funcs=functions,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        if self._is_vlm and not self.use_vllm:
+            never = {*self.generation_config.suppress_tokens, *vision_token_ids(self._tokenizer)}
+            self.generation_kwargs["suppress_tokens"] = self.generation_config.suppress_tokens = sorted(never)
+        if args.needs_teacher:
+            self._teacher = make_teacher(self, args.teacher_model, initial)
+            self._grader = self._make_grader()
+
+    def get_train_dataloader(self) -> Any:
+        """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
+        require_a_batch(self.train_dataset, self.args)
+        return super().get_train_dataloader()
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        """TRL's, but in an order that a resumed run finds again."""
+        return EpochSampler(super()._get_train_sampler(dataset))
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
+        """Reads and encodes the files that prompts name; prompts that name none go TRL's way."""
+        self._row_views, self._row_is_bad = None, [False] * len(prompts)
+        if self._reader is None or self._has_pictures:
+            return super()._tokenize_prompts(prompts)
+        sources = [visual_sources(prompt) for prompt in prompts]
+        rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
+        self._row_is_bad = [row is None for row in rows]
+        prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
+        views = self._row_views = views_of([row or () for row in rows], self._draw_budget())
+        if not any(sources):
+            tokenized = super()._tokenize_prompts(prompts)
+            self._row_prompts = tokenized[0]
+            return tokenized
+        processor = self._reader.processor
+        template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        self._row_prompts = [
+            tokenize_prompt(processor, prompt, [1] * len(row), **template)
+            for prompt, row in zip(prompts, views, strict=True)
+        ]
+        ids = [
+            expand_placeholders(prompt, [view.tokens for view in row], base_model(self.model))
+            for prompt, row in zip(self._row_prompts, views, strict=True)
+        ]
+        types = [token_types(torch.tensor(row), base_model(self.model)).tolist() for row in ids]
+        return ids, None, {"mm_token_type_ids": types, **grid_inputs(views)}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Hands the encoded videos to ``generate``."""
+        views = self._row_views
+        if views is None:
+            return super()._generate_single_turn(*args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with torch.no_grad():
+            features = self._features(self.model, views)
+        with _generating_with(model, **features), self._at_budget_of(self.model, views):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Carries each row's videos along; weights advantages by retention if so configured."""
+        self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
+        self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
+        self._advantage_weights = None
+        output = super()._generate_and_score_completions(inputs)
+        if self._row_views is not None:
+            output["views"], output["budgets"] = self._row_views, [self._budget] * len(inputs)
+            output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
+            output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
+        if self._advantage_weights is not None:
+            start = self.accelerator.process_index * len(inputs)
+            output["advantages"] = output["advantages"] * self._advantage_weights[start : start + len(inputs)]
+        output["advantages"] = output["advantages"] * self.args.reward_coef
+        if self.args.distill_coef > 0:
+            output["teacher_states"] = self._teacher_states(output)
+        return output
+
+    def _teacher_states(self, output: dict[str, Any]) -> Tensor:
+        """The full-frame teacher's hidden states ``[B, C, D]`` for the student's tokens of a generation batch."""
+        if self._has_pictures:
+            raise ValueError(
+                "distill_coef needs pictures that the prompt names as files; the teacher cannot see those in the "
+                "columns 'image' and 'images'"
+            )
+        prompts, views = self._row_prompts, self._row_views
+        if views is None:
+            ids, present = output["prompt_ids"], output["prompt_mask"].bool()
+            prompts, views = [row[mask].tolist() for row, mask in zip(ids, present, strict=True)], [()] * len(ids)
+        completions = output["completion_ids"], output["completion_mask"]
+        size = self.args.per_device_train_batch_size
+        return completion_states(self, self._teacher, prompts, views, *completions, batch_size=size)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distill`)."""
+        self._row_views = inputs.get("views")
+        self._budget = inputs["budgets"][0] if self._row_views else None
+        if "teacher_states" not in inputs:
+            return super()._compute_loss(model, inputs)
+        policy = base_model(self.accelerator.unwrap_model(model))
+        with last_hidden_states(policy.model) as states:
+            loss = super()._compute_loss(model, inputs)
+        mask = inputs["completion_mask"]
+        kl_BC = completion_kl(
+            states[0][:, -mask.shape[1] - 1 : -1],
+            inputs["teacher_states"],
+            mask,
+            (policy.lm_head, base_model(self._teacher.model).lm_head),
+            temperature=self.temperature,
+            parts=math.ceil(len(mask) * self.max_completion_length / POSITIONS_AT_A_TIME),
+        )
+        sums = self.accelerator.reduce(torch.stack([kl_BC.detach().sum(), mask.sum()]))
+        self._log("distill/kl", (sums[0] / sums[1].clamp(min=1)).item())
+        return loss + self.args.distill_coef * kl_BC.sum() / self._tokens_of_a_step(inputs)
+
+    def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
+        """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""
+        tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        if not self.model.training:
+            return tokens
+        return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """As TRL's, with the videos of the rows in hand, chunk by chunk."""
+        scored = partial(
+            super()._get_per_token_logps_and_entropies,
+            logits_to_keep=logits_to_keep,
+            compute_entropy=compute_entropy,
+            compute_aux_loss=compute_aux_loss,
+        )
+        views = self._row_views
+        if views is None:  # no MARC model, or pictures that TRL hands on itself
+            return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
+        assert len(views) == len(input_ids)
+        shared = None if torch.is_grad_enabled() else self._encoded(model, views)
+        chunks = []
+        for start in range(0, len(input_ids), batch_size or len(input_ids)):
+            rows = slice(start, start + (batch_size or len(input_ids)))
+            ids = input_ids[rows]
+            visual_inputs = self._visual_inputs(model, ids, views[rows], shared)
+            # TRL calls the model once with what it knows; the visual inputs ride along.
+            with self._at_budget_of(model, views[rows]):
+                chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))
+        logps, entropies, losses = zip(*chunks, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(losses).mean() if compute_aux_loss else None,
+        )
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        """TRL's gathered rewards ``[N, F]`` with the retention column filled in; skipped rows become NaN."""
+        rewards_NF: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        device = rewards_NF.device
+        bad_N = gather(torch.tensor(self._row_is_bad or [False] * len(prompts), device=device))
+        rewards_NF[bad_N] = torch.nan
+        self._log("bad_videos", bad_N.float().sum().item())
+        if not self._has_retention:
+            return rewards_NF
+        a_full_N = gather(torch.tensor(self._a_full(inputs), dtype=torch.float32, device=device))
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        accuracies_N = rewards_NF[:, self._accuracy_column]
+        terms_N, ratios = group_retention(accuracies_N, a_full_N, group_size, self.args.retention)
+        self._log_retention(rewards_NF, terms_N, ratios, group_size)
+        if self.args.retention_form == "reward":
+            rewards_NF[:, -1] = terms_N
+        else:
+            rewards_NF[:, -1] = torch.nan
+            bonus_B = terms_N.nan_to_num(0).view(-1, group_size).amax(1)
+            self._advantage_weights = 1 + bonus_B.repeat_interleave(group_size)
+            self._log("retention/advantage_weight", self._advantage_weights.mean().item())
+        return rewards_NF
+
+    def _a_full(self, inputs: Sequence[dict[str, Any]]) -> list[float]:
+        """The teacher's accuracy on each row, from its column or asked now; NaN for rows without a video."""
+        known = [row.get("a_full") if self._grader is None else None for row in inputs]
+        if self._grader is not None:
+            with self._teacher.whole():
+                for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):
+                    has_video = any(source.kind == "video" for source in visual_sources(row["prompt"]))
+                    if known[index] is None and has_video and not bad:
+                        known[index] = self._grader.accuracy(row)
+        return [torch.nan if value is None else value for value in known]
+
+    def _make_grader(self) -> TeacherGrader | None:
+        if self.args.teacher == "column":
+            return None
+        assert self._reader is not None
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        named = self.args.teacher_model not in ("initial", "self")
+        return TeacherGrader(
+            self._teacher.weights,
+            self._reader,
+            TeacherOptions(self.args.teacher_samples, self.max_completion_length, self.temperature),
+            TeacherCache(self.args.teacher_cache or Path(self.args.output_dir) / "teacher", self.args.process_index),
+            model_fingerprint(base_model(self._teacher.model) if named else policy),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's, with readable prompts in the table of completions."""
+        if self._reader is not None and not self._has_pictures:
+            prompts = self._logs["prompt"]
+            self._logs["prompt"] = type(prompts)(map(readable, prompts), maxlen=prompts.maxlen)
+        super().log(logs, start_time)
+
+    def _log_retention(self, rewards_NF: Tensor, terms_N: Tensor, ratios: Tensor, group_size: int) -> None:
+        """Logs what the retention term does, including what normalisation leaves of it."""
+        weights = self.reward_weights.to(rewards_NF.device)
+        without_N = (rewards_NF[:, :-1] * weights[:-1]).nansum(1)
+        with_N = without_N + weights[-1] * terms_N.nan_to_num(0)
+        self._log("retention/eta", ratios.nanmean().item())
+        self._log("retention/reward", terms_N.nanmean().item())
+        self._log(
+            "retention/active_groups", (terms_N.nan_to_num(0).view(-1, group_size) > 0).any(1).float().mean().item()
+        )
+        self._log("groups/zero_variance", zero_variance_fraction(without_N, group_size))
+        if group_size > 1 and self.args.retention_form == "reward":
+            advantages = partial(group_advantages, group_size=group_size, scale=self.scale_rewards)
+            change = (advantages(with_N) - advantages(without_N)).abs().mean()
+            self._log("retention/advantage_change", change.item())
+
+
+@contextmanager
+def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
+    """Adds inputs that are no tensors to the calls of ``model.generate``, which TRL has no way to hand on."""
+    model.generate = partial(model.generate, **inputs)
+    try:
+        yield
+    finally:
+        del model.generate
+
+
+@contextmanager
+def _references_are_copies(model: Any) -> Iterator[None]:
+    """While TRL sets itself up, its reference model is ours: it looks classes up in transformers alone."""
+    if not isinstance(model, MarcForConditionalGeneration):
+        yield
         return
-    options, config = resolved
-    model, processor = load_policy(options, config)
-    rows, root, frames = read_data(options, config)
-    trainer = CGRPOTrainer(
-        model=model,
-        args=config,
-        train_dataset=to_dataset(rows, root, style=options.style),
-        processing_class=processor,
-        frames=frames,
-        peft_config=lora(options.lora_rank),
-    )
-    run(trainer, resume=options.resume)
+    load: Callable[..., Any] = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: frozen_copy(model)
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = load

@@ -23,10 +23,10 @@ from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
 from marc.model import MarcForConditionalGeneration
-from marc.model.processing_marc import vision_token_ids
+from marc.model.qwen2_5_vl.processing import vision_token_ids
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
-from marc.training.visual_inputs import (
+from marc.training.inputs import (
     Messages,
     View,
     encode,
@@ -37,7 +37,7 @@ from marc.training.visual_inputs import (
     visual_sources,
     without_visuals,
 )
-from marc.training.visual_reader import VisualReader
+from marc.training.reader import VisualReader
 
 SAMPLING = 2
 """Version of how `answers` samples; part of every result's key."""

@@ -20,8 +20,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
 from marc.training.config import VideoOptions
-from marc.training.resume import ExactResume
-from marc.training.visual_inputs import (
+from marc.training.inputs import (
     KINDS,
     View,
     at_compression,
@@ -31,7 +30,8 @@ from marc.training.visual_inputs import (
     grid_inputs,
     token_types,
 )
-from marc.training.visual_reader import VisualReader
+from marc.training.reader import VisualReader
+from marc.training.resume import ExactResume
 from marc.video.sources import FrameSource, VideoFiles
 
 

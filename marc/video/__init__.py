@@ -15,7 +15,7 @@ Shapes: T frames, H height, W width, C = 3 colours.
 
 from __future__ import annotations
 
-from marc.records import Frames, VideoInfo
+from marc.types import Frames, VideoInfo
 from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
 from marc.video.errors import VideoError
 from marc.video.reading import GlimpseOptions, backends, probe, read_frames, stream_frames, warm_up

@@ -22,7 +22,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from marc.records import VideoInfo
+from marc.types import VideoInfo
 from marc.video.errors import VideoError
 
 MAX_PICTURE_PIXELS = 2**27

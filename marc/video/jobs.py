@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import VideoInfo
+from marc.types import VideoInfo
 from marc.video.decoders import Converter, decoder
 from marc.video.decoding import open_video
 from marc.video.sampling import frame_size, sample_times

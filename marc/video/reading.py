@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from marc.records import Frames, VideoInfo
+from marc.types import Frames, VideoInfo
 from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
 from marc.video.errors import VideoError
 from marc.video.jobs import Glimpse, Probe, Read, Stream

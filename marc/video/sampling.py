@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import FRAMES_PER_GRID, VideoInfo
+from marc.types import FRAMES_PER_GRID, VideoInfo
 from marc.video.errors import VideoError
 
 PATCH_FACTOR = 28

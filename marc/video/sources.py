@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.records import Frames
+from marc.types import Frames
 from marc.video.reading import probe, read_frames
 from marc.video.sampling import frame_size, sample_times
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from marc.data.rows import TrainingRow, parse_row
-from marc.records import Frames, VideoInfo
+from marc.types import Frames, VideoInfo
 from marc.video import frame_size, sample_times
 from marc.video.sources import FrameShape, PixelLimits
 from marc.world.export import FileOptions, cuts_in_seconds, to_row, video_questions

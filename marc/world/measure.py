@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.tiny_model.answers import Sampler, answers_right
+from experiments.tiny_model.bank import VisualTokens
+from experiments.tiny_model.packing import Packer
+from experiments.tiny_model.tower import encode_grids, grids_to_patches
+from marc.compression.merge import compress_planned
+from marc.compression.plan import VideoPlan, plan_video
 from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.compression import compress_planned
-from marc.model.modeling_marc import PlannedGrid
-from marc.model.plan import VideoPlan, plan_video
-from marc.world.answers import Sampler, answers_right
-from marc.world.bank import VisualTokens
+from marc.model.qwen2_5_vl.modeling import PlannedGrid
 from marc.world.export import video_questions
-from marc.world.packing import Packer
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
 from marc.world.scenes import Level, WorldVideo, sample_video
-from marc.world.tower import encode_grids, grids_to_patches
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
 """Every token; one frame's tokens with the true events; with each grid an event of its own; the published merge; no

@@ -11,9 +11,9 @@ import os
 import numpy as np
 from transformers import AddedToken, Qwen2Tokenizer
 
+from experiments.tiny_model.packing import completion, prompt
 from marc.data.prompts import render_question, style_names
 from marc.model.tiny import build_tokenizer
-from marc.world.packing import completion, prompt
 from marc.world.questions import KINDS, draw_questions
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, sample_video
 

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import marc.cli.ask
-from marc.assistant import NEAR_DUPLICATES
 from marc.cli import app
+from marc.inference.assistant import NEAR_DUPLICATES
 from marc.model.tiny import build_tiny
 from marc.video import write_video
 

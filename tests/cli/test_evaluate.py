@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.evaluation.engine import Reply
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 PLAIN = {
     "problem": "What moves?",

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.memory.embedding import save_dual_encoder
+from marc.memory.embedder import save_dual_encoder
 from marc.video import write_video
 
 CONFIG = {

@@ -13,7 +13,7 @@ pytest.importorskip("lmms_eval", reason="lmms-eval is an extra of its own")
 
 from marc.evaluation.engine import Reply
 from marc.evaluation.lmms_eval_plugin import Marc, cut, generation_of, manifest
-from marc.records import GenerationOptions
+from marc.types import GenerationOptions
 
 TASK = """
 task: marc_local

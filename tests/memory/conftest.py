@@ -17,7 +17,7 @@ def dual_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import open_clip
     import torch
 
-    from marc.memory.embedding import save_dual_encoder
+    from marc.memory.embedder import save_dual_encoder
 
     torch.manual_seed(0)
     model = open_clip.CustomTextCLIP(**{key: TINY_CLIP[key] for key in ("embed_dim", "vision_cfg", "text_cfg")})
@@ -38,6 +38,6 @@ def dual_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder(dual_encoder_folder: Path):
-    from marc.memory.embedding import EventEmbedder
+    from marc.memory.embedder import EventEmbedder
 
     return EventEmbedder.from_pretrained(dual_encoder_folder, device="cpu", precision="fp32")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marc.memory.detectors.shots import Shots, Signatures, Transition
 from marc.memory.events import events_between, join_short, segment_events, split_long, strongest_change
-from marc.memory.shots import Shots, Signatures, Transition
-from marc.records import Event
+from marc.types import Event
 
 durations = st.floats(0.04, 500, allow_nan=False)
 boundary_lists = st.lists(st.floats(-10, 510, allow_nan=False), max_size=40)

@@ -13,5 +13,5 @@ def test_every_public_name_can_be_had():
 
 
 def test_retrieval_and_stored_memories_need_no_torch():
-    code = "import sys, marc.memory, marc.memory.retriever, marc.memory.indexing; print('torch' in sys.modules)"
+    code = "import sys, marc.memory, marc.memory.select, marc.memory.index; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -11,7 +11,7 @@ import pytest
 
 from marc.memory import library as library_module
 from marc.memory.library import LibraryError, MemoryLibrary
-from marc.records import Event
+from marc.types import Event
 
 HELPERS = Path(__file__).parent / "helpers"
 

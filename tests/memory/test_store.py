@@ -21,7 +21,7 @@ from marc.memory.store import (
     memory_path,
     save_memory,
 )
-from marc.records import Event
+from marc.types import Event
 
 SETTINGS = MemorySettings("1.0", "abc", "fp32", "uniform", "", 1.0, 20.0, 4.0, 160)
 

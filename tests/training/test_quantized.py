@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
-from marc.training import grpo, launch
+from marc.training import run as launch
+from marc.training import run_grpo as grpo
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "grpo_world.yaml"
 WORLD = ["--world_videos", "2", "--world_questions", "2", "--max_steps", "2", "--per_device_train_batch_size", "8"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from marc.training import grpo, sft_video
+from marc.training import run_grpo as grpo
+from marc.training import run_sft as sft_video
 from marc.training.resume import last_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from marc import load_model
 from marc.model import CompressionConfig
 from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.model.tiny import build_tiny
-from marc.training.visual_inputs import views_of
+from marc.training.inputs import views_of
 
 BUDGETS = {"events": 1, "full": 1, "frames-2": 1}
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.model.processing_marc import vision_token_ids
+from marc.model.qwen2_5_vl.processing import vision_token_ids
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.training.dataset import to_example
+from marc.training.reader import VisualReader
 from marc.training.teacher import (
     TeacherCache,
     TeacherGrader,
@@ -18,7 +19,6 @@ from marc.training.teacher import (
     result_key,
     teacher_accuracies,
 )
-from marc.training.visual_reader import VisualReader
 from marc.video.sources import VideoFiles
 
 OPTIONS = TeacherOptions(samples=3, max_new_tokens=4)

@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from marc import load_model
 from marc.model import CompressionConfig
-from marc.model.processing_marc import VISION_TOKENS
+from marc.model.qwen2_5_vl.processing import VISION_TOKENS
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from marc.model.tiny import build_processor
-from marc.training.visual_reader import VisualReader, VisualSource
+from marc.training.reader import VisualReader, VisualSource
 from marc.video.sources import VideoFiles
 from marc.world.export import write_world_video
 from marc.world.frames import WorldFrames, video_of, world_rows

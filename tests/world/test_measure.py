@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from marc.assistant import Inquiry, VideoAssistant
+from experiments.tiny_model.dual_encoder import ABOUT_ONE_EVENT
 from marc.data.prompts import render_question
+from marc.inference.assistant import Inquiry, VideoAssistant
 from marc.model.loading import EMBEDDED_FOLDER, load_model
-from marc.world.dual_encoder import ABOUT_ONE_EVENT
 from marc.world.export import FileOptions, export_world, write_sample
 from marc.world.measure import Measured, measure, summarise
 

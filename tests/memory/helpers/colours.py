@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from marc.memory.indexing import MemoryOptions, remember_all
-from marc.records import Event
+from marc.memory.index import MemoryOptions, remember_all
+from marc.types import Event
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.1, 0.1, 1.0)}
 OPTIONS = MemoryOptions(segmenter="uniform", min_seconds=1.0, max_seconds=2.0)

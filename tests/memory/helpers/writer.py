@@ -6,7 +6,7 @@ import numpy as np
 
 from marc.memory.library import MemoryLibrary
 from marc.memory.store import MemorySettings, VideoMemory
-from marc.records import Event
+from marc.types import Event
 
 DIMENSION = 8
 

@@ -1,0 +1,319 @@
+"""What the bench found, as tables, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import BenchResult, Column, Counts
+from benchmarks.counters import Work
+from benchmarks.paired import Spread, ratios, spread
+from benchmarks.peak_memory import Growth
+from benchmarks.subjects import INSIDE, STOCK
+from marc.evaluation.tables import Table, interval
+from marc.types import Answer
+
+STAGES = {
+    "video decode": ("probe", "video_decode"),
+    "preprocess": ("preprocess", "tokenize"),
+    "retrieval": ("remember", "retrieve"),
+    "vision tower": ("vision_tower",),
+    "compression": ("compression",),
+    "prefill": ("prefill",),
+    "decoding": ("decode",),
+}
+"""The stages of a first question, each the sum of clocks; what no clock saw is ``"other"``."""
+
+TOTALS = {
+    "tower + prefill": ("vision_tower", "compression", "prefill"),
+    "prefill + tokens": ("prefill", "decode"),
+    "tower + prefill + tokens": ("vision_tower", "compression", "prefill", "decode"),
+}
+
+COLOURS = ("#4878a8", "#a8a848", "#58a0a0", "#c07f4f", "#8a6fa8", "#6aa06a", "#b05070", "#999999")
+
+
+def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
+    """Seconds of every row of the report, one value per repeat."""
+
+    def each(names: Sequence[str], answers: Sequence[Answer] = column.first) -> list[float]:
+        return [sum(answer.seconds.get(name, 0.0) for name in names) for answer in answers]
+
+    stages = {title: each(names) for title, names in STAGES.items()}
+    whole = each(("total",))
+    seen = [sum(repeat) for repeat in zip(*stages.values(), strict=True)]
+    return {
+        **stages,
+        "other": [total - inside for total, inside in zip(whole, seen, strict=True)],
+        "per token": [seconds / (new_tokens - 1) for seconds in stages["decoding"]],
+        **{title: each(names) for title, names in TOTALS.items()},
+        "end to end": whole,
+        "second question": each(("total",), column.second),
+    }
+
+
+def limits(counts: Counts, new_tokens: int) -> dict[str, Work]:
+    """The counted work of the rows that have any."""
+    decoding = Work(counts.token.products * (new_tokens - 1))
+    return {
+        "vision tower": counts.vision,
+        "prefill": counts.prefill,
+        "per token": counts.token,
+        "tower + prefill": counts.vision + counts.prefill,
+        "prefill + tokens": counts.prefill + decoding,
+        "tower + prefill + tokens": counts.vision + counts.prefill + decoding,
+    }
+
+
+def tables(result: BenchResult) -> list[Table]:
+    """All tables, in reading order."""
+    return [
+        size_table(result),
+        time_table(result),
+        ratio_table(result),
+        count_table(result),
+        limit_table(result),
+        memory_table(result),
+        *([accuracy_table(result)] if result.accuracies else []),
+        *([growth_table(result.growth)] if result.growth else []),
+    ]
+
+
+def size_table(result: BenchResult) -> Table:
+    """Visual tokens, frames and peak memory."""
+    table = _table("What is read, and the memory that it takes", result)
+    stock = _stock(result)
+
+    def add(title: str, show: Callable[[Column], str]) -> None:
+        table.add(title, *(show(column) for column in result.columns))
+
+    def saved(value: float, of: float) -> str:
+        return "" if value == of else f" ({100 * (value / of - 1):+.1f} %)"
+
+    tokens = stock.first[0].visual_tokens_after
+    add("frames read", lambda column: str(column.first[0].frames))
+    add(
+        "visual tokens",
+        lambda column: f"{(n := column.first[0].visual_tokens_after)}{saved(n, tokens)}",
+    )
+    peaks = [column.peak_bytes_above for column in result.columns]
+    if None not in peaks and stock.peak_bytes_above is not None:
+        above, whole = stock.peak_bytes_above, peak_bytes(stock, result)
+        add(
+            "peak MB above weights",
+            lambda column: f"{(b := column.peak_bytes_above or 0) / 1e6:.0f}{saved(b, above)}",
+        )
+        add(
+            "peak MB with weights, dual encoder's too",
+            lambda column: f"{(b := peak_bytes(column, result)) / 1e6:.0f}{saved(b, whole)}",
+        )
+        add(
+            "as a multiple of the model's weights",
+            lambda column: f"{peak_bytes(column, result) / result.weights_bytes:.2f}",
+        )
+    return table
+
+
+def peak_bytes(column: Column, result: BenchResult) -> int:
+    """Peak memory with all weights that a setting needs: the model's and, for the memory, the dual encoder's."""
+    embedder = result.embedder_bytes if column.setting.remembers else 0
+    return result.weights_bytes + embedder + (column.peak_bytes_above or 0)
+
+
+def time_table(result: BenchResult) -> Table:
+    """Medians of all rows with the intervals of the medians."""
+    table = _table(f"Milliseconds {_clock(result)}: median ± half the interval of the median", result)
+    measured = [rows(column, result.options.new_tokens) for column in result.columns]
+    for title in measured[0]:
+        table.add(title, *(_milliseconds(spread(values[title])) for values in measured))
+    return table
+
+
+def ratio_table(result: BenchResult) -> Table:
+    """How many times faster than stock, repeat by repeat."""
+    table = _table("Times faster than stock: median of the repeats' ratios [its interval]", result)
+    new_tokens = result.options.new_tokens
+    stock = rows(_stock(result), new_tokens)
+    measured = [rows(column, new_tokens) for column in result.columns]
+    for title in (
+        "vision tower",
+        "prefill",
+        "per token",
+        *TOTALS,
+        "end to end",
+        "second question",
+    ):
+        table.add(title, *(_ratio(ratios(stock[title], values[title])) for values in measured))
+    return table
+
+
+def count_table(result: BenchResult) -> Table:
+    """Counted operations and bytes."""
+    table = _table("Counted: operations and bytes moved", result)
+    works = [limits(column.counts, result.options.new_tokens) for column in result.columns]
+    for title in works[0]:
+        table.add(title, *(f"{_scaled(work[title].flops)}FLOP, {_scaled(work[title].bytes)}B" for work in works))
+    return table
+
+
+def limit_table(result: BenchResult) -> Table:
+    """The least time for the counted work on this device, and how many times that was taken."""
+    table = _table("Least milliseconds for what is counted, and how many times that it took", result)
+    new_tokens = result.options.new_tokens
+    measured = [rows(column, new_tokens) for column in result.columns]
+    works = [limits(column.counts, new_tokens) for column in result.columns]
+    for title in works[0]:
+        cells = []
+        for work, values in zip(works, measured, strict=True):
+            least = work[title].seconds(result.ceilings)
+            cells.append(f"{_number(1000 * least)}, x{spread(values[title]).median / least:.1f}")
+        table.add(title, *cells)
+    return table
+
+
+def memory_table(result: BenchResult) -> Table:
+    """What happens once per video, before the stages' clocks are set."""
+    table = Table("Once per video: milliseconds on the clock", ("", "ms"))
+    table.add("segmentation", _milliseconds(spread(result.remembering.segmentation)))
+    table.add(f"embedding of {result.remembering.events} events", _milliseconds(spread(result.remembering.embedding)))
+    return table
+
+
+def accuracy_table(result: BenchResult) -> Table:
+    """What the embedded model answers right on the micro-world in each setting."""
+    table = _table("Micro-world, embedded model: exact answers in percent [95 % interval over videos]", result)
+    asked = result.accuracies[0].right.n
+    table.add(f"{asked} questions", *(interval(accuracy.right) for accuracy in result.accuracies))
+    table.add("visual tokens, mean", *(f"{accuracy.visual_tokens:.0f}" for accuracy in result.accuracies))
+    table.add("frames read, mean", *(f"{accuracy.frames:.0f}" for accuracy in result.accuracies))
+    return table
+
+
+def growth_table(growth: Growth) -> Table:
+    """Memory over many questions."""
+    table = Table(f"Memory in use over questions about one video, setting {INSIDE!r}", ("questions", "MB"))
+    for count, used in zip(growth.questions, growth.bytes, strict=True):
+        table.add(str(count), f"{used / 1e6:,.0f}")
+    table.add("growth after the first tenth", f"{growth.after_warm_up / 1e6:+,.1f}")
+    return table
+
+
+def summary(result: BenchResult) -> str:
+    """Machine, ceilings and command in a few lines."""
+    environment, ceilings = result.environment, result.ceilings
+    lines = [
+        f"{result.options.model} in {str(result.options.dtype).removeprefix('torch.')} on {environment['device']}, "
+        f"{result.threads} threads, load {result.load}",
+        f"weights {_scaled(result.weights_bytes)}B, dual encoder {_scaled(result.embedder_bytes)}B; ceilings "
+        f"{_scaled(ceilings.flops)}FLOP/s, {_scaled(ceilings.bandwidth)}B/s",
+        *(f"{column.setting.name}: {column.setting.title}" for column in result.columns),
+        f"{len(result.columns[0].first)} repeats in {result.wall_seconds:.0f} s; {result.started}; {result.command}",
+    ]
+    return "\n".join(lines)
+
+
+def as_json(result: BenchResult) -> dict[str, Any]:
+    """Options, environment and every single measurement, in seconds and bytes."""
+    new_tokens = result.options.new_tokens
+    return {
+        "options": asdict(result.options),
+        "environment": result.environment,
+        "command": result.command,
+        "started": result.started,
+        "threads": result.threads,
+        "load": result.load,
+        "ceilings": asdict(result.ceilings),
+        "weights_bytes": result.weights_bytes,
+        "embedder_bytes": result.embedder_bytes,
+        "accuracies": [asdict(accuracy) for accuracy in result.accuracies],
+        "growth": None if result.growth is None else asdict(result.growth),
+        "remembering": asdict(result.remembering),
+        "wall_seconds": result.wall_seconds,
+        "settings": {
+            column.setting.name: {
+                **asdict(column.setting),
+                "frames_read": column.first[0].frames,
+                "visual_tokens": column.first[0].visual_tokens_after,
+                "peak_bytes_above": column.peak_bytes_above,
+                "seconds": rows(column, new_tokens),
+                "second_question_stages": [answer.seconds for answer in column.second],
+                "retrieved_events": {
+                    "first question": [asdict(event) for event in column.first[0].events],
+                    "second question": [asdict(event) for event in column.second[0].events],
+                },
+                "counted": {
+                    title: {"flops": work.flops, "bytes": work.bytes, "least_seconds": work.seconds(result.ceilings)}
+                    for title, work in limits(column.counts, new_tokens).items()
+                },
+            }
+            for column in result.columns
+        },
+    }
+
+
+def write_report(result: BenchResult, folder: Path) -> None:
+    """Writes ``bench.json``, ``bench.md`` and ``bench.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(as_json(result), indent=1) + "\n", encoding="utf-8")
+    texts = ["```\n" + summary(result) + "\n```", *(table.markdown() for table in tables(result))]
+    (folder / "bench.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    (folder / "bench.png").write_bytes(picture(result))
+
+
+def picture(result: BenchResult) -> bytes:
+    """Where the time of a first question goes, and the second question, as bars: a PNG."""
+    from matplotlib.figure import Figure
+
+    measured = [rows(column, result.options.new_tokens) for column in result.columns]
+    names = [column.setting.name for column in result.columns]
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(names)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    starts = [0.0] * len(names)
+    for colour, stage in zip(COLOURS, (*STAGES, "other"), strict=True):
+        lengths = [1000 * spread(values[stage]).median for values in measured]
+        left.barh(names, lengths, left=starts, color=colour, label=stage)
+        starts = [start + length for start, length in zip(starts, lengths, strict=True)]
+    left.invert_yaxis()
+    left.set_xlabel(f"first question, ms {_clock(result)}")
+    left.legend(fontsize=7)
+    right.barh(names, [1000 * spread(values["second question"]).median for values in measured], color="#555555")
+    right.set_xlabel(f"second question,\nms {_clock(result)}")
+    figure.suptitle(f"{result.options.model}, {result.environment['device']}", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _clock(result: BenchResult) -> str:
+    return "of the processor" if result.options.processor_time else "on the clock"
+
+
+def _table(title: str, result: BenchResult) -> Table:
+    return Table(title, ("", *(column.setting.name for column in result.columns)))
+
+
+def _stock(result: BenchResult) -> Column:
+    return next(column for column in result.columns if column.setting.name == STOCK)
+
+
+def _milliseconds(value: Spread) -> str:
+    return f"{_number(1000 * value.median)} ± {100 * value.relative:.0f} %" if value.high else "-"
+
+
+def _ratio(value: Spread) -> str:
+    return "1" if value.low == value.high == 1 else f"{value.median:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _scaled(value: float) -> str:
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "

@@ -1,0 +1,1 @@
+"""Experiments that drive the package: how the embedded model is trained, and the ablation."""

@@ -1,0 +1,1 @@
+"""How the embedded model and its dual encoder are trained."""

@@ -1,0 +1,265 @@
+"""Train the embedded model from scratch: tower first, then the language model on features of the frozen tower.
+
+The recipe is a YAML file (``configs/world_tiny.yaml``), read into `TrainSettings`. Everything random in a step follows
+from the seed and the step's number, and a checkpoint holds the rest, so a run that was killed and resumed ends with
+the same weights as one that was not.
+
+    python training_script/train_world.py OUTPUT --config configs/world_tiny.yaml
+
+What it took to learn this within an hour on a CPU: grids seen by heads on *every* merged token; weights that can look
+things up before they are trained (`initialisation`); questions packed (`packing`); kinds of
+questions drawn by their running loss; a curriculum over the number of events that moves on when it is learnt
+(`recipe`); reasoning one step at a time (`marc.world.questions`); Muon instead of AdamW for the matrices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments.tiny_model.bank import FeatureBank
+from experiments.tiny_model.batches import STORIES, Batch, World
+from experiments.tiny_model.initialisation import build_world_model, speak_in_words
+from experiments.tiny_model.packing import IGNORED, Packer, packed_hidden
+from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
+from experiments.tiny_model.tower import pretrain_tower
+from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.world.questions import KINDS
+
+FEWEST_STEPS = 40
+"""Steps of a phase before it may end early: running accuracies need so many to mean something."""
+LOSS_FLOOR = 0.08
+"""Added to a kind's running loss, so that nothing is ever asked too rarely to notice that it is forgotten."""
+
+Log = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """How far the training is, and how well each kind of question goes; all of it is in the checkpoint.
+
+    Attributes:
+        step: Finished steps.
+        phase: Index of the current phase.
+        phase_step: Finished steps of it.
+        seconds: Time spent.
+        losses: Running loss by name of kind (`batches.name_of`); harder ones are drawn more often.
+        accuracies: Running accuracy by name, of the current phase only.
+    """
+
+    step: int = 0
+    phase: int = 0
+    phase_step: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    accuracies: dict[str, float] = field(default_factory=dict)
+
+    def weights(self) -> dict[str, float]:
+        """How often each kind should be drawn."""
+        return {name: min(loss, 1.0) + LOSS_FLOOR for name, loss in self.losses.items()}
+
+    def record(self, losses: dict[str, float], accuracies: dict[str, float]) -> None:
+        """Take in the mean losses and accuracies of one finished step."""
+        self.step, self.phase_step = self.step + 1, self.phase_step + 1
+        for name, loss in losses.items():
+            self.losses[name] = 0.9 * self.losses.get(name, 1.0) + 0.1 * loss
+        for name, accuracy in accuracies.items():
+            self.accuracies[name] = 0.95 * self.accuracies.get(name, 0.0) + 0.05 * accuracy
+
+    def phase_is_over(self, phase: Phase) -> bool:
+        """Whether the phase has had its steps, or has reached its accuracy."""
+        learnt = self.phase_step >= FEWEST_STEPS and np.mean(list(self.accuracies.values())) >= (phase.until or np.inf)
+        return self.phase_step >= phase.steps or bool(learnt)
+
+    def next_phase(self) -> None:
+        """Begin the next phase."""
+        self.phase, self.phase_step, self.accuracies = self.phase + 1, 0, {}
+
+
+def answer_losses(model: MarcForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and correctness of every completion token, ``[B, Q, M]``; zero and true elsewhere."""
+    hidden = packed_hidden(model, batch.packed, jump=batch.jump)
+    chosen = batch.packed.labels != IGNORED
+    labels = batch.packed.labels[chosen]
+    logits = model.lm_head(hidden[chosen]).float()
+    losses = hidden.new_zeros(chosen.shape).masked_scatter(chosen, F.cross_entropy(logits, labels, reduction="none"))
+    right = torch.ones_like(chosen).masked_scatter(chosen, logits.argmax(-1) == labels)
+    return losses, right
+
+
+def by_name(names: Sequence[Sequence[str]], values_BQ: Tensor) -> dict[str, float]:
+    """Mean of a value per question over each name."""
+    table: dict[str, list[float]] = {}
+    for row, values in zip(names, values_BQ.tolist(), strict=True):
+        for name, value in zip(row, values, strict=True):
+            table.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in table.items()}
+
+
+@torch.no_grad()
+def evaluate(
+    model: MarcForConditionalGeneration, world: World, *, layout: str, style: str, batches: int, seed: int
+) -> dict[str, float]:
+    """Accuracy by kind on videos of the validation split (all completion tokens right, under teacher forcing)."""
+    model.eval()
+    weights = {kind: 1.0 for kind in KINDS if kind not in STORIES}
+    names: list[list[str]] = []
+    correct: list[Tensor] = []
+    for index in range(batches):
+        batch = world.draw(
+            np.random.default_rng((seed, index)), index, layout, style, weights, split="validation", choice_rate=0.33
+        )
+        names += batch.names
+        correct.append(answer_losses(model, batch)[1].all(-1).float())
+    model.train()
+    values_BQ = torch.cat(correct)
+    return {"all": values_BQ.mean().item(), **by_name(names, values_BQ)}
+
+
+def make_optimizers(model: MarcForConditionalGeneration, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Muon for the language model's matrices, AdamW for its embeddings, norms and biases; the tower is frozen."""
+    text = model.model.language_model
+    matrices = [p for p in text.layers.parameters() if p.ndim == 2]
+    others = [p for p in text.parameters() if all(p is not matrix for matrix in matrices)]
+    return [
+        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=settings.adam_learning_rate, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
+
+
+def train_language_model(
+    model: MarcForConditionalGeneration,
+    world: World,
+    settings: TrainSettings,
+    log: Log,
+    checkpoint: Path | None = None,
+) -> Iterator[Progress]:
+    """Train in place, yielding the progress after each step; resumes from `checkpoint` if it exists."""
+    model.requires_grad_(False)
+    model.model.language_model.requires_grad_(True)
+    model.train()
+    optimizers = make_optimizers(model, settings)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    progress = Progress()
+    if checkpoint is not None and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        progress = Progress(**state["progress"])
+    started = time.perf_counter() - progress.seconds
+    while progress.phase < len(settings.phases):
+        phase = settings.phases[progress.phase]
+        batch = world.batch(progress.step, phase, progress.weights())
+        token_losses, right = answer_losses(model, batch)
+        loss = token_losses.sum() / (batch.packed.labels != IGNORED).sum()
+        rate = phase.rate_at(progress.phase_step) * min(1.0, (progress.step + 1) / max(1, settings.warmup))
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.model.language_model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        progress.record(
+            by_name(batch.names, token_losses.detach().sum(-1)), by_name(batch.names, right.all(-1).float())
+        )
+        progress.seconds = time.perf_counter() - started
+        over = progress.phase_is_over(phase)
+        if progress.step % settings.log_every == 0 or over:
+            place = {"step": progress.step, "phase": progress.phase, "seconds": progress.seconds}
+            log({**place, "loss": loss.item(), **progress.accuracies})
+        if over:
+            progress.next_phase()
+        done = progress.phase == len(settings.phases)
+        if checkpoint is not None and (progress.step % settings.checkpoint_every == 0 or over):
+            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
+            save_atomically(
+                {"model": model.state_dict(), "optimizers": optimizer_states, "progress": asdict(progress)}, checkpoint
+            )
+        yield progress
+        if done:
+            return
+
+
+def train_world_model(
+    settings: TrainSettings, run: Path, log: Log
+) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+    """The whole recipe; what a killed run left in the folder `run` is taken up again.
+
+    Args:
+        settings: The recipe.
+        run: Folder of the checkpoints: ``tower.pt``, ``bank.pt`` and ``language_model.pt``.
+        log: Receives a row of numbers now and then.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    model, processor = build_world_model(settings)
+    tower_file, bank_file = run / "tower.pt", run / "bank.pt"
+    tower = model.model.visual
+    if not tower_file.exists():
+        pretrain_tower(tower, steps=settings.tower_steps, batch=settings.tower_batch, seed=settings.seed, log=log)
+        log({"step": 0, "tower/unexplained": speak_in_words(model, processor.tokenizer, seed=settings.seed)})
+        save_atomically(tower.state_dict(), tower_file)
+    tower.load_state_dict(torch.load(tower_file, weights_only=True))
+    if not bank_file.exists():
+        bank = FeatureBank.build(tower, variants=settings.variants, seed=settings.seed)
+        save_atomically({"features": bank.features}, bank_file)
+    bank = FeatureBank(torch.load(bank_file, weights_only=True)["features"])
+    world = World(bank, Packer(processor), seed=settings.seed, videos=settings.videos, questions=settings.questions)
+    for progress in train_language_model(model, world, settings, log, run / "language_model.pt"):
+        ended = settings.phases[progress.phase - 1] if progress.phase_step == 0 else None
+        if ended is not None and ended.save is not None:
+            save_model(model, processor, run / ended.save)
+        if progress.step % settings.evaluate_every == 0 or ended is not None:
+            for layout, style in (("events", "video-r1"), ("full", "video-r1"), ("events", "short")):
+                row = evaluate(model, world, layout=layout, style=style, batches=8, seed=1)
+                log({"step": progress.step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
+    return model.eval(), processor
+
+
+def train_and_save(config: Path, output: Path, run: Path) -> None:
+    """Run a recipe and write the model, its processor, the recipe and the log into `output`.
+
+    Args:
+        config: The recipe, a YAML file.
+        output: Folder that `marc.load_model` reads.
+        run: Folder of the checkpoints.
+    """
+    settings = read_settings(config)
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "log.jsonl").open("a", encoding="utf-8") as file:
+
+        def log(row: dict[str, Any]) -> None:
+            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
+            file.flush()
+            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+        model, processor = train_world_model(settings, run, log)
+    save_model(model, processor, output)
+    (output / "recipe.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def save_model(model: MarcForConditionalGeneration, processor: MarcProcessor, folder: Path) -> None:
+    """Write what `marc.load_model` reads."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a crash leaves the old one or the new one, never half of one."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

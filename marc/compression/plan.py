@@ -1,0 +1,243 @@
+"""What compression will do to a video, decided before the model runs: how many tokens, in which grids, at which times.
+
+Everything here follows from the video's grid, its event ids and the configuration alone, so that the processor can
+write the right number of placeholders and the model can compute positions without having seen a single feature. Plain
+Python; the tensor mathematics that carries a plan out is in `marc.compression.merge`.
+
+Terms: a *frame* is one temporal grid of Qwen2.5-VL (two sampled pictures); a *cell* is one merged visual token; grids
+are counted in cells, that is after the vision tower's 2 x 2 patch merger.
+
+The published method (memory-aware temporal compression) is ``layout="frames"``. Deviation: ``layout="events"`` spends
+the same number of tokens on one small frame per event, in time order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise, repeat
+from math import ceil
+from typing import NamedTuple
+
+from marc.compression.config import CompressionConfig, Merge, Schedule
+
+
+class Window(NamedTuple):
+    """A run of frames inside which stage 1 merges: ``length`` frames from ``start`` on, of which ``keep`` remain."""
+
+    start: int
+    length: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What becomes of one video.
+
+    Attributes:
+        frames: T, the temporal grids before.
+        grid: ``(height, width)`` of a frame in cells before.
+        windows: Stage 1, covering all frames in order.
+        cells: Stage 2 and pooling: ``(height, width)`` in cells of every frame that remains, in time order.
+        merge: See `CompressionConfig`.
+        tower: What is done of it inside the vision tower: after how many blocks, and a plan for the frames that are
+            there then. Empty: nothing.
+    """
+
+    frames: int
+    grid: tuple[int, int]
+    windows: tuple[Window, ...]
+    cells: tuple[tuple[int, int], ...]
+    merge: Merge
+    tower: tuple[tuple[int, VideoPlan], ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens that remain."""
+        return sum(height * width for height, width in self.cells)
+
+    @property
+    def tokens_before(self) -> int:
+        """Visual tokens without compression."""
+        return self.frames * self.grid[0] * self.grid[1]
+
+    @property
+    def merges(self) -> bool:
+        """Whether any frames merge."""
+        return len(self.cells) < self.frames
+
+    @property
+    def after_tower(self) -> VideoPlan:
+        """What is left to do after the tower: a plan for the frames that remain then."""
+        if not self.tower:
+            return self
+        inside = self.tower[-1][1]
+        remaining = len(inside.cells)
+        windows = _runs([window.keep for window in inside.windows], [window.keep for window in self.windows])
+        if sum(window.length for window in windows) != remaining:
+            windows = _singles(remaining)
+        return VideoPlan(remaining, self.grid, windows, self.cells, self.merge)
+
+    @property
+    def one_frame_per_window(self) -> bool:
+        """Whether stage 1 alone decides which frames merge, so that every merged frame's time is known beforehand."""
+        return len(self.cells) == len(self.windows) and all(window.keep == 1 for window in self.windows)
+
+    @property
+    def centers(self) -> tuple[float, ...]:
+        """Frame index of every frame that remains: an event's mean where that is known, else evenly over the clip."""
+        if self.one_frame_per_window:
+            return tuple(start + (length - 1) / 2 for start, length, _ in self.windows)
+        return tuple((index + 0.5) * self.frames / len(self.cells) - 0.5 for index in range(len(self.cells)))
+
+    def seconds(self, frame_seconds: Sequence[float]) -> list[float]:
+        """Times of `centers`.
+
+        Args:
+            frame_seconds: Time of each of the T frames, in seconds.
+
+        Returns:
+            The time of every frame that remains: the mean over an event's frames, or interpolated where the frames are
+            evenly spread.
+        """
+        assert len(frame_seconds) == self.frames
+        if self.one_frame_per_window:
+            return [sum(frame_seconds[start : start + n]) / n for start, n, _ in self.windows]
+        last = self.frames - 1
+        below = [min(int(center), last) for center in self.centers]
+        above = [min(index + 1, last) for index in below]
+        return [
+            frame_seconds[a] + (center - a) * (frame_seconds[b] - frame_seconds[a])
+            for center, a, b in zip(self.centers, below, above, strict=True)
+        ]
+
+
+def plan_video(
+    frames: int,
+    grid: tuple[int, int],
+    config: CompressionConfig,
+    *,
+    events: Sequence[int] | None = None,
+    shares: Sequence[int] | None = None,
+) -> VideoPlan:
+    """Decides how a video is compressed.
+
+    Args:
+        frames: T, number of temporal grids.
+        grid: ``(height, width)`` of a frame in cells.
+        config: The options; must be enabled.
+        events: Event id of each frame, non-decreasing. ``None``: the whole video is one event.
+        shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
+            equal.
+
+    Raises:
+        ValueError: If events or shares do not fit the video or the budget.
+    """
+    assert config.enabled
+    assert config.target_frames is not None
+    lengths = event_lengths(events, frames)
+    cost = grid[0] * grid[1]
+    budget = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
+    if config.layout == "events":
+        windows = tuple(_windows(lengths, window=None, ratio=0.0))
+        kept = min(len(lengths), budget)
+        if shares is not None and kept == len(lengths):
+            cells = tuple(fit_grid(grid, share) for share in _checked(shares, len(lengths), budget))
+        else:
+            cells = (fit_grid(grid, budget // kept),) * kept
+    else:
+        windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
+        kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost))
+        cells = (fit_grid(grid, min(cost, budget)),) * kept
+    tower = tuple(_tower_stages(frames, grid, windows, kept, config))
+    return VideoPlan(frames, grid, windows, cells, config.merge, tower)
+
+
+def _tower_stages(
+    frames: int, grid: tuple[int, int], windows: tuple[Window, ...], kept: int, config: CompressionConfig
+) -> Iterator[tuple[int, VideoPlan]]:
+    """Merges at full resolution inside the tower.
+
+    In the event layout every stage leaves so many frames of each event. In the other one the first obeys the windows,
+    later ones go across them.
+    """
+    if config.tower_layer is None:
+        return
+    by_event = config.layout == "events"
+    if isinstance(config.tower_layer, int):
+        schedule: Schedule = ((config.tower_layer, 1 if by_event else kept),)
+    else:
+        schedule = config.tower_layer
+    for layer, limit in schedule:
+        if by_event:
+            windows = _runs([window.length for window in windows], repeat(limit))
+            left = sum(window.keep for window in windows)
+        else:
+            left = min(sum(window.keep for window in windows), max(limit, kept))
+        yield layer, VideoPlan(frames, grid, windows, (grid,) * left, config.merge)
+        frames = left
+        windows = _runs([window.keep for window in windows], repeat(1)) if by_event else _singles(left)
+
+
+def _runs(lengths: Sequence[int], keeps: Iterable[int]) -> tuple[Window, ...]:
+    """Windows of the given lengths, one after the other, of which at most so many frames remain."""
+    starts = accumulate(lengths, initial=0)
+    runs = zip(starts, lengths, keeps, strict=False)
+    return tuple(Window(start, length, min(length, keep)) for start, length, keep in runs)
+
+
+def _singles(frames: int) -> tuple[Window, ...]:
+    return tuple(Window(index, 1, 1) for index in range(frames))
+
+
+def event_lengths(events: Sequence[int] | None, frames: int) -> list[int]:
+    """Number of frames of each event, in time order.
+
+    Raises:
+        ValueError: If there is not one id per frame, or the ids go back in time.
+    """
+    if events is None:
+        return [frames]
+    if len(events) != frames:
+        raise ValueError(f"one event id per temporal grid is needed: got {len(events)} ids for {frames} grids")
+    if any(later < earlier for earlier, later in pairwise(events)):
+        raise ValueError(f"event ids must not go back in time, got {list(events)}")
+    return [len(list(run)) for _, run in groupby(events)]
+
+
+def fit_grid(grid: tuple[int, int], tokens: int) -> tuple[int, int]:
+    """The largest grid of at most ``tokens`` cells with the aspect of ``grid``, never finer than it.
+
+    "Largest" is the finest resolution along the coarser side, then the most cells.
+
+    Args:
+        grid: ``(height, width)`` in cells.
+        tokens: Budget, at least 1.
+    """
+    assert tokens >= 1
+    height, width = grid
+    candidates = [(rows, min(width, tokens // rows)) for rows in range(1, min(height, tokens) + 1)]
+    return max(candidates, key=lambda cells: (min(cells[0] / height, cells[1] / width), cells[0] * cells[1]))
+
+
+def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> list[Window]:
+    windows, start = [], 0
+    for length in lengths:
+        end = start + length
+        while start < end:
+            size = min(window or length, end - start)
+            windows.append(Window(start, size, max(1, ceil(ratio * size))))
+            start += size
+    return windows
+
+
+def _checked(shares: Sequence[int], events: int, budget: int) -> Sequence[int]:
+    if len(shares) != events:
+        raise ValueError(f"one share per event is needed: got {len(shares)} shares for {events} events")
+    if any(share < 1 for share in shares):
+        raise ValueError(f"every event needs a share of at least 1 token, got {list(shares)}")
+    if sum(shares) > budget:
+        raise ValueError(
+            f"event shares {list(shares)} sum to {sum(shares)}, above the budget of {budget} visual tokens"
+        )
+    return shares

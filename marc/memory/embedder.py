@@ -1,0 +1,385 @@
+"""Image-text embeddings of events and questions: one unit vector each, in one space.
+
+Paper, section "Visual Memory Retriever": a Perception Encoder maps the question and every event to one latent space.
+Here any open_clip dual encoder does; `EventEmbedder.from_pretrained` takes an open_clip name, a repository of the
+Hugging Face hub or a local folder. An event is the mean of the unit vectors of a few of its frames, made a unit vector
+again. A question is embedded without its answer options, because the text tower reads only a few tokens (32 in the
+Perception Encoder).
+
+    marc remember talk.mp4 --embedder PE-Core-T-16-384
+
+Shape legend: T frames, H height, W width, C colour channels, D embedding dimensions, L text tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.push_to_hf_hub import save_config_for_hf
+from PIL import Image
+from safetensors.torch import save_file
+
+from marc.memory.keyframes import average_direction
+from marc.memory.precision import multiplies_bfloat16
+
+logger = logging.getLogger(__name__)
+
+TINY_FOLDER = Path(__file__).parents[1] / "assets" / "tiny_clip"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+Precision = Literal["auto", "fp32", "bf16"]
+
+_FINGERPRINT_SAMPLES = 1024
+_OPTIONS_HEADING = re.compile(r"\s*\b(?:answer\s+)?(?:options?|choices)\s*:", re.IGNORECASE)
+_OPTION_MARKER = r"(?:\({0}\)|\b{0}[.):])\s*\S"
+_FIRST_OPTION = re.compile(
+    rf"(?:^|(?<=\s)){_OPTION_MARKER.format('A')}(?=.*?(?:^|\s){_OPTION_MARKER.format('B')})", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class QuestionEmbedding:
+    """A question as the text tower read it.
+
+    Attributes:
+        vector: ``float32 [D]``, unit length.
+        text: The question stem that was embedded.
+        token_count: Tokens of the stem with start and end token, before any truncation.
+        token_limit: Tokens that the text tower reads.
+    """
+
+    vector: NDArray[np.float32]
+    text: str
+    token_count: int
+    token_limit: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the end of the stem was cut off."""
+        return self.token_count > self.token_limit
+
+
+def question_stem(question: str) -> str:
+    """The question without its answer options.
+
+    Cuts at an ``Options:`` heading, or at an option ``A.``, ``A)``, ``A:`` or ``(A)`` that a ``B`` follows. A text of
+    nothing but options is returned whole.
+    """
+    cuts = [match.start() for match in (_OPTIONS_HEADING.search(question), _FIRST_OPTION.search(question)) if match]
+    stem = question[: min(cuts)].strip() if cuts else question.strip()
+    return stem or question.strip()
+
+
+class EventEmbedder:
+    """Embeds frames, events and questions with one open_clip dual encoder.
+
+    Attributes:
+        fingerprint: Hexadecimal identity of configuration and weights; about 1,024 values of every tensor are hashed.
+
+    Args:
+        model: An open_clip model with ``encode_image`` and ``encode_text``; it is changed to run as said here.
+        preprocess: open_clip's inference transform, from a PIL image to ``float32 [3, H, W]``.
+        tokenizer: The open_clip tokenizer of the text tower.
+        model_config: open_clip's ``model_cfg`` dictionary.
+        name: What the model is called in messages and in the settings of a memory.
+        device: Where the model runs.
+        precision: ``"auto"`` is bf16 where the hardware multiplies matrices of it, else float32. In bf16 the weights
+            of products are held in it, half as large; norms and sums of PE-Core's image tower stay in float32.
+        batch_size: Frames or questions per forward pass.
+    """
+
+    def __init__(
+        self,
+        model: open_clip.CLIP | open_clip.CustomTextCLIP,
+        preprocess: Callable[[Image.Image], torch.Tensor],
+        tokenizer: Any,
+        model_config: dict[str, Any],
+        *,
+        name: str,
+        device: str | torch.device = "cpu",
+        precision: Precision = "auto",
+        batch_size: int = 32,
+    ) -> None:
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', not {precision!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.device = torch.device(device)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.preprocess = preprocess
+        self.tokenizer = tokenizer
+        self.model_config = model_config
+        self.name = name
+        self.fingerprint = _fingerprint(self.model, model_config)
+        fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
+        self.precision = fast if precision == "auto" else precision
+        self.batch_size = batch_size
+        if self.precision == "bf16":
+            _hold_in_bfloat16(self.model)
+            if self.device.type == "cpu":
+                _attend_by_matrix_products(self.model)
+        self._reads_to_end_token = _reads_to_end_token(model, model_config)
+        if self._reads_to_end_token:
+            model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision = "auto",
+        batch_size: int = 32,
+    ) -> EventEmbedder:
+        """Load a dual encoder with its weights.
+
+        Args:
+            name_or_folder: ``"tiny"`` (the shipped micro-world encoder); a folder with ``open_clip_config.json`` and
+                weights; ``"hf-hub:OWNER/REPOSITORY"``; or an open_clip model such as ``"PE-Core-T-16-384"``, with
+                ``":TAG"`` for other weights than the first that open_clip lists.
+            device: Default: the GPU if there is one.
+            precision: ``"auto"``, ``"fp32"`` or ``"bf16"``.
+            batch_size: Frames or questions per forward pass.
+
+        Raises:
+            ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
+        """
+        name = str(name_or_folder)
+        folder = TINY_FOLDER if name == "tiny" else Path(name).expanduser()
+        if folder.is_dir():
+            schema, tag = f"local-dir:{_checked_folder(folder)}", None
+        elif name == "tiny" or isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")):
+            raise ValueError(
+                f"{folder}: no such folder; it should hold {CONFIG_FILE} and the weights of an open_clip model"
+            )
+        elif name.startswith("hf-hub:"):
+            schema, tag = name, None
+        else:
+            schema, tag = _resolve_listed(name)
+        try:
+            model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
+        except RuntimeError as error:
+            raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
+        return cls(
+            model,
+            preprocess,
+            open_clip.get_tokenizer(schema),
+            open_clip.get_model_config(schema),
+            name=name,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    @classmethod
+    def untrained(cls, name: str, *, device: str | torch.device = "cpu") -> EventEmbedder:
+        """An open_clip model with random weights, which costs what a trained one costs: for measurements of speed."""
+        model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
+        return cls(
+            model,
+            preprocess,
+            open_clip.get_tokenizer(name),
+            open_clip.get_model_config(name),
+            name=name,
+            device=device,
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the vectors."""
+        return int(self.model_config["embed_dim"])
+
+    @property
+    def image_size(self) -> int:
+        """Longer side in pixels of the picture that the image tower sees."""
+        return max(open_clip.get_model_preprocess_cfg(self.model)["size"])
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens that the text tower reads, with start and end token."""
+        return int(self.tokenizer.context_length)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What two embedders must share for their vectors to be comparable."""
+        return {"fingerprint": self.fingerprint, "precision": self.precision}
+
+    def embed_frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit vectors ``float32 [T, D]`` of RGB frames ``uint8 [T, H, W, 3]``."""
+        if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8 [T, H, W, 3], not {frames_THWC.dtype} {list(frames_THWC.shape)}")
+        vectors = [np.empty((0, self.dimension), np.float32)]
+        for start in range(0, len(frames_THWC), self.batch_size):
+            batch = frames_THWC[start : start + self.batch_size]
+            images_TCHW = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in batch])
+            vectors.append(self._unit(self.model.encode_image, images_TCHW))
+        return np.concatenate(vectors)
+
+    def embed_events(self, frames_per_event: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """One unit vector per event ``float32 [E, D]`` from a few frames ``uint8 [T, H, W, 3]`` of each.
+
+        The vector is the mean of the frames' unit vectors, normalised again, so that no frame outweighs another.
+        """
+        if any(len(frames) == 0 for frames in frames_per_event):
+            raise ValueError("every event needs at least one frame")
+        return np.stack([average_direction(self.embed_frames(frames)) for frames in frames_per_event])
+
+    def embed_question(self, question: str) -> QuestionEmbedding:
+        """Embed one question without its options; a stem longer than the text tower reads is truncated and logged."""
+        return self.embed_questions([question])[0]
+
+    def embed_questions(self, questions: Sequence[str]) -> list[QuestionEmbedding]:
+        """Embed questions in batches; see `embed_question`."""
+        stems = [question_stem(question) for question in questions]
+        if not all(stems):
+            raise ValueError("a question is empty")
+        embeddings = []
+        for start in range(0, len(stems), self.batch_size):
+            batch = stems[start : start + self.batch_size]
+            vectors = self._unit(self.model.encode_text, self._tokenize(batch))
+            counts = [self._token_count(stem) for stem in batch]
+            embeddings += [
+                QuestionEmbedding(vector, stem, count, self.token_limit)
+                for vector, stem, count in zip(vectors, batch, counts, strict=True)
+            ]
+        for embedding in filter(lambda embedding: embedding.truncated, embeddings):
+            logger.warning(
+                "%s reads %d of the %d tokens of the question %r",
+                self.name,
+                self.token_limit,
+                embedding.token_count,
+                embedding.text,
+            )
+        return embeddings
+
+    def _tokenize(self, stems: list[str]) -> torch.Tensor:
+        tokens_BL = self.tokenizer(stems)
+        if self._reads_to_end_token:
+            tokens_BL = tokens_BL[:, : int(tokens_BL.argmax(dim=1).max()) + 1]
+        return tokens_BL
+
+    def _token_count(self, stem: str) -> int:
+        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
+            return len(self.tokenizer.encode(stem)) + 2
+        return len(self.tokenizer.tokenizer(stem).input_ids)
+
+    def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
+        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), bf16:
+            features = encode(inputs.to(self.device))
+        return torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
+
+
+def save_dual_encoder(
+    folder: str | Path,
+    model: open_clip.CLIP | open_clip.CustomTextCLIP,
+    model_config: dict[str, Any],
+    *,
+    tokenizer: Any | None = None,
+) -> None:
+    """Write an open_clip model as a folder that `EventEmbedder.from_pretrained` and open_clip's ``local-dir:`` read.
+
+    Args:
+        folder: Created if missing. Receives ``open_clip_config.json``, ``open_clip_model.safetensors``, and the
+            tokenizer's files if it has any.
+        model: An open_clip model; its ``visual.preprocess_cfg`` says how pictures are prepared.
+        model_config: The ``model_cfg`` dictionary from which the model was built.
+        tokenizer: Needed where ``text_cfg`` names an ``hf_tokenizer_name``; open_clip's own tokenizer has no files.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, target / WEIGHTS_FILE)
+    if isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+        tokenizer.save_pretrained(target)
+    save_config_for_hf(model, target / CONFIG_FILE, model_config)  # type: ignore[arg-type]  # it wants a Path, too
+
+
+_HOW_TO_GET_WEIGHTS = (
+    "Weights come from the Hugging Face hub: run once with network access, or copy a downloaded repository "
+    f"({CONFIG_FILE} and {WEIGHTS_FILE}) and pass its folder. 'tiny' is shipped, but knows generated videos only."
+)
+
+
+def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) -> bool:
+    """Whether what follows the end token cannot change the vector, so that it need not be computed (as in PE-Core).
+
+    True for a causal text tower of open_clip's own that is read at its end token, the one with the highest number.
+    """
+    text_config = model_config["text_cfg"]
+    return (
+        isinstance(model, open_clip.CustomTextCLIP)
+        and text_config.get("pool_type", "argmax") == "argmax"
+        and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
+    )
+
+
+def _fingerprint(model: torch.nn.Module, model_config: dict[str, Any]) -> str:
+    config = [model_config, open_clip.get_model_preprocess_cfg(model)]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        flat = tensor.flatten()
+        sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].to(torch.float32).cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def _hold_in_bfloat16(model: torch.nn.Module) -> None:
+    """Keep in bfloat16 what autocast would cast at every call: the weights of products, and of tables before them."""
+    products = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.MultiheadAttention, torch.nn.Embedding)
+    for module in filter(lambda module: isinstance(module, products), model.modules()):
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _attend_by_matrix_products(model: torch.nn.Module) -> None:
+    """Have timm's image towers attend without PyTorch's fused kernel, whose CPU form is slower than bf16 products."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # type: ignore[assignment]  # torch types every attribute as a module
+
+
+def _cut_mask(
+    _: torch.nn.Module, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Cut the causal mask, which open_clip makes for the full length, to the tokens that are there."""
+    length = inputs[0].shape[1]
+    return inputs, options | {"attn_mask": options["attn_mask"][:length, :length]}
+
+
+def _checked_folder(folder: Path) -> Path:
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"{folder}: no {CONFIG_FILE} in this folder; it should hold the files of an open_clip model")
+    if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
+        raise ValueError(f"{folder}: there is a {CONFIG_FILE} but no weights beside it ({WEIGHTS_FILE})")
+    return folder
+
+
+def _resolve_listed(name: str) -> tuple[str, str]:
+    """Model and tag of an open_clip name, its weights downloaded to the local cache."""
+    model_name, _, tag = name.partition(":")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if not tags:
+        raise ValueError(
+            f"{name}: neither a folder nor an open_clip model with published weights; "
+            "`python -c 'import open_clip; print(open_clip.list_pretrained())'` lists them"
+        )
+    tag = tag or tags[0]
+    if tag not in tags:
+        raise ValueError(f"{name}: {model_name} has no weights called {tag!r}, but {', '.join(tags)}")
+    try:
+        open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, tag))
+    except OSError as error:
+        raise ValueError(f"{name}: cannot get the weights: {error} {_HOW_TO_GET_WEIGHTS}") from error
+    return model_name, tag

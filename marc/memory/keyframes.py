@@ -1,0 +1,138 @@
+"""The pictures by which the events of one video are remembered, taken and embedded while the video is read.
+
+A `Gallery` gets one picture every few seconds from the decoder that feeds the shot detector, so a video is decoded
+once. It keeps an embedding and a thumbnail of each, and says what each event looks like when the events are known.
+
+Shape legend: S pictures, H height, W width, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from marc.memory.detectors.shots import Signatures
+from marc.memory.growing import GrowingArray
+from marc.memory.select import evenly_inside
+from marc.types import Event, Frames
+from marc.video import GlimpseOptions, read_frames
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+
+READ_TIMEOUT = 300.0
+_EMBEDDED_AT_A_TIME = 8
+_READ_AT_A_TIME = 32
+
+
+class Gallery:
+    """Embeddings and thumbnails of pictures of one video.
+
+    Memory grows by one vector and one thumbnail (some 5 kB) per picture.
+
+    Args:
+        embedder: Embeds the pictures.
+        interval: Seconds between pictures.
+        thumbnail_width: Width of the thumbnails in pixels.
+    """
+
+    def __init__(self, embedder: EventEmbedder, *, interval: float, thumbnail_width: int) -> None:
+        self._embedder = embedder
+        self._interval = interval
+        self._thumbnail_width = thumbnail_width
+        self._seconds: list[float] = []
+        self._vectors = GrowingArray(np.float32)
+        self._thumbnails = bytearray()
+        self._thumbnail_ends = [0]
+        self._waiting: list[NDArray[np.uint8]] = []
+
+    @property
+    def glimpses(self) -> GlimpseOptions:
+        """What to take of the video in passing.
+
+        Pictures have twice the area that the model sees, so that a wide one is not enlarged in height when it is
+        squashed to a square.
+        """
+        return GlimpseOptions(self._interval, 2 * self._embedder.image_size**2, self.add)
+
+    @property
+    def signatures(self) -> Signatures:
+        """The embeddings of the pictures so far, in time order."""
+        if not self._seconds:
+            return Signatures.empty()
+        order = np.argsort(self._seconds)
+        return Signatures(np.array(self._seconds)[order], self._embedded()[order])
+
+    def add(self, frames: Frames) -> None:
+        """Put pictures ``[S, H, W, 3]`` in."""
+        self._seconds += frames.seconds.tolist()
+        for rgb_HWC in frames.rgb:
+            self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
+            self._thumbnail_ends.append(len(self._thumbnails))
+            self._waiting.append(rgb_HWC)
+        if len(self._waiting) >= _EMBEDDED_AT_A_TIME:
+            self._embed()
+
+    def complete(self, video: str | Path, events: Sequence[Event]) -> None:
+        """Read pictures of the events that have none yet: one, or one every interval."""
+        taken = np.array(self._seconds)
+        missing = [event for event in events if not _inside(taken, event).any()]
+        times = [evenly_inside(event, max(1, round(event.duration / self._interval))) for event in missing]
+        seconds_S = np.concatenate(times) if times else np.empty(0)
+        for first in range(0, len(seconds_S), _READ_AT_A_TIME):
+            asked = seconds_S[first : first + _READ_AT_A_TIME]
+            pixels = self.glimpses.max_pixels
+            frames = read_frames(video, asked, min_pixels=1, max_pixels=pixels, factor=2, timeout=READ_TIMEOUT)
+            self.add(Frames(frames.rgb, asked, frames.source))  # the time asked for lies inside the event
+
+    def describe(self, events: Sequence[Event]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
+        """The mean direction of each event's pictures ``float32 [E, D]`` and the thumbnail nearest its middle."""
+        seconds_S, vectors_SD = np.array(self._seconds), self._embedded()
+        members = [np.flatnonzero(_inside(seconds_S, event)) for event in events]
+        middles = [
+            inside[np.abs(seconds_S[inside] - event.middle).argmin()]
+            for inside, event in zip(members, events, strict=True)
+        ]
+        vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
+        return vectors_ED, tuple(self._thumbnail(index) for index in middles)
+
+    def _embedded(self) -> NDArray[np.float32]:
+        if self._waiting:
+            self._embed()
+        return self._vectors.array
+
+    def _embed(self) -> None:
+        self._vectors.extend(self._embedder.embed_frames(np.stack(self._waiting)))
+        self._waiting = []
+
+    def _thumbnail(self, index: int) -> bytes:
+        start, end = self._thumbnail_ends[index : index + 2]
+        return bytes(self._thumbnails[start:end])
+
+
+def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of unit vectors ``[T, D]`` as a unit vector ``float32 [D]``."""
+    mean_D = vectors_TD.mean(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(mean_D))
+    assert length > 0, "frame vectors cancel out"
+    return (mean_D / length).astype(np.float32)
+
+
+def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:
+    """A picture as JPEG of a width in pixels, its aspect ratio kept."""
+    picture = Image.fromarray(rgb_HWC)
+    height = max(1, round(picture.height * width / picture.width))
+    buffer = io.BytesIO()
+    picture.resize((width, height)).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _inside(seconds_S: NDArray[np.float64], event: Event) -> NDArray[np.bool_]:
+    inside_S: NDArray[np.bool_] = (seconds_S >= event.start) & (seconds_S < event.end)
+    return inside_S

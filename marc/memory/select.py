@@ -1,0 +1,282 @@
+"""From a question and a remembered video to the frames and tokens that answer it.
+
+Paper, section "Visual Memory Retriever": nearest neighbours by cosine keep the top-k events (k = 3), which return to
+temporal order and are sampled into at most 64 frames at 1 fps. Beyond the paper: ``k="auto"`` cuts at the widest gap
+of the scores, and `plan_frames` with ``mode="allocate"`` blinds nothing: every event keeps a grid of frames and a
+token at its time, and the retrieved events share the rest.
+
+    retrieval = VisualMemoryRetriever(embedder).retrieve(memory, "What does he cook first?")
+    plan = plan_frames(retrieval, fps=1.0, max_frames=64)
+    frames = read_frames(memory.source, plan.seconds)
+
+Shape legend: E events, D embedding dimensions, T frames, G temporal grids (2 frames each).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.types import FRAMES_PER_GRID, Event, Retrieval
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+
+EMBEDDED = "tiny"
+PERCEPTION_ENCODER = "PE-Core-B-16"
+AUTO_LIMIT = 8
+
+
+class RememberedEvents(Protocol):
+    """What retrieval needs of a memory: `marc.memory.store.VideoMemory` has it."""
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Events in time order."""
+        ...
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """Their unit vectors ``float32 [E, D]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """Which frames to read, to which event each temporal grid belongs, and how many tokens each event may keep.
+
+    Attributes:
+        seconds: ``float64 [T]`` timestamps to read, ascending, T even; frames ``2g`` and ``2g + 1`` form grid ``g``.
+        grid_events: ``int64 [G]`` with G = T / 2, non-decreasing: index into ``events`` of each temporal grid.
+        events: The stretches of the video that the frames come from, in time order: the retrieved events, or with
+            ``mode="allocate"`` all events, similar neighbours joined where they outnumber the grids or tokens.
+        shares: Visual tokens of each of ``events``, at least 1 each, the budget in all. None without a budget.
+    """
+
+    seconds: NDArray[np.float64]
+    grid_events: NDArray[np.int64]
+    events: tuple[Event, ...]
+    shares: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.seconds) == FRAMES_PER_GRID * len(self.grid_events)
+        assert self.shares is None or (len(self.shares) == len(self.events) and min(self.shares) >= 1)
+
+
+class VisualMemoryRetriever:
+    """Finds the events of a remembered video that a question is about.
+
+    Args:
+        embedder: Embeds the question; must be the one that embedded the events.
+    """
+
+    def __init__(self, embedder: EventEmbedder) -> None:
+        self.embedder = embedder
+
+    def retrieve(self, memory: RememberedEvents, question: str, k: int | Literal["auto"] = 3) -> Retrieval:
+        """Keep the k events nearest to the question, all of them if there are fewer.
+
+        Args:
+            memory: Events and their embeddings.
+            question: The question; answer options are stripped before embedding.
+            k: Number of events, or ``"auto"`` for the cut at the widest gap of the scores (see `gap_k`).
+
+        Raises:
+            ValueError: k is neither positive nor ``"auto"``, or the memory comes from a model of another dimension.
+        """
+        query = self.embedder.embed_question(question)
+        scores = cosine_scores(query.vector, memory.embeddings)
+        kept = top_k(scores, gap_k(scores) if k == "auto" else k)
+        return Retrieval(
+            events=memory.events,
+            scores=tuple(scores.tolist()),
+            kept=tuple(sorted(kept)),
+            likeness=tuple(likeness_of_neighbours(memory.embeddings).tolist()),
+            query=query.text,
+            query_truncated=query.truncated,
+        )
+
+
+def default_embedder(model_name: str) -> str:
+    """The dual encoder that goes with an answering model: the embedded one with the embedded one, else PE-Core-B."""
+    return EMBEDDED if model_name == EMBEDDED else PERCEPTION_ENCODER
+
+
+def cosine_scores(query_D: NDArray[np.float32], embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity ``float32 [E]`` of a unit vector with unit vectors.
+
+    Not by numpy's matrix product: its threads would stay awake beside torch's and take the text tower twice the time.
+    """
+    if embeddings_ED.ndim != 2 or embeddings_ED.shape[1:] != query_D.shape:
+        raise ValueError(
+            f"the question's embedding has {query_D.shape[0]} dimensions and the events' {embeddings_ED.shape[-1]}: "
+            "they come from different models; remember the video again with this embedder"
+        )
+    return np.einsum("ed,d->e", embeddings_ED, query_D)
+
+
+def likeness_of_neighbours(embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity ``float32 [E - 1]`` of each of the unit vectors with the next one."""
+    return np.einsum("ed,ed->e", embeddings_ED[:-1], embeddings_ED[1:])
+
+
+def top_k(scores_E: Sequence[float] | NDArray[np.floating], k: int) -> list[int]:
+    """Indices of the k highest scores, best first; the earlier event wins a tie."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1 or 'auto', not {k}")
+    return np.argsort(-np.asarray(scores_E), kind="stable")[:k].tolist()
+
+
+def gap_k(scores_E: Sequence[float] | NDArray[np.floating], limit: int = AUTO_LIMIT) -> int:
+    """How many events to keep: the cut at the widest gap between consecutive scores, among the ``limit`` best."""
+    descending = np.sort(np.asarray(scores_E, dtype=np.float64))[::-1]
+    gaps = descending[:-1] - descending[1:]
+    return 1 if len(gaps) == 0 else int(np.argmax(gaps[:limit])) + 1
+
+
+def plan_frames(
+    retrieval: Retrieval,
+    *,
+    fps: float = 1.0,
+    max_frames: int = 64,
+    mode: Literal["retrieve", "allocate"] = "retrieve",
+    token_budget: int | None = None,
+) -> FramePlan:
+    """Choose the timestamps to read and, with a budget, each event's share of the visual tokens.
+
+    Every event gets whole temporal grids (2 frames) and at least one, so that no grid straddles two events. Where
+    ``fps`` asks for more than ``max_frames``, grids are shared out in proportion to length.
+
+    Args:
+        retrieval: Events, scores and the kept ones.
+        fps: Frames per second wanted inside the events.
+        max_frames: Upper limit of frames in all.
+        mode: ``"retrieve"`` reads the kept events only (the paper). ``"allocate"`` reads all: events that were not
+            kept get one grid, from their middle, and one token each, and the kept ones share what is left of both.
+        token_budget: Visual tokens to share out over the events; None where the layout does not share.
+
+    Raises:
+        ValueError: An argument is out of range, or the kept events do not fit into the frame limit or the budget.
+    """
+    grid_limit = max_frames // FRAMES_PER_GRID
+    _check_plan(fps, grid_limit, mode, token_budget, len(retrieval.kept))
+    scores = [retrieval.scores[index] for index in retrieval.kept]
+    if mode == "retrieve":
+        events, kept = [retrieval.events[index] for index in retrieval.kept], list(range(len(retrieval.kept)))
+    else:
+        limit = grid_limit if token_budget is None else min(grid_limit, token_budget)
+        events, kept = join_bystanders(retrieval.events, retrieval.likeness, retrieval.kept, limit)
+
+    wanted = np.ones(len(events), dtype=np.int64)
+    wanted[kept] = [max(1, round(events[index].duration * fps / FRAMES_PER_GRID)) for index in kept]
+    grids = share_out(min(grid_limit, int(wanted.sum())), wanted)
+    shares = None
+    if token_budget is not None:
+        tokens = np.ones(len(events), dtype=np.int64)
+        tokens[kept] += _evenly(token_budget - len(events), scores)
+        shares = tuple(tokens.tolist())
+    return FramePlan(
+        seconds=np.concatenate(
+            [
+                evenly_inside(event, FRAMES_PER_GRID * count) if index in kept else around_the_middle(event, fps)
+                for index, (event, count) in enumerate(zip(events, grids, strict=True))
+            ]
+        ),
+        grid_events=np.repeat(np.arange(len(events)), grids),
+        events=tuple(events),
+        shares=shares,
+    )
+
+
+def evenly_inside(event: Event, count: int) -> NDArray[np.float64]:
+    """The centres of ``count`` equal parts of an event, in seconds: never on a boundary."""
+    return event.start + event.duration * (np.arange(count) + 0.5) / count
+
+
+def around_the_middle(event: Event, fps: float) -> NDArray[np.float64]:
+    """The two frames of one grid in an event, in seconds: as far apart as elsewhere, so that motion looks alike."""
+    gap = min(1 / fps, event.duration / FRAMES_PER_GRID)
+    return np.array([event.middle - gap / 2, event.middle + gap / 2])
+
+
+def share_out(total: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Split ``total`` in proportion to ``wanted``, at least 1 and at most ``wanted`` each, by largest remainders.
+
+    Args:
+        total: At least one per entry and at most the sum of ``wanted``.
+        wanted: Positive integers.
+    """
+    assert len(wanted) <= total <= wanted.sum()
+    exact = wanted * total / wanted.sum()
+    parts = np.maximum(1, np.floor(exact).astype(np.int64))
+    while parts.sum() < total:
+        parts[np.argmax(exact - parts)] += 1
+    while parts.sum() > total:
+        parts[np.argmax(np.where(parts > 1, parts - exact, -np.inf))] -= 1
+    return parts
+
+
+def join_bystanders(
+    events: Sequence[Event], likeness: Sequence[float], kept: Sequence[int], limit: int
+) -> tuple[list[Event], list[int]]:
+    """Join neighbouring events that were not kept, the most alike first, until ``limit`` events are left.
+
+    What stays apart is what the strongest changes separate; the parts of one long scene go together first. A kept
+    event takes in the bystanders beside it only where those of each such stretch are one already, and only on the side
+    that is more alike. Two kept events are never joined.
+
+    Args:
+        events: Events in time order.
+        likeness: Of each event with the next one, as `likeness_of_neighbours` gives it.
+        kept: Indices of the retrieved events, ascending.
+        limit: Most events to leave; at least 1, and at least as many as were kept.
+
+    Returns:
+        The events in time order and the indices among them of the kept ones, or of what those are part of.
+    """
+    count = len(events)
+    assert max(1, len(kept)) <= limit and len(likeness) == count - 1
+    order = _joints(likeness, kept)
+    gone = set(order[: max(0, count - limit)])
+    firsts = [0, *(joint + 1 for joint in range(count - 1) if joint not in gone)]
+    joined = [Event(events[first].start, events[end - 1].end) for first, end in pairwise([*firsts, count])]
+    return joined, [bisect_right(firsts, index) - 1 for index in kept]
+
+
+def _joints(likeness: Sequence[float], kept: Sequence[int]) -> list[int]:
+    """Where neighbours may be joined, in that order; joint i lies between the events i and i + 1."""
+    held = set(kept)
+    joints = sorted(range(len(likeness)), key=lambda joint: (-likeness[joint], joint))
+    among_bystanders = [joint for joint in joints if joint not in held and joint + 1 not in held]
+    beside_kept: dict[int, int] = {}
+    for joint in joints:
+        if (joint in held) != (joint + 1 in held):
+            stretch = bisect_right(kept, joint)
+            beside_kept.setdefault(stretch, joint)
+    return among_bystanders + list(beside_kept.values())
+
+
+def _evenly(total: int, scores: Sequence[float]) -> NDArray[np.int64]:
+    """Equal parts of ``total``; what does not divide goes to the highest scores."""
+    parts = np.full(len(scores), total // len(scores), dtype=np.int64)
+    parts[top_k(scores, len(scores))[: total % len(scores)]] += 1
+    return parts
+
+
+def _check_plan(fps: float, grid_limit: int, mode: str, token_budget: int | None, kept: int) -> None:
+    if mode not in ("retrieve", "allocate"):
+        raise ValueError(f"mode must be 'retrieve' or 'allocate', not {mode!r}")
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, not {fps}")
+    if kept > grid_limit:
+        raise ValueError(
+            f"{kept} retrieved events need at least {kept * FRAMES_PER_GRID} frames: raise max_frames or lower k"
+        )
+    if token_budget is not None and kept > token_budget:
+        raise ValueError(f"{kept} retrieved events need at least {kept} visual tokens: raise the budget or lower k")

@@ -1,0 +1,214 @@
+"""Reads the videos and images that prompts name: from files, or from any other source of frames.
+
+Where frames come from is a `marc.video.sources.FrameSource`. What is read does not depend on how much of it the model
+will see (`marc.training.inputs.View`).
+
+Shapes: N patches, C numbers a patch, T temporal grids, D channels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from marc.model import CompressionConfig, MarcProcessor
+from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.types import FRAMES_PER_GRID
+from marc.video import frame_size
+from marc.video.sources import FrameSource, PixelLimits, VideoFiles
+
+logger = logging.getLogger(__name__)
+
+MAX_TOKENS = 128
+"""Most tokens of a frame in training (Video-R1)."""
+
+
+@dataclass(frozen=True)
+class VisualSource:
+    """What a prompt names.
+
+    Attributes:
+        kind: ``"video"`` or ``"image"``.
+        path: The file, or whatever name the `FrameSource` understands.
+        cuts: Seconds at which new events of a video begin; None: not known.
+    """
+
+    kind: str
+    path: str
+    cuts: tuple[float, ...] | None = None
+
+
+@dataclass(eq=False)
+class Visual:
+    """One video or image, read.
+
+    Attributes:
+        kind: ``"video"`` or ``"image"``.
+        grid_thw: Temporal grids, height and width in patches.
+        merge: Patches along each side of a visual token.
+        events: Event id of each temporal grid of a video; None: not segmented.
+        seconds: Time of each temporal grid of a video.
+        pixels: Patches, ``[N, C]``; None where only the size is known, or ``tower`` has replaced them.
+        tower: ``[T * P, D]``, every token of a tower that is not trained: encoded once.
+        views: What the model sees of it at the budgets that have come up.
+    """
+
+    kind: str
+    grid_thw: tuple[int, int, int]
+    merge: int
+    events: tuple[int, ...] | None = None
+    seconds: tuple[float, ...] = ()
+    pixels: Tensor | None = None
+    tower: Tensor | None = None
+    views: dict[CompressionConfig, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class VisualReader:
+    """Reads what prompts name.
+
+    Attributes:
+        processor: The model's.
+        frames: Where videos come from.
+        max_pixels: Most pixels of a frame or image; None: `MAX_TOKENS` worth, or the processor's limit if lower.
+        keep: Visuals that are kept after reading, the latest ones; with a frozen tower each of them is encoded once.
+    """
+
+    processor: MarcProcessor
+    frames: FrameSource = field(default_factory=VideoFiles)
+    max_pixels: int | None = None
+    keep: int = 0
+    _kept: OrderedDict[VisualSource, Visual] = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    def read(self, source: VisualSource) -> Visual:
+        """Reads a file.
+
+        Raises:
+            ValueError: If it cannot be read (for videos a `marc.video.VideoError`); the message names it.
+        """
+        visual = self._kept.pop(source, None)
+        if visual is None:
+            visual = self._read_image(source) if source.kind == "image" else self._read_video(source)
+        if self.keep:
+            self._kept[source] = visual
+            if len(self._kept) > self.keep:
+                self._kept.popitem(last=False)
+        return visual
+
+    def look(self, source: VisualSource) -> Visual:
+        """What `read` would give, but without pixels and without decoding.
+
+        Raises:
+            ValueError: If the file cannot be opened.
+        """
+        patch, merge = self.processor.video_processor.patch_size, self.processor.video_processor.merge_size
+        if source.kind == "image":
+            size = _open_image(source.path).size
+            width, height = frame_size(*size, source=source.path, **vars(self.limits))
+            return Visual("image", (1, height // patch, width // patch), merge)
+        shape = self.frames.shape(source.path, self.limits)
+        times = shape.seconds[::FRAMES_PER_GRID]
+        grid = (len(times), shape.height // patch, shape.width // patch)
+        return Visual("video", grid, merge, _events(source, times), tuple(times.tolist()))
+
+    @property
+    def limits(self) -> PixelLimits:
+        """How large frames and images may be."""
+        video_processor = self.processor.video_processor
+        factor = video_processor.patch_size * video_processor.merge_size
+        largest = self.max_pixels or min(video_processor.size["longest_edge"], MAX_TOKENS * factor**2)
+        return PixelLimits(min(4 * factor**2, largest), largest, factor)
+
+    def _read_video(self, source: VisualSource) -> Visual:
+        frames = self.frames.read(source.path, self.limits)
+        video_processor = self.processor.video_processor
+        pixels, grid_thw = frame_patches(video_processor, frames.rgb)
+        times = frames.grid_seconds
+        return Visual(
+            "video",
+            _grid(grid_thw),
+            video_processor.merge_size,
+            _events(source, times),
+            tuple(times.tolist()),
+            pixels,
+        )
+
+    def _read_image(self, source: VisualSource) -> Visual:
+        image = _open_image(source.path)
+        size = frame_size(*image.size, source=source.path, **vars(self.limits))
+        try:
+            picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        except (OSError, SyntaxError) as error:  # Pillow has a SyntaxError for a broken PNG
+            raise ValueError(f"{source.path}: the image is damaged ({error})") from error
+        image_processor = self.processor.image_processor
+        processed = image_processor([picture], do_resize=False, return_tensors="pt")
+        return Visual(
+            "image",
+            _grid(processed["image_grid_thw"]),
+            image_processor.merge_size,
+            pixels=processed["pixel_values"],
+        )
+
+
+def read_rows(
+    reader: VisualReader, sources: Sequence[Sequence[VisualSource]], names: Sequence[str], *, skip_bad: bool
+) -> list[tuple[Visual, ...] | None]:
+    """Reads every distinct file of some rows once.
+
+    Args:
+        reader: Reads them.
+        sources: What each row names.
+        names: ``problem_id`` of each row.
+        skip_bad: Give None for a row with a file that cannot be read, and log it, instead of stopping.
+
+    Raises:
+        ValueError: Naming the first row with such a file.
+    """
+    known: dict[VisualSource, Visual | None] = {}
+    rows: list[tuple[Visual, ...] | None] = []
+    for row, name in zip(sources, names, strict=True):
+        for source in row:
+            if source not in known:
+                known[source] = _read_or_skip(reader, source, name, skip_bad=skip_bad)
+        visuals = tuple(visual for source in row if (visual := known[source]) is not None)
+        rows.append(visuals if len(visuals) == len(row) else None)
+    return rows
+
+
+def _read_or_skip(reader: VisualReader, source: VisualSource, name: str, *, skip_bad: bool) -> Visual | None:
+    try:
+        return reader.read(source)
+    except ValueError as error:
+        if not skip_bad:
+            raise ValueError(
+                f"row with problem_id {name}: {error}; `marc data check` finds such rows before training, "
+                "bad_video='skip' leaves them out"
+            ) from error
+        logger.warning("row with problem_id %s is skipped: %s", name, error)
+        return None
+
+
+def _events(source: VisualSource, grid_times: NDArray[np.float64]) -> tuple[int, ...] | None:
+    if source.cuts is None:
+        return None
+    return tuple(np.searchsorted(source.cuts, grid_times, side="right").tolist())
+
+
+def _grid(grid_thw: Tensor) -> tuple[int, int, int]:
+    temporal, height, width = grid_thw[0].tolist()
+    return temporal, height, width
+
+
+def _open_image(path: str) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error

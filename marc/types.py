@@ -1,0 +1,166 @@
+"""The typed records that the stages hand to each other: plain data, no behaviour beyond simple derived values.
+
+Units: times are seconds from the start of the video (float), intervals are half-open ``[start, end)``, pictures are
+RGB ``uint8``. Only numpy is imported here, so that everything may depend on this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+FRAMES_PER_GRID = 2
+"""Frames that Qwen2.5-VL's vision tower reads as one temporal grid."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `marc.video.probe` reads from a file without decoding it.
+
+    Attributes:
+        source: Path of the file, as given.
+        width: Width in pixels as shown, after rotation metadata is applied.
+        height: Height in pixels as shown, after rotation metadata is applied.
+        duration: Length in seconds.
+        fps: Average frame rate in frames per second.
+        frame_count: Number of frames, from the container or estimated as ``duration * fps``.
+        codec: FFmpeg's name of the codec, such as ``"h264"``.
+        rotation: Clockwise degrees (0, 90, 180, 270) by which the stored picture is turned to be shown.
+    """
+
+    source: str
+    width: int
+    height: int
+    duration: float
+    fps: float
+    frame_count: int
+    codec: str
+    rotation: int = 0
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: Limit on the length of the output.
+        temperature: 0 is greedy decoding. The paper's setting is 0.01.
+        top_p: Nucleus, unused when greedy. The paper's setting is 0.001.
+        seed: Of the sampling.
+        static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
+            which takes a minute once and pays for many questions; on a CPU it gains nothing.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Decoded frames of one video with their true presentation times.
+
+    Attributes:
+        rgb: ``uint8 [T, H, W, 3]``.
+        seconds: ``float64 [T]``, non-decreasing presentation times.
+        source: Path of the video.
+    """
+
+    rgb: NDArray[np.uint8]
+    seconds: NDArray[np.float64]
+    source: str
+
+    def __post_init__(self) -> None:
+        assert self.rgb.ndim == 4 and self.rgb.shape[3] == 3 and self.rgb.dtype == np.uint8, self.rgb.shape
+        assert self.seconds.shape == self.rgb.shape[:1], (self.seconds.shape, self.rgb.shape)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def grid_seconds(self) -> NDArray[np.float64]:
+        """Time of each temporal grid, that of its first frame."""
+        return self.seconds[::FRAMES_PER_GRID]
+
+
+@dataclass(frozen=True, order=True)
+class Event:
+    """A semantically coherent stretch of a video, half-open ``[start, end)`` in seconds."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"an event needs 0 <= start < end, got [{self.start}, {self.end})")
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.end - self.start
+
+    @property
+    def middle(self) -> float:
+        """Mean time in seconds."""
+        return (self.start + self.end) / 2
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The outcome of matching one question with the events of one video.
+
+    Attributes:
+        events: All events of the video in time order.
+        scores: Cosine similarity of the question with each event, in ``[-1, 1]``.
+        kept: Indices into ``events`` of the retrieved ones, in time order.
+        likeness: Cosine similarity of each event with the next one, one number less than there are events.
+        query: The part of the question that was embedded: its stem, without answer options.
+        query_truncated: Whether ``query`` was longer than the text encoder reads, so that its end had no influence.
+    """
+
+    events: tuple[Event, ...]
+    scores: tuple[float, ...]
+    kept: tuple[int, ...]
+    likeness: tuple[float, ...]
+    query: str = ""
+    query_truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `marc.inference.assistant.VideoAssistant.ask` returns.
+
+    Attributes:
+        answer: The extracted answer, without tags.
+        output: The model's whole output.
+        frames: Number of frames that were decoded for the model.
+        visual_tokens_before: Visual tokens that the uncompressed model would have read for these frames.
+        visual_tokens_after: Visual tokens that the language model did read.
+        seconds: Wall time by stage, in seconds.
+        peak_memory_bytes: Peak memory of the device while answering (peak resident set on a CPU).
+        events: The retrieved events in time order, empty without the memory.
+        scores: Cosine similarity of the question with each of ``events``.
+    """
+
+    answer: str
+    output: str
+    frames: int
+    visual_tokens_before: int
+    visual_tokens_after: int
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    events: tuple[Event, ...] = ()
+    scores: tuple[float, ...] = field(default=())

@@ -1,0 +1,114 @@
+"""Token counts: golden, exact and never above the budget; wrong options are named."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marc.compression.config import CompressionConfig
+from marc.compression.plan import event_lengths, fit_grid, plan_video
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "token_counts.json"
+
+
+def counts() -> dict[str, int]:
+    """Visual tokens by frames, frame size in cells, events and options."""
+    table = {}
+    for frames in (1, 2, 8, 32, 384):
+        for grid in ((2, 2), (9, 16), (16, 9), (11, 11), (1, 30)):
+            for events in (1, 3, 10):
+                ids = [min(frame * events // frames, events - 1) for frame in range(frames)]
+                for options in (
+                    {},
+                    {"visual_tokens": 40},
+                    {"layout": "frames"},
+                    {"layout": "frames", "target_frames": 4},
+                    {"layout": "frames", "target_frames": 4, "visual_tokens": 100},
+                ):
+                    plan = plan_video(frames, grid, CompressionConfig(**options), events=ids)
+                    table[f"T={frames} grid={grid[0]}x{grid[1]} events={events} {json.dumps(options)}"] = plan.tokens
+    return table
+
+
+def test_token_counts_are_golden():
+    if os.environ.get("MARC_UPDATE_GOLDEN") == "1":
+        GOLDEN.write_text(json.dumps(counts(), indent=0) + "\n")
+    assert counts() == json.loads(GOLDEN.read_text())
+
+
+@given(st.integers(1, 128), st.integers(1, 20), st.integers(1, 20))
+def test_one_frame_is_exactly_one_frames_tokens(frames, height, width):
+    for layout in ("frames", "events"):
+        plan = plan_video(frames, (height, width), CompressionConfig(layout=layout))
+        assert plan.tokens == height * width
+        assert plan.centers == ((frames - 1) / 2,)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2000))
+def test_a_pooled_grid_is_the_largest_of_its_aspect(height, width, tokens):
+    rows, columns = fit_grid((height, width), tokens)
+    assert 1 <= rows <= height
+    assert 1 <= columns <= width
+    assert rows * columns <= tokens
+    finest = min(rows / height, columns / width)
+    for other in range(1, min(height, tokens) + 1):
+        assert min(other / height, min(width, tokens // other) / width) <= finest
+    if tokens >= height * width:
+        assert (rows, columns) == (height, width)
+
+
+@given(st.integers(1, 30).flatmap(lambda n: st.lists(st.integers(0, 5), min_size=n, max_size=n).map(sorted)))
+def test_centers_are_in_time_order_inside_the_clip(events):
+    for layout in ("frames", "events"):
+        plan = plan_video(len(events), (2, 2), CompressionConfig(layout=layout, target_frames=2), events=events)
+        assert list(plan.centers) == sorted(plan.centers)
+        assert min(plan.centers) >= 0
+        assert max(plan.centers) <= len(events) - 1
+        seconds = [2.0 * index for index in range(len(events))]
+        assert plan.seconds(seconds) == pytest.approx([2 * center for center in plan.centers])
+
+
+def test_times_of_events_are_means_of_their_frames():
+    plan = plan_video(4, (2, 2), CompressionConfig(), events=[0, 0, 0, 7])
+    assert plan.seconds([1.0, 2.0, 6.0, 50.0]) == [3.0, 50.0]
+
+
+def test_shares_are_kept():
+    plan = plan_video(4, (4, 4), CompressionConfig(), events=[0, 1, 2, 3], shares=[12, 2, 1, 1])
+    assert plan.cells == ((3, 4), (1, 2), (1, 1), (1, 1))
+
+
+def test_event_ids_may_be_any_numbers():
+    assert event_lengths([3, 3, 9, 12, 12], 5) == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("layout", "grid"),
+        ("merge", "max"),
+        ("target_frames", 0),
+        ("target_frames", 1.5),
+        ("visual_tokens", -1),
+        ("window", True),
+        ("ratio", 0),
+        ("ratio", 1.01),
+        ("ratio", "half"),
+    ],
+)
+def test_a_wrong_option_is_named(option, value):
+    with pytest.raises(ValueError, match=rf"compression\.{option} must be"):
+        CompressionConfig(**{option: value})
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ValueError, match="unknown compression option ration"):
+        CompressionConfig.from_dict({"ration": 0.5})
+
+
+def test_options_survive_json():
+    config = CompressionConfig(layout="frames", target_frames=None, ratio=0.5, window=None)
+    assert CompressionConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from marc.memory import keyframes as module
+from marc.memory.detectors.shots import FrameStream
+from marc.memory.keyframes import Gallery
+from marc.types import Event, Frames
+from marc.video import write_video
+
+FPS = 5
+
+
+class MeanColour:
+    image_size = 64
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def embed_frames(self, frames_THWC: np.ndarray) -> np.ndarray:
+        self.batches.append(len(frames_THWC))
+        means = frames_THWC.reshape(len(frames_THWC), -1, 3).mean(axis=1)
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    return Gallery(MeanColour(), interval=1.0, thumbnail_width=20)
+
+
+@pytest.fixture
+def red_then_blue(tmp_path: Path) -> Path:
+    """Ten seconds, red for the first six."""
+    frames = np.zeros((10 * FPS, 48, 64, 3), np.uint8)
+    frames[: 6 * FPS, ..., 0] = frames[6 * FPS :, ..., 2] = 200
+    write_video(tmp_path / "clip.mp4", frames, fps=FPS)
+    return tmp_path / "clip.mp4"
+
+
+def test_pictures_are_taken_while_the_video_is_streamed(gallery: Gallery, red_then_blue: Path, monkeypatch):
+    monkeypatch.setattr(module, "read_frames", lambda *_, **__: pytest.fail("the video was decoded twice"))
+    stream = FrameStream(red_then_blue, width=48, height=27, glimpses=gallery.glimpses)
+    assert sum(map(len, stream)) == 10 * FPS
+    np.testing.assert_allclose(gallery.signatures.seconds, np.arange(10) + 0.6, atol=1e-6)  # frames shown from 0.5 on
+    events = [Event(0, 6), Event(6, 10)]
+    gallery.complete(red_then_blue, events)
+    vectors, thumbnails = gallery.describe(events)
+    assert vectors.argmax(axis=1).tolist() == [0, 2]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    means = [np.asarray(Image.open(io.BytesIO(picture))).mean(axis=(0, 1)).argmax() for picture in thumbnails]
+    assert means == [0, 2]
+
+
+def test_events_that_no_picture_fell_into_get_their_own(gallery: Gallery, red_then_blue: Path):
+    grey = np.full((1, 48, 64, 3), 90, np.uint8)
+    for second in (0.5, 9.0):
+        gallery.add(Frames(grey, np.array([second]), "grey"))
+    gallery.complete(red_then_blue, [Event(0, 5.9), Event(5.9, 6.0), Event(6.0, 8.2), Event(8.2, 10)])
+    np.testing.assert_allclose(gallery.signatures.seconds, [0.5, 5.95, 6.55, 7.65, 9.0])
+
+
+def test_an_event_is_the_mean_of_its_pictures(gallery: Gallery):
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    gallery.add(Frames(np.tile(colours[:, None, None], (1, 16, 16, 1)), np.array([1.0, 2.0, 3.0]), "made"))
+    vectors, _ = gallery.describe([Event(0, 2.5), Event(2.5, 4)])
+    np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-6)

@@ -1,0 +1,249 @@
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marc.memory.select import (
+    VisualMemoryRetriever,
+    cosine_scores,
+    evenly_inside,
+    gap_k,
+    join_bystanders,
+    likeness_of_neighbours,
+    plan_frames,
+    share_out,
+    top_k,
+)
+from marc.types import Event, Retrieval
+
+
+@dataclass(frozen=True)
+class Memory:
+    events: tuple[Event, ...]
+    embeddings: np.ndarray
+
+
+def chain(*lengths: float) -> tuple[Event, ...]:
+    ends = np.cumsum(lengths).tolist()
+    return tuple(Event(start, end) for start, end in zip([0.0, *ends], ends, strict=False))
+
+
+def retrieval(lengths, kept, scores=None, likeness=None) -> Retrieval:
+    likeness = tuple(likeness or [0.5] * (len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores or [0.5] * len(lengths)), tuple(kept), likeness)
+
+
+@st.composite
+def retrievals(draw) -> Retrieval:
+    lengths = draw(st.lists(st.floats(0.05, 300), min_size=1, max_size=40))
+    kept = draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
+    scores = draw(st.lists(st.floats(-1, 1), min_size=len(lengths), max_size=len(lengths)))
+    likeness = draw(st.lists(st.floats(-1, 1), min_size=len(lengths) - 1, max_size=len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)), tuple(likeness))
+
+
+def test_scores_and_order_equal_a_float64_cosine():
+    rng = np.random.default_rng(0)
+    for count in (1, 7, 1000):
+        raw_E, raw = rng.normal(size=(count, 512)), rng.normal(size=512)
+        events = (raw_E / np.linalg.norm(raw_E, axis=1, keepdims=True)).astype(np.float32)
+        query = (raw / np.linalg.norm(raw)).astype(np.float32)
+        oracle = np.array([np.dot(raw, row) / (np.linalg.norm(raw) * np.linalg.norm(row)) for row in raw_E])
+        scores = cosine_scores(query, events)
+        np.testing.assert_allclose(scores, oracle, atol=1e-6)
+        assert top_k(scores, 10) == sorted(range(count), key=lambda index: -oracle[index])[:10]
+
+
+def test_retrieve_keeps_the_nearest_in_time_order(embedder):
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(6, embedder.dimension)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    query = embedder.embed_question("where is the dog?").vector
+    embeddings[4], embeddings[1] = query, average(query, embeddings[1])
+    memory = Memory(chain(1, 2, 3, 4, 5, 6), embeddings)
+    found = VisualMemoryRetriever(embedder).retrieve(memory, "where is the dog? A. here B. there", k=2)
+    assert found.kept == (1, 4)
+    assert found.scores[4] == pytest.approx(1, abs=1e-6)
+    assert (found.query, found.query_truncated) == ("where is the dog?", False)
+    cosines = [np.dot(embeddings[index], embeddings[index + 1]) for index in range(5)]
+    np.testing.assert_allclose(found.likeness, cosines, atol=1e-6)
+    assert VisualMemoryRetriever(embedder).retrieve(memory, "where?", k=99).kept == (0, 1, 2, 3, 4, 5)
+
+
+def average(first, second):
+    return (first + second) / np.linalg.norm(first + second)
+
+
+def test_another_models_memory_is_refused(embedder):
+    memory = Memory(chain(1, 1), np.zeros((2, 7), np.float32))
+    with pytest.raises(ValueError, match=r"24 dimensions and the events' 7.*remember the video again"):
+        VisualMemoryRetriever(embedder).retrieve(memory, "where?")
+
+
+def test_ties_go_to_the_earlier_event():
+    assert top_k([0.3, 0.5, 0.5, 0.1, 0.5], 2) == [1, 2]
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        top_k([0.3], 0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([0.4], 1), ([0.9, 0.2, 0.1], 1), ([0.9, 0.1, 0.88, 0.12, 0.86], 3), ([0.5, 0.5], 1), ([0.9] * 11 + [0.1], 1)],
+)
+def test_auto_k_cuts_at_the_widest_gap(scores, expected):
+    assert gap_k(scores) == expected
+
+
+def test_frames_lie_at_the_centres_of_equal_parts():
+    np.testing.assert_allclose(evenly_inside(Event(10, 14), 4), [10.5, 11.5, 12.5, 13.5])
+
+
+def test_an_event_that_is_not_kept_shows_two_frames_as_far_apart_as_the_rate_says():
+    found = retrieval([6.0, 10.0, 0.5], [1])
+    plan = plan_frames(found, fps=2.0, mode="allocate")
+    np.testing.assert_allclose(plan.seconds[:2], [2.75, 3.25])
+    np.testing.assert_allclose(plan.seconds[-2:], [16.125, 16.375], err_msg="both inside a short one")
+
+
+def test_a_plan_at_the_asked_rate():
+    plan = plan_frames(retrieval([4, 10, 6], [0, 2]), fps=1.0)
+    np.testing.assert_allclose(plan.seconds, [0.5, 1.5, 2.5, 3.5, *(14.5 + np.arange(6))])
+    assert plan.grid_events.tolist() == [0, 0, 1, 1, 1]
+    assert plan.events == (Event(0, 4), Event(14, 20))
+    assert plan.shares is None
+
+
+def test_a_plan_at_the_limit_shares_in_proportion():
+    plan = plan_frames(retrieval([100, 10, 300], [0, 1, 2]), fps=1.0, max_frames=64)
+    assert (np.bincount(plan.grid_events) * 2).tolist() == [16, 2, 46]
+
+
+@given(
+    retrievals(), st.floats(0.1, 5), st.integers(5, 40), st.sampled_from(["retrieve", "allocate"]), st.integers(5, 200)
+)
+def test_every_plan_keeps_its_promises(found, fps, grid_limit, mode, budget):
+    plan = plan_frames(found, fps=fps, max_frames=2 * grid_limit, mode=mode, token_budget=budget)
+    assert len(plan.seconds) == 2 * len(plan.grid_events) <= 2 * grid_limit
+    assert (np.diff(plan.seconds) > 0).all()
+    assert sorted(set(plan.grid_events.tolist())) == list(range(len(plan.events)))
+    for grid, index in enumerate(plan.grid_events):
+        event = plan.events[index]
+        assert all(event.start < second < event.end for second in plan.seconds[2 * grid : 2 * grid + 2])
+    assert min(plan.shares) >= 1
+    assert sum(plan.shares) == budget
+    if mode == "retrieve":
+        assert plan.events == tuple(found.events[index] for index in found.kept)
+    else:
+        assert plan.events[0].start == found.events[0].start
+        assert plan.events[-1].end == found.events[-1].end
+        assert all(before.end == after.start for before, after in zip(plan.events, plan.events[1:], strict=False))
+
+
+def test_allocation_blinds_no_event_and_favours_the_retrieved():
+    plan = plan_frames(
+        retrieval([5, 5, 5, 5, 5], [1, 3], scores=[0, 0.7, 0, 0.9, 0]), mode="allocate", token_budget=16
+    )
+    assert plan.events == chain(5, 5, 5, 5, 5)
+    assert plan.shares == (1, 6, 1, 7, 1)
+    assert np.bincount(plan.grid_events).tolist() == [1, 2, 1, 2, 1]
+
+
+def test_too_many_events_for_the_budget_are_joined_where_nothing_was_retrieved():
+    found = retrieval([1, 1, 9, 9, 9, 9], [2], scores=[0, 0, 1, 0, 0, 0], likeness=[0.2, 0.9, 0.9, 0.1, 0.3])
+    plan = plan_frames(found, mode="allocate", token_budget=4)
+    assert plan.events == (Event(0, 2), Event(2, 11), Event(11, 20), Event(20, 38))
+    assert plan.shares == (1, 1, 1, 1)
+
+
+def test_the_parts_of_a_long_scene_go_together_before_short_scenes_do():
+    """A scene of 60 s that changes slowly, split in three, between scenes of 3 s that have nothing in common."""
+    angles = np.radians([0, 90, 180, 187, 194, 270, 350])
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    events, _ = join_bystanders(chain(3, 3, 20, 20, 20, 3, 3), likeness_of_neighbours(embeddings).tolist(), [0], 5)
+    assert events == list(chain(3, 3, 60, 3, 3))
+
+
+def test_kept_events_take_in_the_more_similar_neighbour_last_of_all():
+    likeness = [0.1, 0.8, 0.9, 0.3, 0.2]
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 5)[0] == list(chain(1, 5, 1, 5, 2))
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 4) == (list(chain(1, 5, 6, 2)), [1, 2])
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 2) == (list(chain(6, 8)), [0, 1])
+
+
+def joined_one_by_one(events, likeness, kept, limit):
+    """The definition, step by step: join the most similar neighbours that may be joined, and look again."""
+    groups = [([index], index in kept) for index in range(len(events))]
+
+    def cost(left: int) -> tuple[int, float, int]:
+        (members, first_kept), (_, second_kept) = groups[left], groups[left + 1]
+        return first_kept + second_kept, -likeness[members[-1]], left
+
+    while len(groups) > limit:
+        kept_ones, _, left = min(cost(left) for left in range(len(groups) - 1))
+        assert kept_ones < 2
+        (first, first_kept), (second, second_kept) = groups[left : left + 2]
+        groups[left : left + 2] = [(first + second, first_kept or second_kept)]
+    stretches = [Event(events[members[0]].start, events[members[-1]].end) for members, _ in groups]
+    return stretches, [index for index, (_, is_kept) in enumerate(groups) if is_kept]
+
+
+@given(retrievals(), st.integers(0, 50))
+def test_joining_equals_its_definition(found, spare):
+    limit = max(1, len(found.kept)) + spare
+    expected = joined_one_by_one(found.events, found.likeness, found.kept, limit)
+    assert join_bystanders(found.events, found.likeness, found.kept, limit) == expected
+
+
+@given(retrievals(), st.data())
+def test_joining_drops_boundaries_only_and_never_more_similar_bystanders_stay_apart(found, data):
+    limit = data.draw(st.integers(len(found.kept), 45))
+    events, kept = join_bystanders(found.events, found.likeness, found.kept, limit)
+    assert len(events) == min(limit, len(found.events))
+    ends = {event.end for event in events}
+    assert ends <= {event.end for event in found.events}
+    assert (events[0].start, events[-1].end) == (found.events[0].start, found.events[-1].end)
+    assert len(kept) == len(found.kept), "no two kept events are one"
+    for index, original in zip(kept, found.kept, strict=True):
+        assert events[index].start <= found.events[original].start < found.events[original].end <= events[index].end
+    among_bystanders = [
+        (found.likeness[joint], found.events[joint].end in ends)
+        for joint in range(len(found.events) - 1)
+        if joint not in found.kept and joint + 1 not in found.kept
+    ]
+    apart = [likeness for likeness, is_apart in among_bystanders if is_apart]
+    together = [likeness for likeness, is_apart in among_bystanders if not is_apart]
+    assert not apart or not together or max(apart) <= min(together)
+
+
+def test_joining_thousands_of_events_is_quick():
+    started = time.process_time()
+    events, kept = join_bystanders(chain(*[3.0] * 10_000), [0.5] * 9_999, [17, 5000], 32)
+    assert time.process_time() - started < 1
+    assert len(events) == 32
+    assert [events[index] for index in kept] == [Event(51, 54), Event(15000, 15003)]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.data())
+def test_shares_are_whole_bounded_and_complete(wanted, data):
+    total = data.draw(st.integers(len(wanted), sum(wanted)))
+    parts = share_out(total, np.array(wanted))
+    assert parts.sum() == total
+    assert (parts >= 1).all()
+    assert (parts <= wanted).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fps": 0}, "fps must be positive"),
+        ({"max_frames": 5}, "3 retrieved events need at least 6 frames"),
+        ({"token_budget": 2}, "3 retrieved events need at least 3 visual tokens"),
+        ({"mode": "spread"}, "mode must be"),
+    ],
+)
+def test_impossible_plans_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        plan_frames(retrieval([4, 4, 4], [0, 1, 2]), **options)

@@ -1,0 +1,179 @@
+"""The launchers, their recipes, and the runs that they start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import TrainingArguments
+from typer.testing import CliRunner
+
+from marc.cli import app
+from marc.training import run as launch
+from marc.training import run_grpo as grpo
+from marc.training import run_sft as sft_video
+
+ROOT = Path(__file__).resolve().parents[2]
+MAINS = {"grpo": grpo.main, "distill": grpo.main, "sft": sft_video.main}
+RECIPES = sorted(path for kind in MAINS for path in (ROOT / "configs").glob(f"{kind}_*.yaml"))
+TINY_RUN = ["--world_videos", "2", "--world_questions", "2", "--max_steps", "2", "--save_steps", "1"]
+SMALL_BATCH = {"grpo": ["--per_device_train_batch_size", "8"], "sft": ["--per_device_train_batch_size", "1"]}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_resolve(recipe, capsys, tmp_path):
+    small = ["--bf16", "false", "--output_dir", str(tmp_path), "--dry_run", "true"]
+    MAINS[recipe.stem.partition("_")[0]](["--config", str(recipe), *small])
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    for name, value in yaml.safe_load(recipe.read_text()).items():
+        assert name in ("bf16", "output_dir", "report_to") or resolved[name] == value, name
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_the_world_recipe_trains_and_resumes(kind, tmp_path):
+    recipe = ROOT / "configs" / f"{kind}_world.yaml"
+    arguments = ["--config", str(recipe), "--output_dir", str(tmp_path), *TINY_RUN, *SMALL_BATCH[kind]]
+    MAINS[kind](arguments)
+    assert {"config.yaml", "checkpoint-1", "checkpoint-2"} <= {path.name for path in tmp_path.iterdir()}
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["max_steps"] == 2
+    MAINS[kind]([*arguments, "--resume", "true", "--max_steps", "3"])
+    state = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())
+    assert state["global_step"] == 3
+
+
+def test_another_run_in_the_output_folder_is_refused(tmp_path):
+    recipe = ["--config", str(ROOT / "configs" / "sft_world.yaml"), "--output_dir", str(tmp_path)]
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds checkpoint-7 of an earlier run: --resume true"):
+        sft_video.main(recipe)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_process_by_itself_sees_one_gpu(monkeypatch, before, after):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "" if before is None else before)
+    if before is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    launch._take_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    launch._take_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_half_precision_needs_float32_weights_somewhere(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    alone = TrainingArguments("unused", use_cpu=True)
+    with pytest.raises(ValueError, match=r"dtype: bfloat16 without DeepSpeed"):
+        launch.load_policy(launch.RunOptions(dtype="bfloat16"), alone)
+    dtypes = [launch.load_policy(launch.RunOptions(lora_rank=rank), alone)[0].dtype for rank in (0, 4)]
+    assert dtypes == [torch.float32, torch.bfloat16]
+
+
+def test_attention_is_what_is_installed(monkeypatch):
+    for installed, name in ((True, "flash_attention_2"), (False, "sdpa")):
+        monkeypatch.setattr(launch, "is_flash_attn_2_available", lambda installed=installed: installed)
+        assert launch._attention("auto", "bfloat16") == name
+        assert launch._attention("auto", "float32") == "sdpa"
+    assert launch._attention("eager", "bfloat16") == "eager"
+
+
+def test_several_machines_need_an_address(tmp_path):
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_sft_video.sh"],
+        env={**{k: v for k, v in os.environ.items() if k != "MASTER_ADDR"}, "PYTHON": "true", "NNODES": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0 and "MASTER_ADDR" in result.stderr
+
+
+def test_the_launcher_works_from_any_folder(tmp_path):
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_grpo_video.sh", "--dry_run", "true"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert yaml.safe_load(result.stdout)["model"] == "tiny"
+    assert "training_script/grpo.py --config" in result.stderr
+
+
+def test_the_launcher_starts_several_processes(tmp_path):
+    """Which command it would run; ``true`` stands in for Python."""
+    recipe = tmp_path / "recipe.yaml"
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_sft_video.sh", "--learning_rate", "1e-5"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHON": "true",
+            "NGPU": "8",
+            "NNODES": "2",
+            "NODE_RANK": "1",
+            "MASTER_ADDR": "10.0.0.1",
+            "DEEPSPEED": "zero2",
+            "CONFIG": str(recipe),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command = result.stderr.split()
+    assert command[1:11] == [
+        *("-m", "torch.distributed.run", "--nproc_per_node", "8", "--nnodes", "2"),
+        *("--node_rank", "1", "--master_addr", "10.0.0.1"),
+    ]
+    assert command[command.index("--config") - 1] == str(ROOT / "training_script" / "sft_video.py")
+    assert command[command.index("--config") + 1] == str(recipe)
+    assert command[command.index("--deepspeed") + 1] == str(ROOT / "configs" / "deepspeed" / "zero2.json")
+    assert command[-2:] == ["--learning_rate", "1e-5"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"), [({}, "--standalone"), ({"MASTER_PORT": "29501"}, "--master_port 29501")]
+)
+def test_the_launcher_takes_any_free_port_of_one_machine(environment, expected, tmp_path):
+    result = subprocess.run(
+        ["bash", ROOT / "training_script" / "run_sft_video.sh"],
+        cwd=tmp_path,
+        env={
+            **{k: v for k, v in os.environ.items() if k != "MASTER_PORT"},
+            "PYTHON": "true",
+            "NGPU": "2",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in result.stderr
+    assert ("--master_port" in result.stderr) == bool(environment)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+@pytest.mark.parametrize(
+    "options", [["--lora_rank", "-1"], ["--layout", "none"], ["--budgets", '{"frame": 1}'], ["--no_such_option", "1"]]
+)
+def test_wrong_options_are_refused(kind, options, tmp_path):
+    with pytest.raises((ValueError, SystemExit)):
+        MAINS[kind](["--output_dir", str(tmp_path), "--bf16", "false", "--dry_run", "true", *options])
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_the_command_prints_what_it_would_do(kind, tmp_path):
+    recipe = ROOT / "configs" / f"{kind}_world.yaml"
+    budgets = '{"events": 1.0}'
+    arguments = ["train", kind, "--config", str(recipe), "--output_dir", str(tmp_path), "--dry_run", "true"]
+    result = CliRunner().invoke(app, [*arguments, "--budgets", budgets])
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(result.stdout)["budgets"] == json.loads(budgets)
