@@ -1,0 +1,127 @@
+"""Files that are written whole or not at all, and hashes of what files and values hold.
+
+Nothing else in the package replaces files or computes checksums. A process that is killed while it writes leaves the
+file as it was, and beside it a hidden one that a later writer to the same folder clears.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TEMPORARY = ".marc-tmp"
+_LEFTOVER_SECONDS = 3600.0
+_BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A file to fill that takes the place of another in one step, durably, when the block ends without an error.
+
+    Args:
+        path: The file to replace; its folder is made if there is none.
+
+    Yields:
+        A path in the same folder and with the same extension, for whoever insists on opening a file by its name.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; an older file of that name is still whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(path.parent)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Have ``write`` fill a new file and put it in the place of ``path`` in one step, durable when this returns.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; an older file of that name is still whole.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        write(file)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file in one step."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write a value as JSON in one step."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a whole file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of(*parts: str | bytes) -> str:
+    """SHA-256 of texts (as UTF-8) and bytes one after another, in hexadecimal digits.
+
+    Where a part ends does not count: parts whose ends matter must say so themselves.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a value as JSON with sorted keys, in hexadecimal digits."""
+    return sha256_of(json.dumps(value, sort_keys=True))
+
+
+def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, shapes, types and bytes of tensors in their order, in hexadecimal digits."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _clear_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(f".*{_TEMPORARY}*"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or which files a folder names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

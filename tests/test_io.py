@@ -1,0 +1,171 @@
+import errno
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from marc import io
+from marc.io import (
+    replacing,
+    sha256_file,
+    sha256_json,
+    sha256_of,
+    sha256_tensors,
+    write_atomically,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_bytes(tmp_path / "deep" / "down" / "a.bin", b"\0\1")
+    write_text(tmp_path / "b.txt", "日本\n")
+    write_json(tmp_path / "c.json", {"b": ["é"], "a": None})
+    assert (tmp_path / "deep" / "down" / "a.bin").read_bytes() == b"\0\1"
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "日本\n"
+    assert (tmp_path / "c.json").read_text(encoding="utf-8") == '{\n "b": [\n  "é"\n ],\n "a": null\n}\n'
+    assert names(tmp_path) == ["b.txt", "c.json", "deep"]
+
+
+def test_a_value_that_is_no_json_leaves_the_file_as_it_was(tmp_path):
+    write_json(tmp_path / "a.json", [1])
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", [1, object()])
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+
+    def half(file):
+        file.write(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_nobody_sees_a_part(tmp_path):
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+
+    def watched(file):
+        file.write(b"n" * 100_000)
+        file.flush()
+        assert path.read_bytes() == b"old"
+
+    write_atomically(path, watched)
+    assert path.read_bytes() == b"n" * 100_000
+
+
+def test_a_file_that_is_filled_by_its_name_keeps_its_extension(tmp_path):
+    with replacing(tmp_path / "film.mp4") as temporary:
+        assert temporary.suffix == ".mp4"
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"film")
+    assert (tmp_path / "film.mp4").read_bytes() == b"film"
+    assert names(tmp_path) == ["film.mp4"]
+
+
+def test_file_and_folder_are_flushed_to_the_disk_before_and_after_the_file_appears(tmp_path, monkeypatch):
+    steps = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(io.os, "fsync", lambda file: steps.append(os.readlink(f"/proc/self/fd/{file}")) or sync(file))
+    monkeypatch.setattr(io.os, "replace", lambda *paths: steps.append("replace") or replace(*paths))
+    write_text(tmp_path / "a", "text")
+    assert steps[0].endswith(".marc-tmp")
+    assert steps[1:] == ["replace", str(tmp_path)]
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    write_text(tmp_path / "a", "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(io.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_size_limit_hit_for_real_leaves_nothing_behind(tmp_path):
+    """The kernel refuses the write in the middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_bytes(tmp_path / "a", b"x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
+
+
+WRITE_FOREVER = """
+import sys
+from marc.io import write_bytes
+print("started", flush=True)
+while True:
+    write_bytes(sys.argv[1], b"x" * 1_000_000)
+"""
+
+
+def test_kill_9_in_mid_write_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "a"
+    write_bytes(path, b"x" * 1_000_000)
+    for delay in (0.0, 0.01, 0.02):
+        with subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(path)], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(delay)
+            process.kill()
+        assert path.read_bytes() == b"x" * 1_000_000
+
+
+def test_leftovers_of_killed_writers_are_cleared_after_a_while(tmp_path):
+    old, young, other = tmp_path / ".a.marc-tmp", tmp_path / ".b.marc-tmp.mp4", tmp_path / ".hidden"
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "a", "")
+    assert names(tmp_path) == [".b.marc-tmp.mp4", ".hidden", "a"]
+
+
+def test_hashes_are_those_of_the_bytes(tmp_path):
+    content = b"marc" * 1_000_000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    assert sha256_of("é", b"\0") == hashlib.sha256("é".encode() + b"\0").hexdigest()
+    assert sha256_json({"b": 1, "a": ["é"]}) == hashlib.sha256(b'{"a": ["\\u00e9"], "b": 1}').hexdigest()
+
+
+def test_a_hash_of_tensors_changes_with_name_shape_type_and_value():
+    def digest(name="w", value=torch.arange(4.0)):
+        return sha256_tensors({name: value})
+
+    different = [
+        digest(),
+        digest(name="v"),
+        digest(value=torch.arange(4.0).reshape(2, 2)),
+        digest(value=torch.arange(4.0).view(torch.int32)),
+        digest(value=torch.arange(4.0) + torch.tensor([0, 0, 0, 1e-6])),
+        digest(value=torch.arange(4.0).to(torch.bfloat16)),
+    ]
+    assert len(set(different)) == len(different)
+    assert digest(value=torch.arange(8.0)[::2] / 2) == digest()
