@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from marc.model import auto
+
 if TYPE_CHECKING:
     from marc.inference.assistant import VideoAssistant as VideoAssistant
     from marc.model.loading import load_model as load_model
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 _HOMES = {"VideoAssistant": "marc.inference.assistant", "load_model": "marc.model.loading"}
 
 __all__ = ["VideoAssistant", "load_model"]
+
+auto.install()
 
 
 def __getattr__(name: str) -> Any:

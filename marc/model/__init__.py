@@ -1,15 +1,33 @@
-"""The compressed model: Qwen2.5-VL with token compression, registered with transformers' Auto classes."""
+"""Models with compressed videos: one record and one folder per family, one way to load any.
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
+The names handed on here are those of the Qwen2.5-VL family; they are imported when they are asked for. transformers'
+Auto classes know every family as soon as `marc` is imported (`marc.model.auto`).
+"""
 
-from marc.compression.config import CompressionConfig
-from marc.model.qwen2_5_vl.config import MarcConfig
-from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration, MarcModel
-from marc.model.qwen2_5_vl.processing import MarcProcessor
+from __future__ import annotations
 
-AutoConfig.register(MarcConfig.model_type, MarcConfig)
-AutoModel.register(MarcConfig, MarcModel)
-AutoModelForImageTextToText.register(MarcConfig, MarcForConditionalGeneration)
-AutoProcessor.register(MarcConfig, MarcProcessor)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marc.compression.config import CompressionConfig as CompressionConfig
+    from marc.model.qwen2_5_vl.config import MarcConfig as MarcConfig
+    from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration as MarcForConditionalGeneration
+    from marc.model.qwen2_5_vl.modeling import MarcModel as MarcModel
+    from marc.model.qwen2_5_vl.processing import MarcProcessor as MarcProcessor
+
+_HOMES = {
+    "CompressionConfig": "marc.compression.config",
+    "MarcConfig": "marc.model.qwen2_5_vl.config",
+    "MarcForConditionalGeneration": "marc.model.qwen2_5_vl.modeling",
+    "MarcModel": "marc.model.qwen2_5_vl.modeling",
+    "MarcProcessor": "marc.model.qwen2_5_vl.processing",
+}
 
 __all__ = ["CompressionConfig", "MarcConfig", "MarcForConditionalGeneration", "MarcModel", "MarcProcessor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'marc.model' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
