@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.subjects import Setting, settings, subject_class
 from marc.data.prompts import render_question
-from marc.evaluation.samples import read_rows
+from marc.data.rows import load_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
 from marc.inference.assistant import Inquiry, VideoAssistant
@@ -62,7 +62,7 @@ def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tupl
 
 
 def _measure(folder: Path, videos: int, questions: int, seed: int) -> Iterator[Accuracy]:
-    rows = read_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
+    rows = load_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
     model, processor = load_model(device="cpu")
     embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
     prompts = [_prompt(row, model.config.prompt_style) for row in rows]

@@ -72,7 +72,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a value as JSON in one step."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # JSON reads half a surrogate pair that is written so
 
 
 def sha256_file(path: str | Path) -> str:

@@ -38,6 +38,11 @@ def test_what_is_written_is_read(tmp_path):
     assert names(tmp_path) == ["b.txt", "c.json", "deep"]
 
 
+def test_json_holds_whatever_a_model_or_a_file_name_says(tmp_path):
+    write_json(tmp_path / "a.json", ["\ud800", "\\ud800"])
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == ["\ud800", "\\ud800"]
+
+
 def test_a_value_that_is_no_json_leaves_the_file_as_it_was(tmp_path):
     write_json(tmp_path / "a.json", [1])
     with pytest.raises(TypeError):

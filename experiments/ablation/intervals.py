@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.evaluation.statistics import percentile_interval
+
 RESAMPLES = 4000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ def over_seeds_and_videos(values_SVQ: NDArray[np.floating]) -> Interval:
     sums_SV, counts_SV = np.nansum(values_SVQ, axis=2), (~np.isnan(values_SVQ)).sum(axis=2)
     if not counts_SV.any():
         return Interval(np.nan, np.nan, np.nan)
-    seeds, videos = sums_SV.shape
-    rng = np.random.default_rng(0)
-    weights_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
-    weights_RV = rng.multinomial(videos, np.full(videos, 1 / videos), size=RESAMPLES)
-    totals_R = np.einsum("rs,sv,rv->r", weights_RS, sums_SV, weights_RV, optimize=True)
-    counts_R = np.einsum("rs,sv,rv->r", weights_RS, counts_SV.astype(float), weights_RV, optimize=True)
-    low, high = np.quantile(totals_R / np.maximum(counts_R, 1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(sums_SV.sum() / counts_SV.sum()), float(low), float(high))
+
+    def mean(seeds: NDArray[np.integer], videos: NDArray[np.integer], axis: int = -1) -> NDArray[np.float64]:
+        """Mean of the outcomes of every seed drawn with every video drawn, ``[..., S]`` and ``[..., V]``."""
+        rows, columns = seeds[..., :, None], videos[..., None, :]
+        totals, counts = sums_SV[rows, columns].sum((-2, -1)), counts_SV[rows, columns].sum((-2, -1))
+        return totals / np.maximum(counts, 1)
+
+    seeds, videos = map(np.arange, sums_SV.shape)
+    low, high = percentile_interval((seeds, videos), mean, resamples=RESAMPLES)
+    return Interval(float(mean(seeds, videos)), low, high)

@@ -39,8 +39,8 @@ from experiments.ablation.views import SeenVideo, Viewer
 from experiments.tiny_model.answers import Sampler
 from experiments.tiny_model.packing import Packer
 from experiments.tiny_model.train import save_atomically
+from marc.io import write_json
 from marc.model.loading import load_model
-from marc.world.export import write_json
 from marc.world.questions import WorldQuestion
 
 FILES_ASKED = 4

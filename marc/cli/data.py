@@ -22,17 +22,18 @@ def sample(
 ) -> None:
     """Draw a stratified sample and list the files that it needs; unusable rows are named and left out."""
     from marc.cli.errors import user_errors
-    from marc.data.rows import load_json_rows, parse_rows
-    from marc.data.sampling import file_sha256, manifest, sample_rows, write_manifest
+    from marc.data.rows import load_rows, parse_rows
+    from marc.data.sampling import manifest, sample_rows
+    from marc.io import sha256_file, write_json
 
     with user_errors("marc data sample"):
-        usable, bad = parse_rows(load_json_rows(rows))
+        usable, bad = parse_rows(load_rows(rows))
         for row in bad:
             typer.echo(f"left out: {row}", err=True)
         chosen = sample_rows(usable, n, seed)
-        source = {"file": rows.name, "sha256": file_sha256(rows), "rows": len(usable), "bad_rows": len(bad)}
+        source = {"file": rows.name, "sha256": sha256_file(rows), "rows": len(usable), "bad_rows": len(bad)}
         values = manifest(chosen, root or rows.parent, source=source, seed=seed)
-        write_manifest(output, values)
+        write_json(output, values)
     present = sum(file["bytes"] is not None for file in values["files"])
     typer.echo(f"{output}: {n} of {len(usable)} rows, {len(values['files'])} files ({present} of them are there)")
 
@@ -54,21 +55,20 @@ def check(
     from rich.progress import track
 
     from marc.cli.errors import user_errors
-    from marc.data.check import check_files
-    from marc.data.rows import load_json_rows, parse_rows
-    from marc.data.sampling import manifest, read_checksums, write_manifest
+    from marc.data.check import CheckOptions, check_files
+    from marc.data.rows import load_rows, parse_rows
+    from marc.data.sampling import manifest, read_checksums
+    from marc.io import write_json
 
     folder = root or rows.parent
     with user_errors("marc data check"):
-        usable, bad = parse_rows(load_json_rows(rows))
+        usable, bad = parse_rows(load_rows(rows))
         output.parent.mkdir(parents=True, exist_ok=True)
         journal = output.with_name(f"{output.name}.journal")
         results = check_files(
             usable,
             folder,
-            frames=frames,
-            timeout=timeout,
-            workers=workers,
+            CheckOptions(frames, timeout, workers),
             checksums=read_checksums(rows),
             journal=journal,
         )
@@ -76,13 +76,13 @@ def check(
         checked = list(track(results, "decoding", total=total, console=Console(stderr=True)))
         problems = {file.path: file.problem for file in checked if file.problem is not None}
         clean = [row for row in usable if row.path not in problems]
-        write_manifest(output, manifest(clean, folder, source={"file": rows.name}))
+        write_json(output, manifest(clean, folder, source={"file": rows.name}))
         journal.unlink(missing_ok=True)
     for row in bad:
         typer.echo(f"{row}")
     for file in checked:
         if file.problem is not None:
-            typer.echo(f"{file.path} (problem_id {', '.join(file.rows)}): {file.problem}")
+            typer.echo(f"{file.path} (problem_id {', '.join(file.users)}): {file.problem}")
     typer.echo(f"{output}: {len(clean)} rows can be used; {len(usable) + len(bad) - len(clean)} cannot")
     if bad or problems:
         raise typer.Exit(1)
@@ -115,7 +115,8 @@ def teacher(
 
     from marc.cli.errors import user_errors
     from marc.data.rows import read_rows
-    from marc.data.sampling import manifest, write_manifest
+    from marc.data.sampling import manifest
+    from marc.io import write_json
     from marc.model.loading import load_model
     from marc.training.reader import VisualReader
     from marc.training.teacher import (
@@ -142,7 +143,7 @@ def teacher(
         total = len(range(number, len(questions), count))
         answered = list(track(results, "teacher", total=total, console=Console(stderr=True)))
         if count == 1:
-            write_manifest(output, manifest(answered, folder, source={"file": rows.name}, teacher=model))
+            write_json(output, manifest(answered, folder, source={"file": rows.name}, teacher=model))
     known = [row.a_full for row in answered if row.a_full is not None]
     mean = f"mean accuracy {sum(known) / len(known):.4f}" if known else "no video rows"
     typer.echo(f"{output if count == 1 else f'shard {shard}'}: {len(answered)} rows, {mean}")

@@ -7,12 +7,17 @@ from contextlib import contextmanager
 
 import typer
 
+from marc.extras import MissingExtraError
+
 
 @contextmanager
 def user_errors(command: str) -> Iterator[None]:
-    """Turn a `ValueError` or `OSError` into a line on stderr that names the command, and exit code 2."""
+    """Turn what a user can mend into a line on stderr that names the command, and exit code 2.
+
+    That is a `ValueError`, an `OSError`, and an extra that is not installed.
+    """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         typer.echo(f"{command}: {error}", err=True)
         raise typer.Exit(2) from error

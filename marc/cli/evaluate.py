@@ -89,7 +89,7 @@ def evaluate(
 
         from marc.evaluation.evaluate import load_engine, load_tasks, run_task
         from marc.evaluation.methods import find_method
-        from marc.evaluation.runner import Shard, processes
+        from marc.evaluation.runner import RunOptions, Shard, processes
         from marc.memory.index import MemoryOptions
         from marc.types import GenerationOptions
 
@@ -143,18 +143,11 @@ def evaluate(
             for one_method in methods:
                 engine = load_engine(model, one_method, frame_options, **model_options)
                 for task in tasks:
-                    summary = run_task(
-                        task,
-                        engine,
-                        runs / task.benchmark.name / one_method.name,
-                        console,
-                        wait,
-                        generation=GenerationOptions(
-                            max_new_tokens or task.spec.max_new_tokens, static=static_cache, **sampling
-                        ),
-                        batch_size=batch_size,
-                        retry_failed=retry_failed,
-                    )
+                    most = max_new_tokens or task.spec.max_new_tokens
+                    generation = GenerationOptions(most, static=static_cache, **sampling)
+                    options = RunOptions(task.protocol, generation, batch_size, retry_failed)
+                    run_folder = runs / task.benchmark.name / one_method.name
+                    summary = run_task(task, engine, run_folder, options, console, wait)
                     failed += summary.failed if summary else 0
         if failed:
             console.print(f"[bold red]{failed} samples failed[/]; their reasons are in the reports", highlight=False)
@@ -171,12 +164,12 @@ def report(
     from marc.cli.errors import user_errors
 
     with user_errors("marc report"):
-        import json
-
         from rich.console import Console
 
-        from marc.evaluation.report import comparisons, side_by_side, summarise, tables
-        from marc.evaluation.runner import CARD, write_atomically
+        from marc.evaluation.report import comparisons, side_by_side, tables
+        from marc.evaluation.runner import CARD
+        from marc.evaluation.summary import summarise
+        from marc.io import write_json, write_text
 
         folders = [folder for run in runs for folder in ([run] if (run / CARD).is_file() else _runs_below(run))]
         summaries = [summarise(folder) for folder in folders]
@@ -188,10 +181,10 @@ def report(
         for table in shown:
             console.print(table.rich())
         if markdown:
-            write_atomically(markdown, "\n\n".join(table.markdown() for table in shown) + "\n")
+            write_text(markdown, "\n\n".join(table.markdown() for table in shown) + "\n")
         if json_file:
             content = [{"title": table.title, "columns": table.columns, "rows": table.rows} for table in shown]
-            write_atomically(json_file, json.dumps(content, indent=2) + "\n")
+            write_json(json_file, content)
 
 
 def _runs_below(folder: Path) -> list[Path]:
@@ -232,13 +225,15 @@ def _list() -> None:
 def _check(console: Console, samples: Sequence[Sample], frames: int, timeout: float) -> bool:
     from rich.progress import track
 
-    from marc.evaluation.check import check_files
+    from marc.data.check import CheckOptions, check_files
 
     files = len({sample.path for sample in samples})
     bad = 0
-    for file in track(check_files(samples, frames=frames, timeout=timeout), "checking", total=files, console=console):
+    for file in track(
+        check_files(samples, options=CheckOptions(frames, timeout)), "checking", total=files, console=console
+    ):
         if file.problem:
             bad += 1
-            typer.echo(f"{file.path}: {file.problem} (needed by {len(file.samples)} samples, first {file.samples[0]})")
+            typer.echo(f"{file.path}: {file.problem} (needed by {len(file.users)} samples, first {file.users[0]})")
     typer.echo(f"{len(samples)} samples, {files} files, {bad} of them unusable")
     return not bad

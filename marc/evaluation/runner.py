@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from marc.evaluation.engine import Engine, Reply
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
+from marc.io import write_json
 from marc.types import GenerationOptions
 from marc.video import VideoError
 
@@ -91,16 +92,30 @@ def _groups_of_videos(samples: Iterable[Sample], least: int) -> list[list[Sample
     return groups
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How samples are asked and scored.
+
+    Attributes:
+        protocol: One of `marc.evaluation.benchmarks.EVALUATION_PROTOCOLS`.
+        generation: How answers are generated; by default greedily and up to 1,024 tokens.
+        batch_size: Samples that the engine gets at once.
+        retry_failed: Whether samples are asked again that failed earlier.
+        shard: This process's part; by default as torchrun says.
+    """
+
+    protocol: str
+    generation: GenerationOptions = DEFAULT_GENERATION
+    batch_size: int = 1
+    retry_failed: bool = False
+    shard: Shard = field(default_factory=Shard.from_environment)
+
+
 def run(
     samples: Sequence[Sample],
     engine: Engine,
     folder: Path,
-    *,
-    protocol: str,
-    generation: GenerationOptions | None = None,
-    batch_size: int = 1,
-    shard: Shard | None = None,
-    retry_failed: bool = False,
+    options: RunOptions,
     on_row: Callable[[Row], None] | None = None,
 ) -> None:
     """Answers and scores what this process has not answered yet, appending to its file in ``folder``.
@@ -109,25 +124,23 @@ def run(
         samples: All samples, the same on every process.
         engine: Answers them.
         folder: The run's folder; `open_run` has prepared it.
-        protocol: One of `marc.evaluation.benchmarks.EVALUATION_PROTOCOLS`.
-        generation: How to generate; greedily and up to 1,024 tokens by default.
-        batch_size: Samples that the engine gets at once.
-        shard: This process's part; by default as torchrun says.
-        retry_failed: Ask samples again that failed earlier.
+        options: How they are asked and scored.
         on_row: Called with every new row.
 
     Raises:
         TooManyFailuresError: If samples about 20 videos in a row fail.
     """
-    shard = shard or Shard.from_environment()
-    answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not retry_failed}
-    batches = shard.batches(samples, batch_size)
+    answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not options.retry_failed}
+    batches = options.shard.batches(samples, options.batch_size)
     failing_videos: set[str] = set()
-    path = folder / ROWS.replace("*", str(shard.rank))
+    path = folder / ROWS.replace("*", str(options.shard.rank))
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, batches, answered, generation or DEFAULT_GENERATION):
-            row = failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, protocol)
+        for sample, result in _answers(engine, batches, answered, options.generation):
+            if isinstance(result, Failure):
+                row = failed_row(sample, result)
+            else:
+                row = scored_row(sample, result, options.protocol)
             file.write(json.dumps(row) + "\n")
             file.flush()
             if on_row:
@@ -244,7 +257,7 @@ def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
             changes = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in sorted(different))
             raise ValueError(f"{folder} holds another run ({changes}): choose another folder, or delete it")
     elif main:
-        write_atomically(path, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, card)
 
 
 def read_run_rows(folder: Path) -> list[Row]:
@@ -282,13 +295,6 @@ def missing_ids(samples: Iterable[Sample], rows: Iterable[Row]) -> list[str]:
     """Ids of the samples that have no row yet."""
     done = {row["id"] for row in rows}
     return [sample.id for sample in samples if sample.id not in done]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -1,13 +1,12 @@
-"""One question of a benchmark as the runner sees it, and the readers of annotation files."""
+"""One question of a benchmark as the runner sees it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from marc.io import sha256_of
 
 Row = Mapping[str, Any]
 
@@ -43,34 +42,7 @@ class Sample:
     @property
     def prompt_hash(self) -> str:
         """First 16 hexadecimal digits of the prompt's SHA-256."""
-        return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``.json`` (a list), ``.jsonl`` or ``.parquet`` file.
-
-    Raises:
-        ValueError: If the file is missing, of another type, or not what its name says.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such annotation file")
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
-
-        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        return rows
-    text = path.read_text(encoding="utf-8")
-    try:
-        rows = (
-            [json.loads(line) for line in text.split("\n") if line.strip()]
-            if path.suffix == ".jsonl"
-            else json.loads(text)
-        )
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: expected a list of rows (objects)")
-    return rows
+        return sha256_of(self.prompt)[:16]
 
 
 def require(row: Row, name: str, where: str) -> Any:

@@ -3,21 +3,23 @@
 All intervals are percentile bootstraps over *videos*, not questions; a headline that averages over tasks is resampled
 as a whole. Deterministic: the resampling is seeded.
 
-Shapes: B resamples, C clusters (videos), G components that a headline averages.
+Shapes: B resamples, C clusters (videos), G components that a headline averages; ``...`` stands for B or nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from marc.extras import extra
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_CHUNK = 1 << 24
+_NUMBERS_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,57 @@ def estimate_macro(components: Sequence[Sequence[float]], clusters: Sequence[Seq
         places = [position[name] for name in names]
         np.add.at(sums_GC[component], places, np.asarray(scores, dtype=np.float64))
         np.add.at(counts_GC[component], places, 1.0)
-    means_B = _resampled_means(sums_GC, counts_GC)
-    mean = float(np.mean(sums_GC.sum(1) / counts_GC.sum(1)))
-    low, high = np.quantile(means_B, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean, float(low), float(high), sum(len(scores) for scores, _ in filled))
+    low, high = percentile_interval((*sums_GC, *counts_GC), _mean_of_means, paired=True)
+    mean = float(_mean_of_means(*sums_GC, *counts_GC))
+    return Estimate(mean, low, high, sum(len(scores) for scores, _ in filled))
 
 
-def _resampled_means(sums_GC: NDArray[np.float64], counts_GC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[B]`` means over the components under resampled clusters; a component that was not drawn is left out."""
-    generator = np.random.default_rng(0)
-    clusters = sums_GC.shape[1]
-    step = max(1, min(RESAMPLES, _CHUNK // clusters))
-    parts = []
-    for start in range(0, RESAMPLES, step):
-        drawn = min(step, RESAMPLES - start)
-        weights_BC = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=drawn).astype(np.float64)
-        sums_BG, counts_BG = weights_BC @ sums_GC.T, weights_BC @ counts_GC.T
-        present_BG = counts_BG > 0
-        means_BG = np.divide(sums_BG, counts_BG, out=np.zeros_like(sums_BG), where=present_BG)
-        parts.append(means_BG.sum(1) / np.maximum(present_BG.sum(1), 1))
-    return np.concatenate(parts)
+def _mean_of_means(*sums_then_counts: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """Mean over components of sum / count, a component without any score left out.
+
+    Args:
+        sums_then_counts: G arrays ``[..., C]`` of sums, then G of counts.
+        axis: That of the clusters.
+    """
+    totals = np.stack([part.sum(axis) for part in sums_then_counts])
+    sums_G, counts_G = np.split(totals, 2)
+    present_G = counts_G > 0
+    means_G = np.divide(sums_G, counts_G, out=np.zeros_like(sums_G), where=present_G)
+    return means_G.sum(0) / np.maximum(present_G.sum(0), 1)
+
+
+def percentile_interval(
+    observations: Sequence[ArrayLike],
+    statistic: Callable[..., NDArray[np.float64]],
+    *,
+    paired: bool = False,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The seeded percentile bootstrap of `scipy.stats.bootstrap` at ``LEVEL``.
+
+    Args:
+        observations: One-dimensional samples, each drawn anew with replacement.
+        statistic: Takes them as ``[..., n]``, and ``axis``; must not change when every observation is given twice.
+        paired: Whether the samples are of equal length and drawn together.
+        resamples: How many times to draw.
+    """
+    with extra("eval"):
+        from scipy.stats import bootstrap
+
+    # scipy refuses one observation alone, which is its own resample; so is the same one twice.
+    samples = [np.repeat(sample, 2) if len(sample) == 1 else sample for sample in map(np.asarray, observations)]
+    interval = bootstrap(
+        samples,
+        statistic,
+        n_resamples=resamples,
+        batch=max(1, _NUMBERS_AT_ONCE // sum(map(len, samples))),
+        vectorized=True,
+        paired=paired,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def compare_paired(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable]) -> PairedComparison:
@@ -119,10 +152,9 @@ def compare_paired(first: Sequence[float], second: Sequence[float], clusters: Se
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test: ``min(1, 2 P[X <= min(b, c)])`` with ``X ~ Binomial(b + c, 1/2)``."""
-    n, fewer = only_first + only_second, min(only_first, only_second)
-    term = tail = 1
-    for k in range(1, fewer + 1):
-        term = term * (n - k + 1) // k
-        tail += term
-    return min(1.0, 2 * tail / 2**n)
+    """Exact two-sided McNemar test: the binomial test of ``only_first`` among both at 1/2."""
+    with extra("eval"):
+        from scipy.stats import binomtest
+
+    either = only_first + only_second
+    return float(binomtest(only_first, either).pvalue) if either else 1.0

@@ -9,7 +9,6 @@ frames per second gives back exactly the world's frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from marc.io import replacing, write_json
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.scenes import Level, Split, WorldVideo, sample_video, video_rng
 
@@ -145,22 +145,15 @@ def export_world(
     for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
         for question in video_questions(video, split, seed, index, questions):
             rows.append(to_row(question, video, path, len(rows)))
-    return write_json(target / "eval_world.json", rows)
+    questions_file = target / "eval_world.json"
+    write_json(questions_file, rows)
+    return questions_file
 
 
 def _write(item: tuple[WorldVideo, Path], options: FileOptions) -> None:
     video, path = item
-    temporary = path.with_name(f".{path.name}")
-    write_world_video(video, temporary, options)
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write indented JSON in one step."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-    return path
+    with replacing(path) as temporary:
+        write_world_video(video, temporary, options)
 
 
 def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: Level = "easy") -> Path:
@@ -183,7 +176,9 @@ def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: 
     asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), questions)
     rows = [to_row(question, video, target.name, number) for number, question in enumerate(asked)]
     cuts = cuts_in_seconds(video, options)
-    return write_json(target.with_suffix(".json"), {"video": target.name, "cuts": cuts, "questions": rows})
+    questions_file = target.with_suffix(".json")
+    write_json(questions_file, {"video": target.name, "cuts": cuts, "questions": rows})
+    return questions_file
 
 
 def _busiest(level: Level, seed: int) -> tuple[int, WorldVideo]:

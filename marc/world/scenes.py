@@ -7,13 +7,14 @@ speed. One temporal grid is two frames, as in Qwen2.5-VL; events begin and end o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+
+from marc.io import sha256_of
 
 BACKGROUNDS = ("plain", "striped", "checkered", "dotted", "diagonal", "tiled", "zigzag", "ringed")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
@@ -149,8 +150,8 @@ def video_rng(level: str, split: str, seed: int, index: int) -> np.random.Genera
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split must be train, validation or test, got {split!r}")
-    digest = hashlib.sha256(f"marc-world/1/{level}/{split}/{seed}/{index}".encode()).digest()
-    return np.random.default_rng(list(digest))
+    digest = sha256_of(f"marc-world/1/{level}/{split}/{seed}/{index}")
+    return np.random.default_rng(list(bytes.fromhex(digest)))
 
 
 def sample_video(level: Level, split: Split, seed: int, index: int, *, max_events: int | None = None) -> WorldVideo:

@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.data.check import check_files, problem_with
+from marc.data.check import CheckOptions, check_files, problem_with
 from marc.data.rows import TrainingRow, read_rows
 from marc.video import write_video
 
@@ -37,9 +37,12 @@ ROWS = [
 ]
 
 
+ALONE = CheckOptions(workers=1)
+
+
 def test_every_file_is_read_once(folder):
-    results = {file.path: file for file in check_files(ROWS, folder, timeout=30)}
-    assert results["good.mp4"].rows == ("0", "2")
+    results = {file.path: file for file in check_files(ROWS, folder, CheckOptions(timeout=30))}
+    assert results["good.mp4"].users == ("0", "2")
     assert {path for path, file in results.items() if file.problem} == {"broken.mp4", "missing.mp4", "broken.png"}
 
 
@@ -51,15 +54,15 @@ def test_good_files_are_not_read_again_until_they_change(folder, monkeypatch):
         return problem_with(path, *args, **kwargs)
 
     monkeypatch.setattr("marc.data.check.problem_with", watched)
-    first = [next(check_files(ROWS, folder, workers=1, journal=journal))]
+    first = [next(check_files(ROWS, folder, ALONE, journal=journal))]
     assert first[0].problem is None, "then it is killed"
     read.clear()
-    again = list(check_files(ROWS, folder, workers=1, journal=journal))
+    again = list(check_files(ROWS, folder, ALONE, journal=journal))
     assert "good.mp4" not in read and "broken.mp4" in read
-    assert again == list(check_files(ROWS, folder, workers=1))
+    assert again == list(check_files(ROWS, folder, ALONE))
     Image.new("RGB", (64, 64)).save(folder / "good.png")
     read.clear()
-    list(check_files(ROWS, folder, workers=1, journal=journal))
+    list(check_files(ROWS, folder, ALONE, journal=journal))
     assert "good.png" in read and "good.mp4" not in read
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from marc.data.rows import load_json_rows, parse_row, parse_rows, read_rows
+from marc.data.rows import load_rows, parse_row, parse_rows, read_rows
 
 PUBLISHED = {
     "problem_id": 2,
@@ -69,13 +69,13 @@ def test_files(tmp_path):
 
 def test_wrong_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
-        load_json_rows(tmp_path / "none.json")
+        load_rows(tmp_path / "none.json")
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(ValueError, match="not valid JSON"):
-        load_json_rows(tmp_path / "broken.json")
+        load_rows(tmp_path / "broken.json")
     (tmp_path / "other.json").write_text("3")
     with pytest.raises(ValueError, match="list of rows"):
-        load_json_rows(tmp_path / "other.json")
+        load_rows(tmp_path / "other.json")
     (tmp_path / "bad.json").write_text(json.dumps([{**PUBLISHED, "problem": ""}] * 8))
     with pytest.raises(ValueError, match=r"8 unusable rows.*and 3 more"):
         read_rows(tmp_path / "bad.json")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from marc.evaluation.report import comparisons, headline, markdown, side_by_side, summarise, write_report
-from marc.evaluation.runner import open_run, run
+from marc.evaluation.report import comparisons, markdown, side_by_side, write_report
+from marc.evaluation.runner import RunOptions, open_run, run
+from marc.evaluation.summary import headline, summarise
 
 ANSWERS = {"right": "<answer>B</answer>", "wrong": "<answer>A</answer>", "lenient": "<answer>(b)</answer>"}
 
@@ -20,7 +21,7 @@ def make_run(make_samples, scripted_engine, card, tmp_path):
         folder = tmp_path / "-".join(changes.values() or ["run"])
         open_run(folder, card(samples, **changes))
         engine = scripted_engine(dict(zip((sample.id for sample in samples), replies, strict=True)))
-        run(samples, engine, folder, protocol="video-r1")
+        run(samples, engine, folder, RunOptions("video-r1"))
         return folder
 
     return make

@@ -12,8 +12,16 @@ from dataclasses import replace
 import pytest
 
 from marc.evaluation.engine import Reply
-from marc.evaluation.report import summarise
-from marc.evaluation.runner import Shard, TooManyFailuresError, missing_ids, open_run, read_run_rows, run
+from marc.evaluation.runner import (
+    RunOptions,
+    Shard,
+    TooManyFailuresError,
+    missing_ids,
+    open_run,
+    read_run_rows,
+    run,
+)
+from marc.evaluation.summary import summarise
 from marc.video import VideoError
 
 RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)</answer>"
@@ -21,7 +29,7 @@ RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)
 
 def start(samples, engine, folder, card, **options):
     open_run(folder, card(samples))
-    run(samples, engine, folder, protocol="video-r1", **options)
+    run(samples, engine, folder, RunOptions("video-r1", **options))
     return read_run_rows(folder)
 
 
@@ -137,7 +145,7 @@ def test_rows_of_another_world_size_count(make_samples, scripted_engine, card, t
     engine = scripted_engine({sample.id: RIGHT for sample in samples})
     start(samples[:4], engine, tmp_path, lambda _: card(samples))
     for rank in range(3):
-        run(samples, engine, tmp_path, protocol="video-r1", shard=Shard(rank, 3))
+        run(samples, engine, tmp_path, RunOptions("video-r1", shard=Shard(rank, 3)))
     assert sorted(name for batch in engine.batches for name in batch) == [sample.id for sample in samples]
     assert summarise(tmp_path).headline.n == 9
 
@@ -155,9 +163,9 @@ import json, os, signal, sys
 from dataclasses import asdict
 from pathlib import Path
 from marc.evaluation.engine import Reply
-from marc.evaluation.runner import open_run, run, processes, Shard
+from marc.evaluation.runner import RunOptions, Shard, open_run, processes, run
 from marc.evaluation.engine import Reply
-from marc.evaluation.report import summarise
+from marc.evaluation.summary import summarise
 from marc.evaluation.samples import Sample
 
 class Engine:
@@ -179,7 +187,7 @@ with processes() as wait:
     run_card = {"benchmark": "T", "protocol": "video-r1", "method": "m", "model": "s", "headline": "mean"}
     run_card["samples"] = len(samples)
     open_run(folder, {"run": run_card}, main=shard.rank == 0)
-    run(samples, Engine(), folder, protocol="video-r1", batch_size=3)
+    run(samples, Engine(), folder, RunOptions("video-r1", batch_size=3))
     wait()
 if shard.rank == 0:
     (folder / "report.json").write_text(json.dumps(asdict(summarise(folder))))

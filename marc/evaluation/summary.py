@@ -1,0 +1,194 @@
+"""What a run's rows say: means with intervals by benchmark, task and type, costs, failures; two runs in pairs.
+
+Everything is computed from the rows on disk, so an interrupted and resumed run says exactly what an uninterrupted one
+does. Failed samples are in no mean; they are counted beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marc.evaluation.runner import CARD, Row, read_run_rows
+from marc.evaluation.statistics import Estimate, PairedComparison, compare_paired, estimate, estimate_macro
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the breakdown: the samples with ``group == value``."""
+
+    group: str
+    value: str
+    strict: Estimate
+    lenient: float
+    failed: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the answers cost, over the answered samples.
+
+    Attributes:
+        frames: Mean number of frames decoded.
+        visual_tokens_before: Mean number of visual tokens without compression.
+        visual_tokens_after: Mean number of visual tokens read by the language model.
+        peak_memory_bytes: Largest peak memory.
+        seconds: Median wall time per sample by stage.
+    """
+
+    frames: float
+    visual_tokens_before: float
+    visual_tokens_after: float
+    peak_memory_bytes: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything a report says about one run.
+
+    Attributes:
+        folder: The run's folder.
+        card: Its run card.
+        headline: The benchmark's headline score, strict reading.
+        headline_lenient: The same with lenient reading.
+        lines: The breakdown, "all" first.
+        costs: What the answers cost.
+        failures: Reason and number of samples, most frequent first.
+        missing: Samples that have no row yet.
+    """
+
+    folder: str
+    card: dict[str, Any]
+    headline: Estimate
+    headline_lenient: Estimate
+    lines: tuple[Line, ...]
+    costs: Costs
+    failures: tuple[tuple[str, int], ...]
+    missing: int
+
+    @property
+    def failed(self) -> int:
+        """Number of failed samples."""
+        return sum(count for _, count in self.failures)
+
+
+def summarise(folder: Path) -> RunSummary:
+    """Reads a run's card and rows.
+
+    Raises:
+        ValueError: If the folder is no run.
+    """
+    if not (folder / CARD).is_file():
+        raise ValueError(f"{folder} is not a run: it has no {CARD}")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    rows = read_run_rows(folder)
+    answered = [row for row in rows if row["status"] == "ok"]
+    spec = card["run"]["headline"]
+    return RunSummary(
+        folder=str(folder),
+        card=card,
+        headline=headline(answered, spec, "strict"),
+        headline_lenient=headline(answered, spec, "lenient"),
+        lines=tuple(_breakdown(rows)),
+        costs=_costs(answered),
+        failures=tuple(Counter(row["reason"] for row in rows if row["status"] == "failed").most_common()),
+        missing=card["run"]["samples"] - len(rows),
+    )
+
+
+def headline(rows: Sequence[Row], spec: str, score: str) -> Estimate:
+    """A benchmark's headline.
+
+    Args:
+        rows: Answered rows.
+        spec: See `marc.evaluation.benchmarks.ProtocolSpec.headline`.
+        score: ``"strict"`` or ``"lenient"``.
+    """
+    key: Callable[[Row], str]
+    if spec == "mean":
+        key = _all
+    elif spec == "accuracy+mra":
+        key = _accuracy_or_mra
+    else:
+        group = spec.removeprefix("macro:")
+
+        def key(row: Row) -> str:
+            return str(row["groups"][group])
+
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(key(row), []).append(row)
+    return estimate_macro(
+        [[row[score] for row in part] for part in parts.values()], [_videos(part) for part in parts.values()]
+    )
+
+
+def compare(first: Path, second: Path) -> tuple[PairedComparison, int]:
+    """The second run against the first on the samples that both answered, and how many only one of them did.
+
+    Raises:
+        ValueError: If a sample's gold answer differs: then the runs are of different data.
+    """
+    before, after = (
+        {row["id"]: row for row in read_run_rows(run) if row["status"] == "ok"} for run in (first, second)
+    )
+    common = [key for key in before if key in after]
+    for key in common:
+        if before[key]["solution"] != after[key]["solution"]:
+            raise ValueError(f"{first} and {second} are of different data: the gold answer of {key} differs")
+    pair = compare_paired(
+        [before[key]["strict"] for key in common],
+        [after[key]["strict"] for key in common],
+        _videos([before[key] for key in common]),
+    )
+    return pair, len(before.keys() ^ after.keys())
+
+
+def _breakdown(rows: Sequence[Row]) -> Iterable[Line]:
+    yield _line("all", "", rows)
+    groups = list(dict.fromkeys(group for row in rows for group in row["groups"]))
+    for group in groups:
+        values = sorted({str(row["groups"][group]) for row in rows if group in row["groups"]})
+        for value in values:
+            yield _line(group, value, [row for row in rows if str(row["groups"].get(group)) == value])
+
+
+def _line(group: str, value: str, rows: Sequence[Row]) -> Line:
+    answered = [row for row in rows if row["status"] == "ok"]
+    strict = estimate([row["strict"] for row in answered], _videos(answered))
+    lenient = float(np.mean([row["lenient"] for row in answered])) if answered else math.nan
+    return Line(group, value, strict, lenient, len(rows) - len(answered))
+
+
+def _costs(rows: Sequence[Row]) -> Costs:
+    def mean(name: str) -> float:
+        return float(np.mean([row[name] for row in rows])) if rows else 0.0
+
+    stages = dict.fromkeys(stage for row in rows for stage in row["seconds"])
+    return Costs(
+        mean("frames"),
+        mean("visual_tokens_before"),
+        mean("visual_tokens_after"),
+        max((row["peak_memory_bytes"] for row in rows), default=0),
+        {stage: float(np.median([row["seconds"].get(stage, 0.0) for row in rows])) for stage in stages},
+    )
+
+
+def _all(row: Row) -> str:
+    return "all"
+
+
+def _accuracy_or_mra(row: Row) -> str:
+    return "mra" if row["problem_type"] == "regression" else "accuracy"
+
+
+def _videos(rows: Iterable[Row]) -> list[str]:
+    return [row["path"] for row in rows]
