@@ -1,4 +1,4 @@
-"""Packages that not everybody needs: which extra of ``marc-video`` brings them.
+"""Packages that not everybody needs: what is said where one of them is not installed.
 
 They are imported where they are used, inside `extra`:
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class MissingExtraError(ImportError):
@@ -29,6 +30,24 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "a package").partition(".")[0]
-        message = f"{package} is not installed, which this needs: pip install 'marc-video[{name}]'"
-        raise MissingExtraError(message, name=package) from error
+        raise _missing((error.name or "a package").partition(".")[0], name) from error
+
+
+def require(name: str, *packages: str) -> None:
+    """Refuses to begin what would fail for want of a package later; imports nothing.
+
+    Args:
+        name: The extra that brings the packages.
+        packages: Their modules.
+
+    Raises:
+        MissingExtraError: If one of them is not there.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise _missing(package, name)
+
+
+def _missing(package: str, name: str) -> MissingExtraError:
+    message = f"{package} is not installed, which this needs: pip install 'marc-video[{name}]'"
+    return MissingExtraError(message, name=package)

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from marc.extras import extra
+
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -301,7 +303,8 @@ def mean_relative_accuracy(predicted: float, target: float, *, inclusive: bool =
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
     """Word-level edit distance divided by the number of reference words (at least 1). It can exceed 1."""
-    from nltk.metrics.distance import edit_distance
+    with extra("eval"):
+        from nltk.metrics.distance import edit_distance
 
     words = reference.split()
     return edit_distance(words, hypothesis.split()) / max(1, len(words))
@@ -322,7 +325,8 @@ def rouge_mean(reference: str, hypothesis: str) -> float:
 
 @cache
 def _rouge_scorer() -> RougeScorer:
-    from rouge_score.rouge_scorer import RougeScorer
+    with extra("eval"):
+        from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 

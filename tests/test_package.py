@@ -1,7 +1,5 @@
-"""What holds for the project as a whole: its layers, its declared packages, its scripts and recipes, its wheel."""
+"""What holds for the project as a whole: its declared packages and extras, its scripts and recipes, its wheel."""
 
-import ast
-import graphlib
 import json
 import os
 import re
@@ -9,122 +7,56 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import pytest
 import yaml
+from imports import ROOT, imports_of, modules
+from packages import CORE, EXTRAS, OPTIONAL, PROJECT, declared
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
 TEST_COMMAND = ".venv/bin/python -m pytest"
 
-# A module may import its own layer and those before it.
-LAYERS = (
-    {"types", "io"},
-    {"video", "grading", "compression"},
-    {"memory", "model", "data"},
-    {"world", "inference", "rewards"},
-    {"training", "evaluation"},
-    {"cli"},
-)
-LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+
+FOLDERS = ["marc", "benchmarks", "experiments", "inference_script", "training_script", "tests"]
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Every absolute module that a file imports, also inside its functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imported_packages_are_declared(folder: str):
+    for_users = folder in ("marc", "inference_script", "training_script")
+    ours = {*FOLDERS, "tomllib", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    known = {*ours, *sys.stdlib_module_names, *CORE, *declared(set(EXTRAS) - ({"dev"} if for_users else set()))}
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {found.module}"
+        for path in (ROOT / folder).rglob("*.py")
+        for found in imports_of(path)
+        if found.package not in known
+    }
+    assert not undeclared, sorted(undeclared)
 
 
-def part_of(module: str) -> str | None:
-    """The part of the package that `marc.<part>...` names, None for any other module."""
-    package, _, rest = module.partition(".")
-    if package != "marc" or not rest:
-        return None
-    return rest.partition(".")[0]
+# marc.training asks for its whole extra when it is imported; lmms-eval imports its plugin itself.
+WITHIN_AN_EXTRA = {"marc.training": "train", "marc.evaluation.lmms_eval_plugin": "lmms-eval"}
 
 
-def part_imports() -> dict[str, set[str]]:
-    """Which parts each part imports, itself left out; ``marc/__init__.py`` only hands names on and belongs to none."""
-    imports: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "marc").rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        part = part_of(module)
-        if part is not None:
-            others = {other for name in imported_names(path) if (other := part_of(name)) in LAYER}
-            imports.setdefault(part, set()).update(others - {part})
-    return imports
-
-
-def test_every_part_has_a_layer():
-    assert set(part_imports()) <= set(LAYER)
-
-
-def test_no_part_imports_a_later_layer():
-    wrong = [
-        f"marc.{part} imports marc.{other}"
-        for part, others in part_imports().items()
-        for other in sorted(others)
-        if LAYER[other] > LAYER[part]
-    ]
+def test_packages_of_extras_are_imported_where_they_are_used_and_the_extra_is_named():
+    wrong = []
+    for module, path in modules().items():
+        inside = {extra for start, extra in WITHIN_AN_EXTRA.items() if f"{module}.".startswith(f"{start}.")}
+        for found in imports_of(path):
+            extras = OPTIONAL.get(found.package, set())
+            if found.for_types or not extras or extras & inside:
+                continue
+            if not found.in_function or not extras & found.extras:
+                wrong.append(f"{path.relative_to(ROOT)}:{found.line}: {found.module} of {sorted(extras)}")
     assert not wrong, wrong
 
 
-def test_no_two_parts_import_each_other():
-    list(graphlib.TopologicalSorter(part_imports()).static_order())
-
-
-def test_compression_is_pure_mathematics():
-    files = (ROOT / "marc" / "compression").rglob("*.py")
-    roots = {name.partition(".")[0] for path in files for name in imported_names(path)}
-    assert not roots & {"transformers", "trl", "peft", "accelerate"}
-
-
-@pytest.mark.parametrize("module", ["marc", "marc.cli"])
-def test_import_is_light(module: str):
-    heavy = "{'torch', 'transformers', 'trl', 'av', 'decord', 'cv2', 'matplotlib', 'pandas', 'lancedb', 'open_clip'}"
-    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert not loaded.strip()
-
-
-def modules_of(requirement: str) -> set[str]:
-    """The top-level modules of a declared package; of one that is not installed, those that its name suggests."""
-    name = Requirement(requirement).name
-    try:
-        return {Path(file.parts[0]).name.partition(".")[0] for file in files(name) or []}
-    except PackageNotFoundError:
-        return {name.replace("-", "_")}
-
-
-@pytest.mark.parametrize("folder", ["marc", "benchmarks", "experiments", "inference_script", "training_script", "tests"])
-def test_imported_packages_are_declared(folder: str):
-    extras = [extra for extra in EXTRAS if extra != "dev" or folder == "tests"]
-    declared = [*PROJECT["dependencies"], *(requirement for extra in extras for requirement in EXTRAS[extra])]
-    ours = {"marc", "benchmarks", "experiments", "tests", "tomllib"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
-    known = ours.union(sys.stdlib_module_names, *map(modules_of, declared))
-    undeclared = {
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in (ROOT / folder).rglob("*.py")
-        for name in imported_names(path)
-        if name.partition(".")[0] not in known
-    }
-    assert not undeclared, sorted(undeclared)
+def test_all_is_every_extra_that_can_be_installed_together():
+    (requirement,) = map(Requirement, EXTRAS["all"])
+    assert requirement.extras == set(EXTRAS) - {"all", "dev", "gpu", "lmms-eval"}
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
@@ -136,7 +68,10 @@ def test_the_lock_satisfies_what_is_declared(python: str):
         if pin.marker is None or pin.marker.evaluate(environment):
             assert pin.name not in pins, f"{pin.name} is locked twice for Python {python}"
             pins[pin.name] = pin
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["train"], *EXTRAS["dev"]]):
+    extras = [requirement for extra in set(EXTRAS) - {"gpu", "lmms-eval"} for requirement in EXTRAS[extra]]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        if requirement.name == PROJECT["name"]:
+            continue
         if requirement.marker is not None and not requirement.marker.evaluate(environment):
             continue
         version = str(pins[canonicalize_name(requirement.name)].specifier).removeprefix("==")

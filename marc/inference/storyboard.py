@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marc.extras import extra
 from marc.video import read_frames
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def check_storyboard(path: str | Path) -> None:
     Raises:
         ValueError: If its folder is missing or matplotlib does not know its ending.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with extra("plots"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path, known = Path(path), FigureCanvasAgg.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
@@ -50,8 +52,9 @@ def save_storyboard(
         video: What the model saw.
         retrieval: What the memory chose, if it was asked.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with extra("plots"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     rows = ceil(len(video.seconds) / COLUMNS)
     figure = Figure(figsize=(16, 2.2 + rows), dpi=100, layout="constrained")
@@ -66,7 +69,8 @@ def save_storyboard(
 
 def _colours(video: EncodedVideo) -> np.ndarray:
     """RGBA of the merged frame of every frame: ``float [T, 4]``."""
-    from matplotlib import colormaps
+    with extra("plots"):
+        from matplotlib import colormaps
 
     merged = np.repeat(video.members, ceil(len(video.seconds) / len(video.members)))[: len(video.seconds)]
     strong_then_pale = (2 * merged + 2 * merged // COLOURS) % COLOURS

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
 from marc.compression.config import CompressionConfig
+from marc.extras import extra
 from marc.model.qwen2_5_vl.config import MarcConfig
 from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
 from marc.model.qwen2_5_vl.processing import MarcProcessor
@@ -112,7 +113,8 @@ def _adapters_base(folder: str) -> str | None:
 
 
 def _merge_adapters(model: MarcForConditionalGeneration, folder: str) -> MarcForConditionalGeneration:
-    from peft import PeftModel
+    with extra("train"):
+        from peft import PeftModel
 
     merged: MarcForConditionalGeneration = PeftModel.from_pretrained(model, folder).merge_and_unload()
     merged.name_or_path = folder

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from marc.extras import require
+
 if TYPE_CHECKING:
     from marc.training.config import CGRPOConfig, VideoSFTConfig
     from marc.training.dataset import to_dataset, to_supervised
@@ -24,6 +26,9 @@ _HOMES = {
     "to_dataset": "dataset",
     "to_supervised": "dataset",
 }
+
+
+require("train", "datasets", "peft", "trl")
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from marc.extras import extra
 from marc.video.decoding import TIME_TOLERANCE, VideoReader
 from marc.video.errors import VideoError
 
@@ -69,7 +70,8 @@ def read_with_decord(
     reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Decode with decord, which scales while decoding but cannot be told which video of a file to read."""
-    import decord
+    with extra("decord"):
+        import decord
 
     path = reader.info.source
     if reader.has_other_videos:
@@ -94,8 +96,9 @@ def read_with_torchcodec(
     """Decode with torchcodec, which needs FFmpeg's shared libraries on the system."""
     path = reader.info.source
     try:
-        from torchcodec.decoders import VideoDecoder
-        from torchcodec.transforms import Resize
+        with extra("torchcodec"):
+            from torchcodec.decoders import VideoDecoder
+            from torchcodec.transforms import Resize
 
         video = VideoDecoder(
             path,

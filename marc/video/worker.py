@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.extras import MissingExtraError
 from marc.video.channel import Channel, SharedBuffer
 from marc.video.errors import VideoError
 from marc.video.jobs import Job
@@ -78,7 +79,7 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
         result: Any
         try:
             result = next(results, Signal.DONE)
-        except VideoError as error:
+        except (VideoError, MissingExtraError) as error:
             result = Failure(str(error), is_video_error=True)
         except Exception:  # reported to, and raised again by, the process that asked
             result = Failure(traceback.format_exc(), is_video_error=False)
