@@ -19,14 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marc.types import VideoInfo
+from marc.types import Frames, VideoInfo
 from marc.video import (
-    GlimpseOptions,
+    EveryFrame,
+    SampledFrames,
     VideoError,
     backends,
     frame_size,
     probe,
     read_frames,
+    read_to,
     reading,
     sample_times,
     stream_frames,
@@ -180,15 +182,57 @@ def test_working_ahead_and_decoding_roughly_change_no_times_and_little_else(clip
         assert 0 < np.abs(one.rgb.astype(int) - other.rgb).mean() < 6
 
 
-def test_glimpses_are_taken_in_passing(clip):
-    seen = []
-    glimpses = GlimpseOptions(interval=0.9, max_pixels=84 * 56, take=seen.append)
-    batches = list(stream_frames(clip, width=48, height=27, batch=50, glimpses=glimpses))
-    assert sum(map(len, batches)) == 120
+class Listener:
+    """Keeps what is pushed to it."""
+
+    def __init__(self, request, order: list | None = None) -> None:
+        self.request = request
+        self.seen: list[Frames] = []
+        self.order = [] if order is None else order
+
+    def consume(self, frames: Frames) -> None:
+        self.seen.append(frames)
+        self.order.append((self, float(frames.seconds[-1])))
+
+
+def test_one_reading_gives_every_consumer_the_frames_that_it_asks_for(clip):
+    large = Listener(SampledFrames(interval=0.9, max_pixels=84 * 56))
+    small, same = (Listener(EveryFrame(48, 27, batch=50)) for _ in range(2))
+    sparse = Listener(EveryFrame(84, 56, batch=8, stride=10))
+    read_to(clip, [large, small, same, sparse])
     expected = np.array([14, 41, 68, 95]) / FPS
-    np.testing.assert_allclose([float(frames.seconds[0]) for frames in seen], expected, atol=1e-3)
-    assert {frames.rgb.shape for frames in seen} == {(1, 56, 84, 3)}
-    assert [numbers(frames.rgb) for frames in seen] == [[14], [41], [68], [95]]
+    np.testing.assert_allclose([float(frames.seconds[0]) for frames in large.seen], expected, atol=1e-3)
+    assert {frames.rgb.shape for frames in large.seen} == {(1, 56, 84, 3)}
+    assert [numbers(frames.rgb) for frames in large.seen] == [[14], [41], [68], [95]]
+    assert [len(frames) for frames in small.seen] == [50, 50, 20]
+    assert small.seen == same.seen
+    for pushed, streamed in zip(small.seen, stream_frames(clip, width=48, height=27, batch=50), strict=True):
+        np.testing.assert_array_equal(pushed.rgb, streamed.rgb)
+        np.testing.assert_array_equal(pushed.seconds, streamed.seconds)
+    assert [numbers(frames.rgb) for frames in sparse.seen] == [[0, 10, 20, 30, 40, 50, 60, 70], [80, 90, 100, 110]]
+
+
+def test_a_sampled_frame_comes_before_the_batch_that_it_belongs_to(clip):
+    order = []
+    large = Listener(SampledFrames(interval=0.9, max_pixels=84 * 56), order)
+    small = Listener(EveryFrame(48, 27, batch=15), order)
+    read_to(clip, [large, small], ahead=5)
+    seconds = [second for _, second in order]
+    assert seconds == sorted(seconds)
+    assert order[:2] == [(large, pytest.approx(14 / FPS, abs=1e-3)), (small, pytest.approx(14 / FPS, abs=1e-3))]
+
+
+def test_a_consumer_that_fails_ends_the_reading(clip):
+    class Failing(Listener):
+        def consume(self, frames):
+            (process,) = (process for process in POOL._all if process.is_busy)
+            self.seen.append(process.pid)
+            raise KeyError("mine")
+
+    failing = Failing(EveryFrame(48, 27, batch=10))
+    with pytest.raises(KeyError, match="mine"):
+        read_to(clip, [failing])
+    assert not is_running(failing.seen[0])
 
 
 def test_frames_can_be_written_to_and_outlive_their_file(clip, tmp_path):
@@ -339,12 +383,25 @@ def test_arguments_out_of_range_are_named(clip, arguments, cause):
         {"ahead": 0},
         {"start": -1.0},
         {"end": 0},
-        {"glimpses": GlimpseOptions(0.0, 100, print)},
     ],
 )
 def test_streaming_arguments_out_of_range_are_named(clip, arguments):
     with pytest.raises(VideoError, match=next(iter(arguments))):
         list(stream_frames(clip, **{"width": 48, "height": 27, **arguments}))
+
+
+@pytest.mark.parametrize(
+    ("requests", "cause"),
+    [
+        ([SampledFrames(0.0, 100)], "interval"),
+        ([SampledFrames(1.0, 3)], "max_pixels"),
+        ([EveryFrame(48, 27), EveryFrame(48, 0)], "height"),
+        ([], "nobody asks"),
+    ],
+)
+def test_requests_out_of_range_are_named(clip, requests, cause):
+    with pytest.raises(VideoError, match=cause):
+        read_to(clip, [Listener(request) for request in requests])
 
 
 def make_bad(folder: Path, kind: str, video) -> Path:

@@ -26,9 +26,10 @@ from experiments.tiny_model.answers import Sampler, answers_right
 from experiments.tiny_model.packing import Packer, prompt
 from marc.inference.assistant import Inquiry, VideoAssistant
 from marc.memory.embedder import EventEmbedder
-from marc.memory.index import MemoryOptions, remember
-from marc.memory.select import cosine_scores
+from marc.memory.index import remember
+from marc.memory.options import MemoryOptions
 from marc.memory.store import VideoMemory
+from marc.memory.vectors import cosine_scores
 from marc.model import MarcForConditionalGeneration
 from marc.world.export import FileOptions, cuts_in_seconds, export_world
 from marc.world.questions import WorldQuestion

@@ -19,16 +19,10 @@ from experiments.tiny_model.bank import VisualTokens
 from experiments.tiny_model.tower import encode_grids, grids_to_patches
 from marc.compression.merge import compress_planned
 from marc.compression.plan import plan_video
-from marc.memory.detectors.shots import Signatures, block_means
-from marc.memory.events import MIN_SECONDS, events_between, join_short, split_long
-from marc.memory.select import (
-    FramePlan,
-    RememberedEvents,
-    evenly_inside,
-    likeness_of_neighbours,
-    plan_frames,
-    top_k,
-)
+from marc.memory.descriptors import BlockDescriptors, Descriptors, block_means
+from marc.memory.events import cut_into_events, evenly_inside
+from marc.memory.select import FramePlan, RememberedEvents, plan_frames, top_k
+from marc.memory.vectors import neighbour_similarity
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.model.qwen2_5_vl.modeling import PlannedGrid
 from marc.types import Event, Retrieval
@@ -38,7 +32,6 @@ from marc.world.scenes import WorldVideo
 
 SECONDS_PER_FRAME = FileOptions().seconds_per_frame
 FPS = 1 / SECONDS_PER_FRAME
-SIGNATURE_BLOCKS = (6, 8)
 
 
 @dataclass(frozen=True)
@@ -105,9 +98,9 @@ def remembered_events(video: WorldVideo, frames_THWC: Tensor) -> tuple[Event, ..
     cuts = cuts_in_seconds(video)
     duration = len(frames_THWC) * SECONDS_PER_FRAME
     step = int(FPS)
-    pictures = block_means(frames_THWC[::step].numpy(), *SIGNATURE_BLOCKS).reshape(len(frames_THWC[::step]), -1)
-    signatures = Signatures(np.arange(len(pictures), dtype=np.float64), pictures)
-    return tuple(split_long(join_short(events_between(cuts, duration), MIN_SECONDS), signatures))
+    blocks = block_means(frames_THWC[::step].numpy(), BlockDescriptors.ROWS, BlockDescriptors.COLUMNS)
+    descriptors = Descriptors(np.arange(len(blocks), dtype=np.float64), blocks.reshape(len(blocks), -1))
+    return tuple(cut_into_events(cuts, duration, descriptors))
 
 
 def whole_video(events: Sequence[Event], compression: CompressionConfig) -> FramePlan:
@@ -131,8 +124,8 @@ def retrieved(
         budget: Visual tokens of the video.
     """
     kept = tuple(sorted(top_k(scores, k)))
-    likeness = likeness_of_neighbours(memory.embeddings)
-    retrieval = Retrieval(memory.events, tuple(scores), kept, tuple(likeness.tolist()))
+    similarity = neighbour_similarity(memory.embeddings)
+    retrieval = Retrieval(memory.events, tuple(scores), kept, tuple(similarity.tolist()))
     if compression.layout == "frames":
         return plan_frames(retrieval, fps=FPS)
     return plan_frames(retrieval, fps=FPS, mode="allocate", token_budget=budget)

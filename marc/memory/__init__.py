@@ -9,22 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marc.memory.detectors import ShotDetector, Transition, register_detector
     from marc.memory.embedder import EventEmbedder
-    from marc.memory.events import segment_events
-    from marc.memory.index import MemoryOptions, remember, remember_all
+    from marc.memory.index import remember
     from marc.memory.library import MemoryLibrary
+    from marc.memory.options import MemoryOptions, RetrievalOptions
     from marc.memory.select import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
+    from marc.memory.shots import segment_events
     from marc.memory.store import VideoMemory
+    from marc.memory.workers import remember_all
 
 __all__ = [
     "EventEmbedder",
     "FramePlan",
     "MemoryLibrary",
     "MemoryOptions",
+    "RetrievalOptions",
+    "ShotDetector",
+    "Transition",
     "VideoMemory",
     "VisualMemoryRetriever",
     "default_embedder",
     "plan_frames",
+    "register_detector",
     "remember",
     "remember_all",
     "segment_events",
@@ -34,14 +41,18 @@ _HOMES = {
     "EventEmbedder": "embedder",
     "FramePlan": "select",
     "MemoryLibrary": "library",
-    "MemoryOptions": "index",
+    "MemoryOptions": "options",
+    "RetrievalOptions": "options",
+    "ShotDetector": "detectors",
+    "Transition": "detectors",
     "VideoMemory": "store",
     "VisualMemoryRetriever": "select",
     "default_embedder": "select",
     "plan_frames": "select",
+    "register_detector": "detectors",
     "remember": "index",
-    "remember_all": "index",
-    "segment_events": "events",
+    "remember_all": "workers",
+    "segment_events": "shots",
 }
 
 

@@ -13,7 +13,6 @@ Shape legend: T frames, H height, W width, C colour channels, D embedding dimens
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -30,8 +29,9 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from PIL import Image
 from safetensors.torch import save_file
 
-from marc.memory.keyframes import average_direction
+from marc.io import sha256_of
 from marc.memory.precision import multiplies_bfloat16
+from marc.memory.vectors import average_direction
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,25 @@ class QuestionEmbedding:
         return self.token_count > self.token_limit
 
 
+@dataclass(frozen=True)
+class DualEncoder:
+    """An open_clip model and what belongs to it.
+
+    Attributes:
+        name: What the model is called in messages and in the settings of a memory.
+        model: With ``encode_image`` and ``encode_text``.
+        preprocess: open_clip's inference transform, from a PIL image to ``float32 [3, H, W]``.
+        tokenizer: The open_clip tokenizer of the text tower.
+        config: open_clip's ``model_cfg`` dictionary.
+    """
+
+    name: str
+    model: open_clip.CLIP | open_clip.CustomTextCLIP
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    tokenizer: Any
+    config: dict[str, Any]
+
+
 def question_stem(question: str) -> str:
     """The question without its answer options.
 
@@ -88,25 +107,20 @@ class EventEmbedder:
         fingerprint: Hexadecimal identity of configuration and weights; about 1,024 values of every tensor are hashed.
 
     Args:
-        model: An open_clip model with ``encode_image`` and ``encode_text``; it is changed to run as said here.
-        preprocess: open_clip's inference transform, from a PIL image to ``float32 [3, H, W]``.
-        tokenizer: The open_clip tokenizer of the text tower.
-        model_config: open_clip's ``model_cfg`` dictionary.
-        name: What the model is called in messages and in the settings of a memory.
+        encoder: An open_clip model; it is changed to run as said here.
         device: Where the model runs.
         precision: ``"auto"`` is bf16 where the hardware multiplies matrices of it, else float32. In bf16 the weights
             of products are held in it, half as large; norms and sums of PE-Core's image tower stay in float32.
         batch_size: Frames or questions per forward pass.
+
+    Raises:
+        ValueError: The precision is unknown or the batch empty.
     """
 
     def __init__(
         self,
-        model: open_clip.CLIP | open_clip.CustomTextCLIP,
-        preprocess: Callable[[Image.Image], torch.Tensor],
-        tokenizer: Any,
-        model_config: dict[str, Any],
+        encoder: DualEncoder,
         *,
-        name: str,
         device: str | torch.device = "cpu",
         precision: Precision = "auto",
         batch_size: int = 32,
@@ -116,12 +130,12 @@ class EventEmbedder:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = torch.device(device)
-        self.model = model.eval().requires_grad_(False).to(self.device)
-        self.preprocess = preprocess
-        self.tokenizer = tokenizer
-        self.model_config = model_config
-        self.name = name
-        self.fingerprint = _fingerprint(self.model, model_config)
+        self.model = encoder.model.eval().requires_grad_(False).to(self.device)
+        self.preprocess = encoder.preprocess
+        self.tokenizer = encoder.tokenizer
+        self.model_config = encoder.config
+        self.name = encoder.name
+        self.fingerprint = _fingerprint(self.model, self.model_config)
         fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
         self.precision = fast if precision == "auto" else precision
         self.batch_size = batch_size
@@ -129,9 +143,9 @@ class EventEmbedder:
             _hold_in_bfloat16(self.model)
             if self.device.type == "cpu":
                 _attend_by_matrix_products(self.model)
-        self._reads_to_end_token = _reads_to_end_token(model, model_config)
+        self._reads_to_end_token = _reads_to_end_token(self.model, self.model_config)
         if self._reads_to_end_token:
-            model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
+            self.model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
 
     @classmethod
     def from_pretrained(
@@ -155,45 +169,16 @@ class EventEmbedder:
         Raises:
             ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
         """
-        name = str(name_or_folder)
-        folder = TINY_FOLDER if name == "tiny" else Path(name).expanduser()
-        if folder.is_dir():
-            schema, tag = f"local-dir:{_checked_folder(folder)}", None
-        elif name == "tiny" or isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")):
-            raise ValueError(
-                f"{folder}: no such folder; it should hold {CONFIG_FILE} and the weights of an open_clip model"
-            )
-        elif name.startswith("hf-hub:"):
-            schema, tag = name, None
-        else:
-            schema, tag = _resolve_listed(name)
-        try:
-            model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
-        except RuntimeError as error:
-            raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
-        return cls(
-            model,
-            preprocess,
-            open_clip.get_tokenizer(schema),
-            open_clip.get_model_config(schema),
-            name=name,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            precision=precision,
-            batch_size=batch_size,
-        )
+        encoder = load_dual_encoder(name_or_folder)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(encoder, device=device, precision=precision, batch_size=batch_size)
 
     @classmethod
     def untrained(cls, name: str, *, device: str | torch.device = "cpu") -> EventEmbedder:
         """An open_clip model with random weights, which costs what a trained one costs: for measurements of speed."""
         model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
-        return cls(
-            model,
-            preprocess,
-            open_clip.get_tokenizer(name),
-            open_clip.get_model_config(name),
-            name=name,
-            device=device,
-        )
+        config = open_clip.get_model_config(name)
+        return cls(DualEncoder(name, model, preprocess, open_clip.get_tokenizer(name), config), device=device)
 
     @property
     def dimension(self) -> int:
@@ -281,6 +266,31 @@ class EventEmbedder:
         return torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
 
 
+def load_dual_encoder(name_or_folder: str | Path) -> DualEncoder:
+    """Load an open_clip model with its weights; see `EventEmbedder.from_pretrained`.
+
+    Raises:
+        ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
+    """
+    name = str(name_or_folder)
+    folder = TINY_FOLDER if name == "tiny" else Path(name).expanduser()
+    if folder.is_dir():
+        schema, tag = f"local-dir:{_checked_folder(folder)}", None
+    elif name == "tiny" or isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"{folder}: no such folder; it should hold {CONFIG_FILE} and the weights of an open_clip model"
+        )
+    elif name.startswith("hf-hub:"):
+        schema, tag = name, None
+    else:
+        schema, tag = _resolve_listed(name)
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
+    except RuntimeError as error:
+        raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
+    return DualEncoder(name, model, preprocess, open_clip.get_tokenizer(schema), open_clip.get_model_config(schema))
+
+
 def save_dual_encoder(
     folder: str | Path,
     model: open_clip.CLIP | open_clip.CustomTextCLIP,
@@ -325,14 +335,12 @@ def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) ->
 
 
 def _fingerprint(model: torch.nn.Module, model_config: dict[str, Any]) -> str:
-    config = [model_config, open_clip.get_model_preprocess_cfg(model)]
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    parts: list[str | bytes] = [json.dumps([model_config, open_clip.get_model_preprocess_cfg(model)], sort_keys=True)]
     for name, tensor in model.state_dict().items():
         flat = tensor.flatten()
         sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].to(torch.float32).cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(sample.tobytes())
-    return digest.hexdigest()
+        parts += [f"{name} {tuple(tensor.shape)} {tensor.dtype}", sample.tobytes()]
+    return sha256_of(*parts)
 
 
 def _hold_in_bfloat16(model: torch.nn.Module) -> None:

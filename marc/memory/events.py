@@ -5,77 +5,51 @@ follows, and a long shot (a room scan, a surveillance camera, a screen recording
 most, so that no video becomes one useless event. The limits fit a model that reads 64 frames at 1 frame a second from
 three events: an event is at least one temporal grid of two frames and at most a third of the frames.
 
-All functions but `segment_events` are pure. Times are seconds from the start of the video, events half-open.
+All functions are pure. Times are seconds from the start of the video, events half-open.
 
-Shape legend: S signatures, D numbers in each.
+Shape legend: S descriptors, D numbers in each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from marc.memory.detectors.shots import Progress, ShotDetector, Signatures, shot_detector
+from marc.memory.descriptors import Descriptors
 from marc.types import Event
-from marc.video import GlimpseOptions
 
 MIN_SECONDS = 2.0
 MAX_SECONDS = 20.0
 
 
-class Watcher(Protocol):
-    """Somebody who wants pictures of a video while it is read, such as `marc.memory.keyframes.Gallery`."""
-
-    @property
-    def glimpses(self) -> GlimpseOptions:
-        """Which pictures."""
-        ...
-
-    @property
-    def signatures(self) -> Signatures:
-        """What the pictures tell about the video so far, such as their embeddings."""
-        ...
-
-
-def segment_events(
-    video: str | Path,
+def cut_into_events(
+    boundaries: Iterable[float],
+    duration: float,
+    descriptors: Descriptors,
     *,
-    segmenter: str | ShotDetector = "transnetv2",
     min_seconds: float = MIN_SECONDS,
     max_seconds: float = MAX_SECONDS,
-    watcher: Watcher | None = None,
-    progress: Progress | None = None,
-    device: str | None = None,
 ) -> list[Event]:
-    """Cuts a video into events that cover ``[0, duration)`` without gaps.
+    """The events of a video: what lies between the boundaries, joined where short and split where long.
 
     Args:
-        video: Path of the video.
-        segmenter: ``"transnetv2"``, ``"scenedetect"``, ``"uniform"`` or a detector of your own.
+        boundaries: First times of the later shots, in seconds.
+        duration: Length of the video in seconds.
+        descriptors: What the video looks like at which time; may be empty.
         min_seconds: Shorter shots are joined with their neighbours; only a shorter video gives a shorter event.
         max_seconds: Longer shots are split at their strongest changes.
-        watcher: Gets the pictures that it wants in passing. Change in long shots is then measured by its signatures
-            instead of by small pictures, if it has any.
-        progress: Is told what share of the video has been read.
-        device: Where the network of a segmenter that is named runs; None takes a CUDA GPU where there is one.
 
     Returns:
-        Events in time order, each at most ``max_seconds`` long.
+        Events in time order that cover ``[0, duration)`` without gaps, each at most ``max_seconds`` long.
 
     Raises:
-        ValueError: If the limits contradict each other or the segmenter is unknown.
-        VideoError: If the video cannot be read.
+        ValueError: If the limits contradict each other.
     """
-    _check_limits(min_seconds, max_seconds)
-    detector = shot_detector(segmenter, device) if isinstance(segmenter, str) else segmenter
-    shots = detector.detect(video, progress=progress, glimpses=watcher.glimpses if watcher else None)
-    boundaries = [transition.boundary for transition in shots.transitions]
-    events = join_short(events_between(boundaries, shots.duration), min_seconds)
-    signatures = watcher.signatures if watcher and len(watcher.signatures.seconds) else shots.signatures
-    return split_long(events, signatures, min_seconds=min_seconds, max_seconds=max_seconds)
+    check_limits(min_seconds, max_seconds)
+    events = join_short(events_between(boundaries, duration), min_seconds)
+    return split_long(events, descriptors, min_seconds=min_seconds, max_seconds=max_seconds)
 
 
 def events_between(boundaries: Iterable[float], duration: float) -> list[Event]:
@@ -104,7 +78,7 @@ def join_short(events: Sequence[Event], min_seconds: float) -> list[Event]:
 
 def split_long(
     events: Iterable[Event],
-    signatures: Signatures,
+    descriptors: Descriptors,
     *,
     min_seconds: float = MIN_SECONDS,
     max_seconds: float = MAX_SECONDS,
@@ -113,14 +87,14 @@ def split_long(
 
     Args:
         events: Events in time order.
-        signatures: What the video looks like at which time; may be empty.
+        descriptors: What the video looks like at which time; may be empty.
         min_seconds: No part becomes shorter.
         max_seconds: No part stays longer; at least ``2 * min_seconds``.
 
     Raises:
         ValueError: If the limits contradict each other.
     """
-    _check_limits(min_seconds, max_seconds)
+    check_limits(min_seconds, max_seconds)
     parts: list[Event] = []
     waiting = list(events)[::-1]
     while waiting:
@@ -128,31 +102,31 @@ def split_long(
         if event.duration <= max_seconds:
             parts.append(event)
         else:
-            time = strongest_change(event, signatures, min_seconds)
+            time = strongest_change(event, descriptors, min_seconds)
             waiting += [Event(time, event.end), Event(event.start, time)]
     return parts
 
 
-def strongest_change(event: Event, signatures: Signatures, margin: float) -> float:
+def strongest_change(event: Event, descriptors: Descriptors, margin: float) -> float:
     """The time that best divides an event into two parts that each look alike inside.
 
-    The split of n signatures before the k-th is worth the scatter between the two parts,
+    The split of n descriptors before the k-th is worth the scatter between the two parts,
 
         gain(k) = k (n - k) / n * |mean(first k) - mean(last n - k)|^2,
 
-    the statistic of binary segmentation (Scott and Knott 1974). The split lies half way between two signatures. Where
+    the statistic of binary segmentation (Scott and Knott 1974). The split lies half way between two descriptors. Where
     nothing changes, or nothing is known, it is the middle of the event.
 
     Args:
         event: What to split, longer than twice the margin.
-        signatures: What the video looks like at which time.
+        descriptors: What the video looks like at which time.
         margin: Seconds that must stay on either side.
     """
-    first, end = np.searchsorted(signatures.seconds, [event.start, event.end])
-    seconds_S, vectors_SD = signatures.seconds[first:end], signatures.vectors[first:end]
+    first, end = np.searchsorted(descriptors.seconds, [event.start, event.end])
+    seconds_S, vectors_SD = descriptors.seconds[first:end], descriptors.vectors[first:end]
     splits_S = (seconds_S + np.roll(seconds_S, 1)) / 2
     allowed_S = (splits_S >= event.start + margin) & (splits_S <= event.end - margin)
-    allowed_S[:1] = False  # nothing lies before the first signature
+    allowed_S[:1] = False  # nothing lies before the first descriptor
     if not allowed_S.any():
         return event.middle
     centred_SD = vectors_SD - vectors_SD.mean(axis=0, dtype=np.float64)
@@ -167,10 +141,20 @@ def strongest_change(event: Event, signatures: Signatures, margin: float) -> flo
     return float(splits_S[int(gain_S.argmax())])
 
 
-_NO_CHANGE = 1e-12  # of the signatures' energy: rounding, not change
+def evenly_inside(event: Event, count: int) -> NDArray[np.float64]:
+    """The centres of ``count`` equal parts of an event, in seconds: never on a boundary."""
+    return event.start + event.duration * (np.arange(count) + 0.5) / count
 
 
-def _check_limits(min_seconds: float, max_seconds: float) -> None:
+_NO_CHANGE = 1e-12  # of the descriptors' energy: rounding, not change
+
+
+def check_limits(min_seconds: float, max_seconds: float) -> None:
+    """Refuse limits that not every event can keep.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
     if min_seconds < 0 or not max_seconds > 0 or max_seconds < 2 * min_seconds:
         raise ValueError(
             f"min_seconds={min_seconds} and max_seconds={max_seconds} contradict each other: max_seconds must be "

@@ -1,9 +1,10 @@
-"""The pictures by which the events of one video are remembered, taken and embedded while the video is read.
+"""The keyframes by which the events of one video are remembered, taken and embedded while the video is read.
 
-A `Gallery` gets one picture every few seconds from the decoder that feeds the shot detector, so a video is decoded
-once. It keeps an embedding and a thumbnail of each, and says what each event looks like when the events are known.
+A `KeyframeCollector` gets one frame every few seconds from the reading that feeds the shot detector, so a video is
+decoded once. It keeps an embedding and a thumbnail of each, and says what each event looks like when the events are
+known.
 
-Shape legend: S pictures, H height, W width, D embedding dimensions.
+Shape legend: S keyframes, T frames, H height, W width, D embedding dimensions.
 """
 
 from __future__ import annotations
@@ -11,40 +12,55 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marc.memory.detectors.shots import Signatures
+from marc.memory.descriptors import Descriptors
+from marc.memory.events import evenly_inside
 from marc.memory.growing import GrowingArray
-from marc.memory.select import evenly_inside
+from marc.memory.vectors import average_direction
 from marc.types import Event, Frames
-from marc.video import GlimpseOptions, read_frames
-
-if TYPE_CHECKING:
-    from marc.memory.embedder import EventEmbedder
+from marc.video import SampledFrames, read_frames
 
 READ_TIMEOUT = 300.0
 _EMBEDDED_AT_A_TIME = 8
 _READ_AT_A_TIME = 32
 
 
-class Gallery:
-    """Embeddings and thumbnails of pictures of one video.
+class FrameEmbedder(Protocol):
+    """What makes vectors of frames; `marc.memory.EventEmbedder` does."""
 
-    Memory grows by one vector and one thumbnail (some 5 kB) per picture.
+    @property
+    def image_size(self) -> int:
+        """Longer side in pixels of the picture that the model sees."""
+        ...
+
+    def embed_frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit vectors ``float32 [T, D]`` of RGB frames ``uint8 [T, H, W, 3]``."""
+        ...
+
+
+class KeyframeCollector:
+    """Embeddings and thumbnails of frames of one video.
+
+    Memory grows by one vector and one thumbnail (some 5 kB) per keyframe.
 
     Args:
-        embedder: Embeds the pictures.
-        interval: Seconds between pictures.
+        embedder: Embeds the frames.
+        interval: Seconds between keyframes.
         thumbnail_width: Width of the thumbnails in pixels.
+
+    Attributes:
+        request: What to take of the video in passing. Keyframes have twice the area that the model sees, so that a
+            wide one is not enlarged in height when it is squashed to a square.
     """
 
-    def __init__(self, embedder: EventEmbedder, *, interval: float, thumbnail_width: int) -> None:
+    def __init__(self, embedder: FrameEmbedder, *, interval: float, thumbnail_width: int) -> None:
+        self.request = SampledFrames(interval, 2 * embedder.image_size**2)
         self._embedder = embedder
-        self._interval = interval
         self._thumbnail_width = thumbnail_width
         self._seconds: list[float] = []
         self._vectors = GrowingArray(np.float32)
@@ -52,25 +68,19 @@ class Gallery:
         self._thumbnail_ends = [0]
         self._waiting: list[NDArray[np.uint8]] = []
 
-    @property
-    def glimpses(self) -> GlimpseOptions:
-        """What to take of the video in passing.
-
-        Pictures have twice the area that the model sees, so that a wide one is not enlarged in height when it is
-        squashed to a square.
-        """
-        return GlimpseOptions(self._interval, 2 * self._embedder.image_size**2, self.add)
+    def __len__(self) -> int:
+        return len(self._seconds)
 
     @property
-    def signatures(self) -> Signatures:
-        """The embeddings of the pictures so far, in time order."""
+    def descriptors(self) -> Descriptors:
+        """The embeddings of the keyframes so far, in time order."""
         if not self._seconds:
-            return Signatures.empty()
+            return Descriptors.empty()
         order = np.argsort(self._seconds)
-        return Signatures(np.array(self._seconds)[order], self._embedded()[order])
+        return Descriptors(np.array(self._seconds)[order], self._embedded()[order])
 
-    def add(self, frames: Frames) -> None:
-        """Put pictures ``[S, H, W, 3]`` in."""
+    def consume(self, frames: Frames) -> None:
+        """Take frames ``[S, H, W, 3]`` as keyframes."""
         self._seconds += frames.seconds.tolist()
         for rgb_HWC in frames.rgb:
             self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
@@ -80,19 +90,19 @@ class Gallery:
             self._embed()
 
     def complete(self, video: str | Path, events: Sequence[Event]) -> None:
-        """Read pictures of the events that have none yet: one, or one every interval."""
+        """Read keyframes of the events that have none yet: one, or one every interval."""
         taken = np.array(self._seconds)
         missing = [event for event in events if not _inside(taken, event).any()]
-        times = [evenly_inside(event, max(1, round(event.duration / self._interval))) for event in missing]
+        times = [evenly_inside(event, max(1, round(event.duration / self.request.interval))) for event in missing]
         seconds_S = np.concatenate(times) if times else np.empty(0)
         for first in range(0, len(seconds_S), _READ_AT_A_TIME):
             asked = seconds_S[first : first + _READ_AT_A_TIME]
-            pixels = self.glimpses.max_pixels
+            pixels = self.request.max_pixels
             frames = read_frames(video, asked, min_pixels=1, max_pixels=pixels, factor=2, timeout=READ_TIMEOUT)
-            self.add(Frames(frames.rgb, asked, frames.source))  # the time asked for lies inside the event
+            self.consume(Frames(frames.rgb, asked, frames.source))  # the time asked for lies inside the event
 
     def describe(self, events: Sequence[Event]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
-        """The mean direction of each event's pictures ``float32 [E, D]`` and the thumbnail nearest its middle."""
+        """The mean direction of each event's keyframes ``float32 [E, D]`` and the thumbnail nearest its middle."""
         seconds_S, vectors_SD = np.array(self._seconds), self._embedded()
         members = [np.flatnonzero(_inside(seconds_S, event)) for event in events]
         middles = [
@@ -114,14 +124,6 @@ class Gallery:
     def _thumbnail(self, index: int) -> bytes:
         start, end = self._thumbnail_ends[index : index + 2]
         return bytes(self._thumbnails[start:end])
-
-
-def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of unit vectors ``[T, D]`` as a unit vector ``float32 [D]``."""
-    mean_D = vectors_TD.mean(axis=0, dtype=np.float64)
-    length = float(np.linalg.norm(mean_D))
-    assert length > 0, "frame vectors cancel out"
-    return (mean_D / length).astype(np.float32)
 
 
 def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:

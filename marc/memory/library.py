@@ -1,6 +1,6 @@
 """The events of all remembered videos in one searchable place: what ``marc recall`` asks.
 
-The library is a LanceDB database (embedded, nothing to start): a folder, or an address such as ``s3://bucket/memories``.
+The library is a LanceDB database (embedded, nothing to start; the extra ``library``): a folder, or an address such as ``s3://bucket/memories``.
 Every change is one new version of a table that appears whole or not at all; readers keep the version they began with,
 and writers in other processes retry. Vectors of different embedding models never meet: each model has its own table.
 Small libraries are searched exactly; from `INDEX_FROM` events on `MemoryLibrary.optimize` builds an approximate index.
@@ -18,19 +18,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lancedb
 import numpy as np
-import pyarrow as pa
-from lancedb.index import IvfSq
-from lancedb.query import LanceVectorQueryBuilder
-from lancedb.table import Table
 from numpy.typing import NDArray
 
+from marc.extras import extra
 from marc.memory.store import VideoMemory
 from marc.types import Event
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb.table import Table
+
     from marc.memory.embedder import EventEmbedder
+
+EXTRA = "library"
 
 INDEX_FROM = 50_000
 GROWTH = 4
@@ -71,9 +72,12 @@ class MemoryLibrary:
 
     Raises:
         LibraryError: The address cannot be opened.
+        MissingExtraError: LanceDB is not installed.
     """
 
     def __init__(self, address: str | Path) -> None:
+        with extra(EXTRA):
+            import lancedb
         self.address = str(address)
         with self._reported("open"):
             self._database = lancedb.connect(self.address, read_consistency_interval=timedelta(0))
@@ -87,6 +91,8 @@ class MemoryLibrary:
         Raises:
             LibraryError: It cannot be written, for instance because the disk is full.
         """
+        import pyarrow as pa
+
         by_table: dict[str, dict[str, VideoMemory]] = {}
         for memory in memories:
             name = _table_name(memory.settings.embedder, memory.settings.precision)
@@ -211,6 +217,8 @@ def build_index(table: Table) -> None:
 
     Its name says for how many rows it was built. An older one serves until the new one is there.
     """
+    from lancedb.index import IvfSq
+
     older = [index.name for index in table.list_indices()]
     rows = table.count_rows()
     config = IvfSq(distance_type="cosine", num_partitions=max(1, round(rows**0.5 / 4)))
@@ -239,6 +247,8 @@ def nearest_rows(
         nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly. 0 does
             without the index.
     """
+    from lancedb.query import LanceVectorQueryBuilder
+
     search = table.search(query_D)
     assert isinstance(search, LanceVectorQueryBuilder)
     search = search.distance_type("cosine")
@@ -255,6 +265,8 @@ def _quoted(text: str) -> str:
 
 
 def _rows(memory: VideoMemory) -> pa.Table:
+    import pyarrow as pa
+
     count, dimension = memory.embeddings.shape
     return pa.table(
         {

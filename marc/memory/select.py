@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.events import evenly_inside
+from marc.memory.vectors import cosine_scores, neighbour_similarity
 from marc.types import FRAMES_PER_GRID, Event, Retrieval
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class VisualMemoryRetriever:
             events=memory.events,
             scores=tuple(scores.tolist()),
             kept=tuple(sorted(kept)),
-            likeness=tuple(likeness_of_neighbours(memory.embeddings).tolist()),
+            neighbour_similarity=tuple(neighbour_similarity(memory.embeddings).tolist()),
             query=query.text,
             query_truncated=query.truncated,
         )
@@ -106,24 +108,6 @@ class VisualMemoryRetriever:
 def default_embedder(model_name: str) -> str:
     """The dual encoder that goes with an answering model: the embedded one with the embedded one, else PE-Core-B."""
     return EMBEDDED if model_name == EMBEDDED else PERCEPTION_ENCODER
-
-
-def cosine_scores(query_D: NDArray[np.float32], embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine similarity ``float32 [E]`` of a unit vector with unit vectors.
-
-    Not by numpy's matrix product: its threads would stay awake beside torch's and take the text tower twice the time.
-    """
-    if embeddings_ED.ndim != 2 or embeddings_ED.shape[1:] != query_D.shape:
-        raise ValueError(
-            f"the question's embedding has {query_D.shape[0]} dimensions and the events' {embeddings_ED.shape[-1]}: "
-            "they come from different models; remember the video again with this embedder"
-        )
-    return np.einsum("ed,d->e", embeddings_ED, query_D)
-
-
-def likeness_of_neighbours(embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine similarity ``float32 [E - 1]`` of each of the unit vectors with the next one."""
-    return np.einsum("ed,ed->e", embeddings_ED[:-1], embeddings_ED[1:])
 
 
 def top_k(scores_E: Sequence[float] | NDArray[np.floating], k: int) -> list[int]:
@@ -171,7 +155,7 @@ def plan_frames(
         events, kept = [retrieval.events[index] for index in retrieval.kept], list(range(len(retrieval.kept)))
     else:
         limit = grid_limit if token_budget is None else min(grid_limit, token_budget)
-        events, kept = join_bystanders(retrieval.events, retrieval.likeness, retrieval.kept, limit)
+        events, kept = join_bystanders(retrieval.events, retrieval.neighbour_similarity, retrieval.kept, limit)
 
     wanted = np.ones(len(events), dtype=np.int64)
     wanted[kept] = [max(1, round(events[index].duration * fps / FRAMES_PER_GRID)) for index in kept]
@@ -192,11 +176,6 @@ def plan_frames(
         events=tuple(events),
         shares=shares,
     )
-
-
-def evenly_inside(event: Event, count: int) -> NDArray[np.float64]:
-    """The centres of ``count`` equal parts of an event, in seconds: never on a boundary."""
-    return event.start + event.duration * (np.arange(count) + 0.5) / count
 
 
 def around_the_middle(event: Event, fps: float) -> NDArray[np.float64]:
@@ -223,7 +202,7 @@ def share_out(total: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def join_bystanders(
-    events: Sequence[Event], likeness: Sequence[float], kept: Sequence[int], limit: int
+    events: Sequence[Event], similarity: Sequence[float], kept: Sequence[int], limit: int
 ) -> tuple[list[Event], list[int]]:
     """Join neighbouring events that were not kept, the most alike first, until ``limit`` events are left.
 
@@ -233,7 +212,7 @@ def join_bystanders(
 
     Args:
         events: Events in time order.
-        likeness: Of each event with the next one, as `likeness_of_neighbours` gives it.
+        similarity: Of each event with the next one, as `marc.memory.vectors.neighbour_similarity` gives it.
         kept: Indices of the retrieved events, ascending.
         limit: Most events to leave; at least 1, and at least as many as were kept.
 
@@ -241,18 +220,18 @@ def join_bystanders(
         The events in time order and the indices among them of the kept ones, or of what those are part of.
     """
     count = len(events)
-    assert max(1, len(kept)) <= limit and len(likeness) == count - 1
-    order = _joints(likeness, kept)
+    assert max(1, len(kept)) <= limit and len(similarity) == count - 1
+    order = _joints(similarity, kept)
     gone = set(order[: max(0, count - limit)])
     firsts = [0, *(joint + 1 for joint in range(count - 1) if joint not in gone)]
     joined = [Event(events[first].start, events[end - 1].end) for first, end in pairwise([*firsts, count])]
     return joined, [bisect_right(firsts, index) - 1 for index in kept]
 
 
-def _joints(likeness: Sequence[float], kept: Sequence[int]) -> list[int]:
+def _joints(similarity: Sequence[float], kept: Sequence[int]) -> list[int]:
     """Where neighbours may be joined, in that order; joint i lies between the events i and i + 1."""
     held = set(kept)
-    joints = sorted(range(len(likeness)), key=lambda joint: (-likeness[joint], joint))
+    joints = sorted(range(len(similarity)), key=lambda joint: (-similarity[joint], joint))
     among_bystanders = [joint for joint in joints if joint not in held and joint + 1 not in held]
     beside_kept: dict[int, int] = {}
     for joint in joints:

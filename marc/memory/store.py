@@ -2,7 +2,7 @@
 
 A memory file belongs to one content and one set of settings. Its name ends in a key, the SHA-256 of both, so a video
 that changed and a setting that changed are both simply not found, and a renamed or copied video still is. Files appear
-whole or not at all: they are written beside their final place, flushed to the disk and renamed.
+whole or not at all (`marc.io`).
 
 The content key is the SHA-256 of the whole file: sampling parts of it would take a half-finished download with
 reserved space for the finished one. It is computed once and kept in the user's cache folder for as long as the file's
@@ -14,22 +14,21 @@ Shape legend: E events, D embedding dimensions.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import time
-import uuid
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.io import sha256_file, sha256_json, sha256_of, write_atomically, write_json
 from marc.types import Event
 
 logger = logging.getLogger(__name__)
@@ -37,11 +36,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 SUFFIX = ".marc"
 KEY_LENGTH = 16
-_HASH_BLOCK_BYTES = 1 << 20
 _SETTLED_SECONDS = 1.0
 _NAME_BYTES = 200
-_TEMPORARY_SUFFIX = ".marc-tmp"
-_LEFTOVER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class MemorySettings:
 
     def key(self, content: str) -> str:
         """Key of the memory of a video with this content key."""
-        return hashlib.sha256(json.dumps([content, asdict(self)], sort_keys=True).encode()).hexdigest()
+        return sha256_json([content, asdict(self)])
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,6 @@ def save_memory(memory: VideoMemory, path: str | Path) -> None:
         "thumbnail_bytes": np.array([len(picture) for picture in memory.thumbnails], dtype=np.int64),
     }
     with _explained(memory.source, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
@@ -218,24 +213,6 @@ def load_memory(path: str | Path) -> VideoMemory:
         raise DamagedMemoryError(f"{path}: not a whole memory file ({error})") from error
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Have ``write`` fill a new file and put it in the place of ``path`` in one step, durable when this returns."""
-    for leftover in path.parent.glob(f".*{_TEMPORARY_SUFFIX}"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                leftover.unlink()
-    temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
 def content_key(path: str | Path) -> str:
     """SHA-256 of a whole file in hexadecimal, from the cache while the file is unchanged.
 
@@ -246,18 +223,15 @@ def content_key(path: str | Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     state = _file_state(path)
-    cached = _cache_folder() / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+    cached = _cache_folder() / f"{sha256_of(os.fsencode(path))}.json"
     if (entry := _read_cached(cached)) and entry.get("state") == state:
         return str(entry["sha256"])
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
+    digest = sha256_file(path)
     if _file_state(path) != state:
         raise ValueError(f"{path}: the file changed while it was read; wait until it is complete")
     if time.time() - path.stat().st_ctime > _SETTLED_SECONDS:
-        _write_cached(cached, {"state": state, "sha256": digest.hexdigest()})
-    return digest.hexdigest()
+        _write_cached(cached, {"state": state, "sha256": digest})
+    return digest
 
 
 def _file_state(path: Path) -> list[int]:
@@ -279,15 +253,6 @@ def _read_cached(path: Path) -> dict[str, Any]:
 
 def _write_cached(path: Path, entry: dict[str, Any]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(json.dumps(entry).encode()))
+        write_json(path, entry)
     except OSError as error:
         logger.info("content keys are not cached: %s", error)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

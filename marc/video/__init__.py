@@ -4,6 +4,7 @@
 - `sample_times` chooses evenly spread times as Qwen2.5-VL and Video-R1 do; `frame_size` the size of the frames.
 - `read_frames` gives the frames shown at such times, resized while decoding: memory follows the frames asked for.
 - `stream_frames` gives every frame of a file in order, in batches, in constant memory.
+- `read_to` reads a file once and pushes to each of several consumers the frames that it asks for.
 - `write_video` writes H.264.
 
 Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` that names file, cause and remedy. Every
@@ -18,20 +19,25 @@ from __future__ import annotations
 from marc.types import Frames, VideoInfo
 from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
 from marc.video.errors import VideoError
-from marc.video.reading import GlimpseOptions, backends, probe, read_frames, stream_frames, warm_up
+from marc.video.reading import FrameConsumer, backends, probe, read_frames, read_to, stream_frames, warm_up
+from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
 from marc.video.sampling import frame_size, sample_times
 from marc.video.writing import write_video
 
 __all__ = [
     "DEFAULT_BACKEND",
+    "EveryFrame",
+    "FrameConsumer",
+    "FrameRequest",
     "Frames",
-    "GlimpseOptions",
+    "SampledFrames",
     "VideoError",
     "VideoInfo",
     "backends",
     "frame_size",
     "probe",
     "read_frames",
+    "read_to",
     "sample_times",
     "stream_frames",
     "warm_up",

@@ -1,4 +1,4 @@
-"""What can be asked of the decoding process: describe a file, read frames of it, stream all of it.
+"""What can be asked of the decoding process: describe a file, read frames of it, read all of it once.
 
 A job is a frozen record that travels to the process and is run there; it may raise `VideoError`. Frames are written
 into memory that both sides map (`Allocate`), so that no picture is copied on its way.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from marc.types import VideoInfo
 from marc.video.decoders import Converter, decoder
-from marc.video.decoding import open_video
+from marc.video.decoding import Picture, open_video
+from marc.video.requests import FrameRequest
 from marc.video.sampling import frame_size, sample_times
 
 Allocate = Callable[[tuple[int, int, int, int]], NDArray[np.uint8]]
@@ -77,61 +78,58 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Glimpse:
-    """A larger picture that a `Stream` came by, at this time in seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Stream:
-    """Read every `stride`-th frame shown in ``[start, end)``, `batch` at a time; see `marc.video.stream_frames`."""
+    """Read all that is shown in ``[start, end)`` once, for several requests; see `marc.video.read_to`."""
 
     path: str
-    width: int
-    height: int
-    batch: int
-    stride: int
-    start: float
-    end: float | None
-    rough: bool
-    glimpse_interval: float
-    glimpse_pixels: int
+    requests: tuple[FrameRequest, ...]
+    start: float = 0.0
+    end: float | None = None
+    rough: bool = False
 
-    def run(self, allocate: Allocate) -> Iterator[Seconds | Glimpse]:
-        """Fill an array with every batch and give its times; fill another with every glimpse as it comes by."""
+    def run(self, allocate: Allocate) -> Iterator[tuple[int, Seconds]]:
+        """Fill an array with every batch of any request; give the number of the request and the batch's times."""
         with open_video(self.path, rough=self.rough) as reader:
-            convert = Converter(self.width, self.height, reader.info.rotation, rough=self.rough)
-            enlarge = Converter(*self._glimpse_size(reader.info), reader.info.rotation, rough=self.rough)
-            next_glimpse = self.start + self.glimpse_interval / 2
-            rgb: list[NDArray[np.uint8]] = []
-            seconds: list[float] = []
-            for index, picture in enumerate(reader.pictures_from(self.start)):
+            batches = [_Batch(request, reader.info, self) for request in self.requests]
+            for picture in reader.pictures_from(self.start):
                 if self.end is not None and picture.seconds >= self.end:
                     break
-                if picture.seconds >= next_glimpse:
-                    seen_HWC = enlarge(picture.frame)
-                    allocate((1, *seen_HWC.shape))[0] = seen_HWC
-                    yield Glimpse(picture.seconds)
-                    while next_glimpse <= picture.seconds:
-                        next_glimpse += self.glimpse_interval
-                if index % self.stride:
-                    continue
-                rgb.append(convert(picture.frame))
-                seconds.append(picture.seconds)
-                if len(rgb) == self.batch:
-                    yield self._hand_over(rgb, seconds, allocate)
-                    rgb, seconds = [], []
-            if rgb:
-                yield self._hand_over(rgb, seconds, allocate)
+                for number, batch in enumerate(batches):
+                    if batch.add(picture):
+                        yield number, batch.hand_over(allocate)
+            for number, batch in enumerate(batches):
+                if len(batch):
+                    yield number, batch.hand_over(allocate)
 
-    def _glimpse_size(self, info: VideoInfo) -> tuple[int, int]:
-        limits = {"min_pixels": 1, "max_pixels": self.glimpse_pixels, "factor": 2}
-        return frame_size(info.width, info.height, source=self.path, **limits)
 
-    def _hand_over(self, rgb: list[NDArray[np.uint8]], seconds: list[float], allocate: Allocate) -> Seconds:
-        np.stack(rgb, out=allocate((len(rgb), self.height, self.width, 3)))
-        return np.array(seconds)
+class _Batch:
+    """The frames of one request that have not been handed over."""
+
+    def __init__(self, request: FrameRequest, info: VideoInfo, stream: Stream) -> None:
+        self._wants = request.chooser(stream.start)
+        self._convert = Converter(*request.size(info), info.rotation, rough=stream.rough)
+        self._limit = request.batch
+        self._rgb: list[NDArray[np.uint8]] = []
+        self._seconds: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._rgb)
+
+    def add(self, picture: Picture) -> bool:
+        """Take a picture if it is wanted; whether the batch is full now."""
+        if not self._wants(picture.seconds):
+            return False
+        self._rgb.append(self._convert(picture.frame))
+        self._seconds.append(picture.seconds)
+        return len(self) == self._limit
+
+    def hand_over(self, allocate: Allocate) -> Seconds:
+        """Fill an array with the frames, give their times, and begin anew."""
+        height, width = self._rgb[0].shape[:2]
+        np.stack(self._rgb, out=allocate((len(self), height, width, 3)))
+        seconds_T = np.array(self._seconds)
+        self._rgb, self._seconds = [], []
+        return seconds_T
 
 
 Job = Probe | Read | Stream

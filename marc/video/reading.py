@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +19,25 @@ from numpy.typing import ArrayLike, NDArray
 from marc.types import Frames, VideoInfo
 from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
 from marc.video.errors import VideoError
-from marc.video.jobs import Glimpse, Probe, Read, Stream
+from marc.video.jobs import Probe, Read, Stream
 from marc.video.process import POOL
+from marc.video.requests import EveryFrame, FrameRequest
 from marc.video.sampling import MAX_PIXELS, MIN_PIXELS, PATCH_FACTOR, check_limits
 
 TIMEOUT = 60.0
+
+
+class FrameConsumer(Protocol):
+    """Somebody to whom frames are pushed while a video is read, such as a shot detector or a progress bar."""
+
+    @property
+    def request(self) -> FrameRequest:
+        """Which frames it wants; the same throughout the reading."""
+        ...
+
+    def consume(self, frames: Frames) -> None:
+        """Take the next frames ``[T, H, W, 3]`` of the video."""
+        ...
 
 
 def backends() -> tuple[str, ...]:
@@ -111,21 +127,6 @@ def read_frames(
     return Frames(rgb_THWC, shown_T, str(path))
 
 
-@dataclass(frozen=True)
-class GlimpseOptions:
-    """Larger pictures to be taken while a video is streamed, so that it need not be decoded twice.
-
-    Attributes:
-        interval: Seconds between them; the first is taken after half of that.
-        max_pixels: Their largest area. They keep the aspect ratio and are never enlarged.
-        take: Receives each, one ``[1, H, W, 3]`` at a time, before the batch that it belongs to.
-    """
-
-    interval: float
-    max_pixels: int
-    take: Callable[[Frames], object]
-
-
 def stream_frames(
     path: str | Path,
     *,
@@ -137,7 +138,6 @@ def stream_frames(
     end: float | None = None,
     rough: bool = False,
     ahead: int = 1,
-    glimpses: GlimpseOptions | None = None,
     timeout: float = TIMEOUT,
 ) -> Iterator[Frames]:
     """Read all frames at the native rate, in order, in constant memory.
@@ -153,7 +153,6 @@ def stream_frames(
         rough: Leave out the codec's deblocking filter in pictures that no other refers to, and average areas instead
             of scaling exactly: cheaper, and good enough to see where something changes.
         ahead: How many batches the decoder may have ready before they are asked for.
-        glimpses: Larger pictures to take in passing.
         timeout: Seconds after which to give up waiting for one more batch.
 
     Yields:
@@ -162,25 +161,61 @@ def stream_frames(
     Raises:
         VideoError: The file cannot be read, is cut off (after the batches up to there), or a batch took too long.
     """
+    request = EveryFrame(width, height, batch, stride)
+    job = Stream(os.path.abspath(path), (request,), start, end, rough)
+    for _, frames in _stream(path, job, ahead, timeout):
+        yield frames
+
+
+def read_to(
+    path: str | Path,
+    consumers: Sequence[FrameConsumer],
+    *,
+    rough: bool = False,
+    ahead: int = 1,
+    timeout: float = TIMEOUT,
+) -> None:
+    """Read a whole video once, in constant memory, and push to each consumer the frames that it asks for.
+
+    Frames come in order of time, batch by batch; consumers of one request get the same arrays, in their order. Of a
+    picture that completes batches of several requests, the request of the earlier consumer is served first.
+
+    Args:
+        path: A video file.
+        consumers: Who gets frames; one at least.
+        rough: As in `stream_frames`.
+        ahead: As in `stream_frames`.
+        timeout: Seconds after which to give up waiting for one more batch.
+
+    Raises:
+        VideoError: The file cannot be read, is cut off (after the batches up to there), or a batch took too long.
+    """
+    requests = tuple(dict.fromkeys(consumer.request for consumer in consumers))
+    listeners = [[consumer for consumer in consumers if consumer.request == request] for request in requests]
+    with closing(_stream(path, Stream(os.path.abspath(path), requests, rough=rough), ahead, timeout)) as batches:
+        for number, frames in batches:
+            for consumer in listeners[number]:
+                consumer.consume(frames)
+
+
+def _stream(path: str | Path, job: Stream, ahead: int, timeout: float) -> Generator[tuple[int, Frames], None, None]:
+    """Every batch of a job, with the number of its request."""
     _check_file(path, timeout)
-    if min(width, height, batch, stride, ahead) < 1:
-        raise VideoError(
-            f"{path}: width, height, batch, stride and ahead must be at least 1, got "
-            f"{(width, height, batch, stride, ahead)}"
-        )
-    if glimpses is not None and not (glimpses.interval > 0 and glimpses.max_pixels >= 4):
-        raise VideoError(f"{path}: glimpses need a positive interval and at least 4 pixels, got {glimpses}")
-    if not 0 <= start < (math.inf if end is None else end):
-        raise VideoError(f"{path}: a stretch needs 0 <= start < end, got start={start}, end={end}")
-    interval, pixels = (glimpses.interval, glimpses.max_pixels) if glimpses else (math.inf, 4)
-    job = Stream(os.path.abspath(path), width, height, batch, stride, start, end, rough, interval, pixels)
-    for result, rgb_THWC in POOL.run(job, timeout, ahead):
+    _check_stream(path, job, ahead)
+    for (number, seconds_T), rgb_THWC in POOL.run(job, timeout, ahead):
         assert rgb_THWC is not None
-        if isinstance(result, Glimpse):
-            assert glimpses is not None
-            glimpses.take(Frames(rgb_THWC, np.array([result.seconds]), str(path)))
-        else:
-            yield Frames(rgb_THWC, result, str(path))
+        yield number, Frames(rgb_THWC, seconds_T, str(path))
+
+
+def _check_stream(path: str | Path, job: Stream, ahead: int) -> None:
+    if not job.requests:
+        raise VideoError(f"{path}: nobody asks for its frames; read it to one consumer at least")
+    for fault in filter(None, (request.fault() for request in job.requests)):
+        raise VideoError(f"{path}: {fault}")
+    if ahead < 1:
+        raise VideoError(f"{path}: ahead must be at least 1, got {ahead}")
+    if not 0 <= job.start < (math.inf if job.end is None else job.end):
+        raise VideoError(f"{path}: a stretch needs 0 <= start < end, got start={job.start}, end={job.end}")
 
 
 def _check_file(path: str | Path, timeout: float) -> None:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marc.memory.detectors.shots import Shots, Signatures, Transition
-from marc.memory.events import events_between, join_short, segment_events, split_long, strongest_change
+from marc.memory.descriptors import Descriptors
+from marc.memory.events import (
+    cut_into_events,
+    evenly_inside,
+    events_between,
+    join_short,
+    split_long,
+    strongest_change,
+)
 from marc.types import Event
 
 durations = st.floats(0.04, 500, allow_nan=False)
@@ -23,10 +28,10 @@ def assert_covers(events: list[Event], duration: float) -> None:
     assert all(event.end == after.start for event, after in pairwise(events))
 
 
-def signatures_with_steps(duration: float, steps: list[float]) -> Signatures:
+def descriptors_with_steps(duration: float, steps: list[float]) -> Descriptors:
     """One number a second that rises by one at every step."""
     seconds = np.arange(0, duration, 1.0)
-    return Signatures(seconds, np.searchsorted(steps, seconds, side="right")[:, None].astype(np.float64))
+    return Descriptors(seconds, np.searchsorted(steps, seconds, side="right")[:, None].astype(np.float64))
 
 
 @given(durations, boundary_lists)
@@ -51,30 +56,30 @@ def test_long_events_keep_their_boundaries_when_short_ones_join():
 @given(durations, st.floats(0, 4), st.floats(8.5, 60), st.integers(0, 5))
 def test_no_event_stays_long(duration: float, shortest: float, longest: float, seed: int):
     vectors = np.random.default_rng(seed).normal(size=(int(duration) + 1, 3))
-    signatures = Signatures(np.arange(len(vectors), dtype=np.float64), vectors)
-    events = split_long([Event(0, duration)], signatures, min_seconds=shortest, max_seconds=longest)
+    descriptors = Descriptors(np.arange(len(vectors), dtype=np.float64), vectors)
+    events = split_long([Event(0, duration)], descriptors, min_seconds=shortest, max_seconds=longest)
     assert_covers(events, duration)
     assert max(event.duration for event in events) <= longest
     assert len(events) == 1 or min(event.duration for event in events) >= shortest - 1e-6
 
 
 def test_a_long_event_is_split_where_it_changes():
-    signatures = signatures_with_steps(60, [13, 31, 44])
-    events = split_long([Event(0, 60)], signatures, min_seconds=2, max_seconds=20)
-    assert [event.start for event in events] == [0, 12.5, 30.5, 43.5], "half way between two signatures"
+    descriptors = descriptors_with_steps(60, [13, 31, 44])
+    events = split_long([Event(0, 60)], descriptors, min_seconds=2, max_seconds=20)
+    assert [event.start for event in events] == [0, 12.5, 30.5, 43.5], "half way between two descriptors"
 
 
 def test_a_long_event_without_change_is_split_evenly():
-    still = Signatures(np.arange(64.0), np.full((64, 5), 200, np.uint8))
-    for signatures in (still, Signatures.empty()):
-        events = split_long([Event(0, 64)], signatures, min_seconds=2, max_seconds=20)
+    still = Descriptors(np.arange(64.0), np.full((64, 5), 200, np.uint8))
+    for descriptors in (still, Descriptors.empty()):
+        events = split_long([Event(0, 64)], descriptors, min_seconds=2, max_seconds=20)
         assert [event.duration for event in events] == [16] * 4
 
 
 @given(st.integers(0, 1000), st.integers(6, 30))
 def test_the_strongest_change_has_the_largest_scatter_between_its_parts(seed: int, count: int):
     vectors = np.random.default_rng(seed).normal(size=(count, 4))
-    time = strongest_change(Event(0, count), Signatures(np.arange(count, dtype=float), vectors), 2)
+    time = strongest_change(Event(0, count), Descriptors(np.arange(count, dtype=float), vectors), 2)
 
     def scatter(k: int) -> float:
         gap = vectors[:k].mean(axis=0) - vectors[k:].mean(axis=0)
@@ -86,53 +91,22 @@ def test_the_strongest_change_has_the_largest_scatter_between_its_parts(seed: in
 
 def test_pictures_of_bytes_do_not_overflow():
     vectors = np.repeat(np.array([[255], [0]], np.uint8), 30, axis=0)
-    assert strongest_change(Event(0, 60), Signatures(np.arange(60.0), vectors), 2) == 29.5
+    assert strongest_change(Event(0, 60), Descriptors(np.arange(60.0), vectors), 2) == 29.5
 
 
-@dataclass
-class FakeDetector:
-    shots: Shots
-    calls: list[tuple[str | Path, object, object]] = field(default_factory=list)
-
-    def detect(self, video, *, progress=None, glimpses=None) -> Shots:
-        self.calls.append((video, progress, glimpses))
-        return self.shots
-
-
-@dataclass
-class FakeWatcher:
-    signatures: Signatures
-    glimpses: str = "wanted"
-
-
-def test_a_video_becomes_events():
-    cut = Transition(9.96, 10.0, 10.0)
-    dissolve = Transition(11.0, 12.0, 11.5)
-    fake = FakeDetector(Shots((cut, dissolve), 45.0, signatures_with_steps(45, [30])))
-    events = segment_events("clip.mp4", segmenter=fake, min_seconds=2, max_seconds=20, progress=print)
-    assert events == [Event(0, 10), Event(10, 29.5), Event(29.5, 45)]
-    assert fake.calls == [("clip.mp4", print, None)]
-
-
-def test_what_a_watcher_saw_takes_the_place_of_small_pictures():
-    shots = Shots((Transition(4.96, 5.0, 5.0),), 35.0, signatures_with_steps(35, [12]))
-    seconds = np.arange(2.0, 35, 4)
-    vectors = np.stack([seconds < 22, seconds >= 22], axis=1).astype(np.float32)
-    fake = FakeDetector(shots)
-    watcher = FakeWatcher(Signatures(seconds, vectors))
-    assert segment_events("clip.mp4", segmenter=fake, watcher=watcher) == [Event(0, 5), Event(5, 20), Event(20, 35)]
-    assert fake.calls == [("clip.mp4", None, "wanted")]
-    blind = FakeWatcher(Signatures.empty())
-    without = segment_events("clip.mp4", segmenter=fake)
-    assert (
-        segment_events("clip.mp4", segmenter=fake, watcher=blind)
-        == without
-        == [Event(0, 5), Event(5, 11.5), *without[2:]]
-    )
+def test_boundaries_become_events():
+    descriptors = descriptors_with_steps(45, [30])
+    assert cut_into_events([11.5, 10.0], 45.0, descriptors, min_seconds=2, max_seconds=20) == [
+        Event(0, 10),
+        Event(10, 29.5),
+        Event(29.5, 45),
+    ]
 
 
 def test_limits_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="twice min_seconds"):
-        segment_events("clip.mp4", min_seconds=5, max_seconds=8)
-    with pytest.raises(ValueError, match="unknown segmenter 'scenes'"):
-        segment_events("clip.mp4", segmenter="scenes")
+        cut_into_events([], 45.0, Descriptors.empty(), min_seconds=5, max_seconds=8)
+
+
+def test_frames_lie_at_the_centres_of_equal_parts():
+    np.testing.assert_allclose(evenly_inside(Event(10, 14), 4), [10.5, 11.5, 12.5, 13.5])

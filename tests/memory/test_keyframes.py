@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from marc.memory import keyframes as module
-from marc.memory.detectors.shots import FrameStream
-from marc.memory.keyframes import Gallery
+from marc.memory.keyframes import KeyframeCollector
 from marc.types import Event, Frames
-from marc.video import write_video
+from marc.video import read_to, write_video
 
 FPS = 5
 
@@ -29,8 +28,8 @@ class MeanColour:
 
 
 @pytest.fixture
-def gallery() -> Gallery:
-    return Gallery(MeanColour(), interval=1.0, thumbnail_width=20)
+def keyframes() -> KeyframeCollector:
+    return KeyframeCollector(MeanColour(), interval=1.0, thumbnail_width=20)
 
 
 @pytest.fixture
@@ -42,30 +41,32 @@ def red_then_blue(tmp_path: Path) -> Path:
     return tmp_path / "clip.mp4"
 
 
-def test_pictures_are_taken_while_the_video_is_streamed(gallery: Gallery, red_then_blue: Path, monkeypatch):
+def test_keyframes_are_taken_while_the_video_is_read(keyframes: KeyframeCollector, red_then_blue: Path, monkeypatch):
     monkeypatch.setattr(module, "read_frames", lambda *_, **__: pytest.fail("the video was decoded twice"))
-    stream = FrameStream(red_then_blue, width=48, height=27, glimpses=gallery.glimpses)
-    assert sum(map(len, stream)) == 10 * FPS
-    np.testing.assert_allclose(gallery.signatures.seconds, np.arange(10) + 0.6, atol=1e-6)  # frames shown from 0.5 on
+    read_to(red_then_blue, [keyframes])
+    assert len(keyframes) == 10
+    np.testing.assert_allclose(
+        keyframes.descriptors.seconds, np.arange(10) + 0.6, atol=1e-6
+    )  # frames shown from 0.5 on
     events = [Event(0, 6), Event(6, 10)]
-    gallery.complete(red_then_blue, events)
-    vectors, thumbnails = gallery.describe(events)
+    keyframes.complete(red_then_blue, events)
+    vectors, thumbnails = keyframes.describe(events)
     assert vectors.argmax(axis=1).tolist() == [0, 2]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     means = [np.asarray(Image.open(io.BytesIO(picture))).mean(axis=(0, 1)).argmax() for picture in thumbnails]
     assert means == [0, 2]
 
 
-def test_events_that_no_picture_fell_into_get_their_own(gallery: Gallery, red_then_blue: Path):
+def test_events_that_no_keyframe_fell_into_get_their_own(keyframes: KeyframeCollector, red_then_blue: Path):
     grey = np.full((1, 48, 64, 3), 90, np.uint8)
     for second in (0.5, 9.0):
-        gallery.add(Frames(grey, np.array([second]), "grey"))
-    gallery.complete(red_then_blue, [Event(0, 5.9), Event(5.9, 6.0), Event(6.0, 8.2), Event(8.2, 10)])
-    np.testing.assert_allclose(gallery.signatures.seconds, [0.5, 5.95, 6.55, 7.65, 9.0])
+        keyframes.consume(Frames(grey, np.array([second]), "grey"))
+    keyframes.complete(red_then_blue, [Event(0, 5.9), Event(5.9, 6.0), Event(6.0, 8.2), Event(8.2, 10)])
+    np.testing.assert_allclose(keyframes.descriptors.seconds, [0.5, 5.95, 6.55, 7.65, 9.0])
 
 
-def test_an_event_is_the_mean_of_its_pictures(gallery: Gallery):
+def test_an_event_is_the_mean_of_its_keyframes(keyframes: KeyframeCollector):
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
-    gallery.add(Frames(np.tile(colours[:, None, None], (1, 16, 16, 1)), np.array([1.0, 2.0, 3.0]), "made"))
-    vectors, _ = gallery.describe([Event(0, 2.5), Event(2.5, 4)])
+    keyframes.consume(Frames(np.tile(colours[:, None, None], (1, 16, 16, 1)), np.array([1.0, 2.0, 3.0]), "made"))
+    vectors, _ = keyframes.describe([Event(0, 2.5), Event(2.5, 4)])
     np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-6)

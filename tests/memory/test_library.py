@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from marc.extras import MissingExtraError
 from marc.memory import library as library_module
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.types import Event
@@ -186,6 +187,12 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(library, memory):
     assert library.videos() == {"/videos/1.mp4": 5}
     library.add([memory(2)])
     assert library.videos() == {"/videos/1.mp4": 5, "/videos/2.mp4": 5}
+
+
+def test_without_the_package_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    with pytest.raises(MissingExtraError, match=r"lancedb is not installed.*marc-video\[library\]"):
+        MemoryLibrary(tmp_path / "library")
 
 
 def test_an_address_that_cannot_be_opened_is_named(tmp_path, memory):

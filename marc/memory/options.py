@@ -1,0 +1,64 @@
+"""How videos are remembered and how their events are retrieved: the only declaration of these options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from marc.memory.detectors import check_detector
+from marc.memory.events import MAX_SECONDS, MIN_SECONDS
+from marc.options import Limits, Named, OptionError, check
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """How a video is cut into events, and what is kept of each.
+
+    Attributes:
+        segmenter: Shot detector: transnetv2, scenedetect, uniform, or one of your own as ``package.module:Class``.
+        min_event_seconds: Join shorter events with a neighbour.
+        max_event_seconds: Split longer events; a small budget of tokens wants few events.
+        seconds_per_frame: Embed one frame in so many seconds, and at least one of each event.
+        thumbnail_width: Width of the stored pictures in pixels.
+
+    Raises:
+        ValueError: If a value is out of range, or there is no such segmenter.
+    """
+
+    segmenter: str = "transnetv2"
+    min_event_seconds: Annotated[float, Limits(least=0)] = MIN_SECONDS
+    max_event_seconds: Annotated[float, Limits(above=0)] = MAX_SECONDS
+    seconds_per_frame: Annotated[float, Limits(above=0)] = 4.0
+    thumbnail_width: Annotated[int, Limits(least=1)] = 160
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_detector(self.segmenter)
+        if self.max_event_seconds < 2 * self.min_event_seconds:
+            raise OptionError(
+                "max_event_seconds",
+                f"must be at least twice min_event_seconds ({self.min_event_seconds}), so that every longer event can "
+                f"be split, got {self.max_event_seconds}",
+            )
+
+
+@dataclass(frozen=True)
+class RetrievalOptions:
+    """Which events of a remembered video are read for a question, and where memories are.
+
+    Attributes:
+        k: Events to retrieve, or auto for the cut at the widest gap of their scores.
+        embedder: Dual encoder of the memory: tiny (shipped; knows generated videos only), an open_clip model such as
+            PE-Core-T-16-384, or a folder; ``None``: the one that goes with the answering model.
+        folder: Where memories are kept; ``None``: beside each video.
+
+    Raises:
+        ValueError: If k is neither positive nor ``"auto"``.
+    """
+
+    k: Annotated[int | Literal["auto"], Limits(least=1)] = 3
+    embedder: str | None = None
+    folder: Annotated[str | None, Named("memory_folder")] = None
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -1,0 +1,228 @@
+"""Remember many videos in worker processes: skip what is done, and go on when one fails."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
+from marc.memory.index import find_or_remember
+from marc.memory.options import MemoryOptions
+from marc.memory.shots import Progress
+from marc.memory.store import VideoMemory
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+
+REPORT_INTERVAL = 0.5  # seconds between reports of progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one of many videos.
+
+    Attributes:
+        video: Its path, as given.
+        memory: Its memory, or None if it failed.
+        error: What went wrong, or None.
+        known: Whether it was remembered before.
+    """
+
+    video: str
+    memory: VideoMemory | None
+    error: str | None = None
+    known: bool = False
+
+
+class EmbedderUnavailableError(ValueError):
+    """The embedding model cannot be loaded: no video can be remembered."""
+
+
+def remember_all(
+    videos: Sequence[str],
+    load_embedder: Callable[[], EventEmbedder],
+    options: MemoryOptions | None = None,
+    *,
+    folder: str | Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Remember videos in worker processes and yield what became of each as it is done.
+
+    A video that cannot be read is an `Outcome` with an error. When a worker process dies (out of memory, a crash in a
+    decoder), the videos that were being worked on are tried once more, one at a time; the one that kills its worker
+    again has failed. Interrupting or killing this process loses the videos in work only: the next run goes on.
+
+    Args:
+        videos: Paths.
+        load_embedder: Called once in every worker; must be picklable, as
+            ``functools.partial(EventEmbedder.from_pretrained, "tiny")`` is.
+        options: How videos are cut and embedded. A segmenter that was registered must be a class that workers can
+            import.
+        folder: Where memories are kept; beside each video by default.
+        workers: Number of processes.
+        progress: Is told, twice a second, what share of the work is done, counted in videos and parts of videos.
+
+    Raises:
+        EmbedderUnavailableError: The embedder cannot be loaded.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    task = _Task(load_embedder, options or MemoryOptions(), folder)
+    queue, suspects = deque(dict.fromkeys(videos)), deque[str]()
+    shares = _Shares({video: index for index, video in enumerate(queue)}, progress)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    start = _WorkerStart(threads, shares, registered_detectors(task.options.segmenter))
+    while queue or suspects:
+        crew = _Crew(start, workers if queue else 1)
+        for outcome in crew.work_through(queue or suspects, task):
+            shares.set(outcome.video, 1.0)
+            shares.report()
+            yield outcome
+        suspects.extend(crew.suspects)
+
+
+class _Shares:
+    """What share of each video is done, in memory that the workers write to; no lock that a killed one could hold.
+
+    Args:
+        positions: Index of each video.
+        progress: Is told the mean by `report`.
+    """
+
+    def __init__(self, positions: dict[str, int], progress: Progress | None) -> None:
+        self._positions = positions
+        self._progress = progress
+        self._done = multiprocessing.get_context("spawn").RawArray("d", max(1, len(positions)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_progress": None}
+
+    def set(self, video: str, share: float) -> None:
+        self._done[self._positions[video]] = share
+
+    def report(self) -> None:
+        if self._progress is not None:
+            self._progress(sum(self._done) / len(self._done))
+
+
+_EMBEDDERS: list[EventEmbedder] = []
+_SHARES: list[_Shares] = []
+
+
+@dataclass(frozen=True)
+class _WorkerStart:
+    """What a worker process begins with.
+
+    It is given its share of the cores, and ends when its parent is gone, even by kill -9. Its threads sleep while they
+    wait instead of spinning: the decoder works on the same cores.
+    """
+
+    threads: int
+    shares: _Shares
+    detectors: dict[str, str | type[ShotDetector]]
+
+    def __call__(self) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _SHARES.append(self.shares)
+        for name, detector in self.detectors.items():
+            register_detector(name, detector)
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker needs to know to remember any of the videos."""
+
+    load_embedder: Callable[[], EventEmbedder]
+    options: MemoryOptions
+    folder: str | Path | None
+
+    def __call__(self, video: str) -> Outcome:
+        (shares,) = _SHARES
+        progress = partial(shares.set, video)
+        memory, known = find_or_remember(video, self._embedder(), self.options, folder=self.folder, progress=progress)
+        return Outcome(video, memory, known=known)
+
+    def _embedder(self) -> EventEmbedder:
+        """That of this worker process, loaded for its first video."""
+        if not _EMBEDDERS:
+            try:
+                _EMBEDDERS.append(self.load_embedder())
+            except ValueError as error:
+                raise EmbedderUnavailableError(str(error)) from error
+        return _EMBEDDERS[0]
+
+
+class _Crew:
+    """Worker processes that work through videos until one of them dies.
+
+    Args:
+        start: What each begins with.
+        size: Number of processes.
+
+    Attributes:
+        suspects: After a death, the videos that were in work; none if it is clear which one it was.
+    """
+
+    def __init__(self, start: _WorkerStart, size: int) -> None:
+        self.suspects: list[str] = []
+        self._start = start
+        self._size = size
+        self._running: dict[Future[Outcome], str] = {}
+        self._is_broken = False
+
+    def work_through(self, queue: deque[str], task: _Task) -> Iterator[Outcome]:
+        """Take videos from the queue and yield what became of each; what is left in it was not begun."""
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self._size, mp_context=context, initializer=self._start) as executor:
+            while (queue or self._running) and not self._is_broken:
+                self._submit(executor, queue, task)
+                done = wait(self._running, timeout=REPORT_INTERVAL, return_when=FIRST_COMPLETED).done
+                self._start.shares.report()
+                for future in done:
+                    if isinstance(future.exception(), EmbedderUnavailableError):
+                        executor.shutdown(cancel_futures=True)
+                        future.result()
+                    yield from self._outcome(future)
+        if self._size > 1:
+            self.suspects = list(self._running.values())
+            return
+        for video in self._running.values():
+            yield Outcome(video, None, "the process that worked on it died (out of memory, or a crash in a library)")
+
+    def _submit(self, executor: ProcessPoolExecutor, queue: deque[str], task: _Task) -> None:
+        """Give every process a video, as long as there are some."""
+        while queue and len(self._running) < self._size and not self._is_broken:
+            video = queue.popleft()
+            try:
+                self._running[executor.submit(task, video)] = video
+            except BrokenProcessPool:
+                queue.appendleft(video)
+                self._is_broken = True
+
+    def _outcome(self, future: Future[Outcome]) -> Iterator[Outcome]:
+        """What became of a video, unless its process died."""
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._is_broken = True
+            return
+        video = self._running.pop(future)
+        yield future.result() if error is None else Outcome(video, None, f"{type(error).__name__}: {error}")

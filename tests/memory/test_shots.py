@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marc.memory import shots as module
+from marc.memory.descriptors import Descriptors
+from marc.memory.detectors import ShotDetector, Transition, make_detector
+from marc.memory.detectors.scenedetect import SceneDetectDetector
+from marc.memory.detectors.transnetv2 import TransNetV2Detector
+from marc.memory.shots import Shots, find_shots, segment_events
+from marc.types import Event, Frames
+from marc.video import EveryFrame, SampledFrames, VideoError
+from marc.video.process import POOL
+
+FPS = 25.0
+CUTS = (40, 90)  # first frames of the later shots of `three_shots`
+LENGTH = 140
+
+
+class Listener:
+    """Counts the frames that are pushed to it."""
+
+    def __init__(self, request) -> None:
+        self.request = request
+        self.seconds: list[float] = []
+
+    def consume(self, frames: Frames) -> None:
+        self.seconds += frames.seconds.tolist()
+
+
+class Brightness(ShotDetector):
+    """Tells each jump as soon as it is seen, and one more at the end."""
+
+    frame_size = (16, 8)
+
+    def start(self, info) -> None:
+        self.before = None
+        self.seen = 0
+
+    def process(self, frames):
+        self.seen += len(frames)
+        assert frames.rgb.shape[1:] == (8, 16, 3)
+        for second, level in zip(frames.seconds.tolist(), frames.rgb.mean(axis=(1, 2)), strict=True):
+            if self.before and np.abs(level - self.before[1]).max() > 1:
+                yield Transition(self.before[0], second, second)
+            self.before = second, level
+
+    def finish(self, duration):
+        return [Transition(duration - 1, duration - 1, duration - 1)]
+
+
+@pytest.mark.parametrize("name", ["transnetv2", "scenedetect"])
+def test_hard_cuts_are_found_at_their_frames(three_shots: Path, name: str):
+    shots = find_shots(three_shots, make_detector(name))
+    assert [round(item.start * FPS) for item in shots.transitions] == [cut - 1 for cut in CUTS]
+    assert [round(item.end * FPS) for item in shots.transitions] == list(CUTS)
+    assert shots.boundaries == [item.end for item in shots.transitions]
+    assert shots.duration == pytest.approx(LENGTH / FPS)
+    np.testing.assert_allclose(shots.descriptors.seconds, [0, 1, 2, 3, 4, 5], atol=1e-6)
+
+
+def test_a_detector_of_ones_own_is_pushed_every_frame_of_one_video_after_another(three_shots: Path):
+    detector = Brightness()
+    for _ in range(2):
+        found = find_shots(three_shots, detector).boundaries
+        assert [round(boundary * FPS) for boundary in found] == [*CUTS, LENGTH - 25]
+        assert detector.seen == LENGTH
+
+
+def test_one_reading_serves_detector_and_consumers_and_tells_how_far_it_is(three_shots: Path, monkeypatch):
+    jobs = []
+    run = POOL.run
+    monkeypatch.setattr(POOL, "run", lambda job, *args: jobs.append(type(job).__name__) or run(job, *args))
+    sampled, same = Listener(SampledFrames(2.0, 4000)), Listener(EveryFrame(16, 8))
+    told: list[float] = []
+    find_shots(three_shots, Brightness(), [sampled, same], progress=told.append)
+    assert jobs == ["Probe", "Stream"]
+    np.testing.assert_allclose(sampled.seconds, [1.0, 3.0, 5.0], atol=1e-6)
+    assert len(same.seconds) == LENGTH
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx((LENGTH - 1) / LENGTH)
+
+
+def test_a_detector_that_needs_no_frames_has_nothing_decoded(three_shots: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "read_to", lambda *_, **__: pytest.fail("the video was decoded"))
+    listener = Listener(SampledFrames(1.0, 100))
+    shots = find_shots(three_shots, make_detector("uniform"), [listener])
+    assert (shots.transitions, len(shots.descriptors), listener.seconds) == ((), 0, [])
+    assert shots.duration == pytest.approx(LENGTH / FPS)
+
+
+def test_an_interrupted_reading_stops_the_decoder(three_shots: Path):
+    class Interrupted(ShotDetector):
+        def process(self, frames):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_shots(three_shots, Interrupted())
+    assert not any(process.is_busy for process in POOL._all)
+
+
+def test_a_missing_video_is_named(tmp_path: Path):
+    with pytest.raises(VideoError, match="nowhere"):
+        find_shots(tmp_path / "nowhere.mp4", SceneDetectDetector())
+
+
+def test_a_real_clip_has_the_shots_that_one_sees(real_videos: list[Path]):
+    clip = {path.name: path for path in real_videos}.get("nasa_13013.mp4")
+    if clip is None:
+        pytest.skip("the clip nasa_13013.mp4 is not there")
+    assert len(find_shots(clip, TransNetV2Detector()).transitions) >= 1
+
+
+def test_a_video_becomes_events(monkeypatch: pytest.MonkeyPatch):
+    seconds = np.arange(0, 45, 1.0)
+    steps = Descriptors(seconds, (seconds >= 30)[:, None].astype(np.float64))
+    cut, dissolve = Transition(9.96, 10.0, 10.0), Transition(11.0, 12.0, 11.5)
+    calls = []
+
+    def found(video, detector, *, progress):
+        calls.append((video, detector, progress))
+        return Shots((cut, dissolve), 45.0, steps)
+
+    monkeypatch.setattr(module, "find_shots", found)
+    detector = Brightness()
+    events = segment_events("clip.mp4", segmenter=detector, min_seconds=2, max_seconds=20, progress=print)
+    assert events == [Event(0, 10), Event(10, 29.5), Event(29.5, 45)]
+    assert calls == [("clip.mp4", detector, print)]
+
+
+def test_limits_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="twice min_seconds"):
+        segment_events("clip.mp4", min_seconds=5, max_seconds=8)
+    with pytest.raises(ValueError, match="unknown segmenter 'scenes'"):
+        segment_events("clip.mp4", segmenter="scenes")

@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from marc.memory import detectors
+from marc.memory.detectors import register_detector
+from marc.memory.store import load_memory
+from marc.memory.workers import EmbedderUnavailableError, remember_all
+
+HELPERS = Path(__file__).parent / "helpers"
+
+
+@pytest.fixture
+def video(write_colours, tmp_path) -> Path:
+    return write_colours(tmp_path / "rgb.mp4", "red", "green", "blue")
+
+
+def test_many_videos_go_on_when_some_fail_and_skip_what_is_done(tmp_path, colours, write_colours):
+    good = [
+        str(write_colours(tmp_path / f"good{index}.mp4", "red", "blue", "green", seed=index)) for index in range(3)
+    ]
+    text, missing = tmp_path / "letter.mp4", tmp_path / "missing.mp4"
+    text.write_text("Dear reader")
+    deadly = write_colours(tmp_path / "deadly.mp4", "red", seed=9)
+    videos = [good[0], str(text), str(deadly), good[1], str(missing), good[2], good[0]]
+
+    def run():
+        outcomes = remember_all(videos, colours.ColourEmbedder, colours.OPTIONS, workers=2)
+        return {outcome.video: outcome for outcome in outcomes}
+
+    first, second = run(), run()
+    for outcomes in (first, second):
+        assert set(outcomes) == set(videos)
+        assert {video for video, outcome in outcomes.items() if outcome.error} == {
+            str(text),
+            str(deadly),
+            str(missing),
+        }
+        assert "letter.mp4" in outcomes[str(text)].error
+        assert "no such file" in outcomes[str(missing)].error
+        assert "died" in outcomes[str(deadly)].error
+        assert all(len(outcomes[video].memory.events) == 3 for video in good)
+    assert all(second[video].known for video in good)
+
+
+def test_an_embedder_that_cannot_be_loaded_ends_the_run(video, colours):
+    with pytest.raises(EmbedderUnavailableError, match="no weights here"):
+        list(remember_all([str(video)], colours.missing_embedder, colours.OPTIONS))
+
+
+def test_kill_9_loses_only_the_work_in_hand_and_leaves_no_process(tmp_path, write_colours):
+    videos = [str(write_colours(tmp_path / f"{index}.mp4", "red", "green", "blue", seed=index)) for index in range(6)]
+    folder = tmp_path / "memories"
+    command = [sys.executable, str(HELPERS / "colours.py"), str(folder), *videos]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        finished = {process.stdout.readline().split()[0] for _ in range(2)}
+        process.kill()
+    deadline = time.monotonic() + 20
+    while session_members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert session_members(process.pid) == []
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    states = dict(line.split()[:2] for line in again.splitlines())
+    assert set(states) == set(videos)
+    assert {states[video] for video in finished} == {"known"}
+    assert len(list(folder.glob("*.marc"))) == 6
+
+
+def test_two_processes_may_remember_the_same_video(video, tmp_path):
+    folder = tmp_path / "memories"
+    command = [sys.executable, str(HELPERS / "colours.py"), str(folder), str(video)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second,
+    ):
+        outputs = [process.communicate()[0] for process in (first, second)]
+    assert all(str(video) in output for output in outputs)
+    (path,) = folder.iterdir()
+    assert len(load_memory(path).events) == 3
+
+
+def session_members(session: int) -> list[int]:
+    """Processes that a killed process has left behind."""
+    members = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getsid(int(entry)) == session and Path(f"/proc/{entry}/stat").read_text().split()[2] != "Z":
+                members.append(int(entry))
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return members
+
+
+def test_workers_know_a_detector_that_was_registered(video, colours, monkeypatch):
+    monkeypatch.setattr(detectors, "_REGISTERED", {})
+    register_detector("pairs", colours.TwoSeconds)
+    options = replace(colours.OPTIONS, segmenter="pairs")
+    (outcome,) = remember_all([str(video)], colours.ColourEmbedder, options)
+    assert (outcome.error, len(outcome.memory.events)) == (None, 3)
+    assert outcome.memory.settings.segmenter == "pairs"
+
+
+def test_the_progress_of_many_videos_is_told(video, colours):
+    told = []
+    options = replace(colours.OPTIONS, segmenter="scenedetect")
+    outcomes = remember_all([str(video)], colours.ColourEmbedder, options, progress=told.append)
+    assert len(list(outcomes)) == 1
+    assert told == sorted(told)
+    assert told[0] >= 0 and told[-1] == 1
+
+
+def test_the_number_of_workers_is_checked(colours):
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        list(remember_all([], colours.ColourEmbedder, workers=0))
