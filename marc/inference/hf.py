@@ -1,64 +1,43 @@
-"""Outputs for prompts about encoded videos, with two things that make more than one of them cheap.
+"""The engine of transformers: outputs for prompts about encoded videos, with two things that make many of them cheap.
 
-*One prefix.* Prompts about one video begin with the same tokens, the video's among them: these are read once, and
-their keys and values serve every prompt.
+*One prefix.* What several prompts begin with, a video's tokens among it, is read and kept once
+(`marc.inference.decoding`): questions about one video share its tokens, sampled answers to one prompt the whole of it.
 
 *One graph.* With keys and values in tensors of fixed size and place, transformers compiles the decoding step and, on a
 GPU, captures it as a CUDA graph. The tensors are kept from call to call, one set for each number of prompts, which is
 rounded up to a power of two, and only a few lengths exist, so that a graph is made once, not once per question.
+
+`complete` is the only place that calls ``generate``: the assistant, the evaluation, the teacher and the rollouts of
+training all answer through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import BatchFeature, Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
 
+from marc.compression import CompressionConfig
+from marc.inference.decoding import SharedPrompts, decode_rows
+from marc.inference.encoding import encode
+from marc.inference.prompts import Prompt, end_of_visuals, pad_rows, token_types
 from marc.inference.stages import FirstToken, StageClock
-from marc.model.qwen2_5_vl.modeling import CompressedVideoFeatures, MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.processing import MarcProcessor
-from marc.types import FRAMES_PER_GRID, GenerationOptions, VideoInfo
+from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
+from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.types import GenerationOptions
 
 _Row = TypeVar("_Row")
 
 STATIC_LENGTHS = 256
 """Static keys and values have room for a multiple of so many tokens."""
-
-
-@dataclass(frozen=True)
-class EncodedVideo:
-    """What the model reads of a video, ready for any number of questions.
-
-    Attributes:
-        info: The file.
-        seconds: ``float64 [T]``: times of the frames that were read.
-        grid_thw: Temporal grids, height and width in patches.
-        grid_events: Event id of each temporal grid, if any were given.
-        shares: Tokens of each event, if any were given.
-        members: ``int64 [G]``: the merged frame in which each temporal grid ended.
-        features: ``[N, D]``, the visual tokens.
-        tokens_before: Number of visual tokens without compression.
-    """
-
-    info: VideoInfo
-    seconds: NDArray[np.float64]
-    grid_thw: torch.Tensor
-    grid_events: tuple[int, ...] | None
-    shares: tuple[int, ...] | None
-    members: NDArray[np.int64]
-    features: torch.Tensor
-    tokens_before: int
-
-    @property
-    def tokens_after(self) -> int:
-        """Number of visual tokens that the language model reads."""
-        return len(self.features)
 
 
 @dataclass(frozen=True)
@@ -68,8 +47,8 @@ class _Static:
 
 
 @dataclass
-class VideoGenerator:
-    """Generates outputs.
+class HFBackend:
+    """A `marc.inference.backend.Backend`: the model in this process.
 
     Attributes:
         model: Does it.
@@ -82,39 +61,69 @@ class VideoGenerator:
     compile_config: CompileConfig | None = None
     _static: dict[int, _Static] = field(default_factory=dict, init=False, repr=False)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        chats: Sequence[str],
-        videos: Sequence[EncodedVideo],
-        options: GenerationOptions,
-        clock: StageClock | None = None,
-    ) -> list[str]:
-        """One output per chat, in one generation.
+    @property
+    def compression(self) -> CompressionConfig:
+        """The budget at which videos are seen; assign to change it for what follows."""
+        return self.model.compression
 
-        Args:
-            chats: From `MarcProcessor.apply_chat_template`, each with one video placeholder.
-            videos: What each is about. If all are about the same, its features and what the chats begin with are read
-                once.
-            options: How to generate.
-            clock: Is told what tokenising, prefill and decoding took.
-        """
-        clock, asked = clock or StageClock(self.model.device), len(chats)
-        if options.static:
-            chats, videos = _up_to_a_power_of_two(chats), _up_to_a_power_of_two(videos)
-        with clock.stage("tokenize"):
-            inputs = self._inputs(chats, videos)
+    @compression.setter
+    def compression(self, value: CompressionConfig) -> None:
+        self.model.compression = self.processor.compression = value
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def name(self) -> str:
+        """Folder or hub name of the model's weights."""
+        return str(self.model.name_or_path)
+
+    @property
+    def cannot(self) -> dict[str, str]:
+        """What it cannot do."""
+        if "flash" not in (self.config.get_text_config(decoder=True)._attn_implementation or ""):
+            return {}
+        return {
+            "static": "static keys and values are for one compiled graph, which flash-attention breaks; generate "
+            "without them, or load the model with attn_implementation='sdpa'"
+        }
+
+    @torch.no_grad()
+    def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:
+        """See `marc.inference.backend.Backend`."""
+        clock = clock or StageClock(self.device)
+        before, start = clock.seconds["vision_tower"], clock.now()
+        with clock.module("vision_tower", self.model.model.visual):
+            features = encode(self.model, [each for each in inputs if each.features is None])
+        in_tower = clock.seconds["vision_tower"] - before
+        clock.seconds["compression"] += clock.now() - start - in_tower
+        for each, values in features.items():
+            each.features, each.patches.pixels = values, None
+
+    def generate(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[list[int]]:
+        """See `marc.inference.backend.Backend`."""
+        if options.static and "static" in self.cannot:
+            raise ValueError(self.cannot["static"])
+        clock, asked = clock or StageClock(self.device), len(prompts)
         first = FirstToken(clock)
-        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
+        sampling: dict[str, Any] = {}
+        if options.temperature:
+            sampling = {"temperature": options.temperature, "top_p": options.top_p}
         torch.manual_seed(options.seed)
         start = clock.now()
-        rows, length = inputs["input_ids"].shape
-        cache = self._cache(rows, length + options.max_new_tokens, options.static)
-        if len(videos) > 1 and all(video is videos[0] for video in videos):
-            inputs = self._read_prefix(inputs, cache)
-        tokens = self.model.generate(
-            **inputs,
-            past_key_values=cache,
+        outputs = complete(
+            self.model,
+            _up_to_a_power_of_two(prompts) if options.static else prompts,
+            cache=self._static_cache if options.static else None,
             logits_processor=LogitsProcessorList([first]),
             max_new_tokens=options.max_new_tokens,
             do_sample=bool(options.temperature),
@@ -125,72 +134,218 @@ class VideoGenerator:
         assert first.reached is not None
         clock.seconds["prefill"] += first.reached - start
         clock.seconds["decode"] += end - first.reached
-        answers = tokens[:asked, inputs["input_ids"].shape[1] :]
-        return self.processor.batch_decode(answers, skip_special_tokens=True)
+        return outputs[:asked]
 
-    def _inputs(self, chats: Sequence[str], videos: Sequence[EncodedVideo]) -> BatchFeature:
-        inputs = self.processor.text_inputs(chats, [video.tokens_after for video in videos])
-        inputs.update(
-            self.processor.planning_inputs(
-                [video.grid_events or [0] * int(video.grid_thw[0, 0]) for video in videos],
-                [video.seconds[::FRAMES_PER_GRID].tolist() for video in videos],
-                [video.shares for video in videos],
-            )
-        )
-        inputs["video_grid_thw"] = torch.cat([video.grid_thw for video in videos])
-        inputs = inputs.to(self.model.device)
-        features = tuple(video.features for video in videos)
-        inputs["mm_encoder_outputs"] = {"video": CompressedVideoFeatures(pooler_output=features)}
-        return inputs
-
-    def _cache(self, rows: int, tokens: int, static: bool) -> Cache:
-        """An empty cache; a static one is that of the last call with so many rows, if it has the room."""
-        config = self.model.config.get_text_config(decoder=True)
-        if not static:
-            return DynamicCache(config=config)
-        if "flash" in (config._attn_implementation or ""):
-            raise ValueError(
-                "static keys and values are for one compiled graph, which flash-attention breaks; generate without "
-                "them, or load the model with attn_implementation='sdpa'"
-            )
+    def _static_cache(self, rows: int, tokens: int) -> StaticCache:
+        """An empty cache: that of the last call with so many rows, if it has the room."""
         room = ceil(tokens / STATIC_LENGTHS) * STATIC_LENGTHS
         if rows not in self._static or self._static[rows].room < room:
+            config = self.config.get_text_config(decoder=True)
             self._static[rows] = _Static(room, StaticCache(config=config, max_cache_len=room))
         self._static[rows].cache.reset()
         return self._static[rows].cache
 
-    def _read_prefix(self, inputs: BatchFeature, cache: Cache) -> dict[str, torch.Tensor]:
-        """Reads what all rows begin with, once, into the cache of every row.
 
-        Returns:
-            The rows with their padding moved behind what is read already; padding has no position, so that the rest
-            follows as it does in a row of its own.
-        """
-        ids, present = inputs["input_ids"], inputs["attention_mask"].bool()
-        rows = [row[own] for row, own in zip(ids, present, strict=True)]
-        shortest = min(map(len, rows))
-        alike = (torch.stack([row[:shortest] for row in rows]) == rows[0][:shortest]).all(0)
-        length = min(int(alike.int().cumprod(0).sum()), shortest - 1)
-        prefix = torch.arange(length, device=ids.device) + (~present).sum(1, keepdim=True)
-        assert self.model.config.video_token_id not in rows[0][length:]
-        once = DynamicCache(config=self.model.config.get_text_config(decoder=True))
-        features = inputs["mm_encoder_outputs"]["video"].pooler_output[:1]
-        self.model.model(
-            input_ids=rows[0][None, :length],
-            mm_token_type_ids=inputs["mm_token_type_ids"][:1, prefix[0]],
-            mm_encoder_outputs={"video": CompressedVideoFeatures(pooler_output=features)},
-            past_key_values=once,
-            use_cache=True,
-            **{name: values[:1] for name, values in inputs.items() if name.startswith("video_")},
-        )
-        for index, layer in enumerate(once.layers):
-            shape = (len(rows), -1, -1, -1)
-            cache.update(layer.keys.expand(shape), layer.values.expand(shape), index)
-        moved = torch.ones_like(present).scatter(1, prefix, False)
-        return {
-            name: torch.cat([inputs[name].gather(1, prefix), inputs[name][moved].unflatten(0, (len(rows), -1))], dim=1)
-            for name in ("input_ids", "attention_mask")
-        }
+@torch.no_grad()
+def complete(
+    model: MarcForConditionalGeneration,
+    prompts: Sequence[Prompt],
+    *,
+    features: Mapping[VideoInput, Tensor] | None = None,
+    cache: Callable[[int, int], Cache] | None = None,
+    share: bool = True,
+    **generation: Any,
+) -> list[list[int]]:
+    """Token ids of one output per prompt, the token that ends it included.
+
+    Args:
+        model: Without wrappers.
+        prompts: What it is asked, at one budget.
+        features: Of what the prompts show; None: the inputs' own.
+        cache: Makes a cache for so many rows of so many tokens, instead of transformers' own.
+        share: Read and keep once what prompts begin with alike; not together with ``cache``.
+        **generation: As ``generate`` takes it.
+    """
+    if features is None:
+        features = {each: each.features for prompt in prompts for each in prompt.inputs if each.features is not None}
+    budgets = {each.compression for prompt in prompts for each in prompt.inputs}
+    assert len(budgets) <= 1, "one generation has one budget"
+    with at_compression(model, budgets.pop() if budgets else model.compression):
+        share = share and cache is None and not model.model.language_model.has_sliding_layers
+        groups = _groups(model, prompts) if share else []
+        if len(groups) in (0, len(prompts)):
+            return _complete_alone(model, prompts, features, cache, generation)
+        return _complete_together(model, prompts, groups, features, generation)
+
+
+def _complete_alone(
+    model: MarcForConditionalGeneration,
+    prompts: Sequence[Prompt],
+    features: Mapping[VideoInput, Tensor],
+    cache: Callable[[int, int], Cache] | None,
+    generation: Mapping[str, Any],
+) -> list[list[int]]:
+    """Every prompt as a row of its own, as transformers generates."""
+    batch = _Batch.of(model, prompts, left=True)
+    rows, length = batch.ids.shape
+    made = cache(rows, length + generation["max_new_tokens"]) if cache else None
+    tokens = model.generate(
+        **batch.inputs(model, features),
+        **({"past_key_values": made} if made else {}),
+        **generation,
+    )
+    return _completions(tokens[:, length:], model, generation)
+
+
+def _complete_together(
+    model: MarcForConditionalGeneration,
+    prompts: Sequence[Prompt],
+    groups: Sequence[_Group],
+    features: Mapping[VideoInput, Tensor],
+    generation: Mapping[str, Any],
+) -> list[list[int]]:
+    """What the prompts of a group begin with is read once for all of them."""
+    order = [row for group in groups for row in group.rows]
+    batch = _Batch.of(model, [prompts[row] for row in order], left=True)
+    shared = _read_prefixes(model, batch, groups, features)
+    tokens = model.generate(
+        input_ids=batch.ids,
+        attention_mask=batch.present,
+        position_ids=batch.present.cumsum(1) - 1,
+        custom_generate=partial(decode_rows, prompts=shared),
+        **generation,
+    )
+    outputs = _completions(tokens[:, batch.ids.shape[1] :], model, generation)
+    return [output for _, output in sorted(zip(order, outputs, strict=True), key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows that begin alike, and how many tokens of theirs are."""
+
+    rows: list[int]
+    length: int
+
+
+def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
+    """Equal prompts, or those about the same visuals, whichever saves more; one token of each stays."""
+    expanded = {prompt: prompt.expanded(model) for prompt in dict.fromkeys(prompts)}
+    equal, about_the_same = defaultdict(list), defaultdict(list)
+    for row, prompt in enumerate(prompts):
+        equal[prompt].append(row)
+        ids = expanded[prompt]
+        visual = tuple(ids[: end_of_visuals(ids, model)])
+        about_the_same[(prompt.inputs, visual) if visual else prompt].append(row)
+    ways = [
+        [_Group(rows, _alike([expanded[prompts[row]] for row in rows])) for rows in way.values()]
+        for way in (equal, about_the_same)
+    ]
+    if any(group.length < 1 for way in ways for group in way):
+        return [_Group([row], 0) for row in range(len(prompts))]
+    saved = [sum(group.length * (len(group.rows) - 1) for group in way) for way in ways]
+    return ways[saved.index(max(saved))]
+
+
+def _alike(rows: Sequence[Sequence[int]]) -> int:
+    """Number of tokens that rows begin with alike, leaving each at least one."""
+    alike = next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), None)
+    shortest = min(map(len, rows))
+    return min(shortest if alike is None else alike, shortest - 1)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts as padded rows, ``[B, L]``.
+
+    Attributes:
+        prompts: The prompts.
+        ids: Token ids.
+        present: 1 where there is a token.
+    """
+
+    prompts: Sequence[Prompt]
+    ids: Tensor
+    present: Tensor
+
+    @classmethod
+    def of(cls, model: Any, prompts: Sequence[Prompt], *, left: bool) -> _Batch:
+        expanded = {prompt: prompt.expanded(model) for prompt in dict.fromkeys(prompts)}
+        rows = [expanded[prompt] for prompt in prompts]
+        pad = model.generation_config.pad_token_id or 0
+        ids = pad_rows(rows, pad, left=left).to(model.device)
+        present = pad_rows([[1] * len(row) for row in rows], 0, left=left).to(model.device)
+        return cls(prompts, ids, present)
+
+    def inputs(self, model: Any, features: Mapping[VideoInput, Tensor]) -> dict[str, Any]:
+        """What the model takes."""
+        rows = [prompt.inputs for prompt in self.prompts]
+        inputs: dict[str, Any] = {"input_ids": self.ids, "attention_mask": self.present}
+        if grids := grid_inputs(rows):
+            inputs |= {name: value.to(model.device) for name, value in grids.items()}
+            inputs["mm_token_type_ids"] = token_types(self.ids, model)
+            inputs["mm_encoder_outputs"] = feature_inputs(rows, features)
+        return inputs
+
+
+def _read_prefixes(
+    model: MarcForConditionalGeneration, batch: _Batch, groups: Sequence[_Group], features: Mapping[VideoInput, Tensor]
+) -> SharedPrompts:
+    """Reads what each group begins with, once.
+
+    Args:
+        model: Reads.
+        batch: The rows of the groups, group by group, padded in front.
+        groups: How many rows are whose, and how much of these is alike.
+        features: Of what the prompts show.
+    """
+    owners = [index for index, group in enumerate(groups) for _ in group.rows]
+    leaders = [owners.index(index) for index in range(len(groups))]
+    lengths = [group.length for group in groups]
+    tokens, positions = _tokens_and_positions(model, batch)
+    prefixes = [(tokens[row][:n], positions[row][:, :n]) for row, n in zip(leaders, lengths, strict=True)]
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    shown = [batch.prompts[row].inputs for row in leaders]
+    model.model(
+        input_ids=pad_rows([ids for ids, _ in prefixes], 0).to(model.device),
+        attention_mask=pad_rows([[1] * n for n in lengths], 0).to(model.device),
+        position_ids=pad_sequence([places.T for _, places in prefixes], batch_first=True).permute(2, 0, 1),
+        past_key_values=cache,
+        use_cache=True,
+        **({"mm_encoder_outputs": feature_inputs(shown, features)} if any(shown) else {}),
+    )
+    return SharedPrompts(
+        cache,
+        lengths,
+        owners,
+        [ids[lengths[owner] :] for ids, owner in zip(tokens, owners, strict=True)],
+        [places[:, lengths[owner] :] for places, owner in zip(positions, owners, strict=True)],
+    )
+
+
+def _tokens_and_positions(model: MarcForConditionalGeneration, batch: _Batch) -> tuple[list[list[int]], list[Tensor]]:
+    """Token ids of every row, and their M-RoPE positions ``int64 [3, n]``, each row read by itself."""
+    distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(batch.prompts))}
+    some = _Batch.of(model, list(distinct), left=False)
+    grids = {name: value.to(model.device) for name, value in grid_inputs([p.inputs for p in distinct]).items()}
+    places, _ = model.model.get_rope_index(
+        some.ids, token_types(some.ids, model), attention_mask=some.present, **grids
+    )
+    lengths = some.present.sum(1).tolist()
+    rows = [distinct[prompt] for prompt in batch.prompts]
+    tokens = some.ids.tolist()
+    return [tokens[row][: lengths[row]] for row in rows], [places[:, row, : lengths[row]] for row in rows]
+
+
+def _completions(tokens: Tensor, model: Any, generation: Mapping[str, Any]) -> list[list[int]]:
+    """Rows up to the token that ends them, that one included."""
+    config = generation.get("generation_config") or model.generation_config
+    ends = config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    rows = []
+    for row in tokens.tolist():
+        end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
+        rows.append(row[: end + 1])
+    return rows
 
 
 def _up_to_a_power_of_two(rows: Sequence[_Row]) -> Sequence[_Row]:

@@ -1,29 +1,46 @@
-"""Questions about one video as one sequence: what they share once, then each of them and its completion.
+"""Rows that begin alike as one sequence: what they share once, then the rest of each.
 
-Rows share a *prefix* if they name the same videos and images and agree in every token up to the last visual one. Rows
-about different files never do; rows of text alone share what every chat begins with. The sequence of a batch is made
-by choosing tokens from its rows, so that each keeps the label and the position that it has in its row, and no token of
-it is padding. `marc.model.prefix_attention` lets each question see its prefix and itself.
+Several questions about a video share its tokens, several answers to one prompt share the whole of it. The sequence of
+a batch is made by choosing tokens from its rows, so that each keeps the label and the position that it has in its row,
+and no token of it is padding. `marc.model.prefix_attention` lets each row see its prefix and itself. Losses and
+gradients are those of single rows, to rounding.
 
-Shapes: Q rows, L tokens of the longest, N tokens of the sequence, R prefixes.
+Shapes: B rows, L places of a padded row, N tokens of the sequence, R prefixes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from marc.model import MarcForConditionalGeneration
 from marc.model.prefix_attention import PREFIX_ATTENTION, SharedPrefixes
-from marc.training.inputs import View
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row to pack.
+
+    Attributes:
+        ids: Its token ids, without padding.
+        opening: How many of them others may share; at least 1, and fewer than all.
+        shows: What its visual tokens show: rows share their beginning only where they show the same.
+        start: Place of its first token in the padded row.
+    """
+
+    ids: Sequence[int]
+    opening: int
+    shows: Hashable = ()
+    start: int = 0
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """How the rows of a batch become one sequence: all prefixes, then all questions.
+    """How the rows of a batch become one sequence: all prefixes, then the rest of all rows.
 
     Attributes:
         places: Which tokens are chosen, counted through the padded rows: ``int64 [N]``.
@@ -36,51 +53,44 @@ class PackedRows:
     prefixes: SharedPrefixes
 
     def choose(self, values: Tensor) -> Tensor:
-        """The sequence's part of values of every token, ``[..., Q, L] -> [..., 1, N]``."""
+        """The sequence's part of values of every place, ``[..., B, L] -> [..., 1, N]``."""
         return values.flatten(-2)[..., self.places].unsqueeze(-2)
 
+    def find(self, places: Tensor) -> Tensor:
+        """Where places, counted through the padded rows, stand in the sequence; they must be in it."""
+        home = places.new_zeros(int(self.places.max()) + 1)
+        home[self.places] = torch.arange(len(self.places), device=home.device)
+        return home[places]
 
-def pack_rows(
-    rows: Sequence[Sequence[int]],
-    views: Sequence[Sequence[View]],
-    model: MarcForConditionalGeneration,
-    device: torch.device,
-) -> PackedRows:
+
+def pack_rows(rows: Sequence[Row], width: int, device: torch.device | str) -> PackedRows:
     """Finds what the rows share.
 
     Args:
-        rows: Token ids, one row for each question.
-        views: What each row sees.
-        model: Knows which tokens are visual.
+        rows: At least one.
+        width: L, of the padded rows.
         device: Of the result.
     """
-    openings = [opening(row, model) for row in rows]
-    groups: dict[tuple[tuple[View, ...], tuple[int, ...]], list[int]] = {}
-    for index, (row, seen) in enumerate(zip(rows, views, strict=True)):
-        groups.setdefault((tuple(seen), tuple(row[: openings[index]])), []).append(index)
-    longest = max(map(len, rows))
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[row.shows, tuple(row.ids[: row.opening])].append(index)
 
-    def part(row: int, start: int, stop: int) -> Tensor:
-        return torch.arange(row * longest + start, row * longest + stop, device=device)
+    def part(index: int, start: int, stop: int) -> Tensor:
+        first = index * width + rows[index].start
+        return torch.arange(first + start, first + stop, device=device)
 
     leaders = [group[0] for group in groups.values()]
-    owned = [(owner, row) for owner, group in enumerate(groups.values()) for row in group]
-    parts = [part(row, 0, openings[row]) for row in leaders]
-    parts += [part(row, openings[row], len(rows[row])) for _, row in owned]
+    owned = [(owner, index) for owner, group in enumerate(groups.values()) for index in group]
+    parts = [part(index, 0, rows[index].opening) for index in leaders]
+    parts += [part(index, rows[index].opening, len(rows[index].ids)) for _, index in owned]
     places = torch.cat(parts)
     packed = torch.arange(len(places), device=device).split([len(part) for part in parts])
-    prefixes, questions = packed[: len(leaders)], packed[len(leaders) :]
-    shared = SharedPrefixes.of(prefixes, questions, [owner for owner, _ in owned], len(places))
+    prefixes, rests = packed[: len(leaders)], packed[len(leaders) :]
+    shared = SharedPrefixes.of(prefixes, rests, [owner for owner, _ in owned], len(places))
     return PackedRows(places, leaders, shared)
 
 
-def opening(row: Sequence[int], model: MarcForConditionalGeneration) -> int:
-    """Tokens of a row that others may share: up to the last visual one, or the first alone."""
-    visual = (model.config.image_token_id, model.config.video_token_id)
-    return 1 + max((place for place, token in enumerate(row) if token in visual), default=0)
-
-
-def use_prefix_attention(model: MarcForConditionalGeneration) -> None:
+def use_prefix_attention(model: Any) -> None:
     """Lets the language model read packed sequences; for all others its attention stays ``sdpa``.
 
     Raises:

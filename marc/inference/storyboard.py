@@ -1,4 +1,4 @@
-"""A picture of what the model saw: the frames that were read, coloured by the merged frame in which each ended."""
+"""A picture of what the model saw: the frames that were read, coloured by the merged grid in which each ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marc.extras import extra
+from marc.types import FRAMES_PER_GRID
 from marc.video import read_frames
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from marc.inference.assistant import EncodedVideo
-    from marc.types import Answer, Retrieval
+    from marc.inference.assistant import SeenVideo
+    from marc.types import Answer
 
 COLUMNS = 16
 COLOURS = 20
@@ -40,54 +41,54 @@ def check_storyboard(path: str | Path) -> None:
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
-def save_storyboard(
-    path: str | Path, question: str, answer: Answer, video: EncodedVideo, retrieval: Retrieval | None = None
-) -> None:
+def save_storyboard(path: str | Path, question: str, answer: Answer, seen: SeenVideo) -> None:
     """Draws question and answer, the events with their scores on a time line, and the frames in order.
 
     Args:
         path: A file whose ending matplotlib knows, such as ``.png``.
         question: As it was asked.
         answer: What came back.
-        video: What the model saw.
-        retrieval: What the memory chose, if it was asked.
+        seen: What the model saw.
     """
     with extra("plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    rows = ceil(len(video.seconds) / COLUMNS)
+    rows = ceil(len(seen.video.patches.frame_seconds) / COLUMNS)
     figure = Figure(figsize=(16, 2.2 + rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     title = textwrap.shorten(f"{question}  →  {answer.answer or '(no answer)'}", 150, placeholder=" …")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
     outer = figure.add_gridspec(2, 1, height_ratios=[1.2, rows])
-    _draw_time_line(figure.add_subplot(outer[0]), video, answer, retrieval)
-    _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS), video)
+    _draw_time_line(figure.add_subplot(outer[0]), seen, answer)
+    _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS), seen)
     figure.savefig(path)
 
 
-def _colours(video: EncodedVideo) -> np.ndarray:
-    """RGBA of the merged frame of every frame: ``float [T, 4]``."""
+def _colours(seen: SeenVideo) -> np.ndarray:
+    """RGBA of the merged grid in which every frame ended: ``float [T, 4]``."""
     with extra("plots"):
         from matplotlib import colormaps
 
-    merged = np.repeat(video.members, ceil(len(video.seconds) / len(video.members)))[: len(video.seconds)]
+    members = seen.video.members
+    merged = np.arange(seen.video.patches.grid_thw[0]) if members is None else members.cpu().numpy()
+    merged = np.repeat(merged, FRAMES_PER_GRID)[: len(seen.video.patches.frame_seconds)]
     strong_then_pale = (2 * merged + 2 * merged // COLOURS) % COLOURS
     return colormaps["tab20"](strong_then_pale)
 
 
-def _draw_time_line(axes: Axes, video: EncodedVideo, answer: Answer, retrieval: Retrieval | None) -> None:
-    axes.set_xlim(0, video.info.duration)
+def _draw_time_line(axes: Axes, seen: SeenVideo, answer: Answer) -> None:
+    retrieval, seconds = seen.retrieval, seen.video.patches.frame_seconds
+    axes.set_xlim(0, seen.info.duration)
     axes.set_ylim(0, 2 if retrieval else 0.7)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.set_xlabel(
         f"seconds · {answer.frames} frames read · {answer.visual_tokens_before} visual tokens → "
-        f"{answer.visual_tokens_after} · a colour is a merged frame",
+        f"{answer.visual_tokens_after} · a colour is a merged grid",
         fontsize=9,
     )
-    axes.scatter(video.seconds, np.full(len(video.seconds), 0.35), c=_colours(video), marker="s", s=45)
+    axes.scatter(seconds, np.full(len(seconds), 0.35), c=_colours(seen), marker="s", s=45)
     if retrieval is None:
         return
     for index, (event, score) in enumerate(zip(retrieval.events, retrieval.scores, strict=True)):
@@ -102,9 +103,10 @@ def _draw_time_line(axes: Axes, video: EncodedVideo, answer: Answer, retrieval: 
         axes.text(event.middle, 1.3, f"{score:.2f}", ha="center", va="center", fontsize=9, clip_on=True)
 
 
-def _draw_frames(figure: Figure, cells: object, video: EncodedVideo) -> None:
-    pictures = read_frames(video.info.source, video.seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb
-    for index, (picture, second, colour) in enumerate(zip(pictures, video.seconds, _colours(video), strict=True)):
+def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
+    seconds = np.array(seen.video.patches.frame_seconds)
+    pictures = read_frames(seen.info.source, seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb
+    for index, (picture, second, colour) in enumerate(zip(pictures, seconds, _colours(seen), strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]
         axes.imshow(picture, interpolation="nearest", aspect="auto")
         axes.set_xticks([])

@@ -29,22 +29,52 @@ PREFIX_ATTENTION = "sdpa_shared_prefixes"
 """Name for the ``attn_implementation`` of language models."""
 
 
+PARTS = 4
+"""Questions are attended to in so many parts of like length, so that little of what is computed is padding."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Some questions of like length.
+
+    Attributes:
+        places: Place of each question's tokens, ``int64 [Q, M]``.
+        seen: Places that a question's tokens may see, ``int64 [Q, P + M]``: its prefix, then itself.
+        mask: Which of these each of its tokens does see, ``bool [Q, 1, M, P + M]``.
+    """
+
+    places: Tensor
+    seen: Tensor
+    mask: Tensor
+
+    @classmethod
+    def behind(cls, prefixes: Sequence[Tensor], questions: Sequence[Tensor], tokens: int) -> Questions:
+        """From the places of each question's prefix and of itself; the place ``tokens`` stands for padding."""
+        before_QP = pad_sequence(list(prefixes), batch_first=True, padding_value=tokens)
+        questions_QM = pad_sequence(list(questions), batch_first=True, padding_value=tokens)
+        length = questions_QM.shape[1]
+        own = torch.ones(length, length, dtype=torch.bool, device=questions_QM.device).tril()
+        seen = (before_QP < tokens)[:, None].expand(-1, length, -1)
+        mask = torch.cat((seen, own.expand(len(before_QP), -1, -1)), dim=2)
+        return cls(questions_QM, torch.cat((before_QP, questions_QM), dim=1), mask[:, None])
+
+    def clamped(self, last: int) -> Questions:
+        """With a place that exists in place of padding."""
+        return Questions(self.places.clamp(max=last), self.seen.clamp(max=last), self.mask)
+
+
 @dataclass(frozen=True)
 class SharedPrefixes:
     """Who sees whom among the N tokens of a batch, counted row by row; made by `of`.
 
     Attributes:
         prefixes: Place of each prefix's tokens, ``int64 [R, P]``; the last place stands for padding, at the end.
-        questions: Likewise of each question's, ``int64 [Q, M]``.
-        seen: Places that a question's tokens may see, ``int64 [Q, P + M]``: its prefix, then itself.
-        mask: Which of these each of its tokens does see, ``bool [Q, 1, M, P + M]``.
+        questions: The questions, in parts.
         home: Where each of the N tokens is found in ``prefixes`` and, behind it, ``questions``, ``int64 [N]``.
     """
 
     prefixes: Tensor
-    questions: Tensor
-    seen: Tensor
-    mask: Tensor
+    questions: tuple[Questions, ...]
     home: Tensor
 
     @classmethod
@@ -61,25 +91,17 @@ class SharedPrefixes:
         """
         prefixes_RP = pad_sequence(list(prefixes), batch_first=True, padding_value=tokens)
         assert prefixes_RP.numel() > 0, "attention to prefixes of no tokens"
-        questions_QM = pad_sequence(list(questions), batch_first=True, padding_value=tokens)
-        length, device = questions_QM.shape[1], questions_QM.device
-        before_QP = prefixes_RP[torch.as_tensor(owners, device=device)]
-        own = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        mask = torch.cat(
-            (
-                (before_QP < tokens)[:, None].expand(-1, length, -1),
-                own.expand(len(before_QP), -1, -1),
-            ),
-            dim=2,
-        )
-        places = torch.cat((prefixes_RP.flatten(), questions_QM.flatten()))
+        by_length = sorted(range(len(questions)), key=lambda index: len(questions[index]))
+        step = -(-len(by_length) // PARTS)
+        parts = [
+            Questions.behind([prefixes[owners[index]] for index in some], [questions[index] for index in some], tokens)
+            for some in (by_length[start : start + step] for start in range(0, len(by_length), step))
+        ]
+        places = torch.cat([prefixes_RP.flatten(), *(part.places.flatten() for part in parts)])
         home = places.new_zeros(tokens + 1)
-        home[places] = torch.arange(len(places), device=device)
+        home[places] = torch.arange(len(places), device=places.device)
         last = tokens - 1
-        seen = torch.cat((before_QP, questions_QM), dim=1)
-        return cls(
-            prefixes_RP.clamp(max=last), questions_QM.clamp(max=last), seen.clamp(max=last), mask[:, None], home[:-1]
-        )
+        return cls(prefixes_RP.clamp(max=last), tuple(part.clamped(last) for part in parts), home[:-1])
 
 
 def prefix_attention(
@@ -125,8 +147,8 @@ def prefix_attention(
         return mixed.flatten(0, 1)
 
     prefixes = attend(shared_prefixes.prefixes, shared_prefixes.prefixes, None)
-    questions = attend(shared_prefixes.questions, shared_prefixes.seen, shared_prefixes.mask)
-    mixed_NAE = torch.cat((prefixes, questions))[shared_prefixes.home]
+    questions = [attend(part.places, part.seen, part.mask) for part in shared_prefixes.questions]
+    mixed_NAE = torch.cat((prefixes, *questions))[shared_prefixes.home]
     return mixed_NAE.view(batch, length, heads, width), None
 
 

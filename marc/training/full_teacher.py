@@ -22,9 +22,10 @@ from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 
+from marc.inference.prompts import Prompt, pad_rows
+from marc.inference.video_input import VideoInput, at_compression, every_token, inputs_at
 from marc.model import MarcForConditionalGeneration
 from marc.training.config import CGRPOConfig
-from marc.training.inputs import View, at_compression, every_token, expand_placeholders, views_of
 from marc.training.video_trainer import VideoTrainer, base_model, load_like
 
 
@@ -134,7 +135,7 @@ def completion_states(
     trainer: VideoTrainer,
     teacher: FullFrameTeacher,
     prompts: Sequence[Sequence[int]],
-    views: Sequence[Sequence[View]],
+    visuals: Sequence[Sequence[VideoInput]],
     completions_BC: Tensor,
     mask_BC: Tensor,
     *,
@@ -146,27 +147,25 @@ def completion_states(
         trainer: Encodes the videos.
         teacher: The teacher.
         prompts: Token ids with one placeholder for each video or image.
-        views: What the student saw; the teacher sees every token of the same videos.
+        visuals: What the student saw; the teacher sees every token of the same videos.
         completions_BC: The student's tokens, padded on the right.
         mask_BC: 1 where they are.
         batch_size: Rows of one forward pass.
     """
     states = []
     with teacher.whole(), teacher.weights() as model:
-        full = views_of([[view.visual for view in row] for row in views], model.compression)
+        full = inputs_at([[each.patches for each in row] for row in visuals], model.compression)
         encoded = trainer._encoded(model, full)
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             ids = [
-                expand_placeholders(prompt, [view.tokens for view in row], model)
+                Prompt(tuple(prompt), row).expanded(model)
                 for prompt, row in zip(prompts[rows], full[rows], strict=True)
             ]
-            longest = max(map(len, ids))
-            padded = [[0] * (longest - len(row)) + row for row in ids]
-            present = [[0] * (longest - len(row)) + [1] * len(row) for row in ids]
-            device = completions_BC.device
-            input_ids = torch.cat([torch.tensor(padded, device=device), completions_BC[rows]], 1)
-            attention_mask = torch.cat([torch.tensor(present, device=device), mask_BC[rows].long()], 1)
+            longest, device = max(map(len, ids)), completions_BC.device
+            present = pad_rows([[1] * len(row) for row in ids], 0, left=True).to(device)
+            input_ids = torch.cat([pad_rows(ids, 0, left=True).to(device), completions_BC[rows]], 1)
+            attention_mask = torch.cat([present, mask_BC[rows].long()], 1)
             with trainer.accelerator.autocast():
                 output = model.model(
                     input_ids=input_ids,

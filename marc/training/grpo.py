@@ -3,8 +3,9 @@
 What is changed, and where:
 
 - `_tokenize_prompts` reads the files that prompts name and writes their placeholders; TRL knows images only.
-- `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model. TRL, left
-  alone, generates with a video and computes gradients without it.
+- `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model, and have it
+  read a prompt once for all its answers (`marc.training.shared_prompts`). TRL, left alone, generates with a video and
+  computes gradients without it.
 - `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
 - `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
 - `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
@@ -24,14 +25,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather
 from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
+from marc.inference.hf import complete
+from marc.inference.prompts import Prompt, pad_rows, token_types
+from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
 from marc.model import MarcForConditionalGeneration
 from marc.model.qwen2_5_vl.processing import vision_token_ids
 from marc.rewards import accuracy_reward, format_reward
@@ -47,24 +52,18 @@ from marc.training.checks import (
 from marc.training.config import CGRPOConfig
 from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
-from marc.training.inputs import (
-    View,
-    expand_placeholders,
-    grid_inputs,
-    readable,
-    token_types,
-    tokenize_prompt,
-    views_of,
-    visual_sources,
-    without_visuals,
-)
+from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
 from marc.training.resume import EpochSampler
+from marc.training.shared_prompts import SharedPromptModel
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
-from marc.training.video_trainer import VideoTrainer, base_model, frozen_copy, make_reader
+from marc.training.video_trainer import Encoded, VideoTrainer, base_model, frozen_copy, make_reader
 from marc.video.sources import FrameSource
 
 logger = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:
@@ -137,7 +136,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._grader: TeacherGrader | None = None
         self._row_names: list[str] = []
         self._has_pictures = False  # in columns of their own, as TRL takes them
-        self._row_views: list[tuple[View, ...]] | None = None
+        self._row_visuals: list[tuple[VideoInput, ...]] | None = None
         self._row_is_bad: list[bool] = []
         self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
@@ -181,41 +180,60 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
         """Reads and encodes the files that prompts name; prompts that name none go TRL's way."""
-        self._row_views, self._row_is_bad = None, [False] * len(prompts)
+        self._row_visuals, self._row_is_bad = None, [False] * len(prompts)
         if self._reader is None or self._has_pictures:
             return super()._tokenize_prompts(prompts)
         sources = [visual_sources(prompt) for prompt in prompts]
         rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
         self._row_is_bad = [row is None for row in rows]
         prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
-        views = self._row_views = views_of([row or () for row in rows], self._draw_budget())
+        visuals = self._row_visuals = inputs_at([row or () for row in rows], self._draw_budget())
         if not any(sources):
             tokenized = super()._tokenize_prompts(prompts)
             self._row_prompts = tokenized[0]
             return tokenized
         processor = self._reader.processor
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
-        self._row_prompts = [
-            tokenize_prompt(processor, prompt, [1] * len(row), **template)
-            for prompt, row in zip(prompts, views, strict=True)
-        ]
-        ids = [
-            expand_placeholders(prompt, [view.tokens for view in row], base_model(self.model))
-            for prompt, row in zip(self._row_prompts, views, strict=True)
-        ]
-        types = [token_types(torch.tensor(row), base_model(self.model)).tolist() for row in ids]
-        return ids, None, {"mm_token_type_ids": types, **grid_inputs(views)}
+        self._row_prompts = once_each(lambda prompt: tokenize_prompt(processor, prompt, **template), prompts)
+        base = base_model(self.model)
+        asked = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
+        ids = once_each(lambda prompt: prompt.expanded(base), asked)
+        types = once_each(lambda row: token_types(torch.tensor(row), base).tolist(), ids)
+        return ids, None, {"mm_token_type_ids": types, **grid_inputs(visuals)}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Hands the encoded videos to ``generate``."""
-        views = self._row_views
-        if views is None:
+        """Answers as the assistant does: each video is encoded and each prompt read once for all its answers."""
+        visuals = self._row_visuals
+        if visuals is None:
             return super()._generate_single_turn(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model_wrapped)
+        prompts = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
         with torch.no_grad():
-            features = self._features(self.model, views)
-        with _generating_with(model, **features), self._at_budget_of(self.model, views):
+            features = self._encoded(self.model, visuals).features
+        with _generating(model, partial(self._answers, base_model(model), prompts, features)):
             return super()._generate_single_turn(*args, **kwargs)
+
+    def _answers(
+        self,
+        model: Any,
+        prompts: Sequence[Prompt],
+        features: Any,
+        *,
+        input_ids: Tensor,
+        generation_config: Any,
+        **_: Any,
+    ) -> Tensor:
+        """What TRL expects of ``generate`` for its padded rows of prompts."""
+        outputs = complete(
+            model,
+            prompts,
+            features=features,
+            share=self.args.share_prompts
+            and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled()),
+            generation_config=generation_config,
+        )
+        completions = pad_rows(outputs, self._tokenizer.pad_token_id).to(input_ids.device)
+        return torch.cat((input_ids, completions), 1)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Carries each row's videos along; weights advantages by retention if so configured."""
@@ -223,8 +241,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
         self._advantage_weights = None
         output = super()._generate_and_score_completions(inputs)
-        if self._row_views is not None:
-            output["views"], output["budgets"] = self._row_views, [self._budget] * len(inputs)
+        if self._row_visuals is not None:
+            output["visuals"], output["budgets"] = self._row_visuals, [self._budget] * len(inputs)
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
             output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
         if self._advantage_weights is not None:
@@ -242,18 +260,18 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
                 "distill_coef needs pictures that the prompt names as files; the teacher cannot see those in the "
                 "columns 'image' and 'images'"
             )
-        prompts, views = self._row_prompts, self._row_views
-        if views is None:
+        prompts, visuals = self._row_prompts, self._row_visuals
+        if visuals is None:
             ids, present = output["prompt_ids"], output["prompt_mask"].bool()
-            prompts, views = [row[mask].tolist() for row, mask in zip(ids, present, strict=True)], [()] * len(ids)
+            prompts, visuals = [row[mask].tolist() for row, mask in zip(ids, present, strict=True)], [()] * len(ids)
         completions = output["completion_ids"], output["completion_mask"]
         size = self.args.per_device_train_batch_size
-        return completion_states(self, self._teacher, prompts, views, *completions, batch_size=size)
+        return completion_states(self, self._teacher, prompts, visuals, *completions, batch_size=size)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distill`)."""
-        self._row_views = inputs.get("views")
-        self._budget = inputs["budgets"][0] if self._row_views else None
+        self._row_visuals = inputs.get("visuals")
+        self._budget = inputs["budgets"][0] if self._row_visuals else None
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -290,32 +308,53 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         compute_aux_loss: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As TRL's, with the videos of the rows in hand, chunk by chunk."""
+        """As TRL's, with the videos of the rows in hand, chunk by chunk; prompts that rows share are read once."""
         scored = partial(
             super()._get_per_token_logps_and_entropies,
             logits_to_keep=logits_to_keep,
             compute_entropy=compute_entropy,
             compute_aux_loss=compute_aux_loss,
         )
-        views = self._row_views
-        if views is None:  # no MARC model, or pictures that TRL hands on itself
+        visuals = self._row_visuals
+        if visuals is None:  # no MARC model, or pictures that TRL hands on itself
             return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
-        assert len(views) == len(input_ids)
-        shared = None if torch.is_grad_enabled() else self._encoded(model, views)
+        assert len(visuals) == len(input_ids)
+        known = None if torch.is_grad_enabled() else self._encoded(model, visuals)
         chunks = []
         for start in range(0, len(input_ids), batch_size or len(input_ids)):
             rows = slice(start, start + (batch_size or len(input_ids)))
-            ids = input_ids[rows]
-            visual_inputs = self._visual_inputs(model, ids, views[rows], shared)
-            # TRL calls the model once with what it knows; the visual inputs ride along.
-            with self._at_budget_of(model, views[rows]):
-                chunks.append(scored(partial(model, **visual_inputs), ids, attention_mask[rows]))
+            ids, present, shown = input_ids[rows], attention_mask[rows], visuals[rows]
+            with self._at_budget_of(model, shown):
+                chunks.append(scored(self._scorer(model, ids, present, shown, known, logits_to_keep), ids, present))
         logps, entropies, losses = zip(*chunks, strict=True)
         return (
             torch.cat(logps),
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(losses).mean() if compute_aux_loss else None,
         )
+
+    def _scorer(
+        self,
+        model: Any,
+        ids: Tensor,
+        present: Tensor,
+        shown: Sequence[tuple[VideoInput, ...]],
+        known: Encoded | None,
+        completion: int,
+    ) -> Any:
+        """What TRL calls once with rows and labels; the visual inputs ride along."""
+        base = base_model(self.accelerator.unwrap_model(model))
+        if not self._shares_prompts(base, present[:, -completion:]):
+            return partial(model, **self._visual_inputs(model, ids, shown, known))
+
+        def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:
+            return self._visual_inputs(model, ids, rows, known)
+
+        return SharedPromptModel(model, base, shown, visual_inputs, completion)
+
+    def _shares_prompts(self, base: Any, completions: Tensor) -> bool:
+        text = base.model.language_model
+        return bool(self.args.share_prompts and completions.any() and not text.has_sliding_layers)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's gathered rewards ``[N, F]`` with the retention column filled in; skipped rows become NaN."""
@@ -389,14 +428,27 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             self._log("retention/advantage_change", change.item())
 
 
+def once_each(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """A function's results for items, of which neighbours are often equal: then it is asked once."""
+    results: list[_Result] = []
+    for index, item in enumerate(items):
+        results.append(results[-1] if index and item == items[index - 1] else function(item))
+    return results
+
+
 @contextmanager
-def _generating_with(model: Any, **inputs: Any) -> Iterator[None]:
-    """Adds inputs that are no tensors to the calls of ``model.generate``, which TRL has no way to hand on."""
-    model.generate = partial(model.generate, **inputs)
+def _generating(model: Any, answers: Callable[..., Tensor]) -> Iterator[None]:
+    """Has the next call of ``model.generate`` answered by another function."""
+
+    def once(**inputs: Any) -> Tensor:
+        del model.generate
+        return answers(**inputs)
+
+    model.generate = once
     try:
         yield
     finally:
-        del model.generate
+        vars(model).pop("generate", None)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """Reads the videos and images that prompts name: from files, or from any other source of frames.
 
 Where frames come from is a `marc.video.sources.FrameSource`. What is read does not depend on how much of it the model
-will see (`marc.training.inputs.View`).
+will see (`marc.inference.video_input.VideoInput`).
 
-Shapes: N patches, C numbers a patch, T temporal grids, D channels.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from marc.model import CompressionConfig, MarcProcessor
+from marc.inference.video_input import VisualPatches
+from marc.model import MarcProcessor
 from marc.model.qwen2_5_vl.processing import frame_patches
 from marc.types import FRAMES_PER_GRID
 from marc.video import frame_size
@@ -46,31 +45,6 @@ class VisualSource:
     cuts: tuple[float, ...] | None = None
 
 
-@dataclass(eq=False)
-class Visual:
-    """One video or image, read.
-
-    Attributes:
-        kind: ``"video"`` or ``"image"``.
-        grid_thw: Temporal grids, height and width in patches.
-        merge: Patches along each side of a visual token.
-        events: Event id of each temporal grid of a video; None: not segmented.
-        seconds: Time of each temporal grid of a video.
-        pixels: Patches, ``[N, C]``; None where only the size is known, or ``tower`` has replaced them.
-        tower: ``[T * P, D]``, every token of a tower that is not trained: encoded once.
-        views: What the model sees of it at the budgets that have come up.
-    """
-
-    kind: str
-    grid_thw: tuple[int, int, int]
-    merge: int
-    events: tuple[int, ...] | None = None
-    seconds: tuple[float, ...] = ()
-    pixels: Tensor | None = None
-    tower: Tensor | None = None
-    views: dict[CompressionConfig, Any] = field(default_factory=dict, repr=False)
-
-
 @dataclass(frozen=True)
 class VisualReader:
     """Reads what prompts name.
@@ -80,15 +54,17 @@ class VisualReader:
         frames: Where videos come from.
         max_pixels: Most pixels of a frame or image; None: `MAX_TOKENS` worth, or the processor's limit if lower.
         keep: Visuals that are kept after reading, the latest ones; with a frozen tower each of them is encoded once.
+        min_pixels: Fewest pixels of a frame or image; None: 4 tokens' worth.
     """
 
     processor: MarcProcessor
     frames: FrameSource = field(default_factory=VideoFiles)
     max_pixels: int | None = None
     keep: int = 0
-    _kept: OrderedDict[VisualSource, Visual] = field(default_factory=OrderedDict, repr=False, compare=False)
+    min_pixels: int | None = None
+    _kept: OrderedDict[VisualSource, VisualPatches] = field(default_factory=OrderedDict, repr=False, compare=False)
 
-    def read(self, source: VisualSource) -> Visual:
+    def read(self, source: VisualSource) -> VisualPatches:
         """Reads a file.
 
         Raises:
@@ -103,7 +79,7 @@ class VisualReader:
                 self._kept.popitem(last=False)
         return visual
 
-    def look(self, source: VisualSource) -> Visual:
+    def look(self, source: VisualSource) -> VisualPatches:
         """What `read` would give, but without pixels and without decoding.
 
         Raises:
@@ -113,11 +89,11 @@ class VisualReader:
         if source.kind == "image":
             size = _open_image(source.path).size
             width, height = frame_size(*size, source=source.path, **vars(self.limits))
-            return Visual("image", (1, height // patch, width // patch), merge)
+            return VisualPatches("image", (1, height // patch, width // patch), merge, source.path)
         shape = self.frames.shape(source.path, self.limits)
         times = shape.seconds[::FRAMES_PER_GRID]
         grid = (len(times), shape.height // patch, shape.width // patch)
-        return Visual("video", grid, merge, _events(source, times), tuple(times.tolist()))
+        return VisualPatches("video", grid, merge, source.path, tuple(shape.seconds.tolist()), _events(source, times))
 
     @property
     def limits(self) -> PixelLimits:
@@ -125,23 +101,23 @@ class VisualReader:
         video_processor = self.processor.video_processor
         factor = video_processor.patch_size * video_processor.merge_size
         largest = self.max_pixels or min(video_processor.size["longest_edge"], MAX_TOKENS * factor**2)
-        return PixelLimits(min(4 * factor**2, largest), largest, factor)
+        return PixelLimits(self.min_pixels or min(4 * factor**2, largest), largest, factor)
 
-    def _read_video(self, source: VisualSource) -> Visual:
+    def _read_video(self, source: VisualSource) -> VisualPatches:
         frames = self.frames.read(source.path, self.limits)
         video_processor = self.processor.video_processor
         pixels, grid_thw = frame_patches(video_processor, frames.rgb)
-        times = frames.grid_seconds
-        return Visual(
+        return VisualPatches(
             "video",
             _grid(grid_thw),
             video_processor.merge_size,
-            _events(source, times),
-            tuple(times.tolist()),
+            source.path,
+            tuple(frames.seconds.tolist()),
+            _events(source, frames.grid_seconds),
             pixels,
         )
 
-    def _read_image(self, source: VisualSource) -> Visual:
+    def _read_image(self, source: VisualSource) -> VisualPatches:
         image = _open_image(source.path)
         size = frame_size(*image.size, source=source.path, **vars(self.limits))
         try:
@@ -150,17 +126,18 @@ class VisualReader:
             raise ValueError(f"{source.path}: the image is damaged ({error})") from error
         image_processor = self.processor.image_processor
         processed = image_processor([picture], do_resize=False, return_tensors="pt")
-        return Visual(
+        return VisualPatches(
             "image",
             _grid(processed["image_grid_thw"]),
             image_processor.merge_size,
+            source.path,
             pixels=processed["pixel_values"],
         )
 
 
 def read_rows(
     reader: VisualReader, sources: Sequence[Sequence[VisualSource]], names: Sequence[str], *, skip_bad: bool
-) -> list[tuple[Visual, ...] | None]:
+) -> list[tuple[VisualPatches, ...] | None]:
     """Reads every distinct file of some rows once.
 
     Args:
@@ -172,8 +149,8 @@ def read_rows(
     Raises:
         ValueError: Naming the first row with such a file.
     """
-    known: dict[VisualSource, Visual | None] = {}
-    rows: list[tuple[Visual, ...] | None] = []
+    known: dict[VisualSource, VisualPatches | None] = {}
+    rows: list[tuple[VisualPatches, ...] | None] = []
     for row, name in zip(sources, names, strict=True):
         for source in row:
             if source not in known:
@@ -183,7 +160,7 @@ def read_rows(
     return rows
 
 
-def _read_or_skip(reader: VisualReader, source: VisualSource, name: str, *, skip_bad: bool) -> Visual | None:
+def _read_or_skip(reader: VisualReader, source: VisualSource, name: str, *, skip_bad: bool) -> VisualPatches | None:
     try:
         return reader.read(source)
     except ValueError as error:

@@ -20,21 +20,14 @@ import torch
 from torch import Tensor
 from trl import SFTTrainer
 
-from marc.inference.packing import pack_rows, use_prefix_attention
+from marc.inference.packing import Row, pack_rows, use_prefix_attention
+from marc.inference.prompts import end_of_visuals, expand_placeholders, pad_rows, token_types
+from marc.inference.video_input import VideoInput, VisualPatches, grid_inputs, inputs_at
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.training.checks import check_video_options, reject_long, rows_of
 from marc.training.config import VideoSFTConfig
-from marc.training.inputs import (
-    View,
-    expand_placeholders,
-    grid_inputs,
-    token_types,
-    tokenize_prompt,
-    views_of,
-    visual_sources,
-    without_visuals,
-)
-from marc.training.reader import Visual, VisualReader, read_rows
+from marc.training.inputs import tokenize_prompt, visual_sources, without_visuals
+from marc.training.reader import VisualReader, read_rows
 from marc.training.video_trainer import VideoTrainer, base_model, make_reader
 from marc.video.sources import FrameSource
 
@@ -54,7 +47,7 @@ class Question:
 
     prompt: list[int]
     completion: list[int]
-    visuals: tuple[Visual, ...]
+    visuals: tuple[VisualPatches, ...]
     bad: bool
 
 
@@ -73,13 +66,13 @@ class QuestionCollator:
         questions = [self._question(row, seen) for row, seen in zip(rows, visuals, strict=True)]
         return {
             "questions": questions,
-            "labels": _pad([[IGNORED, *_targets(question)] for question in questions], IGNORED),
+            "labels": pad_rows([[IGNORED, *_targets(question)] for question in questions], IGNORED),
         }
 
-    def _question(self, row: dict[str, Any], visuals: tuple[Visual, ...] | None) -> Question:
+    def _question(self, row: dict[str, Any], visuals: tuple[VisualPatches, ...] | None) -> Question:
         processor = self.reader.processor
         prompt = row["prompt"] if visuals is not None else without_visuals(row["prompt"])
-        ids = tokenize_prompt(processor, prompt, [1] * len(visuals or ()))
+        ids = tokenize_prompt(processor, prompt)
         return Question(ids, completion_ids(processor, row["completion"]), visuals or (), visuals is None)
 
 
@@ -146,41 +139,49 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
     ) -> Any:
         """TRL's, on these questions at the step's budget."""
         questions: list[Question] = inputs["questions"]
-        views = views_of([question.visuals for question in questions], self._draw_budget())
+        shown = inputs_at([question.visuals for question in questions], self._draw_budget())
         bad = torch.tensor(sum(question.bad for question in questions), device=self.accelerator.device)
         self._log("bad_videos", float(self.accelerator.reduce(bad)))
-        batch = self._batch(model, questions, views)
-        with self._at_budget_of(model, views):
+        batch = self._batch(model, questions, shown)
+        with self._at_budget_of(model, shown):
             return super().compute_loss(model, batch, return_outputs, num_items_in_batch)
 
-    def _batch(self, model: Any, questions: Sequence[Question], views: Sequence[Sequence[View]]) -> dict[str, Any]:
+    def _batch(
+        self, model: Any, questions: Sequence[Question], shown: Sequence[Sequence[VideoInput]]
+    ) -> dict[str, Any]:
         base = base_model(self.model)
         prompts = [
-            expand_placeholders(question.prompt, [view.tokens for view in row], base)
-            for question, row in zip(questions, views, strict=True)
+            expand_placeholders(question.prompt, [each.tokens for each in row], base)
+            for question, row in zip(questions, shown, strict=True)
         ]
         rows = [prompt + question.completion for prompt, question in zip(prompts, questions, strict=True)]
         labels = [
             [IGNORED] * len(prompt) + _targets(question) for prompt, question in zip(prompts, questions, strict=True)
         ]
         batch = {
-            "input_ids": _pad(rows, self._tokenizer.pad_token_id),
-            "attention_mask": _pad([[1] * len(row) for row in rows], 0),
-            "labels": _pad(labels, IGNORED),
+            "input_ids": pad_rows(rows, self._tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(row) for row in rows], 0),
+            "labels": pad_rows(labels, IGNORED),
         }
         batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
         if self.args.pack_questions:
-            return self._packed(model, batch, rows, views)
-        return {**batch, **self._visual_inputs(model, batch["input_ids"], views)}
+            return self._packed(model, batch, rows, shown)
+        return {**batch, **self._visual_inputs(model, batch["input_ids"], shown)}
 
     def _packed(
-        self, model: Any, batch: dict[str, Tensor], rows: Sequence[Sequence[int]], views: Sequence[Sequence[View]]
+        self,
+        model: Any,
+        batch: dict[str, Tensor],
+        rows: Sequence[Sequence[int]],
+        shown: Sequence[Sequence[VideoInput]],
     ) -> dict[str, Any]:
         """The rows of a padded batch as one sequence."""
-        packed = pack_rows(rows, views, base_model(self.model), self.accelerator.device)
-        positions = self._positions(model, batch, views)
+        base = base_model(self.model)
+        parts = [Row(ids, max(1, end_of_visuals(ids, base)), tuple(row)) for ids, row in zip(rows, shown, strict=True)]
+        packed = pack_rows(parts, batch["input_ids"].shape[1], self.accelerator.device)
+        positions = self._positions(model, batch, shown)
         batch = {name: packed.choose(value) for name, value in batch.items()}
-        seen = [views[row] for row in packed.leaders]
+        seen = [shown[row] for row in packed.leaders]
         return {
             **batch,
             **self._visual_inputs(model, batch["input_ids"], seen),
@@ -188,15 +189,15 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
             "shared_prefixes": packed.prefixes,
         }
 
-    def _positions(self, model: Any, batch: dict[str, Tensor], views: Sequence[Sequence[View]]) -> Tensor:
+    def _positions(self, model: Any, batch: dict[str, Tensor], shown: Sequence[Sequence[VideoInput]]) -> Tensor:
         """M-RoPE positions of every token, each row read by itself: ``int64 [3, Q, L]``."""
         base = base_model(self.model)
-        with self._at_budget_of(model, views):
+        with self._at_budget_of(model, shown):
             positions, _ = base.model.get_rope_index(
                 batch["input_ids"],
                 token_types(batch["input_ids"], base),
                 attention_mask=batch["attention_mask"],
-                **grid_inputs(views),
+                **grid_inputs(shown),
             )
         return positions
 
@@ -209,8 +210,3 @@ def completion_ids(processor: MarcProcessor, completion: str) -> list[int]:
 
 def _targets(question: Question) -> list[int]:
     return [IGNORED] * len(question.completion) if question.bad else question.completion
-
-
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

@@ -22,24 +22,18 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
+from marc.inference.encoding import encode
+from marc.inference.hf import complete
+from marc.inference.prompts import Prompt
+from marc.inference.video_input import VideoInput
 from marc.model import MarcForConditionalGeneration
 from marc.model.qwen2_5_vl.processing import vision_token_ids
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
-from marc.training.inputs import (
-    Messages,
-    View,
-    encode,
-    feature_inputs,
-    grid_inputs,
-    token_types,
-    tokenize_prompt,
-    visual_sources,
-    without_visuals,
-)
+from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import VisualReader
 
-SAMPLING = 2
+SAMPLING = 3
 """Version of how `answers` samples; part of every result's key."""
 
 
@@ -158,7 +152,7 @@ def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, opt
     stats = [(file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None for file in files]
     texts = [message["content"] for message in without_visuals(example["prompt"])]
     question = (repr(texts), example["problem_type"], example["solution"], [source.path for source in sources])
-    frames = (repr(reader.frames), reader.max_pixels)
+    frames = (repr(reader.frames), reader.max_pixels, *([reader.min_pixels] if reader.min_pixels else []))
     parts = (SAMPLING, model, question, stats, frames, sorted(asdict(options).items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -193,7 +187,6 @@ def teacher_accuracies(
             yield replace(row, a_full=grader.accuracy(to_example(row, root, style=style)))
 
 
-@torch.no_grad()
 def answers(
     prompt: Messages, model: MarcForConditionalGeneration, reader: VisualReader, options: TeacherOptions
 ) -> list[str]:
@@ -207,20 +200,17 @@ def answers(
     if model.compression.enabled:
         raise ValueError("the teacher sees all tokens: load it with target_frames=None")
     processor = reader.processor
-    views = [View.of(reader.read(source), model.compression) for source in visual_sources(prompt)]
-    ids = torch.tensor([tokenize_prompt(processor, prompt, [view.tokens for view in views])])
-    ids = ids.to(model.device).expand(options.samples, -1)
-    repeated = [views] * options.samples
-    inputs: dict[str, Any] = {name: value.to(model.device) for name, value in grid_inputs(repeated).items()}
-    sampling = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
+    inputs = tuple(VideoInput.of(reader.read(source), model.compression) for source in visual_sources(prompt))
+    asked = Prompt(tuple(tokenize_prompt(processor, prompt)), inputs)
+    sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(options.seed)
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=token_types(ids, model),
-            mm_encoder_outputs=feature_inputs(repeated, encode(model, views)),
-            **inputs,
+        with torch.no_grad():
+            features = encode(model, inputs)
+        outputs = complete(
+            model,
+            [asked] * options.samples,
+            features=features,
             max_new_tokens=options.max_new_tokens,
             do_sample=options.temperature > 0,
             repetition_penalty=1.0,
@@ -228,5 +218,5 @@ def answers(
             synced_gpus=False,  # other processes may have nothing to ask
             **sampling,
         )
-    texts: list[str] = processor.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    texts: list[str] = processor.batch_decode(outputs, skip_special_tokens=True)
     return texts

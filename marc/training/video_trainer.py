@@ -7,9 +7,10 @@ that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,22 +18,34 @@ from peft import PeftModel
 from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.compression import CompressionConfig
+from marc.inference.encoding import encode, encode_once
+from marc.inference.prompts import token_types
+from marc.inference.video_input import KINDS, VideoInput, at_compression, feature_inputs, grid_inputs
+from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
 from marc.training.config import VideoOptions
-from marc.training.inputs import (
-    KINDS,
-    View,
-    at_compression,
-    encode,
-    encode_once,
-    feature_inputs,
-    grid_inputs,
-    token_types,
-)
 from marc.training.reader import VisualReader
 from marc.training.resume import ExactResume
 from marc.video.sources import FrameSource, VideoFiles
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What some rows show, encoded.
+
+    Attributes:
+        features: Of each input.
+        dummies: What was encoded besides, see `VideoInput.dummy`; the model must be given it, too.
+    """
+
+    features: dict[VideoInput, Tensor]
+    dummies: list[VideoInput]
+
+    def of(self, rows: Sequence[Sequence[VideoInput]]) -> dict[str, Any]:
+        """``mm_encoder_outputs`` of some of the rows."""
+        outputs = feature_inputs([*rows, self.dummies], self.features)
+        return {"mm_encoder_outputs": outputs} if outputs else {}
 
 
 class VideoTrainer(ExactResume):
@@ -50,7 +63,7 @@ class VideoTrainer(ExactResume):
     _budget: CompressionConfig | None = None
 
     def _draw_budget(self) -> CompressionConfig:
-        """The budget of this step; every pass over this step's rows then follows from their views."""
+        """The budget of this step; every pass over this step's rows then follows from their inputs."""
         assert self._reader is not None
         self._budget = own = self._reader.processor.compression
         if self.model.training:
@@ -60,48 +73,35 @@ class VideoTrainer(ExactResume):
                 self._log(f"budget/{known}", float(name == known))
         return self._budget
 
-    def _features(self, model: Any, rows: Sequence[Sequence[View]]) -> dict[str, Any]:
-        """``mm_encoder_outputs`` of some rows, encoded now or earlier, see `_encoded`."""
-        return self._encoded(model, rows)(rows)
-
-    def _encoded(
-        self, model: Any, rows: Sequence[Sequence[View]]
-    ) -> Callable[[Sequence[Sequence[View]]], dict[str, Any]]:
+    def _encoded(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> Encoded:
         """Encodes what some rows show, or did so earlier in this run if the tower is not trained.
-
-        Returns what gives ``mm_encoder_outputs`` for any of these rows.
 
         In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
         of the tower, whatever its own rows hold.
         """
         policy = base_model(self.accelerator.unwrap_model(self.model))
         is_trained = any(weight.requires_grad for weight in policy.model.visual.parameters())
-        views = [view for row in rows for view in row]
-        extra = self._stand_ins([view for view in views if is_trained or not view.is_known], is_trained)
+        inputs = [each for row in rows for each in row]
+        dummies = self._dummies([each for each in inputs if is_trained or not each.is_known], is_trained)
         if is_trained:
-            features = encode(base_model(self.accelerator.unwrap_model(model)), [*views, *extra])
+            features = encode(base_model(self.accelerator.unwrap_model(model)), [*inputs, *dummies])
         else:
-            features = encode_once(policy, [*views, *extra])
+            features = encode_once(policy, [*inputs, *dummies])
+        return Encoded(features, dummies)
 
-        def of_some(rows: Sequence[Sequence[View]]) -> dict[str, Any]:
-            outputs = feature_inputs([*rows, extra], features)
-            return {"mm_encoder_outputs": outputs} if outputs else {}
-
-        return of_some
-
-    def _stand_ins(self, new: Sequence[View], is_trained: bool) -> list[View]:
-        """A stand-in for each kind that another process is about to encode and this one is not.
+    def _dummies(self, new: Sequence[VideoInput], is_trained: bool) -> list[VideoInput]:
+        """A dummy for each kind that another process is about to encode and this one is not.
 
         A tower that is trained runs even where no process has anything to encode: its weights need gradients.
         """
         if self.accelerator.num_processes == 1:
             return []
         assert self._reader is not None and self._budget is not None
-        own = [sum(view.kind == kind for view in new) for kind in KINDS]
+        own = [sum(each.kind == kind for each in new) for kind in KINDS]
         everywhere = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device)).tolist()
         needed = everywhere if any(everywhere) or not is_trained else [1, *everywhere[1:]]
         return [
-            View.stand_in(kind, self._reader.processor, self._budget)
+            VideoInput.dummy(kind, self._reader.processor, self._budget)
             for kind, count, wanted in zip(KINDS, own, needed, strict=True)
             if wanted and not count
         ]
@@ -110,8 +110,8 @@ class VideoTrainer(ExactResume):
         self,
         model: Any,
         input_ids: Tensor,
-        rows: Sequence[Sequence[View]],
-        encoded: Callable[[Sequence[Sequence[View]]], dict[str, Any]] | None = None,
+        rows: Sequence[Sequence[VideoInput]],
+        encoded: Encoded | None = None,
     ) -> dict[str, Any]:
         """What the model takes beside token ids; empty where no row has a video or image.
 
@@ -124,11 +124,11 @@ class VideoTrainer(ExactResume):
         inputs: dict[str, Any] = dict(grid_inputs(rows))
         if inputs:
             inputs["mm_token_type_ids"] = token_types(input_ids, base_model(self.model))
-        return {**inputs, **(encoded or self._encoded(model, rows))(rows)}
+        return {**inputs, **(encoded or self._encoded(model, rows)).of(rows)}
 
-    def _at_budget_of(self, model: Any, rows: Sequence[Sequence[View]]) -> AbstractContextManager[None]:
+    def _at_budget_of(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> AbstractContextManager[None]:
         """Runs a model at the budget at which some rows are seen."""
-        budget = next((view.compression for row in rows for view in row), None)
+        budget = next((each.compression for row in rows for each in row), None)
         base = base_model(self.accelerator.unwrap_model(model))
         return nullcontext() if budget is None else at_compression(base, budget)
 
@@ -145,8 +145,9 @@ def make_reader(processor: Any, args: VideoOptions, frames: FrameSource | None =
     """What reads the files of a trainer's prompts; None if the model is not ours."""
     if not isinstance(processor, MarcProcessor):
         return None
-    files = VideoFiles(args.fps, args.max_frames, args.min_frames, args.video_timeout)
-    return VisualReader(processor, frames or files, args.max_pixels, args.keep_visuals)
+    options = args.frames
+    files = frames or VideoFiles.of(options)
+    return VisualReader(processor, files, options.max_pixels, args.keep_visuals, options.min_pixels)
 
 
 def load_like(

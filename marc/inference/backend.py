@@ -1,0 +1,72 @@
+"""What stands behind the assistant, the evaluation and the teacher: an engine that encodes and generates.
+
+An engine gets prompts whose videos are read and planned (`marc.inference.prompts.Prompt`), so that it knows neither
+files nor memories, and says how many tokens there will be before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from marc.compression import CompressionConfig
+from marc.inference.prompts import Prompt
+from marc.inference.stages import StageClock
+from marc.inference.video_input import VideoInput
+from marc.types import GenerationOptions
+
+
+class Backend(Protocol):
+    """An engine that answers prompts.
+
+    Attributes:
+        processor: The model's: chat template, tokenizer, pictures to patches.
+        compression: The budget at which videos are seen; assign to change it for what follows.
+    """
+
+    processor: Any
+    compression: CompressionConfig
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        ...
+
+    @property
+    def cannot(self) -> dict[str, str]:
+        """What it cannot do, each with the reason, such as ``{"static": "…"}``."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """Where the model is."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Folder or hub name of the model's weights."""
+        ...
+
+    def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:
+        """Runs the vision tower and the compression over inputs that have no features yet, each once.
+
+        Args:
+            inputs: They get ``features``, and give up their pixels.
+            clock: Is told what tower and compression took.
+        """
+        ...
+
+    def generate(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[list[int]]:
+        """Token ids of one output per prompt, in one generation.
+
+        Args:
+            prompts: Their inputs are encoded. What several of them begin with is read once.
+            options: How to generate.
+            clock: Is told what prefill and decoding took.
+
+        Raises:
+            ValueError: If the engine cannot do what the options ask for.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""Runs the vision tower and the compression over what prompts show, each distinct file once.
+
+Shapes: T temporal grids, P tokens of a grid, M visual tokens that remain, D features.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from marc.compression import CompressionConfig
+from marc.inference.video_input import (
+    VideoInput,
+    VisualPatches,
+    at_compression,
+    every_token,
+    grid_inputs,
+)
+from marc.model import MarcForConditionalGeneration
+from marc.model.qwen2_5_vl.vision import compress_videos
+
+
+def encode(model: MarcForConditionalGeneration, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
+    """Encodes each distinct input, from the tower's tokens where these are known.
+
+    Returns:
+        ``[M, D]`` for each input, connected to the tower's weights where gradients are on.
+    """
+    distinct = list(dict.fromkeys(inputs))
+    features = _from_known_tokens([each for each in distinct if each.patches.tower is not None and each.is_known])
+    together: dict[tuple[str, CompressionConfig], list[VideoInput]] = defaultdict(list)
+    for each in distinct:
+        if each not in features:
+            together[each.kind, each.compression].append(each)
+    for (kind, compression), some in together.items():
+        pixels, grids = _pixels(model, [each.patches for each in some])
+        with at_compression(model, compression):
+            if kind == "image":
+                output = model.model.get_image_features(pixels, grids, return_dict=True)
+            else:
+                planning = {name: value for name, value in grid_inputs([some]).items() if name in _PLANNING}
+                output = model.model.get_video_features(pixels, grids, **planning)
+        features.update(zip(some, output.pooler_output, strict=True))
+        for each, members in zip(some, getattr(output, "members", None) or (), strict=False):
+            each.members = members
+    return {each: features[each][: each.tokens] for each in distinct}
+
+
+_PLANNING = ("video_grid_events", "video_event_shares")
+
+
+@torch.no_grad()
+def encode_once(model: MarcForConditionalGeneration, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
+    """As `encode`, for a tower that keeps its weights: the features stay with the input.
+
+    Where several budgets of a file may come up, the tower's tokens stay with the file and its pixels are freed, unless
+    the model merges inside the tower and needs them for other budgets.
+    """
+    distinct = list(dict.fromkeys(inputs))
+    new = [each for each in distinct if each.features is None]
+    if all(each.tower_layer is None for each in (model.compression, *(one.compression for one in new))):
+        _keep_tokens(model, [each.patches for each in new])
+    for each, features in encode(model, new).items():
+        each.features = features
+    return {each: each.features for each in distinct if each.features is not None}
+
+
+def _keep_tokens(model: MarcForConditionalGeneration, files: Iterable[VisualPatches]) -> None:
+    """Replaces the pixels of files by every token of the tower."""
+    unknown = [patches for patches in dict.fromkeys(files) if patches.tower is None]
+    whole = {patches: VideoInput.of(patches, every_token(model.compression)) for patches in unknown}
+    tokens = encode(model, whole.values())
+    for patches, each in whole.items():
+        patches.tower, patches.pixels = tokens[each], None
+
+
+def _from_known_tokens(inputs: Sequence[VideoInput]) -> dict[VideoInput, Tensor]:
+    """Features of inputs all of whose tokens the tower has given before."""
+    tokens = {each: each.patches.tower for each in inputs if each.patches.tower is not None}
+    features = {each: tokens[each] for each in inputs if each.plan is None}
+    planned = [(each, each.plan) for each in inputs if each.plan is not None]
+    videos_TPD = [tokens[each].unflatten(0, (plan.frames, -1)) for each, plan in planned]
+    compressed = compress_videos(videos_TPD, [plan for _, plan in planned])
+    for (each, _), video in zip(planned, compressed, strict=True):
+        features[each], each.members = video.flat, video.members
+    return features
+
+
+def _pixels(model: MarcForConditionalGeneration, files: Sequence[VisualPatches]) -> tuple[Tensor, Tensor]:
+    pixels = [patches.pixels for patches in files if patches.pixels is not None]
+    assert len(pixels) == len(files), "a visual without pixels cannot be encoded"
+    grids = torch.tensor([patches.grid_thw for patches in files], device=model.device)
+    return torch.cat(pixels).to(model.device), grids

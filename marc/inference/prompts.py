@@ -1,0 +1,58 @@
+"""Prompts as token ids: one placeholder for each video or image, repeated as often as it has visual tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marc.inference.video_input import VideoInput
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked.
+
+    Attributes:
+        ids: Token ids with one placeholder for each video or image.
+        inputs: What these show, in order.
+    """
+
+    ids: tuple[int, ...]
+    inputs: tuple[VideoInput, ...] = ()
+
+    def expanded(self, model: Any) -> list[int]:
+        """The token ids that the language model reads."""
+        return expand_placeholders(self.ids, [each.tokens for each in self.inputs], model)
+
+
+def expand_placeholders(ids: Sequence[int], visual_tokens: Sequence[int], model: Any) -> list[int]:
+    """Token ids with each single placeholder repeated as often as its file has visual tokens, in order."""
+    counts = iter(visual_tokens)
+    placeholders = (model.config.image_token_id, model.config.video_token_id)
+    expanded: list[int] = []
+    for token in ids:
+        expanded += [token] * (next(counts) if token in placeholders else 1)
+    assert next(counts, None) is None, "fewer placeholders than files"
+    return expanded
+
+
+def token_types(input_ids: Tensor, model: Any) -> Tensor:
+    """``mm_token_type_ids``: 1 for image tokens, 2 for video tokens, 0 for text."""
+    return (input_ids == model.config.image_token_id).int() + 2 * (input_ids == model.config.video_token_id).int()
+
+
+def end_of_visuals(ids: Sequence[int], model: Any) -> int:
+    """Number of tokens up to the last visual one, 0 without any."""
+    visual = (model.config.image_token_id, model.config.video_token_id)
+    return 1 + max((place for place, token in enumerate(ids) if token in visual), default=-1)
+
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Tensor:
+    """Rows of token ids as one tensor, padded at their ends or in front: ``int64 [B, L]``."""
+    longest = max(map(len, rows))
+    fill = ([value] * (longest - len(row)) for row in rows)
+    return torch.tensor([[*more, *row] if left else [*row, *more] for row, more in zip(rows, fill, strict=True)])

@@ -1,0 +1,213 @@
+"""What a model sees of a video or picture, in one record from the file to the language model.
+
+`VisualPatches` is what the vision tower reads, whatever will remain of it. `VideoInput` is what the language model
+reads of that at one budget: its plan, made before anything is encoded, and its features once it is. Inference and
+training use the same records, so that a video is planned, counted, dated and encoded alike in both.
+
+Shapes: N patches, C numbers of a patch, T temporal grids, P tokens of a grid, M visual tokens that remain, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from marc.compression import CompressionConfig, VideoPlan, plan_video
+from marc.model import MarcProcessor
+from marc.types import FRAMES_PER_GRID
+
+KINDS = ("video", "image")
+
+
+@dataclass(eq=False)
+class VisualPatches:
+    """One video or image as the vision tower reads it.
+
+    Attributes:
+        kind: ``"video"`` or ``"image"``.
+        grid_thw: Temporal grids, height and width in patches.
+        merge: Patches along each side of a visual token.
+        source: The file, for messages.
+        frame_seconds: Time of each frame of a video, `FRAMES_PER_GRID` for each temporal grid.
+        events: Event id of each temporal grid of a video; None: not segmented.
+        pixels: Patches, ``[N, C]``; None where only the size is known, or ``tower`` has replaced them.
+        tower: ``[T * P, D]``, every token of a tower that is not trained: encoded once.
+        inputs: What the model sees of it at the budgets that have come up.
+    """
+
+    kind: str
+    grid_thw: tuple[int, int, int]
+    merge: int
+    source: str = ""
+    frame_seconds: tuple[float, ...] = ()
+    events: tuple[int, ...] | None = None
+    pixels: Tensor | None = None
+    tower: Tensor | None = None
+    inputs: dict[CompressionConfig, VideoInput] = field(default_factory=dict, repr=False)
+
+    @property
+    def grid_seconds(self) -> tuple[float, ...]:
+        """Time of each temporal grid, that of its first frame."""
+        return self.frame_seconds[::FRAMES_PER_GRID]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a temporal grid in visual tokens."""
+        return self.grid_thw[1] // self.merge, self.grid_thw[2] // self.merge
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens without compression."""
+        return self.grid_thw[0] * self.size[0] * self.size[1]
+
+
+@dataclass(eq=False)
+class VideoInput:
+    """A video or image as the model sees it at one budget.
+
+    Attributes:
+        patches: What was read.
+        compression: The budget.
+        plan: What becomes of a video; None: every token remains.
+        events: Event id of each temporal grid of a video.
+        shares: Tokens of each event; None: equal ones.
+        tokens: Visual tokens that the language model reads; 0 of a dummy.
+        features: ``[M, D]``, once encoded by a tower that is not trained.
+        members: The merged grid in which each temporal grid ended, ``int64 [T]``, once encoded; None: each by itself.
+    """
+
+    patches: VisualPatches
+    compression: CompressionConfig
+    plan: VideoPlan | None
+    events: tuple[int, ...]
+    shares: tuple[int, ...] | None
+    tokens: int
+    features: Tensor | None = None
+    members: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, patches: VisualPatches, compression: CompressionConfig, *, shares: tuple[int, ...] | None = None
+    ) -> VideoInput:
+        """Plans what remains of a video or image at a budget.
+
+        Args:
+            patches: What was read of it.
+            compression: The budget.
+            shares: Tokens for each event, see `marc.compression.plan_video`.
+        """
+        if patches.kind == "image":
+            return cls(patches, compression, None, (), None, patches.tokens)
+        grids = patches.grid_thw[0]
+        own = tuple(range(grids)) if compression.layout == "events" else (0,) * grids
+        events = own if patches.events is None else patches.events
+        if not compression.enabled:
+            return cls(patches, compression, None, events, None, patches.tokens)
+        plan = plan_video(grids, patches.size, compression, events=events, shares=shares)
+        return cls(patches, compression, plan, events, shares, plan.tokens)
+
+    @classmethod
+    def dummy(cls, kind: str, processor: MarcProcessor, compression: CompressionConfig) -> VideoInput:
+        """A smallest video or image, of which the language model reads nothing.
+
+        Processes that train together must run the same modules and have gradients for the same weights. One that has
+        no video where another has one encodes this in its place: features ``[0, D]``, and gradients of zero.
+        """
+        side, patch = processor.video_processor.merge_size, processor.video_processor.patch_size
+        pixels = torch.zeros(side**2, FRAMES_PER_GRID * 3 * patch**2)
+        smallest = VisualPatches(kind, (1, side, side), side, frame_seconds=(0.0,) * FRAMES_PER_GRID, pixels=pixels)
+        return replace(cls.of(smallest, compression), tokens=0)
+
+    @property
+    def kind(self) -> str:
+        """``"video"`` or ``"image"``."""
+        return self.patches.kind
+
+    @property
+    def merges_inside_tower(self) -> bool:
+        """Whether grids merge inside the tower, which then runs for this input alone."""
+        return self.plan is not None and bool(self.plan.tower)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a tower that keeps its weights has nothing more to do for it."""
+        return self.features is not None or (self.patches.tower is not None and not self.merges_inside_tower)
+
+
+def inputs_at(rows: Iterable[Iterable[VisualPatches]], compression: CompressionConfig) -> list[tuple[VideoInput, ...]]:
+    """One input of each distinct file, shared by the rows that share it and for as long as its patches are kept."""
+    return [tuple(_input_at(patches, compression) for patches in row) for row in rows]
+
+
+def _input_at(patches: VisualPatches, compression: CompressionConfig) -> VideoInput:
+    if compression not in patches.inputs:
+        patches.inputs[compression] = VideoInput.of(patches, compression)
+    return patches.inputs[compression]
+
+
+@contextmanager
+def at_compression(model: Any, compression: CompressionConfig) -> Iterator[None]:
+    """Runs a model at a budget: positions and the number of visual tokens follow from it."""
+    before, model.compression = model.compression, compression
+    try:
+        yield
+    finally:
+        model.compression = before
+
+
+def every_token(compression: CompressionConfig) -> CompressionConfig:
+    """The budget of the full-frame teacher: nothing is merged."""
+    return replace(compression, target_frames=None)
+
+
+def grid_inputs(rows: Sequence[Sequence[VideoInput]]) -> dict[str, Tensor]:
+    """What the model is told of the visuals of a batch beside their features: grids, events, shares, times.
+
+    Times are always given, so that positions agree between generation and log-probabilities.
+    """
+    inputs: dict[str, Tensor] = {}
+    if videos := _of_kind(rows, "video"):
+        assert len({video.compression for video in videos}) == 1, "one call of the model has one budget"
+        inputs["video_grid_thw"] = torch.tensor([video.patches.grid_thw for video in videos])
+        inputs["video_grid_seconds"] = padded([video.patches.grid_seconds for video in videos], torch.float64)
+        inputs |= _planning_inputs(videos)
+    if images := _of_kind(rows, "image"):
+        inputs["image_grid_thw"] = torch.tensor([image.patches.grid_thw for image in images])
+    return inputs
+
+
+def _planning_inputs(videos: Sequence[VideoInput]) -> dict[str, Tensor]:
+    """Events and shares of compressed videos, one padded row each."""
+    if videos[0].plan is None:
+        return {}
+    inputs = {"video_grid_events": padded([video.events for video in videos], torch.long)}
+    if any(video.shares for video in videos):
+        inputs["video_event_shares"] = padded([video.shares or () for video in videos], torch.long)
+    return inputs
+
+
+def feature_inputs(
+    rows: Sequence[Sequence[VideoInput]], features: Mapping[VideoInput, Tensor]
+) -> dict[str, BaseModelOutputWithPooling]:
+    """``mm_encoder_outputs`` of a batch: the features of each row's visuals, repeated where rows share them."""
+    return {
+        kind: BaseModelOutputWithPooling(pooler_output=tuple(features[each] for each in chosen))
+        for kind in KINDS
+        if (chosen := _of_kind(rows, kind))
+    }
+
+
+def padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+    """Stacks rows of unequal length, with zeros at their ends."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=dtype)
+
+
+def _of_kind(rows: Sequence[Sequence[VideoInput]], kind: str) -> list[VideoInput]:
+    return [each for row in rows for each in row if each.kind == kind]

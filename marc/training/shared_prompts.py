@@ -1,0 +1,177 @@
+"""Log-probabilities of several answers to one prompt, the prompt read once: with gradients and without.
+
+TRL hands the model a row for every answer, prompt and completion, and reads the log-probabilities of the completions.
+`SharedPromptModel` stands between the two: rows with the same prompt become one sequence (`marc.inference.packing`) in
+which that prompt stands once, its last token apart, since it predicts the first token of each answer. Padding is not
+read, and the language model's head is asked for the completions alone.
+
+Shapes: B rows, L places of a padded row, C places of a completion, N tokens of a sequence, M completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from marc.inference.packing import PackedRows, Row, pack_rows
+from marc.inference.prompts import token_types
+from marc.inference.video_input import VideoInput, grid_inputs
+from marc.model.attention import attention
+from marc.model.prefix_attention import PREFIX_ATTENTION
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What TRL reads of a model's output.
+
+    Attributes:
+        log_probs: Of each completion token, 0 where there is none: ``[B, C]``.
+        entropy: Likewise; None if not asked for.
+        aux_loss: None: dense models have none.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor | None
+    aux_loss: None = None
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """Rows of prompts and completions as one sequence.
+
+    Attributes:
+        rows: How they are packed.
+        positions: Of its tokens, ``int64 [3, 1, N]``.
+        predicting: The tokens that predict those of the completions, row by row, ``int64 [M]``.
+        completions: Which of the B x C places of completions hold these, ``bool [B, C]``.
+    """
+
+    rows: PackedRows
+    positions: Tensor
+    predicting: Tensor
+    completions: Tensor
+
+    def spread(self, values_M: Tensor) -> Tensor:
+        """Values of the completions' tokens ``[M, ...]`` at their places, ``[B, C, ...]``, 0 elsewhere."""
+        spread = values_M.new_zeros(*self.completions.shape, *values_M.shape[1:])
+        return spread.index_put(self.completions.nonzero(as_tuple=True), values_M)
+
+
+def pack_prompts(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, shown: Sequence[tuple[VideoInput, ...]], completion: int
+) -> PackedPrompts:
+    """Packs rows as TRL lays them out: prompts padded in front, completions padded at their ends.
+
+    Args:
+        model: Without wrappers, at the budget of the rows.
+        input_ids: ``[B, L]``.
+        attention_mask: ``[B, L]``.
+        shown: What each row shows.
+        completion: C.
+    """
+    width, device = input_ids.shape[1], input_ids.device
+    prompt = width - completion
+    starts = (prompt - attention_mask[:, :prompt].sum(1)).tolist()
+    ends = (prompt + attention_mask[:, prompt:].sum(1)).tolist()
+    ids = input_ids.tolist()
+    rows = [
+        Row(row[start:end], prompt - start - 1, each, start)
+        for row, start, end, each in zip(ids, starts, ends, shown, strict=True)
+    ]
+    packed = pack_rows(rows, width, device)
+    completions = attention_mask[:, prompt:].bool()
+    row_M, place_M = completions.nonzero(as_tuple=True)
+    predicting = packed.find(row_M * width + place_M + prompt - 1)
+    positions = _positions(model, input_ids[:, :prompt], attention_mask[:, :prompt], shown, packed, rows)
+    following = positions[..., -1:] + 1 + torch.arange(completion, device=device)
+    return PackedPrompts(packed, packed.choose(torch.cat((positions, following), -1)), predicting, completions)
+
+
+def _positions(
+    model: Any,
+    prompt_ids: Tensor,
+    present: Tensor,
+    shown: Sequence[tuple[VideoInput, ...]],
+    packed: PackedRows,
+    rows: Sequence[Row],
+) -> Tensor:
+    """M-RoPE positions of all prompts, each kind of prompt read once: ``int64 [3, B, prompt]``."""
+    leaders = packed.leaders
+    grids = {name: value.to(prompt_ids.device) for name, value in grid_inputs([shown[row] for row in leaders]).items()}
+    ids = prompt_ids[leaders]
+    known, _ = model.model.get_rope_index(ids, token_types(ids, model), attention_mask=present[leaders], **grids)
+    owner = {(rows[row].shows, tuple(rows[row].ids[: rows[row].opening])): index for index, row in enumerate(leaders)}
+    own = [owner[row.shows, tuple(row.ids[: row.opening])] for row in rows]
+    return known[:, own]
+
+
+class SharedPromptModel:
+    """A model as TRL calls it for log-probabilities, which reads each prompt once.
+
+    Args:
+        model: The model, perhaps wrapped, with TRL's fused head.
+        base: The same without wrappers.
+        shown: What each row shows.
+        visual_inputs: Gives what the model takes of the visuals of some rows, with their token ids.
+        completion: Most tokens of a completion.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        base: Any,
+        shown: Sequence[tuple[VideoInput, ...]],
+        visual_inputs: Callable[[Tensor, Sequence[tuple[VideoInput, ...]]], dict[str, Any]],
+        completion: int,
+    ) -> None:
+        self._model, self._base, self._shown = model, base, shown
+        self._visual_inputs, self._completion = visual_inputs, completion
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **kwargs: Any) -> Scored:
+        """Scores the completions.
+
+        Args:
+            input_ids: ``[B, L]``.
+            attention_mask: ``[B, L]``.
+            labels: As TRL makes them: the completions' tokens.
+            **kwargs: As TRL gives them; token types follow from the ids.
+        """
+        kwargs.pop("mm_token_type_ids", None)
+        packed = pack_prompts(self._base, input_ids, attention_mask, self._shown, self._completion)
+        ids = packed.rows.choose(input_ids)
+        targets = labels[:, -self._completion :][packed.completions]
+        text = self._base.model.language_model
+        with attention(text.config, PREFIX_ATTENTION), only_at(self._base.model, packed.predicting):
+            output = self._model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                position_ids=packed.positions,
+                shared_prefixes=packed.rows.prefixes,
+                shift_labels=targets[None],
+                **self._visual_inputs(ids, [self._shown[row] for row in packed.rows.leaders]),
+                **kwargs,
+            )
+        entropy = None if output.entropy is None else packed.spread(output.entropy[0])
+        return Scored(packed.spread(output.log_probs[0]), entropy)
+
+
+@contextmanager
+def only_at(model: nn.Module, places: Tensor) -> Iterator[None]:
+    """Has a model without head return the last hidden states of some places of its one row alone."""
+
+    def narrow(module: nn.Module, args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[:, places]
+        return output
+
+    hook = model.register_forward_hook(narrow)
+    try:
+        yield
+    finally:
+        hook.remove()
