@@ -1,8 +1,8 @@
 """Qwen2.5-VL's processor, which writes as many video placeholders as will remain after compression.
 
-The only changes: `_process_videos` counts tokens by the plan (`marc.compression.plan`) and hands event ids,
-frame times and
-shares on to the model, and `apply_chat_template` keeps special tokens in users' texts from being read as such.
+The only changes: `_process_videos` counts tokens by the plan (`marc.compression.plan`) and hands event ids, times and
+shares on to the model, `apply_chat_template` keeps special tokens in users' texts from being read as such, and a call
+takes videos also as ``qwen_vl_utils.process_vision_info`` returns them.
 """
 
 import re
@@ -18,6 +18,7 @@ from transformers.video_utils import VideoMetadata
 
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import VideoPlan, event_lengths, plan_video
+from marc.model.vision_info import separate_metadata
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 """Never sampled: in a completion they would stand for pictures that are not there."""
@@ -81,6 +82,11 @@ class MarcProcessor(Qwen2_5_VLProcessor):
     def model_input_names(self) -> list[str]:
         """Names of the tensors that the model takes."""
         return [*super().model_input_names, "video_grid_events", "video_grid_seconds", "video_event_shares"]
+
+    def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
+        """As Qwen2.5-VL's; videos may also come as ``qwen_vl_utils.process_vision_info`` returns them."""
+        videos, kwargs = separate_metadata(videos, kwargs)
+        return super().__call__(images=images, text=text, videos=videos, **kwargs)
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         """Renders a conversation; a special token inside a text is defused by a space after its first character.
