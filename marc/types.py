@@ -7,9 +7,12 @@ RGB ``uint8``. Only numpy is imported here, so that everything may depend on thi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+
+from marc.options import Limits, Named, check
 
 FRAMES_PER_GRID = 2
 """Frames that Qwen2.5-VL's vision tower reads as one temporal grid."""
@@ -41,11 +44,32 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class ModelOptions:
+    """Which model is loaded, and how.
+
+    Attributes:
+        name: ``"tiny"`` (embedded), a folder, or a hub name such as Qwen/Qwen2.5-VL-3B-Instruct.
+        device: Where everything runs, such as ``"cpu"`` or ``"cuda:1"``; ``None``: the GPU if there is one.
+        dtype: Of the weights, such as ``"bfloat16"``; ``None``: bfloat16 on a GPU, float32 on a CPU.
+        attn_implementation: As in transformers, ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``; ``None``: what
+            transformers chooses.
+    """
+
+    name: Annotated[str, Named("model")] = "tiny"
+    device: str | None = None
+    dtype: str | None = None
+    attn_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class GenerationOptions:
     """How answers are generated.
 
     Attributes:
-        max_new_tokens: Limit on the length of the output.
+        max_new_tokens: Longest output in tokens.
         temperature: 0 is greedy decoding. The paper's setting is 0.01.
         top_p: Nucleus, unused when greedy. The paper's setting is 0.001.
         seed: Of the sampling.
@@ -56,17 +80,14 @@ class GenerationOptions:
         ValueError: If a value is out of range.
     """
 
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
+    max_new_tokens: Annotated[int, Limits(least=1)] = 256
+    temperature: Annotated[float, Limits(least=0)] = 0.0
+    top_p: Annotated[float, Limits(above=0, most=1)] = 1.0
     seed: int = 0
-    static: bool = False
+    static: Annotated[bool, Named("static_cache")] = False
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"need temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -126,7 +147,7 @@ class Retrieval:
         events: All events of the video in time order.
         scores: Cosine similarity of the question with each event, in ``[-1, 1]``.
         kept: Indices into ``events`` of the retrieved ones, in time order.
-        likeness: Cosine similarity of each event with the next one, one number less than there are events.
+        neighbour_similarity: Cosine similarity of each event with the next one, one number less than there are events.
         query: The part of the question that was embedded: its stem, without answer options.
         query_truncated: Whether ``query`` was longer than the text encoder reads, so that its end had no influence.
     """
@@ -134,7 +155,7 @@ class Retrieval:
     events: tuple[Event, ...]
     scores: tuple[float, ...]
     kept: tuple[int, ...]
-    likeness: tuple[float, ...]
+    neighbour_similarity: tuple[float, ...]
     query: str = ""
     query_truncated: bool = False
 

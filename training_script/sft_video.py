@@ -1,6 +1,6 @@
-"""Train supervised: python training_script/sft_video.py --config configs/sft_world.yaml; `marc.training.run_sft`."""
+"""Train supervised: python training_script/sft_video.py --config configs/sft_world.yaml; see `marc.training.run`."""
 
-from marc.training.run_sft import main
+from marc.training.run import run_sft
 
 if __name__ == "__main__":
-    main()
+    run_sft()

@@ -3,9 +3,9 @@
 python training_script/train_world.py OUTPUT --config configs/world_tiny.yaml
 """
 
-import typer
+import sys
 
-from marc.cli.world import train
+from marc.cli.checkout import from_checkout
 
 if __name__ == "__main__":
-    typer.run(train)
+    from_checkout("experiments.commands").main(["train", *sys.argv[1:]])

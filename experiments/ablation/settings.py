@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from marc.model import CompressionConfig
+from marc.compression.config import CompressionConfig, parse_budget
 from marc.rewards import RetentionConfig
-from marc.training.budgets import budget
 
 Method = Literal["sft", "c-grpo", "distill"]
 
-BUDGETS = {name: budget(name, CompressionConfig()) for name in ("full", "events", "frames-1", "frames-2", "frames-4")}
+BUDGETS = {name: parse_budget(name, CompressionConfig()) for name in ("full", "events", "frames-1", "frames-2", "frames-4")}
 """How a video may be seen; ``events`` and ``frames-1`` cost one frame's tokens."""
 LAYOUTS = ("frames-1", "events")
 """The published merge and one small frame per event, at equal cost."""

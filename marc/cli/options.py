@@ -1,47 +1,242 @@
-"""What commands do with options: tell which were given, and refuse those that would have no effect."""
+"""Commands whose options are those of option records (`marc.options`), beside their own.
+
+A command is a function. A parameter that is annotated with an option record stands for all options of that record: the
+user sees a flag for each, the function receives the record, built and checked. `Part` narrows that. A parameter of the
+type `Given` receives which options were given.
+
+    @command("smooth", old={"--size": "--width"})
+    def smooth(file: Annotated[Path, typer.Argument()], *, smoothing: SmoothingOptions, given: Given) -> None:
+
+Typer reads a function's signature; `command` writes one. It was chosen over tyro, which derives as much from records,
+but knows neither options that keep a model's own setting unless they are given nor old spellings that warn, and names
+a record instead of the option where a record refuses a value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from marc.cli.errors import user_errors
+from marc.compression.config import CompressionConfig, budget_fields, parse_budget
+from marc.options import Option, build, changes, options_of
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth) or tokens:N.",
+        metavar="BUDGET",
+        rich_help_panel="Compression options",
+    ),
+]
+_CONTEXT = "context"
+_TYPE_NAMES = {int: "INTEGER", float: "NUMBER", tuple: "A:B,...", str: "TEXT", Path: "PATH", NoneType: "none"}
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+@dataclass(frozen=True)
+class Part:
+    """Which options of a record a command takes: a note in the `Annotated` type of a parameter.
 
-
-def refuse_beside(switch: str, is_on: bool, options: Mapping[str, Any]) -> None:
-    """Refuses options that a switch makes void.
-
-    Raises:
-        ValueError: Naming them.
+    Attributes:
+        only: Their fields; empty: all.
+        record: Which one, if the parameter's type is not the record.
+        otherwise: What holds instead of options that are not given, such as ``"the model's"``: the command then
+            receives a dict of the given ones, by field.
+        defaults: By field, where they are not the record's.
+        helps: By field, likewise.
     """
-    if is_on and options:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
-        raise ValueError(f"{switch} leaves nothing for {names} to do; leave one of them out")
+
+    only: tuple[str, ...] = ()
+    record: type | None = None
+    otherwise: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    helps: Mapping[str, str] = field(default_factory=dict)
 
 
-def whole_number(option: str, text: str, also: str = "") -> int:
-    """Reads a number that may also be something else.
+@dataclass(frozen=True)
+class Given:
+    """The options that were given.
+
+    Attributes:
+        names: As of `Option.name` or a command's parameter.
+    """
+
+    names: frozenset[str]
+
+    def flags(self, *options: type | str) -> list[str]:
+        """The given ones among some records' options and names, as they are typed."""
+        names: list[str] = []
+        for one in options:
+            names += [one] if isinstance(one, str) else [option.name for option in options_of(one)]
+        return [f"--{name.replace('_', '-')}" for name in names if name in self.names]
+
+    def refuse_beside(self, switch: str, is_on: bool, *options: type | str) -> None:
+        """Refuses options that a switch makes void.
+
+        Raises:
+            ValueError: Naming them.
+        """
+        if is_on and (flags := self.flags(*options)):
+            raise ValueError(f"{switch} leaves nothing for {', '.join(flags)} to do; leave one of them out")
+
+
+def command(
+    name: str, *, old: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function: see the module's docstring.
+
+    What it raises for the user (`ValueError`, `OSError`) becomes a line on stderr.
 
     Args:
-        option: Its name.
-        text: As it was typed.
-        also: What else it may be, for the message.
+        name: Behind ``marc``.
+        old: Spellings of earlier releases, each with the flag that replaces it; they work and warn.
+    """
+
+    def derive(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        groups = {name: group for name, hint in hints.items() if (group := _group(hint))}
+        wants_given = next((name for name, hint in hints.items() if hint is Given), None)
+        renamed = {_old_name(spelling): (spelling, flag) for spelling, flag in (old or {}).items()}
+
+        def run(**values: Any) -> None:
+            context = values.pop(_CONTEXT)
+            names = {each for each in values if context.get_parameter_source(each).name != "DEFAULT"}
+            with user_errors(f"marc {name}"):
+                for each, (spelling, flag) in renamed.items():
+                    _take_old(values, names, each, (spelling, flag), f"marc {name}")
+                for parameter, group in groups.items():
+                    values[parameter] = group.collect(values, names)
+                if wants_given:
+                    values[wants_given] = Given(frozenset(names))
+                function(**values)
+
+        own = [
+            parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY)
+            for parameter in signature(function).parameters.values()
+            if parameter.name not in groups and parameter.name != wants_given
+        ]
+        derived = [parameter for group in groups.values() for parameter in group.parameters()]
+        hidden = [_hidden(each, spelling) for each, (spelling, _) in renamed.items()]
+        context = Parameter(_CONTEXT, Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        described: Any = run
+        described.__signature__ = Signature([context, *own, *derived, *hidden])
+        described.__annotations__ = {
+            each.name: each.annotation for each in described.__signature__.parameters.values()
+        }
+        described.__name__, described.__doc__ = function.__name__, function.__doc__
+        described.groups = groups
+        return run
+
+    return derive
+
+
+@dataclass(frozen=True)
+class Group:
+    """The options of a record that stand behind one parameter of a command."""
+
+    record: type
+    part: Part
+
+    @property
+    def options(self) -> list[Option]:
+        """Those that the command takes."""
+        return [option for option in options_of(self.record) if not self.part.only or option.field in self.part.only]
+
+    def parameters(self) -> list[Parameter]:
+        """What typer is to see of them."""
+        return [self._parameter(option) for option in self.options]
+
+    def collect(self, values: dict[str, Any], given: set[str]) -> Any:
+        """Takes this record's values out of all values: the record, or a dict of what was given; either is checked."""
+        texts = {option.field: values.pop(option.name) for option in self.options}
+        chosen = {option.field: texts[option.field] for option in self.options if option.name in given}
+        if self.part.otherwise is None:
+            return build(self.record, {**self.part.defaults, **chosen}, lambda option: option.flag)
+        return changes(self.record, chosen, lambda option: option.flag)
+
+    def _parameter(self, option: Option) -> Parameter:
+        values, part = option.values, self.part
+        is_open = part.otherwise is not None and option.field not in part.defaults
+        default = part.defaults.get(option.field, option.default)
+        limits = f" ({values})" if str(values.limits) else ""
+        declared = typer.Option(
+            f"{option.flag}/--no-{option.flag[2:]}" if values.is_switch else option.flag,
+            metavar=None if values.is_switch else "|".join([*map(_type_name, values.kinds), *values.words]),
+            help=(part.helps.get(option.field, option.help) + limits).replace("[", r"\["),
+            show_default=part.otherwise if is_open and part.otherwise else True,
+            rich_help_panel=_panel(self.record),
+        )
+        if values.is_switch:
+            annotation, written = Annotated[bool | None, declared], default
+        else:
+            annotation, written = Annotated[str | None, declared], "none" if default is None else str(default)
+        return Parameter(
+            option.name, Parameter.KEYWORD_ONLY, annotation=annotation, default=None if is_open else written
+        )
+
+
+def compression_changes(given: Given, changes: dict[str, Any], budget: str | None) -> dict[str, Any]:
+    """What replaces a model's compression, see `marc.compression.config.override_compression`.
+
+    Args:
+        given: Which options were given.
+        changes: Fields of `CompressionConfig` that were given.
+        budget: What `Budget` gave.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the budget is none, or leaves nothing for an option to do.
     """
-    if not text.isdecimal():
-        raise ValueError(f"{option} must be a whole number{also}, got {text!r}")
-    return int(text)
+    if budget is None:
+        return changes
+    parse_budget(budget, CompressionConfig())
+    given.refuse_beside(f"--budget {budget}", True, *budget_fields(budget))
+    return {**changes, "budget": budget}
 
 
-def number_of_events(text: str) -> int | str:
-    """The value of ``--k``.
+def _group(hint: Any) -> Group | None:
+    """The record that a parameter's type stands for, if it does."""
+    notes: list[Any] = []
+    if get_origin(hint) is Annotated:
+        hint, *notes = get_args(hint)
+    part = next((note for note in notes if isinstance(note, Part)), Part())
+    record = part.record or hint
+    is_record = isinstance(record, type) and is_dataclass(record) and record is not Given
+    return Group(record, part) if is_record else None
 
-    Raises:
-        ValueError: If it is neither a whole number nor ``auto``.
-    """
-    return text if text == "auto" else whole_number("--k", text, " or auto")
+
+def _take_old(values: dict[str, Any], given: set[str], name: str, spellings: tuple[str, str], command: str) -> None:
+    """Puts what an old spelling says where the new one is read, with a warning."""
+    text, (old, new) = values.pop(name), spellings
+    if text is None:
+        return
+    current = new.removeprefix("--").replace("-", "_")
+    if current in given:
+        raise ValueError(f"{old} is the old spelling of {new}; leave it out")
+    typer.echo(f"{command}: {old} is now {new} and will go with the next release", err=True)
+    values[current] = text
+    given.remove(name)
+    given.add(current)
+
+
+def _old_name(spelling: str) -> str:
+    return "old_" + spelling.removeprefix("--").replace("-", "_")
+
+
+def _hidden(name: str, spelling: str) -> Parameter:
+    declared = typer.Option(spelling, hidden=True)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, declared])
+
+
+def _type_name(kind: type) -> str:
+    return _TYPE_NAMES[kind]
+
+
+def _panel(record: type) -> str:
+    """Under which heading a record's options stand."""
+    return f"{record.__name__.removesuffix('Config').removesuffix('Options')} options"

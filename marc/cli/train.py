@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(help="Train the compressed student from a recipe: options as in its YAML.", no_args_is_help=True)
+from marc.cli.checkout import PASSED_ON
+from marc.cli.errors import user_errors
 
-PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+app = typer.Typer(help="Train the compressed student from a recipe: options as in its YAML.", no_args_is_help=True)
 
 
 @app.command(context_settings=PASSED_ON)
 def grpo(context: typer.Context) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
-    from marc.cli.errors import user_errors
-    from marc.training.run_grpo import main
+    from marc.training.run import run_grpo
 
     with user_errors("marc train grpo"):
-        main(context.args)
+        run_grpo(context.args)
 
 
 @app.command(context_settings=PASSED_ON)
 def sft(context: typer.Context) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
-    from marc.cli.errors import user_errors
-    from marc.training.run_sft import main
+    from marc.training.run import run_sft
 
     with user_errors("marc train sft"):
-        main(context.args)
+        run_sft(context.args)

@@ -1,16 +1,36 @@
-"""How a video's visual tokens are compressed: the options, checked and named."""
+"""How a video's visual tokens are compressed: the options, checked and named, and the names of budgets.
+
+A *budget* says how many visual tokens a video may cost and in which layout:
+
+| budget | visual tokens of a video |
+|---|---|
+| ``full`` | all of them: compression is off |
+| ``events``, ``events:N`` | the layout ``events`` at the cost of one temporal grid, or of N |
+| ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
+| ``tokens:N`` | at most N, in the layout that is set otherwise |
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from math import inf
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
+
+from marc.options import Limits, OptionError, check
 
 Layout = Literal["frames", "events"]
 Merge = Literal["mean", "weighted"]
 Schedule = tuple[tuple[int, int], ...]
-"""Pairs of a number of tower blocks and the number of frames that are left after them."""
+"""Pairs of a number of tower blocks and the number of temporal grids that are left after them."""
+NEAR_DUPLICATES = 0.1
+"""`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
+
+_BUDGET = re.compile(
+    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
+)
 
 
 @dataclass(frozen=True)
@@ -18,61 +38,64 @@ class CompressionConfig:
     """How a video's visual tokens are compressed; stored in `MarcConfig.compression`.
 
     Attributes:
-        layout: ``"frames"`` merges the video down to ``target_frames`` frames of full resolution, as published;
-            ``"events"`` merges each event to one frame, pools it to its share of the budget and keeps it at its
-            time.
-        target_frames: N_target, in temporal grids. With ``"frames"`` the number of frames that remain; with
-            ``"events"`` the budget is what so many frames cost. ``None`` turns compression off.
-        visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` frames. A
-            limit below the cost of one frame pools that frame spatially.
-        ratio: rho, the part of its frames that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
+        layout: ``"frames"`` merges the video down to ``target_frames`` temporal grids of full resolution, as
+            published; ``"events"`` merges each event to one grid, pools it to its share of the budget and keeps it at
+            its time.
+        target_frames: N_target, in temporal grids. With ``"frames"`` the number of grids that remain; with
+            ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
+        visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
+            limit below the cost of one grid pools that grid spatially.
+        ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
             ratio can leave fewer than ``target_frames`` of a short video.
-        window: m, the short-term memory of stage 1 in frames: merges stay inside runs of this length, which start anew
-            at every event (``"frames"`` only). ``None`` is the whole event.
-        merge: ``"mean"`` averages the two frames of a pair as published, whatever they already contain;
-            ``"weighted"`` weighs them by the number of frames that they stand for.
-        tower_layer: Merges inside the vision tower, which attends within a frame only, so that its later blocks run on
-            fewer frames. A number k: everything merges after k blocks. A schedule ``{k: frames, ...}``: after k blocks
-            at most so many frames are left of the video (``"frames"``, whose windows may leave fewer) or of each event
-            (``"events"``), and the rest merges after the tower. ``None``: all merging happens after the tower, as
-            published.
-        duplicates: Frames whose pixels hardly differ are encoded once by the tower and count as often as they occur.
-            The largest difference, see `marc.compression.duplicates`; 0: equal pixels only; ``None``: each by itself.
+        window: m, the short-term memory of stage 1 in temporal grids: merges stay inside runs of this length, which
+            start anew at every event (``"frames"`` only). ``None`` is the whole event.
+        merge: ``"mean"`` averages the two grids of a pair as published, whatever they already contain;
+            ``"weighted"`` weighs them by the number of grids that they stand for.
+        tower_layer: Merges inside the vision tower, which attends within a grid only, so that its later blocks run on
+            fewer grids. A number k: everything merges after k blocks. A schedule ``4:16,8:4``: after 4 blocks at most
+            16 grids are left of the video (``"frames"``, whose windows may leave fewer) or of each event
+            (``"events"``), after 8 blocks 4, and the rest merges after the tower. ``None``: all merging happens after
+            the tower, as published.
+        duplicates: Temporal grids whose pixels hardly differ are encoded once by the tower and count as often as they
+            occur. The largest difference, see `marc.compression.duplicates`; 0: equal pixels only; ``None``: each by
+            itself.
         tower_chunk: Most patches of a video that the tower reads at once, which bounds the memory of its activations
             and changes results by rounding at most. ``None``: all videos at once.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     layout: Layout = "events"
-    target_frames: int | None = 1
-    visual_tokens: int | None = None
-    ratio: float = 0.5
-    window: int | None = 8
+    target_frames: Annotated[int | None, Limits(least=1)] = 1
+    visual_tokens: Annotated[int | None, Limits(least=1)] = None
+    ratio: Annotated[float, Limits(above=0, most=1)] = 0.5
+    window: Annotated[int | None, Limits(least=1)] = 8
     merge: Merge = "mean"
     tower_layer: int | Schedule | None = None
-    duplicates: float | None = 0.0
-    tower_chunk: int | None = 8192
+    duplicates: Annotated[float | None, Limits(least=0)] = 0.0
+    tower_chunk: Annotated[int | None, Limits(least=1)] = 8192
 
     def __post_init__(self) -> None:
-        for name, choices in (("layout", get_args(Layout)), ("merge", get_args(Merge))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"compression.{name} must be one of {choices}, got {getattr(self, name)!r}")
-        for name in ("target_frames", "visual_tokens", "window", "tower_chunk"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"compression.{name} must be a whole number >= 1 or null, got {value!r}")
         object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer))
-        if self.duplicates is not None and not _is_distance(self.duplicates):
-            raise ValueError(f"compression.duplicates must be a number >= 0 or null, got {self.duplicates!r}")
-        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float) or not 0 < self.ratio <= 1:
-            raise ValueError(f"compression.ratio must be in (0, 1], got {self.ratio!r}")
+        check(self, "compression.")
 
     @property
     def enabled(self) -> bool:
         """Whether videos are compressed at all."""
         return self.target_frames is not None
 
+    def token_budget(self, cells: int) -> int:
+        """Most visual tokens of a video.
+
+        Args:
+            cells: Visual tokens of one temporal grid of it.
+        """
+        assert self.target_frames is not None, "compression is off"
+        return self.target_frames * cells if self.visual_tokens is None else self.visual_tokens
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CompressionConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> CompressionConfig:
         """Builds a configuration from JSON or YAML.
 
         Raises:
@@ -89,21 +112,80 @@ class CompressionConfig:
         return asdict(self)
 
 
-def _is_distance(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
+def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
+    """The compression that a budget stands for.
+
+    Args:
+        text: See the module's docstring.
+        base: Gives every other option, for ``tokens:N`` the layout too.
+
+    Raises:
+        ValueError: If the text is no budget.
+    """
+    match = _BUDGET.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"unknown budget {text!r}: it must be full, events, frames, events:N, frames:N or tokens:N, with N >= 1"
+        )
+    if match["mark"] == "-":
+        new = text.replace("-", ":")
+        warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
+    if match["tokens"]:
+        return replace(base, target_frames=base.target_frames or 1, visual_tokens=int(match["tokens"]))
+    if match["layout"] is None:
+        return replace(base, target_frames=None)
+    layout: Layout = "events" if match["layout"] == "events" else "frames"
+    return replace(base, layout=layout, target_frames=int(match["grids"] or 1), visual_tokens=None)
+
+
+def budget_name(config: CompressionConfig) -> str:
+    """The budget of a configuration: what `parse_budget` makes it from, given its other options."""
+    if config.target_frames is None:
+        return "full"
+    if config.visual_tokens is not None:
+        return f"tokens:{config.visual_tokens}"
+    return f"{config.layout}:{config.target_frames}"
+
+
+def budget_fields(budget: str) -> tuple[str, ...]:
+    """The fields of `CompressionConfig` that are left no say beside a budget."""
+    own = ("target_frames", "visual_tokens")
+    return own if budget.startswith("tokens") else ("layout", *own)
+
+
+def override_compression(compression: CompressionConfig, overrides: Mapping[str, Any]) -> CompressionConfig:
+    """Replaces options of a configuration.
+
+    Args:
+        compression: Which one.
+        overrides: Fields, or ``budget`` instead of those that it sets.
+
+    Raises:
+        ValueError: If a name is unknown or a value out of range.
+    """
+    changes = dict(overrides)
+    budget = changes.pop("budget", None)
+    CompressionConfig.from_dict(changes)
+    if budget is None:
+        return replace(compression, **changes)
+    if void := [name for name in budget_fields(budget) if name in changes]:
+        raise ValueError(f"the budget {budget} leaves nothing for {', '.join(void)}; leave one of them out")
+    return parse_budget(budget, replace(compression, **changes))
 
 
 def _tower_layer(value: Any) -> int | Schedule | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     try:
-        schedule = tuple(sorted((int(layer), int(frames)) for layer, frames in dict(value).items()))
+        schedule = tuple(sorted((int(layer), int(grids)) for layer, grids in dict(value).items()))
     except (TypeError, ValueError):
         schedule = ()
     falling = all(later[1] < earlier[1] for earlier, later in pairwise(schedule))
     if not schedule or not falling or schedule[0][0] < 1 or schedule[-1][1] < 1:
-        raise ValueError(
-            "compression.tower_layer must be a number of tower blocks >= 1, a schedule {blocks: frames} with ever "
-            f"fewer frames, or null, got {value!r}"
+        raise OptionError(
+            "tower_layer",
+            "must be a number of tower blocks >= 1, a schedule {blocks: grids} with ever fewer grids, or none, "
+            f"got {value!r}",
+            "compression.",
         )
     return schedule

@@ -2,64 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from marc.evaluation.engine import Reply
 from marc.evaluation.methods import Method
+from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
-from marc.inference.assistant import FrameOptions, Inquiry, VideoAssistant
-from marc.memory.index import MemoryOptions
-from marc.memory.select import FramePlan
-from marc.types import FRAMES_PER_GRID, Event, GenerationOptions, Retrieval, VideoInfo
-
-
-@dataclass
-class RandomPlaceAssistant(VideoAssistant):
-    """A `VideoAssistant` whose only change is that it reads two frames at a random place of the video, or of what was
-    retrieved from it. The place follows from the file's name alone.
-    """
-
-    def frame_plan(self, info: VideoInfo, retrieval: Retrieval | None) -> FramePlan:
-        """One temporal grid at a random place."""
-        stretches = (Event(0.0, info.duration),) if retrieval is None else retrieval.events
-        kept = (0,) if retrieval is None else retrieval.kept
-        generator = np.random.default_rng(zlib.crc32(Path(info.source).name.encode()))
-        event = stretches[int(generator.choice(kept))]
-        step = 1.0 / self.frames.fps
-        start = event.start + generator.random() * max(0.0, event.duration - step)
-        seconds = np.minimum([start, start + step], info.duration)
-        return FramePlan(seconds=seconds, grid_events=np.zeros(1, dtype=np.int64), events=(event,), shares=None)
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.hf import HFBackend
+from marc.inference.selectors import RandomSelector, RetrievingSelector
+from marc.io import sha256_tensors
+from marc.types import FRAMES_PER_GRID, GenerationOptions
 
 
 class AssistantEngine:
     """Answers samples with a `VideoAssistant`.
 
     Args:
-        model: ``"tiny"``, a folder or a hub name.
         method: How visual tokens are spent.
-        frames: Which frames are read; the method limits their number and size.
-        options: Further options of `VideoAssistant`, such as ``device``, ``dtype`` or ``memory_folder``.
+        options: What the assistant is made from.
     """
 
-    def __init__(self, model: str, method: Method, frames: FrameOptions | None = None, **options: Any):
-        self.method = method
-        frames = frames or FrameOptions()
-        most = min(frames.max_frames, method.frames)
-        frames = replace(frames, max_frames=most)
-        assistant_class = RandomPlaceAssistant if method.choice == "random" else VideoAssistant
-        self.assistant = assistant_class(
-            model, memory=method.memory, frames=frames, compression=dict(method.compression), **options
+    def __init__(self, method: Method, options: EngineOptions):
+        self.method, self.options = method, options
+        model = options.model
+        frames = replace(options.frames, max_frames=min(options.frames.max_frames, method.frames))
+        self.assistant = VideoAssistant.from_pretrained(
+            model.name,
+            device=model.device,
+            dtype=model.dtype,
+            attn_implementation=model.attn_implementation,
+            frames=frames,
+            compression={**options.compression, **method.compression},
+            memory=options.memory if method.memory else None,
+            retrieval=options.retrieval,
         )
+        self._retriever = selector if isinstance(selector := self.assistant.selector, RetrievingSelector) else None
+        if method.choice == "random":
+            self.assistant.selector = RandomSelector(self._retriever)
         if method.frame_pixels == "one frame":
             self.assistant.frames = replace(frames, min_pixels=None, max_pixels=_one_frames_pixels(self.assistant))
 
@@ -69,7 +52,7 @@ class AssistantEngine:
             if sample.data_type != "video":
                 raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
         self.assistant.generation = generation
-        answers = self.assistant.ask_batch([Inquiry(one.path, one.question, one.prompt) for one in samples])
+        answers = self.assistant.ask_batch([Query(one.path, one.question, one.prompt) for one in samples])
         return [
             Reply(
                 output=answer.output,
@@ -86,38 +69,34 @@ class AssistantEngine:
 
     def card(self) -> dict[str, Any]:
         """Model, checkpoint hash, compression, frames and memory."""
-        assistant = self.assistant
         return {
-            "model": assistant.model_name,
+            "model": self.options.model.name,
             "checkpoint": self._checkpoint,
-            "compression": asdict(assistant.model.compression),
-            "frames": {name: value for name, value in asdict(assistant.frames).items() if name != "timeout"},
-            "dtype": str(assistant.model.dtype).removeprefix("torch."),
-            "attention": assistant.attn_implementation,
-            "memory": self._memory_card() if assistant.memory else None,
+            "compression": asdict(self._engine.compression),
+            "frames": {name: value for name, value in asdict(self.assistant.frames).items() if name != "timeout"},
+            "dtype": str(self._engine.model.dtype).removeprefix("torch."),
+            "attention": self.options.model.attn_implementation,
+            "memory": self._memory_card(),
         }
+
+    @property
+    def _engine(self) -> HFBackend:
+        assert isinstance(self.assistant.backend, HFBackend)
+        return self.assistant.backend
 
     @cached_property
     def _checkpoint(self) -> str:
-        return checkpoint_hash(self.assistant.model)
+        return sha256_tensors(self._engine.model.state_dict())[:16]
 
-    def _memory_card(self) -> dict[str, Any]:
-        assistant = self.assistant
-        options = assistant.memory_options or MemoryOptions()
-        return {"embedder": assistant.embedder.identity, "k": assistant.k, **asdict(options)}
-
-
-def checkpoint_hash(model: Any) -> str:
-    """Identifies weights: SHA-256 over names, shapes, types and bytes of all parameters, the first 16 digits of it."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    def _memory_card(self) -> dict[str, Any] | None:
+        if self._retriever is None:
+            return None
+        identity, k = self._retriever.embedder.identity, self.options.retrieval.k
+        return {"embedder": identity, "k": k, **asdict(self.options.memory)}
 
 
 def _one_frames_pixels(assistant: VideoAssistant) -> int:
-    """Pixels per frame at which all frames together cost what one does, but at least one token each."""
+    """Pixels per frame at which all frames together cost what one grid does, but at least one token each."""
     limits = assistant.pixel_limits
     grids = assistant.frames.max_frames // FRAMES_PER_GRID
     return max(limits["max_pixels"] // grids, limits["factor"] ** 2)

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark, load_samples
 from marc.evaluation.engine import Engine
 from marc.evaluation.methods import Method
+from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.evaluation.progress import progress
 from marc.evaluation.report import tables, write_report
 from marc.evaluation.run_card import run_card
 from marc.evaluation.runner import RunOptions, Shard, open_run, read_run_rows, run
 from marc.evaluation.samples import Sample
 from marc.evaluation.summary import RunSummary
+from marc.extras import require
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def load_engine(model: str, method: Method, frames: Mapping[str, Any], **options: Any) -> Engine:
-    """The engine of one method; under torchrun on this process's GPU.
-
-    Args:
-        model: ``"tiny"``, a folder or a hub name.
-        method: How visual tokens are spent.
-        frames: Fields of `marc.inference.assistant.FrameOptions`.
-        options: Options of `marc.inference.assistant.VideoAssistant`.
-    """
+def load_engine(method: Method, options: EngineOptions) -> Engine:
+    """The engine of one method; under torchrun on this process's GPU."""
     import torch
 
     from marc.evaluation.assistant_engine import AssistantEngine
-    from marc.inference.assistant import FrameOptions
 
-    if options.get("device") is None and torch.cuda.is_available():
-        options["device"] = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return AssistantEngine(model, method, FrameOptions(**frames), **options)
+    if options.model.device is None and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        options = replace(options, model=replace(options.model, device=device))
+    return AssistantEngine(method, options)
 
 
 @dataclass(frozen=True)
@@ -55,37 +50,32 @@ class Task:
         return self.benchmark.spec(self.protocol)
 
 
-def load_tasks(
-    names: Sequence[str],
-    wait: Callable[[], None],
-    *,
-    protocol: str | None,
-    data: Path,
-    videos: Path | None = None,
-    style: str | None = None,
-    limit: int | None = None,
-) -> list[Task]:
+def load_tasks(names: Sequence[str], options: TaskOptions, wait: Callable[[], None]) -> list[Task]:
     """Benchmarks by name or file, their samples read; the micro-world is made where it is missing.
 
     Args:
         names: See `marc.evaluation.benchmarks.find_benchmark`.
+        options: By which rules, and where they are.
         wait: Returns once all processes have called it (`marc.evaluation.runner.processes`).
-        protocol: By which rules; None takes each benchmark's default.
-        data: Folder of the annotation files.
-        videos: Folder that video paths start from.
-        style: Prompt style for files in Video-R1-eval's format.
-        limit: Keep so many samples of each.
 
     Raises:
         ValueError: If a name, a file or a row is wrong.
     """
+    require("eval", "scipy", "matplotlib")
     tasks = []
     for name in names:
         benchmark = find_benchmark(name)
-        folder = _world_folder(data, wait) if benchmark is WORLD else data
-        chosen = protocol or benchmark.default_protocol
-        samples = load_samples(benchmark, protocol=chosen, data=folder, videos=videos, style=style, limit=limit)
-        tasks.append(Task(benchmark, chosen, samples))
+        folder = _world_folder(options.data, wait) if benchmark is WORLD else options.data
+        protocol = options.protocol or benchmark.default_protocol
+        samples = load_samples(
+            benchmark,
+            protocol=protocol,
+            data=folder,
+            videos=options.videos,
+            style=options.style,
+            limit=options.limit,
+        )
+        tasks.append(Task(benchmark, protocol, samples))
     return tasks
 
 

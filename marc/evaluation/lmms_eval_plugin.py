@@ -21,8 +21,11 @@ from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-no
 from marc.evaluation.engine import Engine
 from marc.evaluation.evaluate import load_engine
 from marc.evaluation.methods import find_method
+from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
-from marc.types import GenerationOptions
+from marc.memory.options import RetrievalOptions
+from marc.types import GenerationOptions, ModelOptions
+from marc.video.options import FrameOptions
 
 MAX_NEW_TOKENS = 1024
 
@@ -37,7 +40,7 @@ class Marc(lmms):
 
     Args:
         pretrained: ``"tiny"``, a folder or a hub name.
-        method: One of `marc.evaluation.methods.METHODS`, with ``+memory`` for the memory.
+        method: One of `marc.evaluation.methods.METHODS` or a budget, with ``+memory`` for the memory.
         batch_size: Requests per generation.
         device: Where to run; None for the GPU if there is one.
         dtype: Of the weights.
@@ -66,9 +69,12 @@ class Marc(lmms):
     ) -> None:
         super().__init__()
         self.batch_size = int(batch_size)
-        frames = {"fps": fps, "max_frames": max_frames, "max_pixels": max_pixels}
-        options = {"device": device, "dtype": dtype, "memory_folder": memory_folder}
-        self.engine = engine or load_engine(pretrained, find_method(method), frames, **options)
+        options = EngineOptions(
+            ModelOptions(pretrained, device, dtype),
+            FrameOptions(fps, max_frames, max_pixels=max_pixels),
+            retrieval=RetrievalOptions(folder=memory_folder),
+        )
+        self.engine = engine or load_engine(find_method(method), options)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Answers requests in order, as many at once as follow each other with equal settings."""

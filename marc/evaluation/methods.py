@@ -1,7 +1,8 @@
 """Equal-budget baselines by name, so that a claim is always against something.
 
-All but ``full`` cost about the same visual tokens, those of one frame. Each can be asked with the Visual Memory
-Retriever (``marc-events+memory``): then its frames come from the retrieved events only.
+All but ``full`` cost about the same visual tokens, those of one temporal grid. Any budget is a method, too, by its
+name (``events:4``, ``tokens:128``, see `marc.compression.config`). Each can be asked with the Visual Memory Retriever
+(``marc-events+memory``): then its frames come from the retrieved events only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from marc.compression.config import CompressionConfig, budget_fields, parse_budget
 
 MEMORY = "+memory"
 
@@ -21,7 +24,7 @@ class Method:
         name: Name on the command line and in reports.
         summary: What it does, in a line.
         frames: Most frames to sample.
-        compression: Replaces fields of `marc.model.CompressionConfig`.
+        compression: What replaces the model's, see `marc.compression.config.override_compression`.
         frame_pixels: ``"model"`` leaves the resolution alone; ``"one frame"`` spreads one frame's pixels over all
             frames.
         choice: ``"even"`` samples the video evenly; ``"random"`` takes one stretch at a random place.
@@ -35,6 +38,12 @@ class Method:
     frame_pixels: Literal["model", "one frame"] = "model"
     choice: Literal["even", "random"] = "even"
     memory: bool = False
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The fields of the compression that it sets."""
+        budget = self.compression.get("budget")
+        return (*self.compression, *(budget_fields(budget) if budget else ()))
 
 
 _UNCOMPRESSED = {"target_frames": None}
@@ -77,12 +86,22 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 
 
 def find_method(name: str) -> Method:
-    """A method by its name, with the suffix ``+memory`` for the memory.
+    """A method by its name or its budget, with the suffix ``+memory`` for the memory.
 
     Raises:
         ValueError: If there is none of that name.
     """
     base = name.removesuffix(MEMORY)
-    if base not in METHODS:
-        raise ValueError(f"unknown method {name!r}; choose one of {', '.join(METHODS)}, each also as NAME{MEMORY}")
-    return replace(METHODS[base], name=name, memory=True) if name != base else METHODS[base]
+    method = METHODS.get(base) or _budget_method(base)
+    return replace(method, name=name, memory=True) if name != base else method
+
+
+def _budget_method(name: str) -> Method:
+    try:
+        parse_budget(name, CompressionConfig())
+    except ValueError as error:
+        raise ValueError(
+            f"unknown method {name!r}; choose one of {', '.join(METHODS)}, or a budget such as events:4, frames:2 or "
+            f"tokens:128, each also as NAME{MEMORY}"
+        ) from error
+    return Method(name, f"64 frames at the budget {name}", compression={"budget": name})

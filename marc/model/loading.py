@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
-from marc.compression.config import CompressionConfig
+from marc.compression.config import override_compression
 from marc.extras import extra
 from marc.model.qwen2_5_vl.config import MarcConfig
 from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
@@ -48,7 +47,8 @@ def load_model(
         attn_implementation: As in transformers: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
         device_map: As in transformers, instead of ``device``.
         quantization_config: As in transformers; the model then stays where it was loaded.
-        **compression_overrides: Fields of `CompressionConfig` that replace the checkpoint's.
+        **compression_overrides: What replaces the checkpoint's compression: fields of `CompressionConfig`, or
+            ``budget`` (`marc.compression.config.parse_budget`).
 
     Raises:
         ValueError: If there is no such model, it is not a Qwen2.5-VL, weights are missing, or an option is wrong.
@@ -76,16 +76,6 @@ def load_model(
     compression = override_compression(model.compression, compression_overrides)
     model.compression = processor.compression = compression
     return model.eval(), processor
-
-
-def override_compression(compression: CompressionConfig, overrides: dict[str, Any]) -> CompressionConfig:
-    """Replaces fields of a configuration.
-
-    Raises:
-        ValueError: If a name is unknown or a value out of range.
-    """
-    CompressionConfig.from_dict(overrides)
-    return replace(compression, **overrides)
 
 
 def _load_checkpoint(name: str, **kwargs: Any) -> MarcForConditionalGeneration:

@@ -9,47 +9,43 @@ from typing import Any, Literal
 
 from trl import GRPOConfig, SFTConfig
 
+from marc.options import build, explained, values_from, with_options_of
 from marc.rewards import RetentionConfig
 from marc.training.budgets import BudgetMix
 from marc.training.processes import connect_deepspeed, use_cpu_processes
+from marc.video.options import FrameOptions
 
 logger = logging.getLogger(__name__)
 
 
+@explained
 @dataclass
+@with_options_of(
+    FrameOptions,
+    helps={"max_pixels": "Most pixels of a frame or image; none: 128 tokens' worth (Video-R1's training setting)."},
+)
 class VideoOptions:
     """How a trainer reads videos and how much of them the model sees; mixed into the trainers' options.
 
+    Beside its own there is a field for each option of `marc.video.options.FrameOptions`.
+
     Attributes:
-        fps: Frames per second to read from a video.
-        max_frames: Most frames of a video.
-        min_frames: Fewest frames of a video.
-        max_pixels: Most pixels of a frame or image; None: 128 tokens' worth (Video-R1's training setting).
-        video_timeout: Seconds that reading one video may take.
         bad_video: What happens when a video cannot be read during training: ``"stop"`` the run and name the row, or
             ``"skip"`` the row and count it.
         freeze_tower: Whether the vision tower keeps its weights; each video is then encoded once for generation and
             all log-probabilities.
         budgets: Shares of the budgets that steps are drawn from, by name (`marc.training.budgets`), such as
-            ``{"events": 0.5, "frames-4": 0.2, "full": 0.3}``; None: always the model's own.
+            ``{"events": 0.5, "frames:4": 0.2, "full": 0.3}``, on the command line as JSON; None: always the model's
+            own.
         keep_visuals: Videos and images that are kept in memory after reading, the latest ones. With a frozen tower
             what is kept is its tokens, so that each is decoded and encoded once. In supervised training it needs
             ``dataloader_num_workers=0``.
     """
 
-    fps: float = field(default=2.0, metadata={"help": "Frames per second to read from a video."})
-    max_frames: int = field(default=64, metadata={"help": "Most frames of a video."})
-    min_frames: int = field(default=4, metadata={"help": "Fewest frames of a video."})
-    max_pixels: int | None = field(default=None, metadata={"help": "Most pixels of a frame; default 128 tokens."})
-    video_timeout: float = field(default=60.0, metadata={"help": "Seconds that reading one video may take."})
-    bad_video: Literal["stop", "skip"] = field(
-        default="stop", metadata={"help": "Stop at a video that cannot be read, or skip and count its rows."}
-    )
-    freeze_tower: bool = field(default=False, metadata={"help": "Keep the vision tower's weights."})
-    budgets: dict[str, float] | str | None = field(
-        default=None, metadata={"help": "Shares of the budgets that steps draw from, as JSON; default: the model's."}
-    )
-    keep_visuals: int = field(default=0, metadata={"help": "Videos and images kept in memory, the latest ones."})
+    bad_video: Literal["stop", "skip"] = "stop"
+    freeze_tower: bool = False
+    budgets: dict[str, float] | str | None = None
+    keep_visuals: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.budgets, str):
@@ -64,6 +60,12 @@ class VideoOptions:
         if self.keep_visuals < 0:
             raise ValueError(f"keep_visuals must be at least 0, got {self.keep_visuals}")
         self.budget_mix  # noqa: B018  (checks the names and shares)
+        self.frames  # noqa: B018  (checks its fields)
+
+    @property
+    def frames(self) -> FrameOptions:
+        """Which frames of a video are read."""
+        return build(FrameOptions, values_from(self, FrameOptions), lambda option: option.name)
 
     @property
     def budget_mix(self) -> BudgetMix:
@@ -72,6 +74,7 @@ class VideoOptions:
         return BudgetMix(self.budgets or {})
 
 
+@explained
 @dataclass
 class VideoSFTConfig(VideoOptions, SFTConfig):
     """TRL's `SFTConfig` with `VideoOptions`; TRL's packing and padding-free batches are not for videos.
@@ -86,12 +89,8 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
             named before training starts; nothing is truncated. None: no limit.
     """
 
-    pack_questions: bool = field(
-        default=False, metadata={"help": "Read a video once for all questions about it in a batch; needs sdpa."}
-    )
-    max_length: int | None = field(
-        default=None, metadata={"help": "Rows with more tokens are refused, by name, before training."}
-    )
+    pack_questions: bool = False
+    max_length: int | None = None
     dataset_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "As in TRL."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must be false."})
 
@@ -113,6 +112,7 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
         self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
 
 
+@explained
 @dataclass
 class CGRPOConfig(VideoOptions, GRPOConfig):
     """TRL's `GRPOConfig` with the retention reward and `VideoOptions`; everything else is unchanged.
@@ -134,33 +134,26 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             `marc.training.full_teacher`.
         teacher_samples: Answers of the online teacher to each prompt.
         teacher_cache: Folder of the online teacher's results; None: ``teacher`` in the output folder.
+        share_prompts: Read each prompt once for all its answers in a batch, in generation and for log-probabilities
+            with and without gradients; losses and gradients are those of single rows, to rounding.
         max_prompt_length: Most tokens of a prompt, visual ones included. Longer ones are named before training
             starts; nothing is truncated. None: no limit.
     """
 
-    alpha: float = field(default=0.3, metadata={"help": "Weight of the retention reward; 0 is GRPO."})
-    tau: float = field(default=0.6, metadata={"help": "Retention ratio from which on it pays."})
-    eta_max: float | None = field(default=None, metadata={"help": "Largest retention ratio that counts."})
-    zero_teacher: Literal["none", "saturate"] = field(
-        default="none", metadata={"help": "What a teacher's accuracy of 0 means."}
-    )
-    correct_above: float = field(default=0.1, metadata={"help": "An answer is correct above this accuracy."})
-    retention_form: Literal["reward", "advantage"] = field(
-        default="reward", metadata={"help": "Add it to rewards (published), or weight normalised advantages by it."}
-    )
-    reward_coef: float = field(default=1.0, metadata={"help": "Weight of the rewards; 0 is distillation alone."})
-    distill_coef: float = field(default=0.0, metadata={"help": "Weight of distillation from the full-frame teacher."})
-    teacher: Literal["column", "online"] = field(
-        default="column", metadata={"help": "a_full: from the data's column, or asked of the teacher in training."}
-    )
-    teacher_model: str = field(
-        default="initial", metadata={"help": "The full-frame teacher's weights: initial, self, or a checkpoint."}
-    )
-    teacher_samples: int = field(default=8, metadata={"help": "Answers of the online teacher to each prompt."})
-    teacher_cache: str | None = field(default=None, metadata={"help": "Folder of the online teacher's results."})
-    max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Prompts with more tokens are refused, by name, before training."}
-    )
+    alpha: float = 0.3
+    tau: float = 0.6
+    eta_max: float | None = None
+    zero_teacher: Literal["none", "saturate"] = "none"
+    correct_above: float = 0.1
+    retention_form: Literal["reward", "advantage"] = "reward"
+    reward_coef: float = 1.0
+    distill_coef: float = 0.0
+    teacher: Literal["column", "online"] = "column"
+    teacher_model: str = "initial"
+    teacher_samples: int = 8
+    teacher_cache: str | None = None
+    share_prompts: bool = True
+    max_prompt_length: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

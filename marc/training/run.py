@@ -1,26 +1,41 @@
-"""What the runs of recipes share: the model, the rows, LoRA, and the start from a recipe and the command line."""
+"""The runs of recipes: what ``training_script/*.py`` and ``marc train grpo|sft`` do.
+
+    python training_script/grpo.py --config configs/grpo_world.yaml [--any_option value] [--dry_run true]
+    python training_script/sft_video.py --config configs/sft_world.yaml [--any_option value] [--dry_run true]
+
+A recipe's options are those of the trainer's configuration and of `RunOptions`; both take over what option records
+(`marc.options`) declare.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
+from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 from trl import TrlParser
 
+from marc.compression.config import CompressionConfig, budget_fields, override_compression
+from marc.data.prompts import render_question
 from marc.data.rows import TrainingRow, read_rows
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.extras import extra
+from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
-from marc.training.config import VideoOptions
-from marc.training.dataset import STYLE
+from marc.options import build, changes, explained, values_from, with_options_of
+from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
+from marc.training.dataset import STYLE, to_dataset, to_supervised
 from marc.training.resume import last_checkpoint
+from marc.types import ModelOptions
 from marc.video.sources import FrameSource
 from marc.world.frames import WorldFrames, world_rows
+from marc.world.options import WorldOptions
 
 LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 """LoRA's targets: the vision tower has layers of the same names."""
@@ -28,63 +43,169 @@ LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 Config = TypeVar("Config", bound=TrainingArguments)
 
 
+@explained
 @dataclass
+@with_options_of(
+    WorldOptions,
+    prefix="world_",
+    only=("level", "videos", "questions"),
+    defaults={"videos": 16, "questions": 4},
+    helps={"level": "Of the micro-world.", "videos": "Videos of it.", "questions": "Questions about each of them."},
+)
+@with_options_of(CompressionConfig, otherwise="the checkpoint's")
+@with_options_of(
+    ModelOptions,
+    only=("name", "dtype", "attn_implementation"),
+    helps={
+        "dtype": "Of the weights; none: on a GPU bfloat16 under LoRA, whose adapters are in float32 (QLoRA's in "
+        "bfloat16, as TRL has it), and under DeepSpeed, which keeps all in float32 too; else float32.",
+        "attn_implementation": "As in transformers; auto: flash-attention where it is installed and the weights are "
+        "in half precision, which it needs, else PyTorch's.",
+    },
+)
 class RunOptions:
     """What a run needs beside the trainer's options.
 
+    Beside its own there is a field for each option of `marc.types.ModelOptions` but the device,
+    `marc.compression.CompressionConfig` (None: the checkpoint's) and `marc.world.options.WorldOptions` (``world_``).
+
     Attributes:
-        model: ``"tiny"``, a folder, or a hub name.
         rows: File of rows or manifest; None: the micro-world, drawn in memory.
         root: Folder of the videos; None: that of the rows' file.
         style: Prompt style, one of `marc.data.prompts.style_names`.
-        layout: Of the compression; None: the checkpoint's.
-        target_frames: Of the compression; None: the checkpoint's.
-        visual_tokens: Of the compression; None: the checkpoint's.
-        dtype: Of the weights; None: on a GPU bfloat16 under LoRA, whose adapters are in float32 (QLoRA's in bfloat16,
-            as TRL has it), and under DeepSpeed, which keeps all in float32 too; else float32.
-        attn_implementation: As in transformers; ``"auto"``: flash-attention where it is installed and the weights are
-            in half precision, which it needs, else PyTorch's.
+        budget: How many visual tokens a video costs, see `marc.compression.config`, instead of ``layout``,
+            ``target_frames`` and ``visual_tokens``; None: the checkpoint's.
         lora_rank: Rank of LoRA on the language model; 0 trains all weights.
         load_in_4bit: QLoRA: the language model's weights in 4 bits (NF4), under LoRA; needs bitsandbytes.
-        world_level: Of the micro-world, ``"easy"`` or ``"hard"``.
-        world_videos: Videos of the micro-world.
-        world_questions: Questions about each.
         resume: Go on from the output folder's last checkpoint, if there is one.
         dry_run: Print the resolved options and stop.
     """
 
-    model: str = field(default="tiny", metadata={"help": "'tiny', a folder, or a hub name."})
-    rows: str | None = field(default=None, metadata={"help": "Rows or manifest; without it the micro-world."})
-    root: str | None = field(default=None, metadata={"help": "Folder of the videos; default: that of the rows."})
-    style: str = field(default=STYLE, metadata={"help": "Prompt style."})
-    layout: Literal["frames", "events"] | None = field(default=None, metadata={"help": "Compression layout."})
-    target_frames: int | None = field(default=None, metadata={"help": "Frames that remain of a video."})
-    visual_tokens: int | None = field(default=None, metadata={"help": "Most visual tokens of a video."})
-    dtype: str | None = field(default=None, metadata={"help": "Of the weights."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "auto, sdpa, eager or flash_attention_2."})
-    lora_rank: int = field(default=0, metadata={"help": "LoRA on the language model; 0 trains all weights."})
-    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: weights in 4 bits; needs bitsandbytes."})
-    world_level: Literal["easy", "hard"] = field(default="easy", metadata={"help": "Level of the micro-world."})
-    world_videos: int = field(default=16, metadata={"help": "Videos of the micro-world."})
-    world_questions: int = field(default=4, metadata={"help": "Questions about each of them."})
-    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint, if there is one."})
-    dry_run: bool = field(default=False, metadata={"help": "Print the resolved options and stop."})
+    rows: str | None = None
+    root: str | None = None
+    style: str = STYLE
+    budget: str | None = None
+    lora_rank: int = 0
+    load_in_4bit: bool = False
+    resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
-        CompressionConfig.from_dict(self.compression)
+        given = self.compression
+        override_compression(CompressionConfig(), given)
+        for name, value in given.items():
+            setattr(self, name, "none" if value is None else value)
+        self.world  # noqa: B018  (checks its fields)
+        render_question("", style=self.style)
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank must be at least 0, got {self.lora_rank}")
         if self.load_in_4bit and not self.lora_rank:
             raise ValueError("load_in_4bit: weights in 4 bits cannot be trained; set lora_rank too")
 
     @property
+    def loading(self) -> ModelOptions:
+        """Which model is loaded, and how."""
+        return build(ModelOptions, values_from(self, ModelOptions), lambda option: option.name)
+
+    @property
     def compression(self) -> dict[str, Any]:
-        """Fields of `CompressionConfig` that replace the checkpoint's."""
-        given = {name: getattr(self, name) for name in ("layout", "target_frames", "visual_tokens")}
-        return {name: value for name, value in given.items() if value is not None}
+        """What replaces the checkpoint's compression, see `marc.compression.config.override_compression`."""
+        given = changes(CompressionConfig, values_from(self, CompressionConfig), lambda option: option.name)
+        return given if self.budget is None else {**given, "budget": self.budget}
+
+    @property
+    def world(self) -> WorldOptions:
+        """The micro-world that is trained on where there are no rows."""
+        return build(WorldOptions, values_from(self, WorldOptions, "world_"), lambda option: f"world_{option.name}")
+
+
+@explained
+@dataclass
+class SFTRunOptions(RunOptions):
+    """`RunOptions` and what becomes of rows in supervised training.
+
+    Attributes:
+        reasoning: Whether the model is to say a row's reasoning (``process``) before its answer.
+        questions_per_video: Most questions about a video in one item; they share its encoding.
+    """
+
+    reasoning: bool = True
+    questions_per_video: int = 1
+
+
+def run_grpo(arguments: Sequence[str] | None = None) -> None:
+    """The C-GRPO run of a recipe.
+
+    Args:
+        arguments: ``--config RECIPE`` and options; by default the command line's.
+    """
+    from marc.training.grpo import CGRPOTrainer
+
+    if resolved := read_options(RunOptions, CGRPOConfig, arguments):
+        options, config = resolved
+        rows, root, frames = read_data(options, config)
+        _run(CGRPOTrainer, options, config, to_dataset(rows, root, style=options.style), frames)
+
+
+def run_sft(arguments: Sequence[str] | None = None) -> None:
+    """The supervised run of a recipe; see `run_grpo`."""
+    from marc.training.sft import VideoSFTTrainer
+
+    if resolved := read_options(SFTRunOptions, VideoSFTConfig, arguments):
+        options, config = resolved
+        rows, root, frames = read_data(options, config)
+        dataset = to_supervised(
+            rows,
+            root,
+            style=options.style,
+            reasoning=options.reasoning,
+            questions_per_video=options.questions_per_video,
+        )
+        _run(VideoSFTTrainer, options, config, dataset, frames)
+
+
+def _run(
+    trainer_class: Callable[..., Trainer],
+    options: RunOptions,
+    config: TrainingArguments,
+    dataset: Dataset,
+    frames: FrameSource | None,
+) -> None:
+    """Trains to the end, from the output folder's last whole checkpoint if so wanted, and saves the model."""
+    model, processor = load_policy(options, config)
+    trainer = trainer_class(
+        model=model,
+        args=config,
+        train_dataset=dataset,
+        processing_class=processor,
+        frames=frames,
+        peft_config=lora(options.lora_rank),
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
+    trainer.save_model()
 
 
 Options = TypeVar("Options", bound=RunOptions)
+
+
+class RecipeParser(TrlParser):
+    """TRL's parser, whose only change is that a budget that is typed replaces a recipe's fields of it, and vice versa.
+
+    Args:
+        dataclass_types: As TRL's.
+        typed: The command line.
+    """
+
+    def __init__(self, dataclass_types: Any, typed: Sequence[str]):
+        super().__init__(dataclass_types)
+        self._typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in typed if word.startswith("--")}
+
+    def set_defaults_with_config(self, **config: Any) -> list[str]:
+        """As TRL's."""
+        fields = budget_fields("full")
+        void = fields if "budget" in self._typed else ("budget",) if self._typed.intersection(fields) else ()
+        unknown: list[str] = super().set_defaults_with_config(**{k: v for k, v in config.items() if k not in void})
+        return unknown
 
 
 def read_options(
@@ -99,9 +220,8 @@ def read_options(
         ValueError: If the output folder holds another run's checkpoints.
     """
     _take_one_gpu()
-    options, config = TrlParser((options_class, config_class)).parse_args_and_config(
-        None if arguments is None else list(arguments)
-    )
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    options, config = RecipeParser((options_class, config_class), typed).parse_args_and_config(typed)
     resolved = yaml.safe_dump({**asdict(options), **config.to_dict()}, sort_keys=True)
     if options.dry_run:
         print(resolved)
@@ -132,18 +252,19 @@ def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[MarcFor
     """
     import torch
 
+    loading = options.loading
     has_master = options.lora_rank > 0 or bool(config.deepspeed) or "ACCELERATE_USE_DEEPSPEED" in os.environ
-    if options.dtype not in (None, "float32") and not has_master:
+    if loading.dtype not in (None, "float32") and not has_master:
         raise ValueError(
-            f"dtype: {options.dtype} without DeepSpeed has no float32 weights, and small steps would be rounded away; "
+            f"dtype: {loading.dtype} without DeepSpeed has no float32 weights, and small steps would be rounded away; "
             "start with DEEPSPEED=zero2, or set dtype: float32 and bf16: true, or lora_rank"
         )
-    dtype = options.dtype or ("bfloat16" if torch.cuda.is_available() and has_master else "float32")
+    dtype = loading.dtype or ("bfloat16" if torch.cuda.is_available() and has_master else "float32")
     policy, processor = load_model(
-        options.model,
+        loading.name,
         device="cpu",
         dtype=dtype,
-        attn_implementation=_attention(options.attn_implementation, dtype),
+        attn_implementation=_attention(loading.attn_implementation, dtype),
         **(quantized(dtype) if options.load_in_4bit else {}),
         **options.compression,
     )
@@ -160,7 +281,8 @@ def _attention(name: str | None, dtype: str) -> str | None:
 
 def _keep_gradients(policy: MarcForConditionalGeneration) -> None:
     """Has 4-bit layers keep the form of weights that trains; on CPUs with AVX512-BF16 generation would repack them."""
-    import bitsandbytes
+    with extra("qlora"):
+        import bitsandbytes
 
     for module in policy.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
@@ -192,10 +314,8 @@ def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingR
     """The rows, the folder of their videos and where frames come from; without a file of rows, a micro-world."""
     if options.rows is not None:
         return read_rows(options.rows), Path(options.root or Path(options.rows).parent), None
-    rows = world_rows(
-        level=options.world_level, videos=options.world_videos, questions=options.world_questions, seed=0
-    )
-    return rows, Path(), WorldFrames(config.fps, config.max_frames, config.min_frames)
+    frames = config.frames
+    return world_rows(**vars(options.world)), Path(), WorldFrames(frames.fps, frames.max_frames, frames.min_frames)
 
 
 def lora(rank: int) -> Any:
@@ -203,9 +323,3 @@ def lora(rank: int) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_MODEL) if rank else None
-
-
-def run(trainer: Trainer, *, resume: bool) -> None:
-    """Trains to the end, from the output folder's last whole checkpoint if so wanted, and saves the model."""
-    trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir) if resume else None)
-    trainer.save_model()

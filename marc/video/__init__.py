@@ -11,23 +11,29 @@ Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` tha
 decode has a time limit. Times are seconds since the first picture of the video. docs/decoding.md compares the backends
 and says what is done with damaged files.
 
+Names are loaded on first use, so that the options (`marc.video.options`) can be had without PyAV.
+
 Shapes: T frames, H height, W width, C = 3 colours.
 """
 
 from __future__ import annotations
 
-from marc.types import Frames, VideoInfo
-from marc.video.decoders import DEFAULT_DECODER as DEFAULT_BACKEND
-from marc.video.errors import VideoError
-from marc.video.reading import FrameConsumer, backends, probe, read_frames, read_to, stream_frames, warm_up
-from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
-from marc.video.sampling import frame_size, sample_times
-from marc.video.writing import write_video
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marc.types import Frames, VideoInfo
+    from marc.video.errors import VideoError
+    from marc.video.options import FrameOptions
+    from marc.video.reading import FrameConsumer, backends, probe, read_frames, read_to, stream_frames, warm_up
+    from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
+    from marc.video.sampling import frame_size, sample_times
+    from marc.video.writing import write_video
 
 __all__ = [
-    "DEFAULT_BACKEND",
     "EveryFrame",
     "FrameConsumer",
+    "FrameOptions",
     "FrameRequest",
     "Frames",
     "SampledFrames",
@@ -43,3 +49,29 @@ __all__ = [
     "warm_up",
     "write_video",
 ]
+
+_HOMES = {
+    "EveryFrame": "marc.video.requests",
+    "FrameConsumer": "marc.video.reading",
+    "FrameOptions": "marc.video.options",
+    "FrameRequest": "marc.video.requests",
+    "Frames": "marc.types",
+    "SampledFrames": "marc.video.requests",
+    "VideoError": "marc.video.errors",
+    "VideoInfo": "marc.types",
+    "backends": "marc.video.reading",
+    "frame_size": "marc.video.sampling",
+    "probe": "marc.video.reading",
+    "read_frames": "marc.video.reading",
+    "read_to": "marc.video.reading",
+    "sample_times": "marc.video.sampling",
+    "stream_frames": "marc.video.reading",
+    "warm_up": "marc.video.reading",
+    "write_video": "marc.video.writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.types import Frames
+from marc.video.decoders import DEFAULT_DECODER
+from marc.video.options import FrameOptions
 from marc.video.reading import probe, read_frames
 from marc.video.sampling import frame_size, sample_times
 
@@ -68,12 +70,19 @@ class VideoFiles:
         max_frames: Most frames of a video.
         min_frames: Fewest frames of a video.
         timeout: Seconds that reading one file may take.
+        backend: The decoder, see `marc.video.backends`.
     """
 
     fps: float = 2.0
     max_frames: int = 64
     min_frames: int = 4
     timeout: float = field(default=60.0, repr=False)
+    backend: str = field(default=DEFAULT_DECODER, repr=False)
+
+    @classmethod
+    def of(cls, options: FrameOptions) -> VideoFiles:
+        """Those that are read as options say; the size of the frames is not among what they say here."""
+        return cls(options.fps, options.max_frames, options.fewest, options.timeout, options.backend)
 
     def shape(self, name: str, limits: PixelLimits) -> FrameShape:
         """See `FrameSource`."""
@@ -89,5 +98,6 @@ class VideoFiles:
             max_frames=self.max_frames,
             min_frames=self.min_frames,
             timeout=self.timeout,
+            backend=self.backend,
             **vars(limits),
         )

@@ -1,0 +1,88 @@
+"""The experiments as commands: ``python -m experiments.commands``, or ``marc world`` in a checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marc.cli.errors import user_errors
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def train(
+    output: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
+    config: Annotated[Path, typer.Option(help="Recipe.")] = Path("configs/world_tiny.yaml"),
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the checkpoints; a killed run goes on from there.", show_default="OUTPUT/run"),
+    ] = None,
+) -> None:
+    """Train the embedded model from scratch and save it with its log."""
+    from experiments.tiny_model.train import train_and_save
+
+    with user_errors("marc world train"):
+        train_and_save(config, output, run or output / "run")
+
+
+@app.command()
+def train_embedder(
+    output: Annotated[Path, typer.Argument(help="Folder of the trained dual encoder.")],
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Another seed makes other weights.")] = 0,
+) -> None:
+    """Train the dual encoder that the memory uses offline, and print its recall on held-out videos."""
+    from experiments.tiny_model.dual_encoder import train_and_save
+
+    with user_errors("marc world train-embedder"):
+        recall = train_and_save(output, steps=steps, seed=seed)
+    typer.echo(f"recall@1 of the right event on held-out videos: {recall:.4f}")
+
+
+@app.command()
+def ablation(
+    output: Annotated[Path, typer.Option(help="Folder; a killed run goes on from there.")] = Path("runs/ablation"),
+    model: Annotated[str, typer.Option(help="The teacher: 'tiny' (embedded) or a folder.")] = "tiny",
+    seeds: Annotated[int, typer.Option(help="Repetitions.")] = 3,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first one.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Processor time of every arm.")] = 60.0,
+    train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 1024,
+    videos: Annotated[int, typer.Option(help="Held-out videos.")] = 96,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 5,
+    segmenter: Annotated[str, typer.Option(help="transnetv2, scenedetect or uniform.")] = "transnetv2",
+    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+) -> None:
+    """Compare SFT, C-GRPO, distillation and mixed budgets at equal time; see docs/results.md."""
+    from experiments.ablation.report import write_report
+    from experiments.ablation.run import run_ablation
+    from experiments.ablation.settings import AblationSettings
+
+    with user_errors("marc world ablation"):
+        settings = AblationSettings(
+            model=model,
+            seeds=tuple(range(first_seed, first_seed + seeds)),
+            seconds=seconds,
+            train_videos=train_videos,
+            test_videos=videos,
+            test_questions=questions,
+            test_seed=test_seed,
+            segmenter=segmenter,
+        )
+        results = run_ablation(settings, output, workers=workers, log=typer.echo)
+        write_report(results, output)
+    typer.echo((output / "tables.md").read_text(encoding="utf-8"))
+    typer.echo(f"{output / 'tables.md'}, {output / 'curves.png'}, {output / 'results.json'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command."""
+    app(arguments, prog_name="marc world")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Which frames of a video are read, and how large: the options that commands, recipes and the assistant share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from marc.options import Limits, Named, check
+from marc.types import FRAMES_PER_GRID
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video are read, and how large.
+
+    Attributes:
+        fps: Frames per second to read.
+        max_frames: Most frames to read; they are read in pairs.
+        min_frames: Fewest frames to read, if ``max_frames`` allows; the memory reads at least two per event instead.
+        min_pixels: Smallest area of a frame in pixels; ``None``: 4 tokens. Video-R1 enlarges to 128 * 28 * 28.
+        max_pixels: Largest area of a frame in pixels; ``None``: what the model's processor allows, at most 256 tokens.
+        backend: The decoder, see `marc.video.backends`.
+        timeout: Seconds after which reading one video is given up.
+
+    Raises:
+        ValueError: If a limit is out of range or there is no such decoder.
+    """
+
+    fps: Annotated[float, Limits(above=0)] = 2.0
+    max_frames: Annotated[int, Limits(least=FRAMES_PER_GRID)] = 64
+    min_frames: Annotated[int, Limits(least=1)] = 4
+    min_pixels: Annotated[int | None, Limits(least=1)] = None
+    max_pixels: Annotated[int | None, Limits(least=1)] = None
+    backend: Annotated[Literal["pyav", "decord", "torchcodec"], Named("decoder")] = "pyav"
+    timeout: Annotated[float, Named("video_timeout"), Limits(above=0)] = 60.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def fewest(self) -> int:
+        """`min_frames`, but no more than `max_frames`."""
+        return min(self.min_frames, self.max_frames)
