@@ -1,4 +1,4 @@
-"""Stand-ins for the models and data sets of the hub with which TRL's own tests are run, made in a folder.
+"""Dummies of the models and data sets of the hub with which TRL's own tests are run, made in a folder.
 
 Names such as ``trl-internal-testing/tiny-Qwen2ForCausalLM-2.5`` are folders here; transformers and datasets find them
 when they are called from the folder that holds ``trl-internal-testing``.
