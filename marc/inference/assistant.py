@@ -11,6 +11,7 @@ video is kept, so that another question about the same frames costs neither deco
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,38 @@ def _in_turn(
     return guarded
 
 
+def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """For one more release the constructor takes what it took before it was given parts, a model's name first."""
+
+    @wraps(construct)
+    def constructor(*args: Any, **options: Any) -> None:
+        if "backend" not in options and (len(args) == 1 or isinstance(args[1], str | Path)):
+            advice = "use VideoAssistant.from_pretrained(name, ...): the constructor takes a backend and a selector"
+            warnings.warn(advice, DeprecationWarning, stacklevel=2)
+            args, options = args[:1], _parts_by_name(*args[1:], **options)
+        construct(*args, **options)
+
+    return constructor
+
+
+def _parts_by_name(model_name: str | Path = EMBEDDED, memory: bool = True, **options: Any) -> dict[str, Any]:
+    """What the constructor takes, from what it took before."""
+    load = {key: options.pop(key, None) for key in ("device", "dtype", "attn_implementation", "compression")}
+    encoder, folder = options.pop("embedder_name", None), options.pop("memory_folder", None)
+    remember, progress = options.pop("memory_options", None) or MemoryOptions(), options.pop("progress", None)
+    loaded, embedder = options.pop("loaded", None), options.pop("loaded_embedder", None)
+    if loaded and any(load.values()):
+        raise ValueError(f"{next(filter(load.get, load))} says how to load a model, but `loaded` is there already")
+    if loaded and memory and not (encoder or embedder):
+        raise ValueError("with `loaded`, the memory needs embedder_name or loaded_embedder (or memory=False)")
+    backend = HFBackend(*loaded) if loaded else _load_backend(model_name, **load)
+    retrieval = RetrievalOptions(options.pop("k", 3), encoder, str(folder) if folder else None)
+    selector = _retrieving(model_name, backend, remember, retrieval, progress) if memory else None
+    if selector and embedder:
+        selector.load_embedder = lambda: embedder
+    return {**options, "backend": backend, "selector": selector}
+
+
 class VideoAssistant:
     """Answers questions about video files; threads that ask at once are answered one after the other.
 
@@ -119,6 +152,7 @@ class VideoAssistant:
         ValueError: If an option is wrong.
     """
 
+    @_also_by_name
     def __init__(
         self,
         backend: Backend,
@@ -168,19 +202,11 @@ class VideoAssistant:
         Raises:
             ValueError: If there is no such model, or an option is wrong.
         """
-        model, processor = load_model(
-            name,
-            device=device,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            **{"duplicates": NEAR_DUPLICATES, **(compression or {})},
-        )
+        backend = _load_backend(name, compression, device=device, dtype=dtype, attn_implementation=attn_implementation)
         selector = None
         if memory is not None:
-            retrieval = retrieval or RetrievalOptions()
-            load = partial(_load_embedder, retrieval.embedder or default_embedder(name), model.device)
-            selector = RetrievingSelector(load, memory, retrieval, str(model.device), progress)
-        return cls(HFBackend(model, processor), selector, **options)
+            selector = _retrieving(name, backend, memory, retrieval or RetrievalOptions(), progress)
+        return cls(backend, selector, **options)
 
     @_in_turn
     def remember(self, video: str | Path) -> VideoMemory:
@@ -344,6 +370,21 @@ class VideoAssistant:
         text = query.prompt or render_question(query.question, style=self._style)
         chat = processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
         return Prompt(tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"]), (video,))
+
+
+def _load_backend(name: str | Path, compression: Mapping[str, Any] | None, **load: Any) -> HFBackend:
+    return HFBackend(*load_model(name, **load, **{"duplicates": NEAR_DUPLICATES, **(compression or {})}))
+
+
+def _retrieving(
+    name: str | Path,
+    backend: Backend,
+    memory: MemoryOptions,
+    retrieval: RetrievalOptions,
+    progress: Callable[[float], object] | None,
+) -> RetrievingSelector:
+    load = partial(_load_embedder, retrieval.embedder or default_embedder(str(name)), backend.device)
+    return RetrievingSelector(load, memory, retrieval, progress)
 
 
 def _load_embedder(name: str, device: torch.device) -> EventEmbedder:

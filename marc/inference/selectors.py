@@ -110,14 +110,12 @@ class RetrievingSelector:
         load_embedder: Gives the dual encoder when it is first needed.
         options: How videos are remembered.
         retrieval: How many events are retrieved, and where memories are kept.
-        device: Where the shot detector runs; None: the GPU if there is one.
         progress: Is told what share of a video has been read while it is being remembered.
     """
 
     load_embedder: Callable[[], EventEmbedder]
     options: MemoryOptions
     retrieval: RetrievalOptions
-    device: str | None = None
     progress: Callable[[float], object] | None = None
 
     @cached_property
@@ -129,13 +127,7 @@ class RetrievingSelector:
         """Cuts a video into events and embeds them, or finds that in the memory on disk."""
         from marc.memory.index import remember
 
-        return remember(
-            video,
-            self.embedder,
-            self.options,
-            folder=self.retrieval.folder,
-            progress=self.progress,
-        )
+        return remember(video, self.embedder, self.options, folder=self.retrieval.folder, progress=self.progress)
 
     def retrieve(self, request: FrameRequest) -> Retrieval:
         """The events nearest to the question."""

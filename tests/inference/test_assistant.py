@@ -13,13 +13,21 @@ from make_videos import numbered_frames
 
 from marc import VideoAssistant
 from marc.data.prompts import render_question
-from marc.inference.assistant import FrameOptions, Inquiry
+from marc.inference.assistant import Query
+from marc.inference.selectors import RetrievingSelector
+from marc.memory.embedder import QuestionEmbedding
+from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.types import Event, GenerationOptions
 from marc.video import VideoError, write_video
+from marc.video.options import FrameOptions
 
 SHORT = GenerationOptions(max_new_tokens=4)
+
+
+def warned_of_names():
+    return pytest.warns(DeprecationWarning, match=r"VideoAssistant\.from_pretrained")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def assistant(checkpoint):
-    return VideoAssistant(checkpoint, memory=False, generation=SHORT, device="cpu")
+    return VideoAssistant.from_pretrained(checkpoint, memory=None, generation=SHORT, device="cpu")
 
 
 class Memory:
@@ -57,17 +65,18 @@ class Embedder:
     """A question looks for the event whose number it contains."""
 
     def embed_question(self, question):
-        from marc.memory.embedder import QuestionEmbedding
-
         number = int(next(filter(str.isdigit, question)))
         return QuestionEmbedding(np.eye(3, dtype=np.float32)[number], question, 1, 8)
 
 
 @pytest.fixture
 def remembering(checkpoint, monkeypatch):
-    assistant = VideoAssistant(checkpoint, k=1, generation=SHORT, device="cpu")
-    monkeypatch.setattr(assistant, "_embedder", Embedder())
-    monkeypatch.setattr(assistant, "remember", lambda video: Memory())
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, retrieval=RetrievalOptions(k=1), generation=SHORT, device="cpu"
+    )
+    assert isinstance(assistant.selector, RetrievingSelector)
+    assistant.selector.load_embedder = Embedder
+    monkeypatch.setattr(assistant.selector, "remember", lambda video: Memory())
     return assistant
 
 
@@ -89,7 +98,7 @@ def test_another_question_needs_neither_file_nor_tower(assistant, clip, monkeypa
     def refuse(*_, **__):
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(assistant.model.model.visual, "forward", refuse)
+    monkeypatch.setattr(assistant.backend.model.model.visual, "forward", refuse)
     monkeypatch.setattr("marc.inference.assistant.read_frames", refuse)
     again = assistant.ask(clip, "What is shown?")
     assert again.output == first.output
@@ -101,8 +110,9 @@ def test_many_questions_about_one_video_run_the_tower_once(assistant, clip, monk
     one_by_one = [assistant.ask(clip, question) for question in questions]
     assistant.forget()
     encodings = []
-    encode = assistant.model.encode_video
-    monkeypatch.setattr(assistant.model, "encode_video", lambda *a, **k: encodings.append(1) or encode(*a, **k))
+    visual = assistant.backend.model.model.visual
+    forward = visual.forward
+    monkeypatch.setattr(visual, "forward", lambda *a, **k: encodings.append(1) or forward(*a, **k))
     many = assistant.ask_many(clip, questions)
     assert [answer.output for answer in many] == [answer.output for answer in one_by_one]
     assert len(encodings) == 1
@@ -111,24 +121,25 @@ def test_many_questions_about_one_video_run_the_tower_once(assistant, clip, monk
 def test_a_batch_answers_like_single_questions(assistant, clip, tmp_path):
     other = tmp_path / "other.mp4"
     write_video(other, numbered_frames(30), fps=10)
-    asked = [Inquiry(clip, "What is shown?"), Inquiry(other, "And what is shown here, in a few words?")]
+    asked = [Query(clip, "What is shown?"), Query(other, "And what is shown here, in a few words?")]
     batch = assistant.ask_batch(asked)
     assert all(min(answer.seconds.values()) >= 0 for answer in batch)
-    for inquiry, answer in zip(asked, batch, strict=True):
-        assert assistant.ask(inquiry.video, inquiry.question).output == answer.output
+    for query, answer in zip(asked, batch, strict=True):
+        assert assistant.ask(query.video, query.question).output == answer.output
 
 
 def test_the_same_seed_gives_the_same_sample(checkpoint, clip):
     def outputs(seed):
         options = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=seed)
-        return VideoAssistant(checkpoint, memory=False, generation=options, device="cpu").ask(clip, "What?").output
+        assistant = VideoAssistant.from_pretrained(checkpoint, memory=None, generation=options, device="cpu")
+        return assistant.ask(clip, "What?").output
 
     assert outputs(1) == outputs(1) != outputs(2)
 
 
 def test_without_compression_every_token_is_read(checkpoint, clip):
-    assistant = VideoAssistant(
-        checkpoint, memory=False, generation=SHORT, device="cpu", compression={"target_frames": None}
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, memory=None, generation=SHORT, device="cpu", compression={"target_frames": None}
     )
     answer = assistant.ask(clip, "What?")
     assert answer.visual_tokens_before == answer.visual_tokens_after == 48
@@ -137,26 +148,27 @@ def test_without_compression_every_token_is_read(checkpoint, clip):
 @pytest.mark.parametrize(("layout", "frames"), [("frames", 8), ("events", 12)])
 def test_the_memory_chooses_the_frames(remembering, clip, layout, frames):
     """The published layout reads the retrieved event only; the event layout also a grid of each other one."""
-    remembering.model.compression = remembering.processor.compression = type(remembering.model.compression)(layout)
+    remembering.backend.compression = CompressionConfig(layout)
     answer = remembering.ask(clip, "What happens in scene 1?")
     assert answer.frames == frames
     assert answer.events == (Event(4.0, 8.0),)
     assert answer.scores == (1.0,)
     assert answer.visual_tokens_after == 4
-    video, retrieval = remembering.view(clip, "What happens in scene 1?")
-    assert retrieval.kept == (1,)
-    inside = (video.seconds >= 4 - 0.1) & (video.seconds < 8)
+    seen = remembering.view(clip, "What happens in scene 1?")
+    assert seen.retrieval.kept == (1,)
+    seconds = np.array(seen.video.patches.frame_seconds)
+    inside = (seconds >= 4 - 0.1) & (seconds < 8)
     assert inside.sum() == 8
     if layout == "events":
-        assert video.grid_events == (0, 1, 1, 1, 1, 2)
-        assert video.shares == (1, 2, 1)
+        assert seen.video.events == (0, 1, 1, 1, 1, 2)
+        assert seen.video.shares == (1, 2, 1)
 
 
 def test_frames_outside_the_retrieved_events_never_reach_the_tower(remembering, clip, monkeypatch):
     """Scenes of one colour each: every patch that the tower reads has the colour of the retrieved one."""
-    remembering.model.compression = remembering.processor.compression = CompressionConfig("frames", duplicates=None)
+    remembering.backend.compression = CompressionConfig("frames", duplicates=None)
     read = []
-    visual = remembering.model.model.visual
+    visual = remembering.backend.model.model.visual
     hook = visual.register_forward_pre_hook(lambda module, args: read.append(args[0].clone()))
     for scene in range(3):
         remembering.ask(clip, f"What happens in scene {scene}?")
@@ -172,35 +184,25 @@ def test_frames_outside_the_retrieved_events_never_reach_the_tower(remembering, 
 def test_a_still_scene_is_encoded_once(assistant, clip):
     """Three scenes of one colour each: the tower runs on three grids of twelve."""
     read = []
-    visual = assistant.model.model.visual
+    visual = assistant.backend.model.model.visual
     hook = visual.register_forward_pre_hook(lambda module, args: read.append(len(args[0])))
-    before = assistant.model.compression
+    before = assistant.backend.compression
     try:
         for duplicates in (None, before.duplicates):
-            assistant.model.compression = replace(before, duplicates=duplicates)
+            assistant.backend.compression = replace(before, duplicates=duplicates)
             assistant.forget()
             assistant.ask(clip, "What?")
     finally:
-        assistant.model.compression = before
+        assistant.backend.compression = before
         hook.remove()
     assert read == [12 * 16, 3 * 16]
 
 
-def test_a_storyboard_is_drawn(remembering, clip, tmp_path):
-    from PIL import Image
-
-    from marc.inference.storyboard import save_storyboard
-
-    answer = remembering.ask(clip, "What happens in scene 2?")
-    save_storyboard(tmp_path / "board.png", "What?", answer, *remembering.view(clip, "What happens in scene 2?"))
-    assert Image.open(tmp_path / "board.png").size[0] == 1600
-
-
 @pytest.mark.parametrize(("questions", "most_mebibytes"), [(60, 8), pytest.param(1000, 16, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_questions(checkpoint, clip, tmp_path, questions, most_mebibytes):
-    assistant = VideoAssistant(
+    assistant = VideoAssistant.from_pretrained(
         checkpoint,
-        memory=False,
+        memory=None,
         generation=GenerationOptions(max_new_tokens=2),
         device="cpu",
         frames=FrameOptions(fps=1),
@@ -217,7 +219,7 @@ def test_memory_does_not_grow_with_questions(checkpoint, clip, tmp_path, questio
 
     before = ask(24)
     grown = ask(questions) - before
-    assert len(assistant._encoded) == 8
+    assert len(assistant._inputs) == 8
     assert grown < most_mebibytes * 2**20
 
 
@@ -229,11 +231,11 @@ def test_a_model_is_asked_in_its_own_style_unless_told_otherwise(clip, tmp_path,
     texts = []
     monkeypatch.setattr(
         "marc.inference.assistant.VideoAssistant.ask_batch",
-        lambda self, inquiries: [texts.append(i.prompt) for i in inquiries],
-        lambda self, inquiries: [texts.append(i.prompt) for i in inquiries],
+        lambda self, queries: [texts.append(query.prompt) for query in queries],
     )
     for style in (None, "short"):
-        VideoAssistant(str(tmp_path), memory=False, prompt_style=style, device="cpu").ask(clip, "What is it?")
+        assistant = VideoAssistant.from_pretrained(str(tmp_path), memory=None, prompt_style=style, device="cpu")
+        assistant.ask(clip, "What is it?")
     assert texts[0] == render_question("What is it?", style="video-r1")
     assert texts[1] == render_question("What is it?", style="short")
 
@@ -250,9 +252,45 @@ def test_a_model_is_asked_in_its_own_style_unless_told_otherwise(clip, tmp_path,
 )
 def test_what_would_not_change_a_loaded_model_is_refused(option, value):
     loaded = build_tiny()
-    assert VideoAssistant(memory=False, loaded=loaded).model is loaded[0]
-    with pytest.raises(ValueError, match=option):
+    with warned_of_names():
+        assert VideoAssistant(memory=False, loaded=loaded).backend.model is loaded[0]
+    with warned_of_names(), pytest.raises(ValueError, match=option):
         VideoAssistant(loaded=loaded, **{"memory": False, option: value})
+
+
+def test_the_constructor_still_takes_a_name_and_warns(checkpoint, assistant, clip):
+    with warned_of_names() as warned:
+        before = VideoAssistant(checkpoint, memory=False, generation=SHORT, device="cpu", dtype="float32")
+    assert [warning.filename for warning in warned] == [__file__]
+    assert before.backend.compression == assistant.backend.compression
+    assert before.ask(clip, "What is shown?").output == assistant.ask(clip, "What is shown?").output
+
+
+def test_the_constructors_old_options_reach_the_parts(tmp_path):
+    options, frames, told = MemoryOptions(segmenter="uniform"), FrameOptions(fps=1), []
+    with warned_of_names():
+        assistant = VideoAssistant(
+            k="auto",
+            embedder_name="encoder",
+            memory_options=options,
+            memory_folder=tmp_path,
+            progress=told.append,
+            frames=frames,
+            prompt_style="short",
+            loaded=build_tiny(),
+            loaded_embedder=(embedder := Embedder()),
+        )
+    selector = assistant.selector
+    assert isinstance(selector, RetrievingSelector) and selector.embedder is embedder
+    assert selector.retrieval == RetrievalOptions("auto", "encoder", str(tmp_path))
+    assert (selector.options, selector.progress, assistant.frames) == (options, told.append, frames)
+    with warned_of_names(), pytest.raises(TypeError, match="no_such_option"):
+        VideoAssistant(memory=False, loaded=build_tiny(), no_such_option=1)
+
+
+def test_without_a_memory_nothing_is_remembered(assistant, clip):
+    with pytest.raises(ValueError, match="no memory"):
+        assistant.remember(clip)
 
 
 def test_a_bad_file_is_named(assistant, tmp_path):
@@ -281,10 +319,12 @@ def test_threads_ask_in_turn(assistant, clip):
 
 
 def test_after_warming_up_nothing_is_loaded_or_started(checkpoint, clip):
-    assistant = VideoAssistant(checkpoint, device="cpu", embedder_name="tiny", generation=SHORT)
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, device="cpu", retrieval=RetrievalOptions(embedder="tiny"), generation=SHORT
+    )
     assistant.warm_up()
-    assert assistant._embedder is not None
-    assert not assistant._encoded
+    assert "embedder" in vars(assistant.selector), "it is loaded"
+    assert not assistant._inputs
     with mock.patch("marc.memory.embedder.EventEmbedder.from_pretrained", side_effect=AssertionError("loaded late")):
         assert assistant.ask(clip, "What?").visual_tokens_after > 0
 
