@@ -49,7 +49,7 @@ class MemorySettings:
         embedder: Fingerprint of the embedding model's configuration and weights.
         precision: Number format of the embedding model, ``"fp32"`` or ``"bf16"``.
         segmenter: Name of the shot detector.
-        segmenter_version: Package and version that the shot detector comes from.
+        segmenter_version: What the shot detector rests on, see `marc.memory.detectors.ShotDetector.version`.
         min_seconds: Shorter events were joined.
         max_seconds: Longer events were split.
         seconds_per_frame: One frame in so many seconds was embedded.

@@ -83,12 +83,12 @@ def remember_all(
     threads = max(1, (os.cpu_count() or 1) // workers)
     start = _WorkerStart(threads, shares, registered_detectors(task.options.segmenter))
     while queue or suspects:
-        crew = _Crew(start, workers if queue else 1)
-        for outcome in crew.work_through(queue or suspects, task):
+        pool = _WorkerPool(start, workers if queue else 1)
+        for outcome in pool.work_through(queue or suspects, task):
             shares.set(outcome.video, 1.0)
             shares.report()
             yield outcome
-        suspects.extend(crew.suspects)
+        suspects.extend(pool.suspects)
 
 
 class _Shares:
@@ -171,7 +171,7 @@ class _Task:
         return _EMBEDDERS[0]
 
 
-class _Crew:
+class _WorkerPool:
     """Worker processes that work through videos until one of them dies.
 
     Args:
