@@ -141,6 +141,18 @@ def decode_with(name):
     return decode
 
 
+def open_a_library(folder):
+    from marc.memory.library import MemoryLibrary
+
+    MemoryLibrary(folder)
+
+
+def cut_with_scenedetect(_):
+    from marc.memory.detectors.scenedetect import SceneDetectDetector
+
+    SceneDetectDetector().start(SimpleNamespace(fps=25.0))
+
+
 def import_training(_):
     importlib.reload(importlib.import_module("marc.training"))
 
@@ -170,6 +182,8 @@ def train_in_four_bits(_):
         ("matplotlib", "plots", draw_a_storyboard),
         ("pyarrow", "eval", read_a_table),
         ("decord", "decord", decode_with("decord")),
+        ("lancedb", "library", open_a_library),
+        ("scenedetect", "segmenters", cut_with_scenedetect),
         ("trl", "train", import_training),
         ("peft", "train", load_adapters),
         ("bitsandbytes", "qlora", train_in_four_bits),
