@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -76,16 +76,7 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))  # JSON reads half a surrogate pair that is written so
 
 
-def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a whole file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of(*parts: str | bytes) -> str:
+def sha256_stream(parts: Iterable[str | bytes]) -> str:
     """SHA-256 of texts (as UTF-8) and bytes one after another, in hexadecimal digits.
 
     Where a part ends does not count: parts whose ends matter must say so themselves.
@@ -96,6 +87,17 @@ def sha256_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(*parts: str | bytes) -> str:
+    """As `sha256_stream`, of a few parts."""
+    return sha256_stream(parts)
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a whole file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return sha256_stream(iter(lambda: file.read(_BLOCK_BYTES), b""))
+
+
 def sha256_json(value: Any) -> str:
     """SHA-256 of a value as JSON with sorted keys, in hexadecimal digits."""
     return sha256_of(json.dumps(value, sort_keys=True))
@@ -103,13 +105,14 @@ def sha256_json(value: Any) -> str:
 
 def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, shapes, types and bytes of tensors in their order, in hexadecimal digits."""
+    return sha256_stream(part for name, tensor in tensors.items() for part in _parts_of(name, tensor))
+
+
+def _parts_of(name: str, tensor: Tensor) -> tuple[str, bytes]:
     import torch
 
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    described = json.dumps([name, list(tensor.shape), str(tensor.dtype)])
+    return described, tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _clear_leftovers(folder: Path) -> None:

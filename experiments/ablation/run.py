@@ -8,7 +8,6 @@ again. Arms of one seed and layout share their first stage.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,7 +38,7 @@ from experiments.ablation.views import SeenVideo, Viewer
 from experiments.tiny_model.answers import Sampler
 from experiments.tiny_model.packing import Packer
 from experiments.tiny_model.train import save_atomically
-from marc.io import write_json
+from marc.io import sha256_stream, write_json
 from marc.model.loading import load_model
 from marc.world.questions import WorldQuestion
 
@@ -190,10 +189,7 @@ def weights_of(model: Any) -> Weights:
 
 def fingerprint(weights: Weights) -> str:
     """Changes with every weight."""
-    digest = hashlib.sha256()
-    for name, value in weights.items():
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return sha256_stream(name.encode() + value.numpy().tobytes() for name, value in weights.items())[:12]
 
 
 def arm_file(output: Path, arm: Arm, seed: int) -> Path:

@@ -15,7 +15,6 @@ questions drawn by their running loss; a curriculum over the number of events th
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +32,7 @@ from experiments.tiny_model.initialisation import build_world_model, speak_in_wo
 from experiments.tiny_model.packing import IGNORED, Packer, packed_hidden
 from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
 from experiments.tiny_model.tower import pretrain_tower
+from marc.io import write_atomically, write_text
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.world.questions import KINDS
 
@@ -246,7 +246,7 @@ def train_and_save(config: Path, output: Path, run: Path) -> None:
 
         model, processor = train_world_model(settings, run, log)
     save_model(model, processor, output)
-    (output / "recipe.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
+    write_text(output / "recipe.yaml", config.read_text(encoding="utf-8"))
 
 
 def save_model(model: MarcForConditionalGeneration, processor: MarcProcessor, folder: Path) -> None:
@@ -257,9 +257,4 @@ def save_model(model: MarcForConditionalGeneration, processor: MarcProcessor, fo
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint so that a crash leaves the old one or the new one, never half of one."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, lambda file: torch.save(state, file))

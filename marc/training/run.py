@@ -26,6 +26,7 @@ from marc.compression.config import CompressionConfig, budget_fields, override_c
 from marc.data.prompts import render_question
 from marc.data.rows import TrainingRow, read_rows
 from marc.extras import extra
+from marc.io import write_text
 from marc.model import MarcForConditionalGeneration, MarcProcessor
 from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
@@ -233,8 +234,7 @@ def read_options(
             "--output_dir begins anew"
         )
     if config.process_index == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.yaml").write_text(resolved, encoding="utf-8")
+        write_text(output / "config.yaml", resolved)
     return options, config
 
 

@@ -10,7 +10,6 @@ the sampling. So it is never stale, a killed run goes on where it was, and sever
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput
+from marc.io import sha256_of, sha256_stream
 from marc.model import MarcForConditionalGeneration
 from marc.model.qwen2_5_vl.processing import vision_token_ids
 from marc.rewards import accuracy_reward
@@ -102,10 +102,8 @@ def _weights_fingerprint(model: MarcForConditionalGeneration) -> str:
         config = try_to_load_from_cache(model.name_or_path, "config.json")
         commit = Path(config).parent.name if isinstance(config, str) else None
         return f"{model.name_or_path}@{commit}"
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    weights = sorted(model.state_dict().items())
+    return sha256_stream(name.encode() + weight.detach().float().cpu().numpy().tobytes() for name, weight in weights)
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, opt
     question = (repr(texts), example["problem_type"], example["solution"], [source.path for source in sources])
     frames = (repr(reader.frames), reader.max_pixels, *([reader.min_pixels] if reader.min_pixels else []))
     parts = (SAMPLING, model, question, stats, frames, sorted(asdict(options).items()))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return sha256_of(repr(parts))
 
 
 def teacher_accuracies(
@@ -202,7 +200,9 @@ def answers(
     processor = reader.processor
     inputs = tuple(VideoInput.of(reader.read(source), model.compression) for source in visual_sources(prompt))
     asked = Prompt(tuple(tokenize_prompt(processor, prompt)), inputs)
-    sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
+    sampling: dict[str, Any] = (
+        {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
+    )
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(options.seed)
         with torch.no_grad():
