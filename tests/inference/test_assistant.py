@@ -15,7 +15,6 @@ from marc import VideoAssistant
 from marc.data.prompts import render_question
 from marc.inference.assistant import Query
 from marc.inference.selectors import RetrievingSelector
-from marc.memory.embedder import QuestionEmbedding
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
@@ -31,53 +30,8 @@ def warned_of_names():
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Random weights, so that these tests do not depend on what the embedded model has learnt."""
-    folder = tmp_path_factory.mktemp("tiny")
-    model, processor = build_tiny()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clips") / "scenes.mp4"
-    rng = np.random.default_rng(0)
-    scenes = [np.full((48, 56, 56, 3), rng.integers(0, 256, 3), dtype=np.uint8) for _ in range(3)]
-    write_video(path, np.concatenate(scenes), fps=12)
-    return path
-
-
-@pytest.fixture(scope="module")
 def assistant(checkpoint):
     return VideoAssistant.from_pretrained(checkpoint, memory=None, generation=SHORT, device="cpu")
-
-
-class Memory:
-    """Three events that point in three directions."""
-
-    events = (Event(0.0, 4.0), Event(4.0, 8.0), Event(8.0, 12.0))
-    embeddings = np.eye(3, dtype=np.float32)
-
-
-class Embedder:
-    """A question looks for the event whose number it contains."""
-
-    def embed_question(self, question):
-        number = int(next(filter(str.isdigit, question)))
-        return QuestionEmbedding(np.eye(3, dtype=np.float32)[number], question, 1, 8)
-
-
-@pytest.fixture
-def remembering(checkpoint, monkeypatch):
-    assistant = VideoAssistant.from_pretrained(
-        checkpoint, retrieval=RetrievalOptions(k=1), generation=SHORT, device="cpu"
-    )
-    assert isinstance(assistant.selector, RetrievingSelector)
-    assistant.selector.load_embedder = Embedder
-    monkeypatch.setattr(assistant.selector, "remember", lambda video: Memory())
-    return assistant
 
 
 def test_counts_and_stages(assistant, clip):
@@ -266,7 +220,7 @@ def test_the_constructor_still_takes_a_name_and_warns(checkpoint, assistant, cli
     assert before.ask(clip, "What is shown?").output == assistant.ask(clip, "What is shown?").output
 
 
-def test_the_constructors_old_options_reach_the_parts(tmp_path):
+def test_the_constructors_old_options_reach_the_parts(embedder, tmp_path):
     options, frames, told = MemoryOptions(segmenter="uniform"), FrameOptions(fps=1), []
     with warned_of_names():
         assistant = VideoAssistant(
@@ -278,7 +232,7 @@ def test_the_constructors_old_options_reach_the_parts(tmp_path):
             frames=frames,
             prompt_style="short",
             loaded=build_tiny(),
-            loaded_embedder=(embedder := Embedder()),
+            loaded_embedder=embedder,
         )
     selector = assistant.selector
     assert isinstance(selector, RetrievingSelector) and selector.embedder is embedder

@@ -1,23 +1,8 @@
 """The tiny flavour of the real classes, and transformers' own."""
 
-from collections.abc import Callable
-
 import pytest
-from tiny_inputs import PIXELS
+from tiny_models import tiny as tiny
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.tiny import build_tiny
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Callable[..., tuple[MarcForConditionalGeneration, MarcProcessor]]:
-    """Builds a tiny model; keyword arguments are fields of `CompressionConfig`."""
-
-    def build(**compression):
-        return build_tiny(compression=CompressionConfig(**compression), max_pixels=PIXELS)
-
-    return build
 
 
 @pytest.fixture(scope="session")

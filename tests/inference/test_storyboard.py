@@ -1,0 +1,27 @@
+import pytest
+from PIL import Image
+
+from marc.inference.assistant import Query
+from marc.inference.selectors import UniformSelector
+from marc.inference.storyboard import check_storyboard, save_storyboard
+
+
+def test_a_storyboard_shows_what_was_seen_without_looking_again(remembering, clip, tmp_path, monkeypatch):
+    ((answer, seen),) = remembering.answer_and_show([Query(clip, "What happens in scene 2?")])
+    monkeypatch.setattr(remembering.selector, "remember", lambda video: pytest.fail("retrieved again"))
+    save_storyboard(tmp_path / "board.png", "What?", answer, seen)
+    assert Image.open(tmp_path / "board.png").size[0] == 1600
+
+
+def test_a_storyboard_without_a_memory_is_drawn(remembering, clip, tmp_path):
+    remembering.selector = UniformSelector()
+    ((answer, seen),) = remembering.answer_and_show([Query(clip, "What?")])
+    assert seen.retrieval is None
+    save_storyboard(tmp_path / "board.png", "What?", answer, seen)
+    assert Image.open(tmp_path / "board.png").size[0] == 1600
+
+
+@pytest.mark.parametrize(("name", "named"), [("board.docx", "ending"), ("missing/board.png", "missing")])
+def test_what_cannot_be_drawn_is_refused_beforehand(name, named, tmp_path):
+    with pytest.raises(ValueError, match=named):
+        check_storyboard(tmp_path / name)
