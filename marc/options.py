@@ -33,6 +33,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 Record = TypeVar("Record")
 
+_RECORDS = "_option_records"
+
 NONE_WORDS = ("none", "null")
 """How None is written."""
 
@@ -330,9 +332,16 @@ def with_options_of(
             annotations[prefix + option.name] = plain if default is not None else plain | None
             setattr(cls, prefix + option.name, field(default=default, metadata={"help": text.replace("%", "%%")}))
         cls.__annotations__ = {**annotations, **inspect.get_annotations(cls)}
+        setattr(cls, _RECORDS, (record, *records_of(cls)))
         return cls
 
     return derive
+
+
+def records_of(cls: type) -> tuple[type, ...]:
+    """The records whose options a class takes over by `with_options_of`."""
+    records: tuple[type, ...] = getattr(cls, _RECORDS, ())
+    return records
 
 
 def explained(cls: type[Record]) -> type[Record]:

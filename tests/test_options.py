@@ -19,6 +19,7 @@ from marc.options import (
     explained,
     helps_of,
     options_of,
+    records_of,
     values_from,
     with_options_of,
 )
@@ -173,6 +174,7 @@ def test_a_class_takes_over_the_fields_of_a_record():
     class Closed:
         """Options."""
 
+    assert records_of(Open) == records_of(Closed) == (Smoothing,) and records_of(int) == ()
     assert values_from(Open(), Smoothing, "s_") == {}
     assert values_from(Open(s_width="none", s_share=0.1), Smoothing, "s_") == {"width": "none", "share": 0.1}
     types = {field.name: field.type for field in fields(Open)}

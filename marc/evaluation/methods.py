@@ -43,7 +43,7 @@ class Method:
     def fixed(self) -> tuple[str, ...]:
         """The fields of the compression that it sets."""
         budget = self.compression.get("budget")
-        return (*self.compression, *(budget_fields(budget) if budget else ()))
+        return budget_fields(budget) if budget else tuple(self.compression)
 
 
 _UNCOMPRESSED = {"target_frames": None}

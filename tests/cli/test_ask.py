@@ -5,15 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import get_type_hints
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import marc.cli.ask
 from marc.cli import app
-from marc.inference.assistant import NEAR_DUPLICATES
+from marc.compression.config import NEAR_DUPLICATES
 from marc.model.tiny import build_tiny
 from marc.video import write_video
 
@@ -35,8 +33,9 @@ def ask(folder, *arguments, video="clip.mp4"):
 
 
 def test_the_help_names_the_true_default_of_duplicates():
-    (option,) = get_type_hints(marc.cli.ask.ask, include_extras=True)["duplicates"].__metadata__
-    assert f"[default: {NEAR_DUPLICATES};" in option.help
+    shown = CliRunner().invoke(app, ["ask", "--help"], env={"COLUMNS": "200"}).output
+    (line,) = [line for line in shown[shown.index("--duplicates") :].splitlines() if "[default:" in line][:1]
+    assert f"[default: {NEAR_DUPLICATES}]" in line
 
 
 def test_json_is_one_object(folder):
@@ -74,11 +73,31 @@ def test_the_report_says_what_it_cost(folder):
         (["--tower-layer", "1", "--duplicates", "0.05"], 4, 8),
         (["--layout", "frames", "--tower-layer", "1:2"], 4, 8),
         (["--max-pixels", "196"], 1, 8),
+        (["--max-frames", "2"], 4, 2),
+        (["--budget", "full"], 16, 8),
+        (["--budget", "frames:2"], 8, 8),
+        (["--budget", "tokens:2"], 2, 8),
+        (["--budget", "events", "--merge", "weighted", "--tower-chunk", "none", "--window", "none"], 4, 8),
+        (["--target-frames", "none"], 16, 8),
     ],
 )
 def test_options_reach_the_model(folder, arguments, after, frames):
     answer = json.loads(ask(folder, "--json", *arguments).stdout)
     assert (answer["visual_tokens_after"], answer["frames"]) == (after, frames)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["--frames", "2"], "--max-frames"),
+        (["--timeout", "60"], "--video-timeout"),
+        (["--attention", "sdpa"], "--attn-implementation"),
+    ],
+)
+def test_old_spellings_work_and_warn(folder, old, new):
+    result = ask(folder, "--json", *old)
+    assert json.loads(result.stdout)["frames"] == (2 if old[0] == "--frames" else 8)
+    assert f"marc ask: {old[0]} is now {new} and will go with the next release" in result.stderr
 
 
 def test_storyboard(folder, tmp_path):
@@ -89,16 +108,22 @@ def test_storyboard(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tower-layer", "1:2,x"], "--tower-layer must be a number of blocks or a schedule"),
+        (["--tower-layer", "1:2,x"], "--tower-layer must be a whole number or a schedule"),
+        (["--tower-layer", "1:2,3:5"], "--tower-layer must be a number of tower blocks >= 1, a schedule"),
         (["--tower-layer", "deep"], "--tower-layer must be a whole number or a schedule"),
-        (["--fps", "0"], "fps must be"),
-        (["--frames", "0"], "--frames"),
-        (["--visual-tokens", "0"], "compression.visual_tokens must be"),
-        (["--layout", "grid"], "compression.layout must be one of"),
+        (["--fps", "0"], "--fps must be"),
+        (["--frames", "0"], "--max-frames must be a whole number >= 2"),
+        (["--visual-tokens", "0"], "--visual-tokens must be"),
+        (["--layout", "grid"], "--layout must be one of"),
+        (["--ratio", "1.5"], "--ratio must be a number in (0, 1]"),
+        (["--budget", "frames:0"], "unknown budget 'frames:0'"),
+        (["--budget", "events:2", "--layout", "frames"], "--budget events:2 leaves nothing for --layout"),
+        (["--budget", "full", "--no-compression"], "--no-compression leaves nothing for --budget"),
+        (["--max-frames", "4", "--frames", "8"], "--frames is the old spelling of --max-frames"),
         (["--model", "no/such-model"], "cannot load the model 'no/such-model'"),
         (["--k", "1"], "--no-memory leaves nothing for --k"),
         (["--prompt-style", "loud"], "unknown prompt style 'loud'"),
-        (["--decoder", "vlc"], "vlc"),
+        (["--decoder", "vlc"], "--decoder must be one of pyav, decord, torchcodec, got 'vlc'"),
         (["--no-compression", "--layout", "events", "--visual-tokens", "4"], "nothing for --layout, --visual-tokens"),
         (["--max-event-seconds", "8"], "--no-memory leaves nothing for --max-event-seconds"),
         (["--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
@@ -116,7 +141,7 @@ def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):
 def test_a_wrong_number_of_events_is_named(folder):
     result = CliRunner().invoke(app, ["ask", str(folder / "clip.mp4"), "What?", "--k", "many"])
     assert result.exit_code == 2
-    assert "--k must be a whole number or auto, got 'many'" in result.stderr
+    assert "--k must be a whole number >= 1 or auto, got 'many'" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video"])

@@ -40,9 +40,9 @@ def scripted(monkeypatch):
     asked = []
 
     class Engine:
-        def __init__(self, model, method, frames, **options):
-            self.model, self.method = model, method
-            asked.append((model, method.name, frames, options))
+        def __init__(self, method, options):
+            self.model, self.method = options.model.name, method
+            asked.append((self.model, method.name, options))
 
         def answer(self, samples, generation):
             asked.append(generation)
@@ -116,12 +116,17 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--benchmark", "mmvu", "--protocol", "vlm"], "no protocol 'vlm'"),
         (["report", "/nowhere"], "holds no run"),
         (["eval", "--k", "2"], "a --method without +memory leaves nothing for --k"),
-        (["eval", "--method", "tiny+memory", "--k", "few"], "--k must be a whole number or auto"),
+        (["eval", "--method", "tiny+memory", "--k", "few"], "--k must be a whole number >= 1 or auto"),
         (["eval", "--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["eval", "--paper-sampling", "--top-p", "0.5"], "--paper-sampling leaves nothing for --top-p"),
         (["eval", "--static-cache", "--attention", "flash_attention_2"], "--static-cache is for one compiled graph"),
         (["eval", "--batch-size", "0"], "--batch-size"),
-        (["eval", "--frames", "1"], "--frames"),
+        (["eval", "--frames", "1"], "--max-frames must be a whole number >= 2"),
+        (["eval", "--limit", "0"], "--limit must be a whole number >= 1"),
+        (["eval", "--layout", "frames"], "--method marc-events leaves nothing for --layout"),
+        (["eval", "--method", "uniform", "--merge", "mean"], "--method uniform leaves nothing for --merge"),
+        (["eval", "--budget", "tokens:9", "--visual-tokens", "8"], "--method tokens:9 leaves nothing for --visual"),
+        (["eval", "--budget", "events:0"], "unknown method 'events:0'; choose one of"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, named):
@@ -135,11 +140,21 @@ def test_runs_are_kept_by_model_and_compared_with_the_first(data, scripted, tmp_
         options = ["--benchmark", "mmvu", "--data", data, "--model", model, "--method", "uniform", "--method", "full"]
         assert call("eval", *options, "--embedder", "tiny", "--method", "full+memory").exit_code == 0
     assert [path.name for path in sorted((tmp_path / "runs" / "eval").iterdir())] == ["model-a", "model-b"]
-    assert scripted[0][3]["embedder_name"] == "tiny"
+    assert scripted[0][2].retrieval.embedder == "tiny"
     assert call("report", "runs/eval", "--json", "all.json").exit_code == 0
     rows = json.loads((tmp_path / "all.json").read_text())[1]["rows"]
     assert {row[2] for row in rows} == {"some/model-a uniform"}
     assert [row[1] for row in rows[:2]] == ["some/model-a full", "some/model-a full+memory"]
+
+
+def test_budgets_are_methods_and_options_of_the_compression_reach_the_engine(data, scripted, tmp_path):
+    options = ["eval", "--benchmark", "mmvu", "--data", data, "--output", tmp_path]
+    done = call(*options, "--budget", "events:4", "--method", "tokens:8+memory", "--tower-layer", "4:16,8:4")
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "mmvu").iterdir()} == {"events:4", "tokens:8+memory"}
+    engines = [entry for entry in scripted if isinstance(entry, tuple)]
+    assert [name for _, name, _ in engines] == ["tokens:8+memory", "events:4"]
+    assert engines[0][2].compression == {"tower_layer": ((4, 16), (8, 4))}
 
 
 def test_another_setting_does_not_resume_a_run(data, scripted, tmp_path):

@@ -54,6 +54,9 @@ def test_remember_recall_forget(tmp_path, embedder):
 
     first = marc(*remember, "--max-seconds", 4)
     assert first.exit_code == 1, first.output
+    assert "marc remember: --max-seconds is now --max-event-seconds" in first.stderr
+    again = marc(*remember, "--max-event-seconds", 4)
+    assert again.output.count("known already") == 2 and "is now" not in again.output
     assert "1 of 3 videos failed" in first.output
     assert "letter.mp4" in first.output
     assert len(list(tmp_path.glob("*.marc"))) == 2
