@@ -1,1 +1,12 @@
-"""How long things take and what they cost."""
+"""The programs that measure: time, memory, accuracy of parts and of the whole. They come with the source checkout.
+
+``marc bench`` compares stock transformers with this project from a file to the last token; the others are run as
+``python -m benchmarks.NAME`` (``--help`` lists the options):
+
+* the model: `flops`, `merge_cost`, `tower_chunks`, `still_clips`, `decode_speed`;
+* training: `training_step`, against another checkout;
+* decoding: `decoders`;
+* the memory: `boundary_benchmark`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`.
+
+A module imports this package's parts and marc; nothing in marc imports it but the door of ``marc bench``.
+"""

@@ -8,20 +8,23 @@ micro-world's test videos, of which training saw none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.subjects import Setting, settings, subject_class
+from benchmarks.systems import Setting, settings
+from marc.compression import CompressionConfig
 from marc.data.prompts import render_question
 from marc.data.rows import load_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
-from marc.inference.assistant import Inquiry, VideoAssistant
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.backend import Backend
+from marc.inference.hf import HFBackend
 from marc.memory.embedder import EventEmbedder
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.memory.options import RetrievalOptions
 from marc.model.loading import load_model
 from marc.types import GenerationOptions
 from marc.world.export import export_world
@@ -49,64 +52,55 @@ class Accuracy:
     frames: float
 
 
-def measure_accuracy(videos: int, *, questions: int = 12, seed: int = 0) -> tuple[Accuracy, ...]:
+def measure_accuracy(
+    videos: int, *, questions: int = 12, seed: int = 0, own: Mapping[str, Any] | None = None
+) -> tuple[Accuracy, ...]:
     """Asks the embedded model the same questions in every setting.
 
     Args:
         videos: Number of videos.
         questions: Questions about each.
         seed: Of the test set.
+        own: See `benchmarks.systems.settings`.
     """
-    with TemporaryDirectory(prefix="marc-bench-") as folder:
-        return tuple(_measure(Path(folder), videos, questions, seed))
+    with TemporaryDirectory(prefix="marc-bench-") as name:
+        folder = Path(name)
+        rows = load_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
+        backend = HFBackend(*load_model(device="cpu"))
+        embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
+        compared = settings(backend.config.vision_config.depth, own)
+        return tuple(
+            _ask_all(setting, assistant_in(setting, backend, embedder, folder), folder, rows) for setting in compared
+        )
 
 
-def _measure(folder: Path, videos: int, questions: int, seed: int) -> Iterator[Accuracy]:
-    rows = load_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
-    model, processor = load_model(device="cpu")
-    embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
-    prompts = [_prompt(row, model.config.prompt_style) for row in rows]
-    for setting in settings(model.config.vision_config.depth):
-        assistant = assistant_in(setting, (model, processor), embedder, folder)
-        yield _ask_all(setting, assistant, folder, rows, prompts)
-
-
-def assistant_in(
-    setting: Setting,
-    loaded: tuple[MarcForConditionalGeneration, MarcProcessor],
-    embedder: EventEmbedder,
-    folder: Path,
-) -> VideoAssistant:
+def assistant_in(setting: Setting, backend: Backend, embedder: EventEmbedder, folder: Path) -> VideoAssistant:
     """The model put into a setting; without compression it gives what stock transformers does, to the bit.
 
     Args:
         setting: Which; it holds until the same model is put into another one.
-        loaded: The model and its processor.
+        backend: The model.
         embedder: Of the memory.
         folder: Where videos are remembered.
     """
-    model, processor = loaded
-    model.compression = processor.compression = setting.compression or CompressionConfig(target_frames=None)
-    return subject_class(setting)(
-        memory=setting.remembers,
-        memory_folder=folder,
+    backend.compression = setting.compression or CompressionConfig(target_frames=None)
+    k = RETRIEVED_EVENTS if setting.frames == "retrieved" else RetrievalOptions.k
+    return VideoAssistant(
+        backend,
+        setting.selector(embedder, RetrievalOptions(k=k, folder=str(folder))),
         generation=GenerationOptions(max_new_tokens=LONGEST_ANSWER),
-        k=RETRIEVED_EVENTS if setting.frames == "retrieved" else 3,
-        loaded=loaded,
-        loaded_embedder=embedder,
     )
 
 
-def _ask_all(
-    setting: Setting, assistant: VideoAssistant, folder: Path, rows: list[dict[str, Any]], prompts: list[str]
-) -> Accuracy:
+def _ask_all(setting: Setting, assistant: VideoAssistant, folder: Path, rows: list[dict[str, Any]]) -> Accuracy:
+    style = assistant.backend.config.prompt_style
     by_video: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_video[row["path"]].append(number)
     right, clusters, tokens, frames = [], [], [], []
     for path, asked in by_video.items():
-        inquiries = [Inquiry(folder / path, rows[number]["problem"], prompts[number]) for number in asked]
-        for number, answer in zip(asked, assistant.ask_batch(inquiries), strict=True):
+        queries = [Query(folder / path, rows[number]["problem"], _prompt(rows[number], style)) for number in asked]
+        for number, answer in zip(asked, assistant.ask_batch(queries), strict=True):
             right.append(float(answer.answer == gold_answer(rows[number]["solution"])))
             clusters.append(path)
             tokens.append(answer.visual_tokens_after)

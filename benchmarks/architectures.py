@@ -15,20 +15,26 @@ import torch
 from transformers import (
     PreTrainedModel,
     Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2Tokenizer,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.compression import CompressionConfig
+from marc.model import MarcConfig, MarcForConditionalGeneration, MarcProcessor
 from marc.model.tiny import CHAT_TEMPLATE, build_tokenizer
+from marc.options import OptionError
 
 PATCH, MERGE = 14, 2
 FACTOR = PATCH * MERGE
 """Frames are multiples of this many pixels."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+StockModel = Qwen2_5_VLForConditionalGeneration
+Tower = Qwen2_5_VisionTransformerPretrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +44,7 @@ class Architecture:
     Attributes:
         text: Fields of transformers' text configuration.
         vision: Fields of its vision configuration.
-        cells: ``(height, width)`` of a frame in visual tokens.
+        cells: ``(height, width)`` of a temporal grid in visual tokens.
         embedder: The dual encoder of the memory, ``"tiny"`` or a model of open_clip, which gets random weights.
         words: Whether a word of the question is one token; else every byte is, which makes a prompt of real length.
     """
@@ -55,14 +61,19 @@ class Architecture:
         return self.vision["depth"]
 
     @property
-    def tokens_per_frame(self) -> int:
+    def tokens_per_grid(self) -> int:
         """Visual tokens of a temporal grid."""
         return self.cells[0] * self.cells[1]
 
     @property
+    def patches(self) -> tuple[int, int]:
+        """``(height, width)`` of a frame in patches of the tower."""
+        return self.cells[0] * MERGE, self.cells[1] * MERGE
+
+    @property
     def frame_pixels(self) -> int:
         """Pixels of a frame as the model reads it."""
-        return self.tokens_per_frame * FACTOR**2
+        return self.tokens_per_grid * FACTOR**2
 
 
 def _text(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> dict[str, Any]:
@@ -114,7 +125,7 @@ ARCHITECTURES = {
         words=True,
     ),
 }
-"""Qwen2.5-VL-3B and 7B, and the 3B at an eighth of its width, a quarter of its depth and of its tokens a frame.
+"""Qwen2.5-VL-3B and 7B, and the 3B at an eighth of its width, a quarter of its depth and of its tokens a grid.
 
 The scaled one keeps the 3B's head sizes and about its ratio of tower to prefill for 64 frames.
 """
@@ -127,22 +138,24 @@ def find_architecture(name: str) -> Architecture:
         name: Such a name, a folder with a ``config.json``, such a file, or a name of the hub.
 
     Raises:
-        ValueError: If there is no such configuration, or it has other patches.
+        OptionError: If there is no such configuration, or it has other patches.
     """
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     try:
         config = Qwen2_5_VLConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--model must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of a Qwen2.5-VL's "
+        problem = (
+            f"must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of a Qwen2.5-VL's "
             f"configuration, got {name!r}: {error}"
-        ) from error
+        )
+        raise OptionError("model", problem, "--") from error
     like = ARCHITECTURES["3b"]
     text = {key: getattr(config.text_config, key) for key in like.text if key != "tie_word_embeddings"}
     vision = {key: getattr(config.vision_config, key) for key in like.vision}
     if (vision["patch_size"], vision["spatial_merge_size"]) != (PATCH, MERGE):
-        raise ValueError(f"--model {name}: only patches of {PATCH} pixels, {MERGE} x {MERGE} a token, are measured")
+        problem = f"{name}: only patches of {PATCH} pixels, {MERGE} x {MERGE} a token, are measured"
+        raise OptionError("model", problem, "--")
     return replace(like, text=text | {"tie_word_embeddings": config.tie_word_embeddings}, vision=vision)
 
 
@@ -169,49 +182,63 @@ def build_config(
     return Qwen2_5_VLConfig(**values) if compression is None else MarcConfig(**values, compression=compression)
 
 
+def video_processor(least: int, most: int) -> Qwen2VLVideoProcessor:
+    """Transformers' video processor, for frames of so many pixels."""
+    size = _pixels(least, most)
+    return Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
+
+
+def _pixels(least: int, most: int) -> dict[str, int]:
+    """Limits on a picture's size as transformers' processors name them."""
+    return {"shortest_edge": least, "longest_edge": most}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where weights are, of what type, and how they attend.
+
+    Attributes:
+        device: Where they are drawn and stay.
+        dtype: Their type.
+        attn_implementation: As in transformers, for every model that shares them.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    attn_implementation: str | None = None
+
+
 @dataclass(frozen=True)
 class Weights:
     """One set of random weights, which any number of models share.
 
     Attributes:
         architecture: Their sizes.
+        placement: Where they are.
         tokenizer: Of the kind of the project's tiny model.
         holder: The model that they were made for.
-        attn_implementation: As in transformers, for every model.
     """
 
     architecture: Architecture
+    placement: Placement
     tokenizer: Qwen2Tokenizer
     holder: PreTrainedModel
-    attn_implementation: str | None
 
     @classmethod
-    def random(
-        cls,
-        architecture: Architecture,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        attn_implementation: str | None = None,
-        corpus: Sequence[str] = (),
-        seed: int = 0,
-    ) -> Weights:
+    def random(cls, architecture: Architecture, placement: Placement, corpus: Sequence[str] = ()) -> Weights:
         """Draws the weights on the device where they stay.
 
         Args:
             architecture: Sizes.
-            device: Where.
-            dtype: Of what type.
-            attn_implementation: As in transformers.
+            placement: Where, and of what type.
             corpus: Texts whose words the tokenizer learns, if the architecture wants words.
-            seed: Of the weights.
         """
         tokenizer = build_tokenizer(2 * list(corpus) if architecture.words else ())
-        torch.manual_seed(seed)
-        with device:
-            config = build_config(architecture, tokenizer, CompressionConfig())
-            holder = MarcForConditionalGeneration._from_config(config, dtype=dtype).eval().requires_grad_(False)
-        return cls(architecture, tokenizer, holder, attn_implementation)
+        config = build_config(architecture, tokenizer, CompressionConfig())
+        torch.manual_seed(0)
+        with placement.device:
+            holder = MarcForConditionalGeneration._from_config(config, dtype=placement.dtype)
+        return cls(architecture, placement, tokenizer, holder.eval().requires_grad_(False))
 
     def model(self, model_class: type[Model], compression: CompressionConfig | None = None) -> Model:
         """A model of its own class and configuration on these weights; it generates as many tokens as are asked for.
@@ -221,9 +248,9 @@ class Weights:
             compression: The options of ours.
         """
         config = build_config(self.architecture, self.tokenizer, compression)
-        attention = self.attn_implementation
+        attention, dtype = self.placement.attn_implementation, self.placement.dtype
         with torch.device("meta"):
-            model = model_class._from_config(config, dtype=self.holder.dtype, attn_implementation=attention).eval()
+            model = model_class._from_config(config, dtype=dtype, attn_implementation=attention).eval()
         model.load_state_dict(self.holder.state_dict(keep_vars=True), assign=True)
         model.tie_weights()
         for name, buffer in self.holder.named_buffers():
@@ -235,9 +262,9 @@ class Weights:
 
     def processor(self, compression: CompressionConfig | None = None) -> Qwen2_5_VLProcessor:
         """Transformers' processor, or ours if a compression is given."""
-        size = {"shortest_edge": FACTOR**2, "longest_edge": self.architecture.frame_pixels}
-        image = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=size)
-        video = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
+        least, most = FACTOR**2, self.architecture.frame_pixels
+        image = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=_pixels(least, most))
+        video = video_processor(least, most)
         if compression is None:
             return Qwen2_5_VLProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE)
         return MarcProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE, compression=compression)

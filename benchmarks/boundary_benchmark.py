@@ -25,7 +25,9 @@ import numpy as np
 import typer
 
 from benchmarks.synthetic_cuts import FPS, KINDS, LabelledVideo, make_video
-from marc.memory.detectors.shots import SceneDetectDetector, ShotDetector
+from marc.memory.detectors import ShotDetector
+from marc.memory.detectors.scenedetect import SceneDetectDetector
+from marc.memory.shots import find_shots
 from marc.video import probe, write_video
 
 TOLERANCE = 2  # frames
@@ -90,7 +92,7 @@ def evaluate(detector: ShotDetector, videos: Iterable[tuple[Path, LabelledVideo]
     """Outcome of a detector by kind of video, for files and their truth."""
     outcomes: dict[str, Outcome] = {}
     for path, video in videos:
-        shots, rate = detector.detect(path), probe(path).fps
+        shots, rate = find_shots(path, detector), probe(path).fps
         found = [(round(item.start * rate), round(item.end * rate)) for item in shots.transitions]
         outcome = compare(video.transitions, found, disturbances=video.disturbances)
         outcomes[video.kind] = outcomes.get(video.kind, Outcome()) + outcome

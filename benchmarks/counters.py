@@ -1,10 +1,10 @@
 """What a model has to compute and to move, counted without computing it, and the time that a device needs for that.
 
-Counted are matrix products, convolutions and attention, by torch's own formulas (`torch.utils.flop_counter`), while
-the real code runs: on a device, or on the meta device, where shapes alone pass through it and the true 3B takes
-seconds. Attention under a causal mask counts the pairs that are visible. Every operand and result of these is moved
-once; everything else could be fused into them. So a limit computed from the counts (the roofline of each product,
-summed) is one that no implementation of the same products passes.
+Operations are counted by torch's `FlopCounterMode` and its formulas while the real code runs: on a device, or on the
+meta device, where shapes alone pass through it and the true 3B takes seconds. Two things are added: attention under a
+causal mask counts the pairs that are visible, and each product is noted with the bytes of its operands and result,
+which move once; everything else could be fused into them. So a limit computed from the counts (the roofline of each
+product, summed) is one that no implementation of the same products passes.
 
 Shapes: B = 1, H heads, L queries, S keys, D channels.
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import AttentionInterface, PreTrainedModel
 
 from marc.model.attention import attention
@@ -80,39 +80,23 @@ class Work:
         )
 
 
-def countable_attention(tower: Any) -> AbstractContextManager[None]:
-    """Has a vision tower attend by operations that have a formula, which flash-attn's kernels do not."""
-    used = tower.config._attn_implementation
-    return attention(tower.config, SEGMENT_ATTENTION if used.startswith("flash") else used)
-
-
-@dataclass
-class WorkCounter(TorchDispatchMode):
-    """Notes the products that run.
+class WorkCounter(FlopCounterMode):
+    """Torch's counter, which also notes the products one by one.
 
     Attributes:
         active: Whether they are noted now.
-        products: What was noted so far.
     """
 
-    active: bool = True
-    products: list[Product] = field(default_factory=list)
+    def __init__(self) -> None:
+        formulas = {operation: self._noted(operation, formula) for operation, formula in _FORMULAS.items()}
+        super().__init__(display=False, custom_mapping=formulas)
+        self.active = True
+        self._products: list[Product] = []
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs the operation and notes it if there is a formula for it."""
-        result = func(*args, **(kwargs or {}))
-        formula = _FORMULAS.get(func._overloadpacket)
-        if self.active and formula is not None:
-            output = result[0] if isinstance(result, tuple) else result
-            flops = formula(*args, **(kwargs or {}), out_val=output)
-            if _is_causal(func, args):
-                flops *= _visible_share(args[0].shape[2], args[1].shape[2])
-            moved = sum(tensor.nbytes for tensor in (*args, output) if isinstance(tensor, Tensor))
-            self.products.append(Product(flops, moved))
-        return result
+    @property
+    def work(self) -> Work:
+        """What ran so far."""
+        return Work(tuple(self._products))
 
     @contextmanager
     def only_in(self, module: nn.Module) -> Iterator[WorkCounter]:
@@ -133,15 +117,26 @@ class WorkCounter(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
 
-    @property
-    def work(self) -> Work:
-        """What ran so far."""
-        return Work(tuple(self.products))
+    def _noted(self, operation: Any, formula: Callable[..., float]) -> Callable[..., float]:
+        """An operation's formula, which notes what it counts."""
+
+        def count(*args: Any, out_val: Any, **kwargs: Any) -> float:
+            flops = formula(*args, out_val=out_val, **kwargs)
+            if _is_causal(operation, args):
+                flops *= _visible_share(args[0].shape[2], args[1].shape[2])
+            if self.active:
+                output = out_val[0] if isinstance(out_val, tuple) else out_val
+                moved = sum(tensor.nbytes for tensor in (*args, output) if isinstance(tensor, Tensor))
+                self._products.append(Product(flops, moved))
+            return flops
+
+        count._get_raw = True  # type: ignore[attr-defined]  # torch then hands over tensors instead of their shapes
+        return count
 
 
-def _is_causal(func: Any, args: Sequence[Any]) -> bool:
+def _is_causal(operation: Any, args: Sequence[Any]) -> bool:
     """Whether an operation is attention under a causal mask; trailing arguments at their defaults are not passed."""
-    names = [argument.name for argument in func._schema.arguments]
+    names = [argument.name for argument in operation.default._schema.arguments]
     place = names.index("is_causal") if "is_causal" in names else len(args)
     return place < len(args) and bool(args[place])
 
@@ -149,6 +144,12 @@ def _is_causal(func: Any, args: Sequence[Any]) -> bool:
 def _visible_share(queries: int, keys: int) -> float:
     """Part of the pairs that a causal mask leaves where the queries are the last of the keys."""
     return 1 - (queries - 1) / (2 * keys)
+
+
+def countable_attention(tower: Any) -> AbstractContextManager[None]:
+    """Has a vision tower attend by operations that have a formula, which flash-attn's kernels do not."""
+    used = tower.config._attn_implementation
+    return attention(tower.config, SEGMENT_ATTENTION if used.startswith("flash") else used)
 
 
 def _counted_attention(
@@ -179,14 +180,6 @@ class _GridsStayReal(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def counting() -> Iterator[WorkCounter]:
-    """Counts what runs inside."""
-    counter = WorkCounter()
-    with torch.no_grad(), counter:
-        yield counter
-
-
 def on_meta(model_class: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """The model without memory for its weights, ready to be counted."""
     with torch.device("meta"):
@@ -197,18 +190,16 @@ def on_meta(model_class: type[PreTrainedModel], config: Any, dtype: torch.dtype)
     return model
 
 
-def count_vision(
-    model: Any, grid: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
-) -> tuple[Work, int]:
+@torch.no_grad()
+def count_vision(model: Any, grid: Sequence[int], *, events: Sequence[int] | None = None) -> tuple[Work, int]:
     """Counts the vision tower and the compression of one video on shapes alone.
 
-    Every frame is counted: which of them are equal cannot be seen on shapes.
+    Every temporal grid is counted: which of them are equal cannot be seen on shapes.
 
     Args:
         model: From `on_meta`; stock, or compressed without ``duplicates``.
         grid: Temporal grids, height and width in patches.
         events: Event id of each temporal grid.
-        shares: Tokens of each event.
 
     Returns:
         The work and the number of visual tokens that come out.
@@ -216,16 +207,13 @@ def count_vision(
     vision = model.config.vision_config
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     pixels = torch.empty(grid[0] * grid[1] * grid[2], patch, dtype=model.dtype, device="meta")
-    planning: dict[str, Tensor] = {}
-    if events is not None:
-        planning["video_grid_events"] = torch.tensor([list(events)])
-    if shares is not None:
-        planning["video_event_shares"] = torch.tensor([list(shares)])
-    with counting() as counter, _GridsStayReal():
+    planning = {} if events is None else {"video_grid_events": torch.tensor([list(events)])}
+    with WorkCounter() as counter, _GridsStayReal():
         features = model.model.get_video_features(pixels, torch.tensor([list(grid)]), **planning).pooler_output
     return counter.work, sum(len(video) for video in features)
 
 
+@torch.no_grad()
 def count_language(model: Any, prompt_tokens: int) -> tuple[Work, Work]:
     """Counts reading a prompt and, after it, one token, each with the logits of its last token.
 
@@ -240,7 +228,7 @@ def count_language(model: Any, prompt_tokens: int) -> tuple[Work, Work]:
     for length in (prompt_tokens, 1):
         embeddings = torch.empty(1, length, model.config.text_config.hidden_size, dtype=model.dtype, device="meta")
         positions = torch.empty(3, 1, length, dtype=torch.long, device="meta")
-        with counting() as counter:
+        with WorkCounter() as counter:
             output = model.model.language_model(
                 inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
             )
@@ -266,24 +254,17 @@ def measure_ceilings(
     product = torch.empty_like(a)
     source = torch.zeros(length, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return Ceilings(
-        flops=2 * side**3 / _least_seconds(lambda: torch.mm(a, b, out=product), device, seconds, clock),
-        bandwidth=2 * length / _least_seconds(lambda: target.copy_(source), device, seconds, clock),
-    )
 
-
-def _least_seconds(
-    run: Callable[[], object], device: torch.device, seconds: float, clock: Callable[[], float]
-) -> float:
-    def once() -> float:
-        start = clock()
-        run()
+    def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return clock() - start
+        return clock()
 
-    once()
-    end, durations = clock() + seconds, [once()]
-    while clock() < end:
-        durations.append(once())
-    return min(durations)
+    def least_seconds(run: Callable[[], object]) -> float:
+        timer = Timer("run()", globals={"run": run}, timer=now, num_threads=torch.get_num_threads())
+        return min(timer.blocked_autorange(min_run_time=seconds).times)
+
+    return Ceilings(
+        flops=2 * side**3 / least_seconds(lambda: torch.mm(a, b, out=product)),
+        bandwidth=2 * length / least_seconds(lambda: target.copy_(source)),
+    )

@@ -14,17 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from transformers import CompileConfig
 
-from benchmarks.architectures import ARCHITECTURES, Weights
+from benchmarks.architectures import ARCHITECTURES, MERGE, Architecture, Placement, Weights
+from marc.compression import CompressionConfig
 from marc.data.prompts import chat_messages
-from marc.inference.hf import EncodedVideo, VideoGenerator
-from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.types import GenerationOptions, VideoInfo
+from marc.inference.hf import HFBackend
+from marc.inference.prompts import Prompt
+from marc.inference.video_input import VideoInput, VisualPatches
+from marc.model import MarcForConditionalGeneration
+from marc.types import FRAMES_PER_GRID, GenerationOptions
 
 GRIDS = 32
+
+Outputs = list[list[int]]
 
 
 def main() -> None:
@@ -39,12 +43,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
     questions = [f"Is {number} the number of things that are shown?" for number in range(arguments.questions)]
-    weights = Weights.random(
-        ARCHITECTURES[arguments.model],
-        device=device,
-        dtype=torch.bfloat16 if on_gpu else torch.float32,
-        corpus=questions,
-    )
+    placement = Placement(device, torch.bfloat16 if on_gpu else torch.float32)
+    weights = Weights.random(ARCHITECTURES[arguments.model], placement, corpus=questions)
     ways = ways_to_generate(weights, questions, arguments.tokens)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     clock = time.perf_counter if on_gpu else time.process_time
@@ -59,29 +59,32 @@ def main() -> None:
         print(f"| {name} | {statistics.median(others):.3f} | {first:.1f} |")
 
 
-def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dict[str, Callable[[], list[str]]]:
+def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dict[str, Callable[[], Outputs]]:
     """Functions that answer the questions, by name.
 
     Args:
         weights: Of the model.
-        questions: About one video of one frame's tokens.
+        questions: About one video of one temporal grid's tokens.
         tokens: Generated per question.
     """
     compression = CompressionConfig(layout="frames")
     model, processor = weights.model(MarcForConditionalGeneration, compression), weights.processor(compression)
     compiled = CompileConfig(mode="reduce-overhead" if model.device.type == "cuda" else "default")
     compiled._compile_all_devices = True
-    plain, graphs = VideoGenerator(model, processor), VideoGenerator(model, processor, compiled)
-    video = _encoded_noise(weights, model.device)
+    plain, graphs = HFBackend(model, processor), HFBackend(model, processor, compiled)
+    video = _encoded_noise(weights.architecture, compression, model.device)
     chats = [
         processor.apply_chat_template(chat_messages(question), add_generation_prompt=True) for question in questions
     ]
+    ids = [tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"]) for chat in chats]
+    prompts = [Prompt(each, (video,)) for each in ids]
+    strangers = [Prompt(each, (replace(video),)) for each in ids]
     options, static = GenerationOptions(tokens), GenerationOptions(tokens, static=True)
 
-    def one_by_one(generate: VideoGenerator, how: GenerationOptions) -> list[str]:
-        return [generate([chat], [video], how)[0] for chat in chats]
+    def one_by_one(backend: HFBackend, how: GenerationOptions) -> Outputs:
+        return [backend.generate([prompt], how)[0] for prompt in prompts]
 
-    def not_compiled() -> list[str]:
+    def not_compiled() -> Outputs:
         with torch.compiler.set_stance("force_eager"):
             return one_by_one(graphs, static)
 
@@ -89,26 +92,19 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
         "one by one": lambda: one_by_one(plain, options),
         "one by one, static": not_compiled,
         "one by one, static, compiled": lambda: one_by_one(graphs, static),
-        "together, nothing shared": lambda: plain(chats, [replace(video) for _ in chats], options),
-        "together, prefix read once": lambda: plain(chats, [video] * len(chats), options),
-        "together, prefix read once, static, compiled": lambda: graphs(chats, [video] * len(chats), static),
+        "together, nothing shared": lambda: plain.generate(strangers, options),
+        "together, prefix read once": lambda: plain.generate(prompts, options),
+        "together, static, compiled": lambda: graphs.generate(prompts, static),
     }
 
 
-def _encoded_noise(weights: Weights, device: torch.device) -> EncodedVideo:
-    architecture = weights.architecture
-    height, width = architecture.cells
-    merge = architecture.vision["spatial_merge_size"]
-    return EncodedVideo(
-        info=VideoInfo("noise", 0, 0, duration=GRIDS, fps=2.0, frame_count=2 * GRIDS, codec=""),
-        seconds=np.arange(2 * GRIDS) / 2,
-        grid_thw=torch.tensor([[GRIDS, height * merge, width * merge]]),
-        grid_events=None,
-        shares=None,
-        members=np.zeros(GRIDS, dtype=np.int64),
-        features=torch.randn(height * width, architecture.vision["out_hidden_size"], device=device),
-        tokens_before=GRIDS * height * width,
-    )
+def _encoded_noise(architecture: Architecture, compression: CompressionConfig, device: torch.device) -> VideoInput:
+    """A video of noise as one temporal grid."""
+    seconds = tuple(frame / FRAMES_PER_GRID for frame in range(GRIDS * FRAMES_PER_GRID))
+    patches = VisualPatches("video", (GRIDS, *architecture.patches), MERGE, "noise", seconds)
+    video = VideoInput.of(patches, compression)
+    video.features = torch.randn(video.tokens, architecture.vision["out_hidden_size"], device=device)
+    return video
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the vision tower and the prefill have to compute for 64 frames, by where the frames are merged.
+"""What the vision tower and the prefill have to compute for 64 frames, by where they are merged.
 
     python -m benchmarks.flops [--model 3b]
 
 prints the table of docs/efficiency.md. Nothing is computed: operations are counted on shapes alone
-(`benchmarks.counters`), every frame for itself.
+(`benchmarks.counters`), every temporal grid for itself.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
-from benchmarks.architectures import ARCHITECTURES, Architecture, build_config
+from benchmarks.architectures import ARCHITECTURES, Architecture, StockModel, build_config
 from benchmarks.counters import count_language, count_vision, on_meta
-from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.compression import CompressionConfig
+from marc.model import MarcForConditionalGeneration
 from marc.model.tiny import build_tokenizer
 
 GRIDS = 32
@@ -44,8 +44,8 @@ def merges(depth: int) -> dict[str, CompressionConfig | None]:
     quarter, eighth = depth // 4, depth // 8
     return {
         "every token": None,
-        "merged after the tower to one frame": CompressionConfig("frames", duplicates=None),
-        f"after block {quarter} of {depth} to 4 frames, after the tower to one": CompressionConfig(
+        "merged after the tower to one grid": CompressionConfig("frames", duplicates=None),
+        f"after block {quarter} of {depth} to 4 grids, after the tower to one": CompressionConfig(
             "frames", tower_layer=((quarter, 4),), duplicates=None
         ),
         f"after block {quarter} to one": CompressionConfig("frames", tower_layer=quarter, duplicates=None),
@@ -55,11 +55,9 @@ def merges(depth: int) -> dict[str, CompressionConfig | None]:
 
 def count(architecture: Architecture, compression: CompressionConfig | None) -> tuple[float, float]:
     """Operations of tower and merge, and of the prefill with `TEXT_TOKENS` beside the visual ones."""
-    model_class = Qwen2_5_VLForConditionalGeneration if compression is None else MarcForConditionalGeneration
+    model_class = StockModel if compression is None else MarcForConditionalGeneration
     model = on_meta(model_class, build_config(architecture, build_tokenizer(), compression), torch.bfloat16)
-    height, width = architecture.cells
-    merge = architecture.vision["spatial_merge_size"]
-    vision, visual_tokens = count_vision(model, (GRIDS, height * merge, width * merge))
+    vision, visual_tokens = count_vision(model, (GRIDS, *architecture.patches))
     prefill, _ = count_language(model, visual_tokens + TEXT_TOKENS)
     return vision.flops, prefill.flops
 

@@ -19,14 +19,15 @@ import typer
 
 from benchmarks.segmentation_speed import cpu_seconds, write_long_video
 from marc.memory.embedder import EventEmbedder
-from marc.memory.index import MemoryOptions, build_memory
+from marc.memory.index import build_memory
+from marc.memory.options import MemoryOptions
 
 WIDTH, HEIGHT, FPS, CLIP_SECONDS = 160, 90, 10, 60
 ROWS = 10
 
 
 class MemoryWatch:
-    """A `marc.memory.detectors.shots.Progress` that prints the largest resident memory of every tenth of a video."""
+    """A `marc.memory.shots.Progress` that prints the largest resident memory of every tenth of a video."""
 
     def __init__(self, hours: float) -> None:
         self._hours = hours

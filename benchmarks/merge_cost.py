@@ -1,6 +1,6 @@
-"""What merging frames costs: its time on this device as a multiple of reading the tokens once.
+"""What merging temporal grids costs: its time on this device as a multiple of reading the tokens once.
 
-    python -m benchmarks.merge_cost [--frames 32] [--tokens 256] [--width 2048] [--device cpu]
+    python -m benchmarks.merge_cost [--grids 32] [--tokens 256] [--width 2048] [--device cpu]
 
 prints the table of docs/compression.md. Reading means `Tensor.sum`, which touches every number once.
 """
@@ -28,14 +28,14 @@ SETTINGS = {
 def main() -> None:
     """Prints one row per setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=32, help="temporal grids")
+    parser.add_argument("--grids", "--frames", type=int, default=32, help="temporal grids")
     parser.add_argument("--tokens", type=int, default=256, help="tokens of each")
     parser.add_argument("--width", type=int, default=2048, help="channels")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    tokens = torch.randn(arguments.frames, arguments.tokens, arguments.width, device=arguments.device)
-    events = [4 * frame // arguments.frames for frame in range(arguments.frames)]
+    tokens = torch.randn(arguments.grids, arguments.tokens, arguments.width, device=arguments.device)
+    events = [4 * grid // arguments.grids for grid in range(arguments.grids)]
     read = _median_seconds(lambda: tokens.sum(), arguments.repeats, arguments.device)
     print(f"reading {tokens.numel() * 4 / 2**20:.0f} MiB once: {read * 1000:.1f} ms")
     print("| layout | ms | reads |\n|---|---|---|")

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-if TYPE_CHECKING:
-    from benchmarks.subjects import Subject
+from benchmarks.bench import LOOKS
 
-LOOKS = 10
+if TYPE_CHECKING:
+    from benchmarks.systems import System
+
 _PROCESS = Path("/proc/self")
 _RESET_HIGH_WATER_MARK = "5"
 
@@ -42,14 +43,14 @@ class Growth:
         return self.bytes[-1] - self.bytes[0]
 
 
-def measure_growth(asked: Subject, questions: int, device: torch.device, report: Callable[[str], None]) -> Growth:
+def measure_growth(system: System, questions: int, device: torch.device, report: Callable[[str], None]) -> Growth:
     """Asks different questions about one video and looks at the memory `LOOKS` times, at even distances.
 
     What was read of the video is forgotten before every other question, so that it is read anew for one question and
     found again for the next.
 
     Args:
-        asked: Who answers.
+        system: What answers.
         questions: How many; at least `LOOKS`.
         device: Whose memory.
         report: Called with a line before each look.
@@ -58,8 +59,8 @@ def measure_growth(asked: Subject, questions: int, device: torch.device, report:
     used = []
     for number in range(questions):
         if number % 2 == 0:
-            asked.restart()
-        asked.ask(f"What can be seen at second {number}, and what comes after it?")
+            system.forget()
+        system.ask(f"What can be seen at second {number}, and what comes after it?")
         if number + 1 in looks:
             report(f"{number + 1} of {questions} questions in a row")
             used.append(memory_in_use(device))

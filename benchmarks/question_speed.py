@@ -3,9 +3,8 @@
     python -m benchmarks.question_speed --model PE-Core-T-16-384
 
 times, for a made-up memory on disk, what `marc.inference.assistant.VideoAssistant.ask` does before it decodes
-anything: find the
-memory of the file, embed the question, compare it with all events, plan the frames. The model has random weights: they
-take as long as trained ones. Wall and processor time, median of ``--repeats``.
+anything: find the memory of the file, embed the question, compare it with all events, plan the frames. The model has
+random weights: they take as long as trained ones. Wall and processor time, median of ``--repeats``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from marc.memory.embedder import EventEmbedder
-from marc.memory.index import MemoryOptions
+from marc.memory.index import memory_settings
+from marc.memory.options import MemoryOptions
 from marc.memory.select import VisualMemoryRetriever, plan_frames
 from marc.memory.store import VideoMemory, content_key, find_memory, memory_path, save_memory
 from marc.types import Event
@@ -37,7 +37,7 @@ def made_up_memory(video: Path, events: int, embedder: EventEmbedder) -> VideoMe
         events=tuple(Event(8.0 * index, 8.0 * index + 8) for index in range(events)),
         embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         thumbnails=(b"\0" * THUMBNAIL_BYTES,) * events,
-        settings=MemoryOptions().settings(embedder),
+        settings=memory_settings(MemoryOptions(), embedder),
         versions={},
     )
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import BenchResult, Column, Counts
 from benchmarks.counters import Work
+from benchmarks.measurements import BenchResult, Counts, Measurement
 from benchmarks.paired import Spread, ratios, spread
 from benchmarks.peak_memory import Growth
-from benchmarks.subjects import INSIDE, STOCK
+from benchmarks.systems import INSIDE, STOCK
 from marc.evaluation.tables import Table, interval
+from marc.extras import extra
+from marc.io import write_bytes, write_json, write_text
 from marc.types import Answer
 
 STAGES = {
@@ -37,10 +38,10 @@ TOTALS = {
 COLOURS = ("#4878a8", "#a8a848", "#58a0a0", "#c07f4f", "#8a6fa8", "#6aa06a", "#b05070", "#999999")
 
 
-def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
+def rows(measured: Measurement, new_tokens: int) -> dict[str, list[float]]:
     """Seconds of every row of the report, one value per repeat."""
 
-    def each(names: Sequence[str], answers: Sequence[Answer] = column.first) -> list[float]:
+    def each(names: Sequence[str], answers: Sequence[Answer] = measured.first) -> list[float]:
         return [sum(answer.seconds.get(name, 0.0) for name in names) for answer in answers]
 
     stages = {title: each(names) for title, names in STAGES.items()}
@@ -52,7 +53,7 @@ def rows(column: Column, new_tokens: int) -> dict[str, list[float]]:
         "per token": [seconds / (new_tokens - 1) for seconds in stages["decoding"]],
         **{title: each(names) for title, names in TOTALS.items()},
         "end to end": whole,
-        "second question": each(("total",), column.second),
+        "second question": each(("total",), measured.second),
     }
 
 
@@ -88,57 +89,56 @@ def size_table(result: BenchResult) -> Table:
     table = _table("What is read, and the memory that it takes", result)
     stock = _stock(result)
 
-    def add(title: str, show: Callable[[Column], str]) -> None:
-        table.add(title, *(show(column) for column in result.columns))
+    def add(title: str, show: Callable[[Measurement], str]) -> None:
+        table.add(title, *(show(measured) for measured in result.measurements))
 
     def saved(value: float, of: float) -> str:
         return "" if value == of else f" ({100 * (value / of - 1):+.1f} %)"
 
     tokens = stock.first[0].visual_tokens_after
-    add("frames read", lambda column: str(column.first[0].frames))
+    add("frames read", lambda measured: str(measured.first[0].frames))
     add(
         "visual tokens",
-        lambda column: f"{(n := column.first[0].visual_tokens_after)}{saved(n, tokens)}",
+        lambda measured: f"{(n := measured.first[0].visual_tokens_after)}{saved(n, tokens)}",
     )
-    peaks = [column.peak_bytes_above for column in result.columns]
+    peaks = [measured.peak_bytes_above for measured in result.measurements]
     if None not in peaks and stock.peak_bytes_above is not None:
         above, whole = stock.peak_bytes_above, peak_bytes(stock, result)
         add(
             "peak MB above weights",
-            lambda column: f"{(b := column.peak_bytes_above or 0) / 1e6:.0f}{saved(b, above)}",
+            lambda measured: f"{(b := measured.peak_bytes_above or 0) / 1e6:.0f}{saved(b, above)}",
         )
         add(
             "peak MB with weights, dual encoder's too",
-            lambda column: f"{(b := peak_bytes(column, result)) / 1e6:.0f}{saved(b, whole)}",
+            lambda measured: f"{(b := peak_bytes(measured, result)) / 1e6:.0f}{saved(b, whole)}",
         )
         add(
             "as a multiple of the model's weights",
-            lambda column: f"{peak_bytes(column, result) / result.weights_bytes:.2f}",
+            lambda measured: f"{peak_bytes(measured, result) / result.weights_bytes:.2f}",
         )
     return table
 
 
-def peak_bytes(column: Column, result: BenchResult) -> int:
+def peak_bytes(measured: Measurement, result: BenchResult) -> int:
     """Peak memory with all weights that a setting needs: the model's and, for the memory, the dual encoder's."""
-    embedder = result.embedder_bytes if column.setting.remembers else 0
-    return result.weights_bytes + embedder + (column.peak_bytes_above or 0)
+    embedder = result.embedder_bytes if measured.setting.remembers else 0
+    return result.weights_bytes + embedder + (measured.peak_bytes_above or 0)
 
 
 def time_table(result: BenchResult) -> Table:
     """Medians of all rows with the intervals of the medians."""
     table = _table(f"Milliseconds {_clock(result)}: median ± half the interval of the median", result)
-    measured = [rows(column, result.options.new_tokens) for column in result.columns]
-    for title in measured[0]:
-        table.add(title, *(_milliseconds(spread(values[title])) for values in measured))
+    seconds = _rows(result)
+    for title in seconds[0]:
+        table.add(title, *(_milliseconds(spread(values[title])) for values in seconds))
     return table
 
 
 def ratio_table(result: BenchResult) -> Table:
     """How many times faster than stock, repeat by repeat."""
     table = _table("Times faster than stock: median of the repeats' ratios [its interval]", result)
-    new_tokens = result.options.new_tokens
-    stock = rows(_stock(result), new_tokens)
-    measured = [rows(column, new_tokens) for column in result.columns]
+    stock = rows(_stock(result), result.options.new_tokens)
+    seconds = _rows(result)
     for title in (
         "vision tower",
         "prefill",
@@ -147,14 +147,14 @@ def ratio_table(result: BenchResult) -> Table:
         "end to end",
         "second question",
     ):
-        table.add(title, *(_ratio(ratios(stock[title], values[title])) for values in measured))
+        table.add(title, *(_ratio(ratios(stock[title], values[title])) for values in seconds))
     return table
 
 
 def count_table(result: BenchResult) -> Table:
     """Counted operations and bytes."""
     table = _table("Counted: operations and bytes moved", result)
-    works = [limits(column.counts, result.options.new_tokens) for column in result.columns]
+    works = _limits(result)
     for title in works[0]:
         table.add(title, *(f"{_scaled(work[title].flops)}FLOP, {_scaled(work[title].bytes)}B" for work in works))
     return table
@@ -163,12 +163,11 @@ def count_table(result: BenchResult) -> Table:
 def limit_table(result: BenchResult) -> Table:
     """The least time for the counted work on this device, and how many times that was taken."""
     table = _table("Least milliseconds for what is counted, and how many times that it took", result)
-    new_tokens = result.options.new_tokens
-    measured = [rows(column, new_tokens) for column in result.columns]
-    works = [limits(column.counts, new_tokens) for column in result.columns]
+    seconds = _rows(result)
+    works = _limits(result)
     for title in works[0]:
         cells = []
-        for work, values in zip(works, measured, strict=True):
+        for work, values in zip(works, seconds, strict=True):
             least = work[title].seconds(result.ceilings)
             cells.append(f"{_number(1000 * least)}, x{spread(values[title]).median / least:.1f}")
         table.add(title, *cells)
@@ -204,88 +203,95 @@ def growth_table(growth: Growth) -> Table:
 
 def summary(result: BenchResult) -> str:
     """Machine, ceilings and command in a few lines."""
-    environment, ceilings = result.environment, result.ceilings
+    where, ceilings = result.circumstances, result.ceilings
+    rounds = len(result.measurements[0].first)
     lines = [
-        f"{result.options.model} in {str(result.options.dtype).removeprefix('torch.')} on {environment['device']}, "
-        f"{result.threads} threads, load {result.load}",
+        f"{result.options.model} in {str(result.placement.dtype).removeprefix('torch.')} on "
+        f"{where.environment['device']}, {where.threads} threads, load {where.load}",
         f"weights {_scaled(result.weights_bytes)}B, dual encoder {_scaled(result.embedder_bytes)}B; ceilings "
         f"{_scaled(ceilings.flops)}FLOP/s, {_scaled(ceilings.bandwidth)}B/s",
-        *(f"{column.setting.name}: {column.setting.title}" for column in result.columns),
-        f"{len(result.columns[0].first)} repeats in {result.wall_seconds:.0f} s; {result.started}; {result.command}",
+        *(f"{measured.setting.name}: {measured.setting.title}" for measured in result.measurements),
+        f"{rounds} repeats in {where.wall_seconds:.0f} s; {where.started}; {where.command}",
     ]
     return "\n".join(lines)
 
 
 def as_json(result: BenchResult) -> dict[str, Any]:
     """Options, environment and every single measurement, in seconds and bytes."""
-    new_tokens = result.options.new_tokens
     return {
-        "options": asdict(result.options),
-        "environment": result.environment,
-        "command": result.command,
-        "started": result.started,
-        "threads": result.threads,
-        "load": result.load,
+        "options": {**asdict(result.options), "output": str(result.options.output)},
+        **asdict(result.circumstances),
         "ceilings": asdict(result.ceilings),
         "weights_bytes": result.weights_bytes,
         "embedder_bytes": result.embedder_bytes,
         "accuracies": [asdict(accuracy) for accuracy in result.accuracies],
         "growth": None if result.growth is None else asdict(result.growth),
         "remembering": asdict(result.remembering),
-        "wall_seconds": result.wall_seconds,
-        "settings": {
-            column.setting.name: {
-                **asdict(column.setting),
-                "frames_read": column.first[0].frames,
-                "visual_tokens": column.first[0].visual_tokens_after,
-                "peak_bytes_above": column.peak_bytes_above,
-                "seconds": rows(column, new_tokens),
-                "second_question_stages": [answer.seconds for answer in column.second],
-                "retrieved_events": {
-                    "first question": [asdict(event) for event in column.first[0].events],
-                    "second question": [asdict(event) for event in column.second[0].events],
-                },
-                "counted": {
-                    title: {"flops": work.flops, "bytes": work.bytes, "least_seconds": work.seconds(result.ceilings)}
-                    for title, work in limits(column.counts, new_tokens).items()
-                },
-            }
-            for column in result.columns
+        "settings": {measured.setting.name: _as_json(measured, result) for measured in result.measurements},
+    }
+
+
+def _as_json(measured: Measurement, result: BenchResult) -> dict[str, Any]:
+    new_tokens = result.options.new_tokens
+    return {
+        **asdict(measured.setting),
+        "frames_read": measured.first[0].frames,
+        "visual_tokens": measured.first[0].visual_tokens_after,
+        "peak_bytes_above": measured.peak_bytes_above,
+        "seconds": rows(measured, new_tokens),
+        "second_question_stages": [answer.seconds for answer in measured.second],
+        "retrieved_events": {
+            "first question": [asdict(event) for event in measured.first[0].events],
+            "second question": [asdict(event) for event in measured.second[0].events],
+        },
+        "counted": {
+            title: {"flops": work.flops, "bytes": work.bytes, "least_seconds": work.seconds(result.ceilings)}
+            for title, work in limits(measured.counts, new_tokens).items()
         },
     }
 
 
 def write_report(result: BenchResult, folder: Path) -> None:
     """Writes ``bench.json``, ``bench.md`` and ``bench.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(as_json(result), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "bench.json", as_json(result))
     texts = ["```\n" + summary(result) + "\n```", *(table.markdown() for table in tables(result))]
-    (folder / "bench.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-    (folder / "bench.png").write_bytes(picture(result))
+    write_text(folder / "bench.md", "\n\n".join(texts) + "\n")
+    write_bytes(folder / "bench.png", picture(result))
 
 
 def picture(result: BenchResult) -> bytes:
     """Where the time of a first question goes, and the second question, as bars: a PNG."""
-    from matplotlib.figure import Figure
+    with extra("eval"):
+        from matplotlib.figure import Figure
 
-    measured = [rows(column, result.options.new_tokens) for column in result.columns]
-    names = [column.setting.name for column in result.columns]
+    seconds = _rows(result)
+    names = [measured.setting.name for measured in result.measurements]
     figure = Figure(figsize=(9, 1.2 + 0.5 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     starts = [0.0] * len(names)
     for colour, stage in zip(COLOURS, (*STAGES, "other"), strict=True):
-        lengths = [1000 * spread(values[stage]).median for values in measured]
+        lengths = [1000 * spread(values[stage]).median for values in seconds]
         left.barh(names, lengths, left=starts, color=colour, label=stage)
         starts = [start + length for start, length in zip(starts, lengths, strict=True)]
     left.invert_yaxis()
     left.set_xlabel(f"first question, ms {_clock(result)}")
     left.legend(fontsize=7)
-    right.barh(names, [1000 * spread(values["second question"]).median for values in measured], color="#555555")
+    right.barh(names, [1000 * spread(values["second question"]).median for values in seconds], color="#555555")
     right.set_xlabel(f"second question,\nms {_clock(result)}")
-    figure.suptitle(f"{result.options.model}, {result.environment['device']}", fontsize=9)
+    figure.suptitle(f"{result.options.model}, {result.circumstances.environment['device']}", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def _rows(result: BenchResult) -> list[dict[str, list[float]]]:
+    """`rows` of every setting."""
+    return [rows(measured, result.options.new_tokens) for measured in result.measurements]
+
+
+def _limits(result: BenchResult) -> list[dict[str, Work]]:
+    """`limits` of every setting."""
+    return [limits(measured.counts, result.options.new_tokens) for measured in result.measurements]
 
 
 def _clock(result: BenchResult) -> str:
@@ -293,11 +299,11 @@ def _clock(result: BenchResult) -> str:
 
 
 def _table(title: str, result: BenchResult) -> Table:
-    return Table(title, ("", *(column.setting.name for column in result.columns)))
+    return Table(title, ("", *(measured.setting.name for measured in result.measurements)))
 
 
-def _stock(result: BenchResult) -> Column:
-    return next(column for column in result.columns if column.setting.name == STOCK)
+def _stock(result: BenchResult) -> Measurement:
+    return next(measured for measured in result.measurements if measured.setting.name == STOCK)
 
 
 def _milliseconds(value: Spread) -> str:

@@ -1,4 +1,4 @@
-"""How many frames of a video that stands still reach the vision tower, by `CompressionConfig.duplicates`.
+"""How many temporal grids of a video that stands still reach the vision tower, by `CompressionConfig.duplicates`.
 
     python -m benchmarks.still_clips
 
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Qwen2VLVideoProcessor
 
+from benchmarks.architectures import FACTOR, video_processor
 from marc.compression.duplicates import distinct_frames, frame_distance
 from marc.model.qwen2_5_vl.processing import frame_patches
 from marc.video import read_frames, write_video
@@ -53,12 +53,10 @@ def main() -> None:
 
 
 def pixels_as_read(path: Path) -> Tensor:
-    """What the 3B's tower would be given of a clip at 2 frames a second and 128 tokens a frame: ``[grids, P, C]``."""
-    least, most = 4 * 28**2, 128 * 28**2
-    frames = read_frames(path, fps=2.0, max_frames=64, min_frames=4, factor=28, min_pixels=least, max_pixels=most)
-    size = {"shortest_edge": least, "longest_edge": most}
-    processor = Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False)
-    pixels, grid_thw = frame_patches(processor, frames.rgb)
+    """What the 3B's tower would be given of a clip at 2 frames a second and 128 tokens a grid: ``[grids, P, C]``."""
+    least, most = 4 * FACTOR**2, 128 * FACTOR**2
+    frames = read_frames(path, fps=2.0, max_frames=64, min_frames=4, factor=FACTOR, min_pixels=least, max_pixels=most)
+    pixels, grid_thw = frame_patches(video_processor(least, most), frames.rgb)
     return pixels.unflatten(0, (int(grid_thw[0, 0]), -1))
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/timed_training.py RESULT CHECKOUT SCRIPT [options of the script]
 
-runs a script of a checkout as ``python SCRIPT`` would and writes what it took to the file RESULT, as JSON. It is started
-by its path and imports nothing of this project, so that the checkout that is measured may be of any age.
+runs a script of a checkout as ``python SCRIPT`` would and writes what it took to the file RESULT, as JSON. It is
+started by its path and imports nothing of this project, so that the checkout that is measured may be of any age.
 """
 
 from __future__ import annotations

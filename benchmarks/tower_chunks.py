@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from math import prod
 
 import torch
 from torch import Tensor
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from benchmarks.architectures import ARCHITECTURES, Architecture
+from benchmarks.architectures import ARCHITECTURES, Architecture, Tower, build_config
 from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import plan_video
 from marc.model.qwen2_5_vl.vision import run_tower
 from marc.model.segment_attention import SEGMENT_ATTENTION
+from marc.model.tiny import build_tokenizer
 
 PATCHES = (16, 32)
 """Height and width of a grid of 128 tokens."""
@@ -49,21 +49,16 @@ def main() -> None:
             print(f"| {grids} | {chunk or 'everything'} | {shown} | {seconds / grids:.3f} |", flush=True)
 
 
-def build_tower(
-    architecture: Architecture, blocks: int, device: torch.device
-) -> Qwen2_5_VisionTransformerPretrainedModel:
+def build_tower(architecture: Architecture, blocks: int, device: torch.device) -> Tower:
     """The first blocks of a tower and a last one that sees whole pictures, with random weights."""
     sizes = architecture.vision | {"depth": blocks, "fullatt_block_indexes": [blocks - 1]}
-    tower = Qwen2_5_VisionTransformerPretrainedModel._from_config(
-        Qwen2_5_VLVisionConfig(**sizes), dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
-    )
+    config = build_config(replace(architecture, vision=sizes), build_tokenizer()).vision_config
+    tower = Tower._from_config(config, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
     tower.config._attn_implementation = SEGMENT_ATTENTION
     return tower.to(device).eval()
 
 
-def measure(
-    tower: Qwen2_5_VisionTransformerPretrainedModel, pixels: Tensor, grids: int, chunk: int | None
-) -> tuple[int | None, float]:
+def measure(tower: Tower, pixels: Tensor, grids: int, chunk: int | None) -> tuple[int | None, float]:
     """Encodes once.
 
     Returns:

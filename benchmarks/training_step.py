@@ -49,7 +49,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.steps < 2:
-            raise ValueError(f"--steps must be at least 2, the first of which is not like the others, got {self.steps}")
+            raise ValueError(f"--steps must be at least 2: the first is not like the others; got {self.steps}")
 
     def arguments(self, checkout: Path, output: Path) -> list[str]:
         """The script with its options; nothing is saved on the way and every step is logged."""

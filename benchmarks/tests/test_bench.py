@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from benchmarks import architectures, bench
-from benchmarks.architectures import Architecture, Weights
+from benchmarks import architectures
+from benchmarks.architectures import Architecture, Placement, StockModel, Weights
 from benchmarks.clip import STILL_EVERY, ClipOptions, _pictures, write_clip
 from benchmarks.counters import countable_attention
-from benchmarks.subjects import STOCK, settings
+from benchmarks.measurements import ProcessorTime
+from benchmarks.systems import OWN, STOCK, settings
 from marc.cli import app
+from marc.compression import CompressionConfig
 from marc.inference.stages import StageClock, stages_timed_by
-from marc.model import CompressionConfig, MarcForConditionalGeneration
+from marc.model import MarcForConditionalGeneration
 from marc.model.segment_attention import SEGMENT_ATTENTION
 from marc.model.tiny import build_tokenizer
 from marc.video import probe
@@ -43,20 +44,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("bench")
+    arguments = ["bench", "--model", "small", "--video", str(clip), "--output", str(folder), "--frames", str(FRAMES)]
+    arguments += ["--repeats", "3", "--new-tokens", "3", "--accuracy", "1", "--endurance", "20", "--merge", "weighted"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-        arguments = [
-            "bench",
-            "--model",
-            "small",
-            "--video",
-            str(clip),
-            "--output",
-            str(folder),
-            "--frames",
-            str(FRAMES),
-        ]
-        arguments += ["--repeats", "3", "--new-tokens", "3", "--accuracy", "1", "--endurance", "20"]
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     return json.loads((folder / "bench.json").read_text()), folder, result.output
@@ -78,8 +69,8 @@ def test_noise_of_a_still_shot_differs_from_pixel_to_pixel():
 
 def test_every_setting_reads_what_it_says(found):
     report, folder, output = found
-    assert list(report["settings"]) == [setting.name for setting in settings(SMALL.depth)]
-    cells = SMALL.tokens_per_frame
+    assert list(report["settings"]) == [*(setting.name for setting in settings(SMALL.depth)), OWN]
+    cells = SMALL.tokens_per_grid
     for name, setting in report["settings"].items():
         if name == STOCK:
             assert setting["visual_tokens"] == FRAMES // 2 * cells
@@ -180,7 +171,7 @@ def test_stages_can_be_timed_by_another_clock():
 
 
 def test_processor_time_counts_work_and_not_waiting():
-    seconds = bench.ProcessorTime()
+    seconds = ProcessorTime()
     start = seconds()
     time.sleep(0.2)
     waited = seconds() - start
@@ -191,8 +182,8 @@ def test_processor_time_counts_work_and_not_waiting():
 
 def test_models_share_weights_and_stock_is_stock():
     """One set of weights; without compression ours gives transformers' own logits."""
-    weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
-    stock = weights.model(Qwen2_5_VLForConditionalGeneration)
+    weights = Weights.random(SMALL, Placement(torch.device("cpu")))
+    stock = weights.model(StockModel)
     ours = weights.model(MarcForConditionalGeneration, CompressionConfig(target_frames=None))
     for one, other in zip(stock.parameters(), ours.parameters(), strict=True):
         assert one.data_ptr() == other.data_ptr()
@@ -218,7 +209,7 @@ def test_any_configuration_can_be_measured(tmp_path):
 
 
 def test_a_flash_kernel_is_counted_as_what_it_computes():
-    weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
+    weights = Weights.random(SMALL, Placement(torch.device("cpu")))
     tower = weights.holder.model.visual
     tower.config._attn_implementation = "flash_attention_2"
     with countable_attention(tower):
@@ -227,17 +218,20 @@ def test_a_flash_kernel_is_counted_as_what_it_computes():
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "message"),
     [
-        ({"model": "4b"}, "--model"),
-        ({"repeats": 2}, "--repeats"),
-        ({"new_tokens": 1}, "--new"),
-        ({"dtype_name": "int8"}, "--dtype"),
-        ({"frames": 4}, "--frames at least 6"),
-        ({"endurance": 5}, "--end"),
-        ({"device": "cuda", "processor_time": True}, "--processor-time"),
+        (["--model", "4b"], "--model must be one of 3b, 7b, scaled"),
+        (["--repeats", "2"], "--repeats must be a whole number >= 3"),
+        (["--new-tokens", "1"], "--new-tokens must be a whole number >= 2"),
+        (["--dtype", "int8"], "--dtype must be one of float32, bfloat16, none"),
+        (["--frames", "4"], "--frames must be a whole number >= 6"),
+        (["--endurance", "5"], "--endurance must be 0 or at least 10"),
+        (["--device", "cuda", "--processor-time"], "--processor-time is for --device cpu"),
+        (["--merge", "median"], "--merge must be one of mean, weighted"),
+        (["--budget", "half"], "unknown budget 'half'"),
     ],
 )
-def test_wrong_options_are_named(options: dict, named: str):
-    with pytest.raises(ValueError, match=named):
-        bench.BenchOptions(**options)
+def test_wrong_options_are_named(options: list[str], message: str, tmp_path: Path):
+    result = CliRunner().invoke(app, ["bench", *options, "--output", str(tmp_path / "bench")])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import StaticCache
 
-from benchmarks.architectures import Architecture, Weights, _text, _vision
+from benchmarks.architectures import Architecture, Placement, Weights, _text, _vision
 from benchmarks.decode_speed import ways_to_generate
 
 SMALL = Architecture(
@@ -16,7 +16,7 @@ SMALL = Architecture(
 
 def test_ways_agree_and_keep_their_static_tensors(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    weights = Weights.random(SMALL, device=torch.device("cpu"), dtype=torch.float32)
+    weights = Weights.random(SMALL, Placement(torch.device("cpu")))
     ways = ways_to_generate(weights, ["What is shown?", "How many things are there?"], 3)
     with mock.patch("marc.inference.hf.StaticCache", wraps=StaticCache) as made:
         for _ in range(2):

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 MEGABYTE = 2**20
 
 
-class Subject:
+class Keeper:
     """Keeps so many bytes of every question."""
 
     def __init__(self, kept_bytes: int) -> None:
@@ -21,8 +21,8 @@ class Subject:
         self.kept: list[torch.Tensor] = []
         self.calls: list[str] = []
 
-    def restart(self) -> None:
-        self.calls.append("restart")
+    def forget(self) -> None:
+        self.calls.append("forget")
 
     def ask(self, question: str) -> None:
         self.calls.append("ask")
@@ -53,8 +53,8 @@ def test_the_work_is_done_even_where_memory_cannot_be_measured(monkeypatch: pyte
 
 @pytest.mark.parametrize("kept_bytes", [0, 4 * MEGABYTE])
 def test_growth_is_what_the_questions_leave_behind(kept_bytes: int):
-    subject = Subject(kept_bytes)
-    growth = measure_growth(subject, 25, CPU, lambda _: None)
+    system = Keeper(kept_bytes)
+    growth = measure_growth(system, 25, CPU, lambda _: None)
     assert growth.questions == (2, 5, 7, 10, 12, 15, 17, 20, 22, 25)
     assert (growth.after_warm_up > 23 * kept_bytes / 2) if kept_bytes else (growth.after_warm_up < 4 * MEGABYTE)
-    assert subject.calls == [*(12 * ["restart", "ask", "ask"]), "restart", "ask"], "every other one reads it anew"
+    assert system.calls == [*(12 * ["forget", "ask", "ask"]), "forget", "ask"], "every other one reads it anew"
