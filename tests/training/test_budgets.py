@@ -7,24 +7,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marc.model import CompressionConfig
+from marc.compression.config import CompressionConfig, parse_budget
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
-from marc.training.budgets import BudgetMix, budget
+from marc.training.budgets import BudgetMix
 
 BASE = CompressionConfig(layout="frames", target_frames=2, visual_tokens=3, window=5)
 
 
-def test_names():
-    assert not budget("full", BASE).enabled
-    assert budget("events", BASE) == CompressionConfig(layout="events", target_frames=1, window=5)
-    assert budget("frames-4", BASE) == CompressionConfig(layout="frames", target_frames=4, window=5)
-
-
-@pytest.mark.parametrize("name", ["frame", "events-0", "events-", "full-2", "", "frames-1.5"])
+@pytest.mark.parametrize(
+    "name", ["frame", "events:0", "events-0", "events:", "full:2", "", "frames:1.5", "tokens", "tokens:0", "tokens-8"]
+)
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="budget"):
         BudgetMix({name: 1.0})
+
+
+def test_the_names_of_earlier_recipes_work_and_warn():
+    with pytest.warns(FutureWarning, match="the budget frames-2 is now written frames:2"):
+        mix = BudgetMix({"frames-2": 1.0})
+    with pytest.warns(FutureWarning):
+        assert mix.draw(0, 0, BASE) == ("frames-2", parse_budget("frames:2", BASE))
 
 
 @pytest.mark.parametrize("shares", [{"full": -1.0}, {"full": 0.0}, {"full": float("nan")}])
@@ -35,27 +38,27 @@ def test_wrong_shares_are_refused(shares):
 
 @given(st.integers(0, 100), st.integers(0, 10**6))
 def test_a_draw_follows_from_seed_and_step(seed, step):
-    mix = BudgetMix({"events": 1, "frames-1": 2, "full": 3})
+    mix = BudgetMix({"events": 1, "frames:1": 2, "full": 3})
     assert mix.draw(seed, step, BASE) == BudgetMix(dict(mix.shares)).draw(seed, step, BASE)
 
 
 def test_shares_are_kept():
-    mix = BudgetMix({"events": 2, "frames-2": 1, "full": 1, "events-2": 0})
+    mix = BudgetMix({"events": 2, "frames:2": 1, "full": 1, "events:2": 0})
     counts = Counter(mix.draw(0, step, BASE)[0] for step in range(4000))
-    assert counts["events-2"] == 0
-    for name, share in (("events", 0.5), ("frames-2", 0.25), ("full", 0.25)):
+    assert counts["events:2"] == 0
+    for name, share in (("events", 0.5), ("frames:2", 0.25), ("full", 0.25)):
         assert counts[name] / 4000 == pytest.approx(share, abs=0.03)
 
 
 def test_without_a_mix_the_budget_is_the_models():
     assert BudgetMix({}).draw(0, 3, BASE) == ("model", BASE)
-    assert BudgetMix({"full": 1}).all(BASE) == [BASE, budget("full", BASE)]
+    assert BudgetMix({"full": 1}).all(BASE) == [BASE, parse_budget("full", BASE)]
 
 
 def test_all_passes_over_a_generation_batch_share_its_draw(files, rows, mixed_rows, tmp_path):
     """Generation, old, reference and policy log-probabilities, over both iterations of two generations."""
     model, processor = build_tiny()
-    budgets = {"events": 1, "events-2": 1, "frames-1": 1, "frames-2": 1, "frames-4": 1, "full": 1}
+    budgets = {"events": 1, "events:2": 1, "frames:1": 1, "frames:2": 1, "frames:4": 1, "full": 1}
     config = CGRPOConfig(
         str(tmp_path),
         per_device_train_batch_size=8,

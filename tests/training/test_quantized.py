@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from marc.training import run as launch
-from marc.training import run_grpo as grpo
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "grpo_world.yaml"
 WORLD = ["--world_videos", "2", "--world_questions", "2", "--max_steps", "2", "--per_device_train_batch_size", "8"]
@@ -33,6 +32,6 @@ def test_two_steps_in_four_bits(tmp_path):
     quantized = {name for name, module in policy.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
     assert quantized and all("language_model" in name for name in quantized)
     recipe = ["--config", str(RECIPE), "--output_dir", str(tmp_path), *WORLD]
-    grpo.main([*recipe, "--load_in_4bit", "true", "--lora_rank", "2"])
+    launch.run_grpo([*recipe, "--load_in_4bit", "true", "--lora_rank", "2"])
     adapters = load_file(tmp_path / "adapter_model.safetensors")
     assert all(weight.any() for name, weight in adapters.items() if "lora_B" in name), "zero as they began"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from marc.training import run_grpo as grpo
-from marc.training import run_sft as sft_video
 from marc.training.resume import last_checkpoint
+from marc.training.run import run_grpo, run_sft
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
@@ -28,8 +27,8 @@ NOT_RESUMED = ("step_time", "train_runtime", "train_samples_per_second", "train_
 
 
 KINDS = {
-    "grpo": (grpo.main, {"--per_device_train_batch_size": "8", "--max_completion_length": "6"}),
-    "sft": (sft_video.main, {"--per_device_train_batch_size": "1", "--logging_steps": "1"}),
+    "grpo": (run_grpo, {"--per_device_train_batch_size": "8", "--max_completion_length": "6"}),
+    "sft": (run_sft, {"--per_device_train_batch_size": "1", "--logging_steps": "1"}),
 }
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,10 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.training import run as launch
-from marc.training import run_grpo as grpo
-from marc.training import run_sft as sft_video
+from marc.training.run import run_grpo, run_sft
 
 ROOT = Path(__file__).resolve().parents[2]
-MAINS = {"grpo": grpo.main, "distill": grpo.main, "sft": sft_video.main}
+MAINS = {"grpo": run_grpo, "distill": run_grpo, "sft": run_sft}
 RECIPES = sorted(path for kind in MAINS for path in (ROOT / "configs").glob(f"{kind}_*.yaml"))
 TINY_RUN = ["--world_videos", "2", "--world_questions", "2", "--max_steps", "2", "--save_steps", "1"]
 SMALL_BATCH = {"grpo": ["--per_device_train_batch_size", "8"], "sft": ["--per_device_train_batch_size", "1"]}
@@ -50,7 +50,7 @@ def test_another_run_in_the_output_folder_is_refused(tmp_path):
     (tmp_path / "checkpoint-7").mkdir()
     (tmp_path / "checkpoint-7" / "trainer_state.json").write_text("{}")
     with pytest.raises(ValueError, match=r"holds checkpoint-7 of an earlier run: --resume true"):
-        sft_video.main(recipe)
+        run_sft(recipe)
     assert not (tmp_path / "config.yaml").exists()
 
 
@@ -177,3 +177,94 @@ def test_the_command_prints_what_it_would_do(kind, tmp_path):
     result = CliRunner().invoke(app, [*arguments, "--budgets", budgets])
     assert result.exit_code == 0, result.output
     assert yaml.safe_load(result.stdout)["budgets"] == json.loads(budgets)
+
+
+RECORDS = """
+bf16: false
+layout: frames
+target_frames: 2
+tower_layer: {4: 16, 8: 4}
+duplicates: none
+ratio: 0.25
+window: none
+merge: weighted
+tower_chunk: 4096
+decoder: decord
+min_pixels: 3136
+video_timeout: 5
+world_level: hard
+attn_implementation: eager
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECORDS + f"output_dir: {tmp_path / 'run'}\n")
+    return str(path)
+
+
+def test_recipes_have_every_option_of_the_records(recipe):
+    options, config = launch.read_options(launch.RunOptions, launch.CGRPOConfig, ["--config", recipe])
+    assert options.compression == {
+        "layout": "frames",
+        "target_frames": 2,
+        "ratio": 0.25,
+        "window": None,
+        "merge": "weighted",
+        "tower_layer": ((4, 16), (8, 4)),
+        "duplicates": None,
+        "tower_chunk": 4096,
+    }
+    assert (config.frames.backend, config.frames.min_pixels, config.frames.timeout) == ("decord", 3136, 5)
+    assert (options.world.level, options.loading.attn_implementation) == ("hard", "eager")
+
+
+def test_the_written_options_are_a_recipe_of_the_same_run(recipe, tmp_path):
+    options, _ = launch.read_options(launch.RunOptions, launch.CGRPOConfig, ["--config", recipe])
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    names = {field.name for field in fields(launch.RunOptions)}
+    again = launch.RunOptions(**{name: value for name, value in written.items() if name in names})
+    assert again == options and again.compression == options.compression
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["--budget", "events:4"], {"budget": "events:4"}),
+        (["--budget=tokens:9"], {"budget": "tokens:9"}),
+        (["--target-frames", "3"], {"layout": "frames", "target_frames": 3}),
+    ],
+)
+def test_a_typed_budget_replaces_the_recipes(recipe, typed, expected):
+    options, _ = launch.read_options(launch.RunOptions, launch.CGRPOConfig, ["--config", recipe, *typed])
+    given = options.compression
+    assert {name: given[name] for name in given if name in ("budget", "layout", "target_frames")} == expected
+
+
+def test_typed_fields_replace_a_recipes_budget(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"bf16: false\nbudget: events:4\noutput_dir: {tmp_path}\n")
+    for typed, expected in ([], {"budget": "events:4"}), (["--layout", "frames"], {"layout": "frames"}):
+        options, _ = launch.read_options(launch.RunOptions, launch.CGRPOConfig, ["--config", str(path), *typed])
+        assert options.compression == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tower_layer": "deep"}, "tower_layer must be a whole number or a schedule"),
+        ({"ratio": 2}, "ratio must be a number in"),
+        ({"budget": "events:2", "layout": "events"}, "the budget events:2 leaves nothing for layout"),
+        ({"style": "loud"}, "unknown prompt style 'loud'"),
+        ({"world_videos": 0}, "world_videos must be a whole number >= 1"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_is_loaded(options, message):
+    with pytest.raises(ValueError, match=message):
+        launch.RunOptions(**options)
+
+
+def test_wrong_options_of_frames_are_named(tmp_path):
+    with pytest.raises(ValueError, match="decoder must be one of pyav, decord, torchcodec"):
+        launch.VideoSFTConfig(str(tmp_path), use_cpu=True, bf16=False, decoder="vlc")

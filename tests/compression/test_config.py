@@ -1,0 +1,108 @@
+"""The names of budgets, and what replaces a model's compression."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marc.compression.config import CompressionConfig, budget_fields, budget_name, override_compression, parse_budget
+
+BASE = CompressionConfig(layout="frames", target_frames=2, visual_tokens=3, window=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "target_frames", "visual_tokens"),
+    [
+        ("full", "frames", None, 3),
+        ("events", "events", 1, None),
+        ("events:1", "events", 1, None),
+        ("events:4", "events", 4, None),
+        ("frames", "frames", 1, None),
+        ("frames:12", "frames", 12, None),
+        ("tokens:128", "frames", 2, 128),
+    ],
+)
+def test_a_budget_sets_its_fields_and_leaves_the_others(text, layout, target_frames, visual_tokens):
+    expected = replace(BASE, layout=layout, target_frames=target_frames, visual_tokens=visual_tokens)
+    assert parse_budget(text, BASE) == expected
+    assert parse_budget("full", BASE).enabled is False
+
+
+@pytest.mark.parametrize(
+    "text", ["frame", "events:0", "events:", "full:2", "", "frames:1.5", "tokens", "tokens:-1", "4"]
+)
+def test_other_texts_are_refused(text):
+    with pytest.raises(ValueError, match="unknown budget"):
+        parse_budget(text, BASE)
+
+
+@pytest.mark.parametrize("text", ["full", "events", "events:4", "frames", "frames:2", "tokens:7"])
+def test_the_spelling_of_earlier_releases_warns(text, recwarn):
+    parse_budget(text, BASE)
+    assert not recwarn
+    with pytest.warns(FutureWarning, match="the budget events-4 is now written events:4"):
+        assert parse_budget("events-4", BASE) == parse_budget("events:4", BASE)
+
+
+def test_a_limit_in_tokens_turns_compression_on():
+    full = replace(BASE, target_frames=None)
+    assert parse_budget("tokens:9", full) == replace(BASE, target_frames=1, visual_tokens=9)
+
+
+configs = st.builds(
+    CompressionConfig,
+    layout=st.sampled_from(["frames", "events"]),
+    target_frames=st.none() | st.integers(1, 99),
+    visual_tokens=st.none() | st.integers(1, 999),
+    merge=st.sampled_from(["mean", "weighted"]),
+)
+
+
+@given(configs)
+def test_the_name_of_a_budget_gives_it_back(config):
+    assert parse_budget(budget_name(config), config) == config
+
+
+@given(st.sampled_from(["full", "events:3", "frames:1", "tokens:12"]), configs)
+def test_a_budget_has_its_own_name(text, config):
+    assert budget_name(parse_budget(text, config)) == text
+
+
+def test_overrides_may_be_fields_a_budget_or_both():
+    assert override_compression(BASE, {"window": None}) == replace(BASE, window=None)
+    assert override_compression(BASE, {"budget": "events:2", "merge": "weighted"}) == replace(
+        parse_budget("events:2", BASE), merge="weighted"
+    )
+    assert override_compression(BASE, {"budget": "tokens:9", "layout": "events"}).layout == "events"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"budget": "full", "layout": "events"}, "the budget full leaves nothing for layout"),
+        ({"budget": "tokens:9", "visual_tokens": 8}, "the budget tokens:9 leaves nothing for visual_tokens"),
+        ({"budgets": "full"}, "unknown compression option budgets"),
+        ({"ratio": 2}, "compression.ratio must be a number in"),
+    ],
+)
+def test_overrides_that_cannot_be_are_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        override_compression(BASE, overrides)
+
+
+def test_fields_that_a_budget_leaves_open():
+    assert budget_fields("tokens:9") == ("target_frames", "visual_tokens")
+    assert budget_fields("events:9") == ("layout", "target_frames", "visual_tokens")
+
+
+def test_a_video_may_cost_its_grids_or_its_tokens():
+    assert CompressionConfig(target_frames=3).token_budget(16) == 48
+    assert CompressionConfig(target_frames=3, visual_tokens=5).token_budget(16) == 5
+
+
+def test_options_need_no_torch():
+    code = "import sys; from marc.compression.config import CompressionConfig; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
