@@ -28,6 +28,7 @@ from marc.memory.options import RetrievalOptions
 from marc.model.loading import load_model
 from marc.types import GenerationOptions
 from marc.world.export import export_world
+from marc.world.options import WorldOptions
 
 LONGEST_ANSWER = 80
 """Tokens; the longest right answer and its reasoning have 62."""
@@ -65,7 +66,7 @@ def measure_accuracy(
     """
     with TemporaryDirectory(prefix="marc-bench-") as name:
         folder = Path(name)
-        rows = load_rows(export_world(folder, videos=videos, questions=questions, seed=seed))
+        rows = load_rows(export_world(folder, WorldOptions(seed=seed, videos=videos, questions=questions)))
         backend = HFBackend(*load_model(device="cpu"))
         embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
         compared = settings(backend.config.vision_config.depth, own)

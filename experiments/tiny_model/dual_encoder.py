@@ -31,7 +31,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from experiments.tiny_model.tower import draw_pairs, through_a_codec
 from marc.memory.embedder import EventEmbedder, save_dual_encoder
-from marc.world.questions import WorldQuestion, draw_questions
+from marc.world.questions import ABOUT_ONE_EVENT, WorldQuestion, draw_questions
 from marc.world.renderer import render_video
 from marc.world.scenes import (
     BACKGROUNDS,
@@ -45,8 +45,6 @@ from marc.world.scenes import (
     video_rng,
 )
 
-ABOUT_ONE_EVENT = ("colour", "shape", "direction", "event story", "scene of object", "direction of object")
-"""Kinds of questions that name what can be seen in the event that answers them."""
 CONTEXT_LENGTH = 32
 
 

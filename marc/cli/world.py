@@ -55,16 +55,7 @@ def export(
     """Write a data set in Video-R1's format: H.264 files and rows with questions."""
     from marc.world.export import FileOptions, export_world
 
-    path = export_world(
-        folder,
-        level=world.level,
-        split=split,
-        seed=world.seed,
-        videos=world.videos,
-        questions=world.questions,
-        options=FileOptions(scale=scale),
-        workers=workers,
-    )
+    path = export_world(folder, world, split=split, options=FileOptions(scale=scale), workers=workers)
     typer.echo(f"{path}")
 
 
@@ -93,7 +84,7 @@ def measure(
     from marc.world.measure import measure as measure_layout
 
     loaded, processor = load_model(model.name, device="cpu")
-    ask = partial(measure_layout, loaded, processor, style=style, **vars(world))
+    ask = partial(measure_layout, loaded, processor, world, style=style)
     columns = {name: summarise(ask(layout=name)) for name in layout or LAYOUTS}
     columns["another video"] = summarise(ask(layout="events", shuffled=True))
     table = Table("questions", "n", *columns)

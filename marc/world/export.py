@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from marc.io import replacing, write_json
+from marc.world.options import WorldOptions
 from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.scenes import Level, Split, WorldVideo, sample_video, video_rng
+from marc.world.texts import reasoning, solution
 
 QUESTION_STREAM = 1_000_000_000
 """Added to a video's number to seed its questions."""
@@ -92,8 +94,8 @@ def to_row(question: WorldQuestion, video: WorldVideo, path: str, identity: int)
         "data_type": "video",
         "problem_type": question.problem_type,
         "options": list(question.options),
-        "process": f"<think>{question.thought}</think>",
-        "solution": f"<answer>{question.answer}</answer>",
+        "process": reasoning(question),
+        "solution": solution(question),
         "path": path,
         "data_source": f"marc-world-{video.level}",
         "question_type": question.kind,
@@ -104,12 +106,9 @@ def to_row(question: WorldQuestion, video: WorldVideo, path: str, identity: int)
 
 def export_world(
     folder: str | Path,
+    world: WorldOptions = WorldOptions(),
     *,
-    level: Level = "easy",
     split: Split = "test",
-    seed: int = 0,
-    videos: int = 100,
-    questions: int = 20,
     options: FileOptions = FileOptions(),
     workers: int = 1,
 ) -> Path:
@@ -117,11 +116,8 @@ def export_world(
 
     Args:
         folder: Where to.
-        level: ``"easy"`` or ``"hard"``.
+        world: Which videos, and how many questions about them.
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        seed: Another seed is another set.
-        videos: Number of videos.
-        questions: Questions about each.
         options: How videos become files.
         workers: Processes that write videos.
 
@@ -130,7 +126,7 @@ def export_world(
     """
     target = Path(folder)
     (target / "videos").mkdir(parents=True, exist_ok=True)
-    drawn = [sample_video(level, split, seed, index) for index in range(videos)]
+    drawn = [sample_video(world.level, split, world.seed, index) for index in range(world.videos)]
     paths = [f"videos/{video.name}.mp4" for video in drawn]
     missing = [
         (video, target / path) for video, path in zip(drawn, paths, strict=True) if not (target / path).exists()
@@ -143,7 +139,7 @@ def export_world(
             _write(item, options)
     rows: list[dict[str, Any]] = []
     for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
-        for question in video_questions(video, split, seed, index, questions):
+        for question in video_questions(video, split, world.seed, index, world.questions):
             rows.append(to_row(question, video, path, len(rows)))
     questions_file = target / "eval_world.json"
     write_json(questions_file, rows)

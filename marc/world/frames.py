@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import numpy as np
+
 from marc.data.rows import TrainingRow, parse_row
 from marc.types import Frames, VideoInfo
 from marc.video import frame_size, sample_times
@@ -32,6 +34,12 @@ def video_of(name: str) -> WorldVideo:
     if match is None:
         raise ValueError(f"{name}: not a micro-world video; names are like easy-train-0-000012")
     return sample_video(cast(Level, match[1]), cast(Split, match[2]), int(match[3]), int(match[4]))
+
+
+def draw_frames(video: WorldVideo, options: FileOptions = FileOptions()) -> Frames:
+    """Every frame of a video, at the time at which its file would begin to show it."""
+    rgb = render_video(video).numpy()
+    return Frames(rgb, np.arange(len(rgb)) * options.seconds_per_frame, video.name)
 
 
 @dataclass(frozen=True)

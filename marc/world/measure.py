@@ -1,8 +1,8 @@
-"""Accuracy of a model on thousands of fresh micro-world questions in a minute, without files.
+"""Accuracy of a model on thousands of fresh micro-world questions in minutes, without files.
 
-Frames are rendered, encoded by the model's tower and laid out by its own compression (`marc.model`); the questions
-about a video are then answered together, greedily. A question counts if its answer is exactly right, whatever the
-reasoning before it. The control shows each question another video.
+Frames are drawn in memory; all else is what `marc ask` does: the processor's patches, the engine's encoding and its
+greedy answers to the questions about some videos, in one generation. A question counts if its answer is exactly right,
+whatever the reasoning before it. The control shows each question another video.
 
     marc world measure --seed 1
 """
@@ -10,30 +10,34 @@ reasoning before it. The control shows each question another video.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from experiments.tiny_model.answers import Sampler, answers_right
-from experiments.tiny_model.bank import VisualTokens
-from experiments.tiny_model.packing import Packer
-from experiments.tiny_model.tower import encode_grids, grids_to_patches
-from marc.compression.merge import compress_planned
-from marc.compression.plan import VideoPlan, plan_video
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.qwen2_5_vl.modeling import PlannedGrid
+from marc.compression.config import parse_budget
+from marc.data.prompts import chat_messages
+from marc.grading import extract_answer
+from marc.inference.hf import HFBackend
+from marc.inference.prompts import Prompt
+from marc.inference.video_input import VideoInput, VisualPatches, every_token
+from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.types import FRAMES_PER_GRID, GenerationOptions
 from marc.world.export import video_questions
+from marc.world.frames import draw_frames
+from marc.world.options import WorldOptions
 from marc.world.questions import WorldQuestion
-from marc.world.renderer import render_video
-from marc.world.scenes import Level, WorldVideo, sample_video
+from marc.world.scenes import WorldVideo, sample_video
+from marc.world.texts import completion, prompt
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
-"""Every token; one frame's tokens with the true events; with each grid an event of its own; the published merge; no
-picture at all."""
-PATCHES = 4
-"""Height and width of a frame in patches."""
+"""Every token; one frame's tokens with the true events; with each temporal grid an event of its own; the published
+merge; no picture at all."""
+VIDEOS_AT_ONCE = 16
+"""Videos whose questions are answered in one generation."""
+
+SPARE_TOKENS = 2
+"""By how many an answer may be longer than the longest right one, the token that ends it among them."""
 
 
 @dataclass(frozen=True)
@@ -45,90 +49,90 @@ class Measured:
     correct: bool
 
 
-def lay_out_video(
-    model: MarcForConditionalGeneration, tokens_TPD: Tensor, video: WorldVideo, layout: str, seconds_per_grid: float
-) -> tuple[Tensor, Tensor]:
-    """Features ``[N, D]`` and relative positions ``[N, 3]`` of a video, by the model's own plan and compression."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if layout == "blank":
-        return tokens_TPD.new_zeros(1, tokens_TPD.shape[-1]), torch.zeros(1, 3, dtype=torch.long)
-    merge = model.config.vision_config.spatial_merge_size
-    grids, cells = len(tokens_TPD), PATCHES // merge
-    plan: VideoPlan | None = None
-    features = tokens_TPD.flatten(0, 1)
-    if layout != "full":
-        config = CompressionConfig(layout="frames" if layout == "frames" else "events")
-        ids = video.event_of_frame[::2] if layout == "events" else list(range(grids))
-        plan = plan_video(grids, (cells, cells), config, events=None if layout == "frames" else ids)
-        features = compress_planned(tokens_TPD[None], plan)[0].flat
-    interval = seconds_per_grid * model.config.vision_config.tokens_per_second
-    grid = PlannedGrid(grids, PATCHES, PATCHES, plan, None)
-    return features, model.model.get_vision_position_ids(
-        0, grid, spatial_merge_size=merge, time_interval=interval, device="cpu"
-    ).T
-
-
-def pad_left(videos: Sequence[tuple[Tensor, Tensor]]) -> VisualTokens:
-    """Stack the features and positions of videos with different numbers of tokens."""
-    longest = max(len(features) for features, _ in videos)
-    pads = [longest - len(features) for features, _ in videos]
-    return VisualTokens(
-        torch.stack([F.pad(features, (0, 0, pad, 0)) for (features, _), pad in zip(videos, pads, strict=True)]),
-        torch.stack([F.pad(positions, (0, 0, pad, 0)) for (_, positions), pad in zip(videos, pads, strict=True)]),
-        torch.arange(longest) >= torch.tensor(pads)[:, None],
-    )
-
-
-@torch.no_grad()
 def measure(
     model: MarcForConditionalGeneration,
     processor: MarcProcessor,
+    world: WorldOptions,
     *,
     layout: str,
     style: str | None = None,
-    level: Level = "easy",
-    seed: int = 1,
-    videos: int = 128,
-    questions: int = 24,
     shuffled: bool = False,
-    batch: int = 16,
 ) -> list[Measured]:
-    """Ask a model about test videos.
+    """Asks a model about test videos.
 
     Args:
         model: The model.
         processor: Its processor.
+        world: Which videos; the embedded model's training saw none of them, whatever the seed.
         layout: One of `LAYOUTS`.
         style: Prompt style of `marc.data.prompts`; ``None``: the model's own.
-        level: Of the world.
-        seed: Of the test set; the embedded model's training saw none of it, whatever the seed.
-        videos: Number of videos.
-        questions: Questions about each.
         shuffled: Show every question the next video instead of its own: what the text alone is worth.
-        batch: Videos of one pass.
+
+    Raises:
+        ValueError: If there is no such layout.
     """
-    packer, sampler, results = Packer(processor), Sampler(processor), []
-    for begin in range(0, videos, batch):
-        indices = range(begin, min(begin + batch, videos))
-        drawn = [sample_video(level, "test", seed, index) for index in indices]
+    backend = HFBackend(model, processor)
+    results = []
+    for begin in range(0, world.videos, VIDEOS_AT_ONCE):
+        indices = range(begin, min(begin + VIDEOS_AT_ONCE, world.videos))
+        drawn = [sample_video(world.level, "test", world.seed, index) for index in indices]
         asked = [
-            video_questions(video, "test", seed, index, questions) for video, index in zip(drawn, indices, strict=True)
+            video_questions(video, "test", world.seed, index, world.questions)
+            for video, index in zip(drawn, indices, strict=True)
         ]
-        shown = [*drawn[1:], drawn[0]] if shuffled else drawn
-        laid_out = []
-        for video in shown:
-            frames = render_video(video).float() / 255
-            tokens = encode_grids(model.model.visual, grids_to_patches(frames.unflatten(0, (-1, 2))))
-            laid_out.append(lay_out_video(model, tokens, video, layout, seconds_per_grid=1.0))
-        packed = packer.pack(asked, pad_left(laid_out), style or model.config.prompt_style)
-        right = answers_right(model, sampler, packed, asked)
+        shown = [show(video, layout, backend) for video in ([*drawn[1:], drawn[0]] if shuffled else drawn)]
+        backend.encode(shown)
+        right = iter(_answers_right(backend, style or model.config.prompt_style, shown, asked))
         results += [
-            Measured(question, len(video.events), bool(value))
-            for video, row, values in zip(drawn, asked, right.tolist(), strict=True)
-            for question, value in zip(row, values, strict=True)
+            Measured(question, len(video.events), next(right))
+            for video, row in zip(drawn, asked, strict=True)
+            for question in row
         ]
     return results
+
+
+def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
+    """What a model sees of a video in one of `LAYOUTS`.
+
+    Raises:
+        ValueError: If there is no such layout.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    processor, whole = backend.processor, every_token(backend.compression)
+    if layout == "blank":
+        nothing = torch.zeros(1, backend.config.vision_config.out_hidden_size, device=backend.device)
+        return replace(VideoInput.dummy("video", processor, whole), tokens=1, features=nothing)
+    frames = draw_frames(video)
+    pixels, grid_thw = frame_patches(processor.video_processor, frames.rgb)
+    temporal, height, width = grid_thw[0].tolist()
+    patches = VisualPatches(
+        "video",
+        (temporal, height, width),
+        processor.video_processor.merge_size,
+        source=frames.source,
+        frame_seconds=tuple(frames.seconds.tolist()),
+        events=tuple(video.event_of_frame[::FRAMES_PER_GRID]) if layout == "events" else None,
+        pixels=pixels,
+    )
+    return VideoInput.of(patches, parse_budget(layout.removesuffix(" blind"), backend.compression))
+
+
+def _answers_right(
+    backend: HFBackend, style: str, shown: Sequence[VideoInput], asked: Sequence[Sequence[WorldQuestion]]
+) -> list[bool]:
+    """Whether each question's answer is right, video by video; none may be much longer than the longest should be."""
+    pairs = [(video, question) for video, row in zip(shown, asked, strict=True) for question in row]
+    prompts = [Prompt(_prompt_ids(backend.processor, prompt(question, style)), (video,)) for video, question in pairs]
+    expected = backend.processor.tokenizer([completion(question, style) for _, question in pairs])["input_ids"]
+    outputs = backend.generate(prompts, GenerationOptions(max_new_tokens=max(map(len, expected)) + SPARE_TOKENS))
+    texts = backend.processor.batch_decode(outputs, skip_special_tokens=True)
+    return [extract_answer(text) == question.answer for text, (_, question) in zip(texts, pairs, strict=True)]
+
+
+def _prompt_ids(processor: MarcProcessor, text: str) -> tuple[int, ...]:
+    chat = processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
+    return tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"])
 
 
 def summarise(results: Sequence[Measured]) -> dict[str, tuple[float, int]]:

@@ -379,6 +379,8 @@ KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {
     "exists": exists,
 }
 """Every kind of question, by name."""
+ABOUT_ONE_EVENT = ("colour", "shape", "direction", "event story", "scene of object", "direction of object")
+"""Kinds of questions that name what can be seen in the event that answers them."""
 
 
 def ask(

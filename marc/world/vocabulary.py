@@ -11,11 +11,11 @@ import os
 import numpy as np
 from transformers import AddedToken, Qwen2Tokenizer
 
-from experiments.tiny_model.packing import completion, prompt
 from marc.data.prompts import render_question, style_names
 from marc.model.tiny import build_tokenizer
 from marc.world.questions import KINDS, draw_questions
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, sample_video
+from marc.world.texts import completion, prompt
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """Single tokens of the tokenizer, though ordinary text to it: decoding keeps them."""
@@ -41,7 +41,7 @@ def corpus(videos: int = 300) -> list[str]:
     for index in range(videos):
         for question in draw_questions(sample_video("easy", "train", 0, index), rng, 12):
             texts += [prompt(question, style) for style in ("short", "video-r1", "video-r1-train")]
-            texts.append(completion(question, think=True))
+            texts.append(completion(question, "video-r1"))
     return texts
 
 

@@ -10,6 +10,7 @@ from marc.evaluation.benchmarks import find_benchmark, load_samples
 from marc.grading import grade
 from marc.video import probe, read_frames
 from marc.world.export import FileOptions, cuts_in_seconds, export_world, write_sample, write_world_video
+from marc.world.options import WorldOptions
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video
 
@@ -35,7 +36,7 @@ def test_sampling_two_frames_a_second_reads_every_world_frame_once(tmp_path: Pat
 
 
 def test_an_exported_set_is_read_as_a_benchmark(tmp_path: Path) -> None:
-    path = export_world(tmp_path, videos=3, questions=6, options=FileOptions(hold=2, fps=4.0))
+    path = export_world(tmp_path, WorldOptions(videos=3, questions=6), options=FileOptions(hold=2, fps=4.0))
     rows = json.loads(path.read_text(encoding="utf-8"))
     assert len(rows) == 18 and [row["problem_id"] for row in rows] == list(range(18))
     for row in rows:
@@ -49,9 +50,9 @@ def test_an_exported_set_is_read_as_a_benchmark(tmp_path: Path) -> None:
 
 def test_what_is_there_already_is_kept(tmp_path: Path) -> None:
     options = FileOptions(hold=1, fps=2.0)
-    first = export_world(tmp_path, videos=2, questions=3, options=options).read_bytes()
+    first = export_world(tmp_path, WorldOptions(videos=2, questions=3), options=options).read_bytes()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "videos").iterdir()}
-    again = export_world(tmp_path, videos=3, questions=3, options=options).read_bytes()
+    again = export_world(tmp_path, WorldOptions(videos=3, questions=3), options=options).read_bytes()
     assert again.startswith(first[:-4]) and len(list((tmp_path / "videos").iterdir())) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tiny_model.dual_encoder import ABOUT_ONE_EVENT
 from marc.data.prompts import render_question
-from marc.inference.assistant import Inquiry, VideoAssistant
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.hf import HFBackend
+from marc.memory.options import RetrievalOptions
 from marc.model.loading import EMBEDDED_FOLDER, load_model
 from marc.world.export import FileOptions, export_world, write_sample
-from marc.world.measure import Measured, measure, summarise
+from marc.world.measure import Measured, measure, show, summarise
+from marc.world.options import WorldOptions
+from marc.world.questions import ABOUT_ONE_EVENT
+from marc.world.scenes import sample_video
 
 needs_weights = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the trained model is not there")
 
@@ -26,7 +30,7 @@ def accuracy(results: list[Measured]) -> float:
 def test_the_embedded_model_knows_what_it_sees(layout: str, least: float) -> None:
     """Questions in free words about one event; docs/world.md says how far the other kinds are."""
     model, processor = load_model(device="cpu")
-    results = measure(model, processor, layout=layout, seed=11, videos=64)
+    results = measure(model, processor, WorldOptions(seed=11, videos=64, questions=24), layout=layout)
     seen = [result for result in results if result.question.kind in ABOUT_ONE_EVENT and not result.question.options]
     assert len(seen) > 300 and accuracy(seen) >= least
 
@@ -34,7 +38,8 @@ def test_the_embedded_model_knows_what_it_sees(layout: str, least: float) -> Non
 @needs_weights
 def test_without_its_video_a_question_is_answered_by_chance() -> None:
     model, processor = load_model(device="cpu")
-    by_group = summarise(measure(model, processor, layout="events", seed=11, videos=96, shuffled=True))
+    world = WorldOptions(seed=11, videos=96, questions=24)
+    by_group = summarise(measure(model, processor, world, layout="events", shuffled=True))
     assert by_group["all"][0] < 0.36
     assert by_group["colour"][0] < 0.4 and by_group["precedes"][0] < 0.7 and by_group["exists"][0] < 0.7
 
@@ -43,13 +48,12 @@ def test_without_its_video_a_question_is_answered_by_chance() -> None:
 def test_the_assistant_answers_from_files_as_the_measurement_says(tmp_path: Path) -> None:
     """The same questions through H.264, the decoder, the processor and generation."""
     model, processor = load_model(device="cpu")
-    rows = json.loads(
-        export_world(tmp_path, seed=11, videos=4, questions=24, options=FileOptions(hold=4, fps=8.0)).read_text()
-    )
-    fast = [result.correct for result in measure(model, processor, layout="events blind", seed=11, videos=4)]
-    assistant = VideoAssistant(memory=False, device="cpu")
-    inquiries = [
-        Inquiry(
+    world = WorldOptions(seed=11, videos=4, questions=24)
+    rows = json.loads(export_world(tmp_path, world, options=FileOptions(hold=4, fps=8.0)).read_text())
+    fast = [result.correct for result in measure(model, processor, world, layout="events blind")]
+    assistant = VideoAssistant.from_pretrained(memory=None, device="cpu")
+    queries = [
+        Query(
             tmp_path / row["path"],
             row["problem"],
             render_question(
@@ -58,7 +62,7 @@ def test_the_assistant_answers_from_files_as_the_measurement_says(tmp_path: Path
         )
         for row in rows
     ]
-    answers = [answer for begin in range(0, 96, 24) for answer in assistant.ask_batch(inquiries[begin : begin + 24])]
+    answers = [answer for begin in range(0, 96, 24) for answer in assistant.ask_batch(queries[begin : begin + 24])]
     slow = [f"<answer>{answer.answer}</answer>" == row["solution"] for answer, row in zip(answers, rows, strict=True)]
     assert all(answer.visual_tokens_after == 4 for answer in answers)
     assert sum(a != b for a, b in zip(fast, slow, strict=True)) <= 3 and sum(slow) >= 0.95 * len(slow)
@@ -68,14 +72,29 @@ def test_the_samples_questions_are_answered_with_the_memory(tmp_path: Path) -> N
     """What the README's first commands do: events found by TransNetV2, three of them retrieved, four visual tokens."""
     sample = tmp_path / "sample.mp4"
     questions = json.loads(write_sample(sample).read_text())["questions"]
-    assistant = VideoAssistant(memory_folder=tmp_path, device="cpu")
+    assistant = VideoAssistant.from_pretrained(retrieval=RetrievalOptions(folder=str(tmp_path)), device="cpu")
     for row in questions:
         answer = assistant.ask(sample, row["problem"], options=row["options"])
         assert f"<answer>{answer.answer}</answer>" == row["solution"], row["problem"]
         assert answer.visual_tokens_after == 4
 
 
+@pytest.mark.parametrize(
+    ("layout", "tokens"), [("full", 128), ("events", 3), ("events blind", 4), ("frames", 4), ("blank", 1)]
+)
+def test_a_layout_costs_its_tokens(layout: str, tokens: int) -> None:
+    """Three events share what one temporal grid costs; without cuts all four tokens are spent."""
+    backend = HFBackend(*load_model(device="cpu"))
+    video = next(video for index in range(50) if len((video := sample_video("easy", "test", 0, index)).events) == 3)
+    shown = show(video, layout, backend)
+    backend.encode([] if layout == "blank" else [shown])
+    assert shown.features is not None and len(shown.features) == shown.tokens == tokens
+    assert bool(shown.features.any()) == (layout != "blank")
+    if layout == "events":
+        assert shown.events == tuple(video.event_of_frame[::2])
+
+
 def test_unknown_layouts_are_refused() -> None:
     model, processor = load_model(device="cpu")
     with pytest.raises(ValueError, match="layout must be one of"):
-        measure(model, processor, layout="sideways", videos=1)
+        measure(model, processor, WorldOptions(videos=1), layout="sideways")

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from experiments.tiny_model.dual_encoder import (
-    ABOUT_ONE_EVENT,
     contrastive_loss,
     event_labels,
     fits,
@@ -15,7 +14,7 @@ from experiments.tiny_model.dual_encoder import (
     train_and_save,
 )
 from marc.memory.embedder import TINY_FOLDER, EventEmbedder
-from marc.world.questions import KINDS, ask
+from marc.world.questions import ABOUT_ONE_EVENT, KINDS, ask
 from marc.world.scenes import sample_video, video_rng
 
 
