@@ -7,6 +7,7 @@ Without a video it makes a sample of generated scenes in the current folder and 
 import argparse
 
 from marc import VideoAssistant
+from marc.memory import MemoryOptions
 from marc.world.export import write_sample
 
 
@@ -28,7 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     video = arguments.video or make_sample()
-    assistant = VideoAssistant(arguments.model, memory=not arguments.no_memory)
+    memory = None if arguments.no_memory else MemoryOptions()
+    assistant = VideoAssistant.from_pretrained(arguments.model, memory=memory)
     answer = assistant.ask(video, arguments.question)
     print(f"{arguments.question} {answer.answer}")
     print(f"{answer.frames} frames, {answer.visual_tokens_before} -> {answer.visual_tokens_after} visual tokens")

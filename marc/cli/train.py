@@ -13,16 +13,16 @@ app = typer.Typer(help="Train the compressed student from a recipe: options as i
 @app.command(context_settings=PASSED_ON)
 def grpo(context: typer.Context) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
-    from marc.training.run import run_grpo
-
     with user_errors("marc train grpo"):
+        from marc.training.run import run_grpo
+
         run_grpo(context.args)
 
 
 @app.command(context_settings=PASSED_ON)
 def sft(context: typer.Context) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
-    from marc.training.run import run_sft
-
     with user_errors("marc train sft"):
+        from marc.training.run import run_sft
+
         run_sft(context.args)

@@ -23,9 +23,7 @@ from marc.evaluation.evaluate import load_engine
 from marc.evaluation.methods import find_method
 from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
-from marc.memory.options import RetrievalOptions
-from marc.types import GenerationOptions, ModelOptions
-from marc.video.options import FrameOptions
+from marc.types import GenerationOptions
 
 MAX_NEW_TOKENS = 1024
 
@@ -42,13 +40,9 @@ class Marc(lmms):
         pretrained: ``"tiny"``, a folder or a hub name.
         method: One of `marc.evaluation.methods.METHODS` or a budget, with ``+memory`` for the memory.
         batch_size: Requests per generation.
-        device: Where to run; None for the GPU if there is one.
-        dtype: Of the weights.
-        max_frames: Most frames per video.
-        fps: Frames per second to sample.
-        max_pixels: Largest frame in pixels.
-        memory_folder: Where memories are kept; None for beside each video.
         engine: Answers instead of a loaded model.
+        **options: Of models, frames, memory, retrieval and compression, by the names that docs/options.md lists, such
+            as ``max_frames=32`` or ``tower_layer=8``.
     """
 
     is_simple = False
@@ -58,23 +52,15 @@ class Marc(lmms):
         pretrained: str = "tiny",
         method: str = "marc-events",
         batch_size: int | str = 1,
-        device: str | None = None,
-        dtype: str | None = None,
-        max_frames: int = 64,
-        fps: float = 2.0,
-        max_pixels: int | None = None,
-        memory_folder: str | None = None,
         max_batch_size: int | None = None,
         engine: Engine | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.batch_size = int(batch_size)
-        options = EngineOptions(
-            ModelOptions(pretrained, device, dtype),
-            FrameOptions(fps, max_frames, max_pixels=max_pixels),
-            retrieval=RetrievalOptions(folder=memory_folder),
+        self.engine = engine or load_engine(
+            find_method(method), EngineOptions.from_names({"model": pretrained, **options})
         )
-        self.engine = engine or load_engine(find_method(method), options)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Answers requests in order, as many at once as follow each other with equal settings."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from marc.compression.config import CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.options import Limits, check
+from marc.options import Limits, Option, Record, build, changes, check, options_of
 from marc.types import ModelOptions
 from marc.video.options import FrameOptions
 
@@ -53,3 +54,33 @@ class EngineOptions:
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     compression: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_names(cls, values: Mapping[str, Any]) -> EngineOptions:
+        """From options by name, as in a recipe, each a value or text.
+
+        Raises:
+            ValueError: If there is no such option, or its value is wrong; the message names it.
+        """
+        left = dict(values)
+
+        def take(record: type) -> dict[str, Any]:
+            return {option.field: left.pop(option.name) for option in options_of(record) if option.name in left}
+
+        def build_from(record: type[Record]) -> Record:
+            return build(record, take(record), _name)
+
+        options = cls(
+            build_from(ModelOptions),
+            build_from(FrameOptions),
+            build_from(MemoryOptions),
+            build_from(RetrievalOptions),
+            changes(CompressionConfig, take(CompressionConfig), _name),
+        )
+        if left:
+            raise ValueError(f"there is no option {', '.join(left)}; docs/options.md lists them")
+        return options
+
+
+def _name(option: Option) -> str:
+    return option.name
