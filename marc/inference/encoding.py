@@ -57,15 +57,20 @@ def encode_once(model: MarcForConditionalGeneration, inputs: Iterable[VideoInput
     """As `encode`, for a tower that keeps its weights: the features stay with the input.
 
     Where several budgets of a file may come up, the tower's tokens stay with the file and its pixels are freed, unless
-    the model merges inside the tower and needs them for other budgets.
+    the budget says what the tower reads: then pixels are needed again for others.
     """
     distinct = list(dict.fromkeys(inputs))
     new = [each for each in distinct if each.features is None]
-    if all(each.tower_layer is None for each in (model.compression, *(one.compression for one in new))):
+    if not any(_changes_the_tower(each) for each in (model.compression, *(one.compression for one in new))):
         _keep_tokens(model, [each.patches for each in new])
     for each, features in encode(model, new).items():
         each.features = features
     return {each: each.features for each in distinct if each.features is not None}
+
+
+def _changes_the_tower(compression: CompressionConfig) -> bool:
+    """Whether grids merge inside the tower, or some that are not equal are encoded once."""
+    return compression.tower_layer is not None or bool(compression.duplicates)
 
 
 def _keep_tokens(model: MarcForConditionalGeneration, files: Iterable[VisualPatches]) -> None:

@@ -31,13 +31,11 @@ class Prompt:
 
 def expand_placeholders(ids: Sequence[int], visual_tokens: Sequence[int], model: Any) -> list[int]:
     """Token ids with each single placeholder repeated as often as its file has visual tokens, in order."""
-    counts = iter(visual_tokens)
     placeholders = (model.config.image_token_id, model.config.video_token_id)
-    expanded: list[int] = []
-    for token in ids:
-        expanded += [token] * (next(counts) if token in placeholders else 1)
-    assert next(counts, None) is None, "fewer placeholders than files"
-    return expanded
+    found = sum(token in placeholders for token in ids)
+    assert found == len(visual_tokens), f"{found} placeholders for {len(visual_tokens)} files"
+    counts = iter(visual_tokens)
+    return [token for token in ids for _ in range(next(counts) if token in placeholders else 1)]
 
 
 def token_types(input_ids: Tensor, model: Any) -> Tensor:

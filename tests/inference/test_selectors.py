@@ -1,0 +1,107 @@
+"""Which frames are read: the numbers are those that have always been read, so that results stay comparable."""
+
+import numpy as np
+import pytest
+
+from marc.compression import CompressionConfig
+from marc.inference.selectors import FrameRequest, RandomSelector, RetrievingSelector, Selection, UniformSelector
+from marc.inference.stages import StageClock
+from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.types import Event, Retrieval, VideoInfo
+from marc.video.options import FrameOptions
+
+EVENTS = (Event(0.0, 4.0), Event(4.0, 9.5), Event(9.5, 12.0), Event(12.0, 30.0))
+RETRIEVAL = Retrieval(EVENTS, (0.1, 0.7, 0.2, 0.5), (1, 3), (0.9, 0.2, 0.3))
+IN_BOTH = (4.6875, 6.0625, 7.4375, 8.8125, *(12.5625 + 1.125 * place for place in range(16)))
+IN_RETRIEVED = (*(4 + 11 / 12 * (place + 0.5) for place in range(6)), *(12.5 + place for place in range(18)))
+
+
+def request(name: str = "a.mp4", duration: float = 30.0, *, compression=None, **frames) -> FrameRequest:
+    info = VideoInfo(name, 320, 240, duration, fps=25.0, frame_count=int(25 * duration), codec="h264")
+    config = CompressionConfig(**(compression or {}))
+    return FrameRequest(info, "What?", FrameOptions(**frames), config, 99, StageClock())
+
+
+class Remembering(RetrievingSelector):
+    """Finds the same in every video."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: pytest.fail("no encoder is needed"), MemoryOptions(), RetrievalOptions())
+
+    def retrieve(self, request: FrameRequest) -> Retrieval:
+        return RETRIEVAL
+
+
+@pytest.mark.parametrize(
+    ("duration", "count", "first", "last"),
+    [(1.0, 4, [0.0, 0.32], 0.96), (30.0, 60, [0.0, 0.52], 29.96), (100.0, 64, [0.0, 1.6], 99.96)],
+)
+def test_a_video_is_sampled_evenly(duration, count, first, last):
+    selection = UniformSelector().select(request(duration=duration))
+    assert len(selection.seconds) == count
+    assert selection.seconds[:2].tolist() == pytest.approx(first)
+    assert selection.seconds[-1] == pytest.approx(last)
+    assert selection == Selection(selection.seconds)
+
+
+@pytest.mark.parametrize(
+    ("compression", "shares"),
+    [({}, (1, 49, 1, 48)), ({"visual_tokens": 9}, (1, 4, 1, 3)), ({"target_frames": 2}, (1, 98, 1, 98))],
+)
+def test_in_the_event_layout_every_event_is_read_and_the_retrieved_ones_share_the_budget(compression, shares):
+    selection = Remembering().select(request(compression=compression, max_frames=24))
+    assert selection.seconds.tolist() == pytest.approx([1.75, 2.25, *IN_BOTH[:4], 10.5, 11.0, *IN_BOTH[4:]])
+    assert selection.grid_events == (0, 1, 1, 2, *[3] * 8)
+    assert selection.shares == shares
+    assert selection.retrieval is RETRIEVAL
+
+
+@pytest.mark.parametrize("compression", [{"layout": "frames"}, {"target_frames": None}])
+def test_otherwise_only_the_retrieved_events_are_read(compression):
+    selection = Remembering().select(request(compression=compression, max_frames=24))
+    assert selection.seconds.tolist() == pytest.approx(IN_RETRIEVED)
+    assert selection.grid_events == (0, 0, 0, *[1] * 9)
+    assert selection.shares is None
+
+
+@pytest.mark.parametrize(
+    ("name", "remembers", "start"),
+    [
+        ("a.mp4", False, 23.967496119164892),
+        ("a.mp4", True, 27.99697418925774),
+        ("folder/holiday.mkv", False, 11.438055002731378),
+        ("folder/holiday.mkv", True, 22.03009438529096),
+    ],
+)
+def test_a_random_place_follows_from_the_files_name(name, remembers, start):
+    selection = RandomSelector(Remembering() if remembers else None).select(request(name))
+    assert selection.seconds.tolist() == [start, start + 0.5]
+    assert (selection.grid_events, selection.shares) == ((0,), None)
+    assert selection.retrieval is (RETRIEVAL if remembers else None)
+
+
+def test_a_random_place_stays_inside_a_short_video():
+    assert RandomSelector().select(request("short.mp4", 1.0, fps=0.5)).seconds.tolist() == [0.0, 1.0]
+
+
+def test_retrieving_is_timed_and_loads_the_encoder_when_it_is_needed(embedder, monkeypatch):
+    loads = []
+    retrieval = RetrievalOptions(k=2, folder="memories")
+    selector = RetrievingSelector(lambda: loads.append(1) or embedder, MemoryOptions("uniform"), retrieval, print)
+    asked = []
+
+    class Memory:
+        events, embeddings = EVENTS[:3], np.eye(3, dtype=np.float32)
+
+    def remember(*arguments, **options):
+        asked.append((arguments, options))
+        return Memory()
+
+    monkeypatch.setattr("marc.memory.index.remember", remember)
+    assert not loads
+    question = request()
+    question = FrameRequest(question.info, "In scene 2?", *list(vars(question).values())[2:])
+    found = selector.retrieve(question)
+    assert asked == [(("a.mp4", embedder, MemoryOptions("uniform")), {"folder": "memories", "progress": print})]
+    assert loads == [1] and 2 in found.kept and len(found.kept) == 2
+    assert set(question.clock.seconds) == {"remember", "retrieve"}
