@@ -12,19 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from transformers import (
-    PreTrainedModel,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2Tokenizer,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
-)
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+from transformers import BaseVideoProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from marc.compression import CompressionConfig
 from marc.model import MarcConfig, MarcForConditionalGeneration, MarcProcessor
+from marc.model.family import find_family
 from marc.model.tiny import CHAT_TEMPLATE, build_tokenizer
 from marc.options import OptionError
 
@@ -33,8 +25,9 @@ FACTOR = PATCH * MERGE
 """Frames are multiples of this many pixels."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-StockModel = Qwen2_5_VLForConditionalGeneration
-Tower = Qwen2_5_VisionTransformerPretrainedModel
+FAMILY = find_family(MarcConfig.model_type)
+StockModel = FAMILY.stock.load("generator")
+Tower = FAMILY.stock.load("tower")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +136,7 @@ def find_architecture(name: str) -> Architecture:
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     try:
-        config = Qwen2_5_VLConfig.from_pretrained(name)
+        config = FAMILY.stock.load("config").from_pretrained(name)
     except (OSError, ValueError) as error:
         problem = (
             f"must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of a Qwen2.5-VL's "
@@ -160,8 +153,8 @@ def find_architecture(name: str) -> Architecture:
 
 
 def build_config(
-    architecture: Architecture, tokenizer: Qwen2Tokenizer, compression: CompressionConfig | None = None
-) -> Qwen2_5_VLConfig:
+    architecture: Architecture, tokenizer: PreTrainedTokenizerBase, compression: CompressionConfig | None = None
+) -> PreTrainedConfig:
     """Transformers' configuration, or ours if a compression is given.
 
     Args:
@@ -179,13 +172,16 @@ def build_config(
         "vision_end_token_id": token_id("<|vision_end|>"),
         "tie_word_embeddings": architecture.text["tie_word_embeddings"],
     }
-    return Qwen2_5_VLConfig(**values) if compression is None else MarcConfig(**values, compression=compression)
+    if compression is None:
+        return FAMILY.stock.load("config")(**values)
+    return MarcConfig(**values, compression=compression)
 
 
-def video_processor(least: int, most: int) -> Qwen2VLVideoProcessor:
+def video_processor(least: int, most: int) -> BaseVideoProcessor:
     """Transformers' video processor, for frames of so many pixels."""
     size = _pixels(least, most)
-    return Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
+    make = FAMILY.stock.load("video_processor")
+    return make(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
 
 
 def _pixels(least: int, most: int) -> dict[str, int]:
@@ -221,7 +217,7 @@ class Weights:
 
     architecture: Architecture
     placement: Placement
-    tokenizer: Qwen2Tokenizer
+    tokenizer: PreTrainedTokenizerBase
     holder: PreTrainedModel
 
     @classmethod
@@ -260,13 +256,13 @@ class Weights:
         model.generation_config.pad_token_id = self.tokenizer.pad_token_id
         return model
 
-    def processor(self, compression: CompressionConfig | None = None) -> Qwen2_5_VLProcessor:
+    def processor(self, compression: CompressionConfig | None = None) -> ProcessorMixin:
         """Transformers' processor, or ours if a compression is given."""
         least, most = FACTOR**2, self.architecture.frame_pixels
-        image = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=_pixels(least, most))
+        image = FAMILY.stock.load("image_processor")(patch_size=PATCH, merge_size=MERGE, size=_pixels(least, most))
         video = video_processor(least, most)
         if compression is None:
-            return Qwen2_5_VLProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE)
+            return FAMILY.stock.load("processor")(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE)
         return MarcProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE, compression=compression)
 
     @property

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.architectures import FACTOR, video_processor
-from marc.compression.duplicates import distinct_frames, frame_distance
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.compression.duplicates import distinct_grids, grid_distance
+from marc.model.processing import frame_patches
 from marc.video import read_frames, write_video
 
 HEIGHT, WIDTH = 360, 640
@@ -46,8 +46,8 @@ def main() -> None:
             pictures = [picture.clip(0, 255).astype(np.uint8) for picture in draw(generator)]
             write_video(path, np.stack(pictures), fps=FPS)
             grids = pixels_as_read(path)
-            distances = sorted(float(frame_distance(a, b)) for a, b in pairwise(grids))
-            counts = [str(distinct_frames(grids, threshold)[-1] + 1) for threshold in THRESHOLDS]
+            distances = sorted(float(grid_distance(a, b)) for a, b in pairwise(grids))
+            counts = [str(distinct_grids(grids, threshold)[-1] + 1) for threshold in THRESHOLDS]
             median, least, largest = statistics.median(distances), distances[0], distances[-1]
             print(f"| {name} | {median:.3f} ({least:.3f} to {largest:.3f}) | {' | '.join(counts)} |")
 

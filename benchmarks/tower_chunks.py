@@ -15,14 +15,16 @@ from math import prod
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from benchmarks.architectures import ARCHITECTURES, Architecture, Tower, build_config
 from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import plan_video
-from marc.model.qwen2_5_vl.vision import run_tower
+from marc.model.qwen2_5_vl.vision import tower_part
 from marc.model.segment_attention import SEGMENT_ATTENTION
 from marc.model.tiny import build_tokenizer
+from marc.model.tower import MergingTower
 
 PATCHES = (16, 32)
 """Height and width of a grid of 128 tokens."""
@@ -49,7 +51,7 @@ def main() -> None:
             print(f"| {grids} | {chunk or 'everything'} | {shown} | {seconds / grids:.3f} |", flush=True)
 
 
-def build_tower(architecture: Architecture, blocks: int, device: torch.device) -> Tower:
+def build_tower(architecture: Architecture, blocks: int, device: torch.device) -> PreTrainedModel:
     """The first blocks of a tower and a last one that sees whole pictures, with random weights."""
     sizes = architecture.vision | {"depth": blocks, "fullatt_block_indexes": [blocks - 1]}
     config = build_config(replace(architecture, vision=sizes), build_tokenizer()).vision_config
@@ -58,7 +60,7 @@ def build_tower(architecture: Architecture, blocks: int, device: torch.device) -
     return tower.to(device).eval()
 
 
-def measure(tower: Tower, pixels: Tensor, grids: int, chunk: int | None) -> tuple[int | None, float]:
+def measure(tower: PreTrainedModel, pixels: Tensor, grids: int, chunk: int | None) -> tuple[int | None, float]:
     """Encodes once.
 
     Returns:
@@ -71,7 +73,7 @@ def measure(tower: Tower, pixels: Tensor, grids: int, chunk: int | None) -> tupl
 
     def encode() -> None:
         times.append(clock())
-        run_tower(tower, pixels, [(grids, *PATCHES)], [plan], chunk=chunk)
+        MergingTower(tower, tower_part, chunk)(pixels, [(grids, *PATCHES)], [plan])
         if on_gpu:
             torch.cuda.synchronize(pixels.device)
         times.append(clock())

@@ -8,7 +8,7 @@ from marc.compression import CompressionConfig
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.model import MarcProcessor
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.model.processing import frame_patches
 
 QUESTIONS = ("What?", "What is it that happens at the very end of the video?", "How many things are there?")
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLForConditionalGeneration
 
-from benchmarks.architectures import ARCHITECTURES, build_config
+from benchmarks.architectures import ARCHITECTURES, StockModel, build_config
 from benchmarks.counters import (
     Ceilings,
     Product,
@@ -25,7 +24,7 @@ EVENTS = [grid // 4 for grid in range(32)]
 
 
 def true_3b(compression: CompressionConfig | None = None):
-    model_class = Qwen2_5_VLForConditionalGeneration if compression is None else MarcForConditionalGeneration
+    model_class = StockModel if compression is None else MarcForConditionalGeneration
     return on_meta(model_class, build_config(ARCHITECTURES["3b"], build_tokenizer(), compression), torch.bfloat16)
 
 

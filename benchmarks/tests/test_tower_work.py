@@ -10,7 +10,7 @@ import torch
 from benchmarks import flops, tower_chunks
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.still_clips import FPS, FRAMES, pixels_as_read, slides
-from marc.compression.duplicates import distinct_frames
+from marc.compression.duplicates import distinct_grids
 from marc.video import write_video
 
 
@@ -18,7 +18,7 @@ def test_a_slide_is_encoded_once_after_a_codec(tmp_path):
     pictures = np.stack(list(slides(np.random.default_rng(0)))).astype(np.uint8)
     assert len(pictures) == FRAMES
     write_video(tmp_path / "slides.mp4", pictures, fps=FPS)
-    numbers = distinct_frames(pixels_as_read(tmp_path / "slides.mp4"), 0.1)
+    numbers = distinct_grids(pixels_as_read(tmp_path / "slides.mp4"), 0.1)
     assert numbers == [slide for slide in range(4) for _ in range(4)]
 
 

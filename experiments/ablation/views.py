@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from experiments.tiny_model.bank import VisualTokens
-from experiments.tiny_model.tower import encode_grids, grids_to_patches
+from experiments.tiny_model.tower import grids_to_patches
 from marc.compression.merge import compress_planned
 from marc.compression.plan import plan_video
 from marc.memory.descriptors import BlockDescriptors, Descriptors, block_means
@@ -24,7 +24,8 @@ from marc.memory.events import cut_into_events, evenly_inside
 from marc.memory.select import FramePlan, RememberedEvents, plan_frames, top_k
 from marc.memory.vectors import neighbour_similarity
 from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.modeling import PlannedGrid
+from marc.model.modeling import PlannedGrid
+from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.types import Event, Retrieval
 from marc.world.export import FileOptions, cuts_in_seconds
 from marc.world.measure import PATCHES, pad_left

@@ -17,7 +17,7 @@ from experiments.tiny_model.branches import Completions, prompts_only, sample
 from experiments.tiny_model.packing import IGNORED, Packed, packed_hidden
 from marc.grading import extract_answer
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.qwen2_5_vl.processing import vision_token_ids
+from marc.model.family import vision_token_ids
 from marc.world.questions import WorldQuestion
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+from transformers import PreTrainedModel
 
-from experiments.tiny_model.tower import KINDS, draw_pairs, encode_grids, grids_to_patches, through_a_codec
+from experiments.tiny_model.tower import KINDS, draw_pairs, grids_to_patches, through_a_codec
+from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, SPEED, STEPS, WorldEvent, WorldVideo
 
 CYCLE = SIZE // (2 * SPEED)
@@ -48,7 +49,7 @@ class FeatureBank:
 
     @classmethod
     @torch.no_grad()
-    def build(cls, tower: Qwen2_5_VisionTransformerPretrainedModel, *, variants: int, seed: int) -> FeatureBank:
+    def build(cls, tower: PreTrainedModel, *, variants: int, seed: int) -> FeatureBank:
         """Render and encode all clips; a minute on one core at 16 variants."""
         generator = torch.Generator(device=tower.device).manual_seed(seed)
         labels = torch.cartesian_prod(*(torch.arange(kinds, device=tower.device) for kinds in KINDS))

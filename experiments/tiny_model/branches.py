@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface, DynamicCache
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
 
 from experiments.tiny_model.packing import Packed, packed_hidden, packed_positions
 from marc.model import MarcForConditionalGeneration
@@ -131,7 +130,7 @@ def branch_mask(packed: Packed, group: int, read: int, new: int) -> BranchMask:
 
 
 def branch_attention(
-    module: Qwen2_5_VLAttention,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,

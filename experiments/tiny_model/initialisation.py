@@ -14,14 +14,16 @@ step, and cut the time to learn it by more than half:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Tokenizer
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention
+from transformers import PreTrainedTokenizerBase
 
 from experiments.tiny_model.recipe import TrainSettings
-from experiments.tiny_model.tower import encode_grids, grids_to_patches, random_grids
+from experiments.tiny_model.tower import grids_to_patches, random_grids
 from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.model.tiny import build_config, build_processor
 from marc.world.questions import plural
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
@@ -79,7 +81,7 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
 
 
 @torch.no_grad()
-def initialise_embeddings(table: Tensor, tokenizer: Qwen2Tokenizer) -> None:
+def initialise_embeddings(table: Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
     """Random embeddings of size 0.1 in which a word resembles its forms: without a space, plural (cosine 0.8)."""
     nn.init.normal_(table, std=EMBEDDING_STD)
     vocabulary = tokenizer.get_vocab()
@@ -90,7 +92,7 @@ def initialise_embeddings(table: Tensor, tokenizer: Qwen2Tokenizer) -> None:
 
 
 @torch.no_grad()
-def initialise_attention(attention: Qwen2_5_VLAttention) -> None:
+def initialise_attention(attention: Any) -> None:
     """Mimetic initialisation: ``W_q = W_k`` and ``W_o = W_v^T``, shared out over the heads of a group."""
     width, groups = attention.head_dim, attention.num_key_value_groups
 
@@ -106,7 +108,7 @@ def initialise_attention(attention: Qwen2_5_VLAttention) -> None:
 
 
 @torch.no_grad()
-def look_back(attention: Qwen2_5_VLAttention, inverse_frequencies: Tensor, *, distance: int) -> None:
+def look_back(attention: Any, inverse_frequencies: Tensor, *, distance: int) -> None:
     """Make the last head look back by `distance` tokens instead of at what is alike.
 
     Args:
@@ -124,7 +126,7 @@ def look_back(attention: Qwen2_5_VLAttention, inverse_frequencies: Tensor, *, di
 
 
 @torch.no_grad()
-def induce(looking_back: Qwen2_5_VLAttention, attention: Qwen2_5_VLAttention) -> None:
+def induce(looking_back: Any, attention: Any) -> None:
     """Make the last head of `attention` an induction head over what the last head of `looking_back` brings.
 
     What is brought is written to directions of its own, so that a token's query (what was brought to it) is compared
@@ -145,7 +147,7 @@ def induce(looking_back: Qwen2_5_VLAttention, attention: Qwen2_5_VLAttention) ->
     attention.o_proj.weight[:, -width:] = itself.T
 
 
-def word_embeddings(model: MarcForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> tuple[Tensor, ...]:
+def word_embeddings(model: MarcForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, ...]:
     """The embeddings of the words for backgrounds, colours, shapes and directions: each ``[words, D]``."""
     table = model.model.language_model.embed_tokens.weight
     kinds = (BACKGROUNDS, COLOURS, SHAPES, DIRECTIONS)
@@ -156,7 +158,7 @@ def word_embeddings(model: MarcForConditionalGeneration, tokenizer: Qwen2Tokeniz
 
 @torch.no_grad()
 def speak_in_words(
-    model: MarcForConditionalGeneration, tokenizer: Qwen2Tokenizer, *, seed: int, grids: int = 8192
+    model: MarcForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, *, seed: int, grids: int = 8192
 ) -> float:
     """Replace the tower's last layer by its least-squares map to the words of what it sees, scaled to mean square 1.
 

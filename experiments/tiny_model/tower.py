@@ -18,12 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VisionTransformerPretrainedModel,
-    apply_rotary_pos_emb_vision,
-)
 
+from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.world.renderer import FrameBatch, render
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, STEPS
 
@@ -51,32 +49,6 @@ def grids_to_patches(frames_N2HWC: Tensor, *, patch: int = 7, merge: int = 2) ->
     side = SIZE // (patch * merge)
     pixels = pixels.reshape(-1, 2, side, merge, patch, side, merge, patch, 3)
     return pixels.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(len(frames_N2HWC), side**2 * merge**2, -1)
-
-
-def encode_grids(tower: Qwen2_5_VisionTransformerPretrainedModel, patches_NSX: Tensor) -> Tensor:
-    """The tower on N grids at once: merged tokens ``[N, P, D]``.
-
-    Equal to the tower's own forward where every block has full attention, without its Python loop over the grids.
-    """
-    count, length, _ = patches_NSX.shape
-    merge = tower.spatial_merge_size
-    cell = torch.arange(length, device=patches_NSX.device)
-    side = int((length // merge**2) ** 0.5)
-    row = cell // merge**2 // side * merge + cell % merge**2 // merge
-    column = cell // merge**2 % side * merge + cell % merge
-    cos, sin = tower.rotary_pos_emb(patches_NSX, torch.stack((row, column), dim=1))
-    weight = tower.patch_embed.proj.weight.flatten(1)
-    hidden = F.linear(patches_NSX, weight)
-    for block in tower.blocks:
-        attention = block.attn
-        query, key, value = (
-            attention.qkv(block.norm1(hidden)).view(count, length, 3, attention.num_heads, -1).unbind(2)
-        )
-        query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
-        mixed = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        hidden = hidden + attention.proj(mixed.transpose(1, 2).reshape(count, length, -1))
-        hidden = hidden + block.mlp(block.norm2(hidden))
-    return tower.merger(hidden).view(count, length // merge**2, -1)
 
 
 def random_grids(count: int, generator: torch.Generator) -> Grids:
@@ -162,7 +134,7 @@ class GridHeads(nn.Module):
 
 
 def pretrain_tower(
-    tower: Qwen2_5_VisionTransformerPretrainedModel,
+    tower: PreTrainedModel,
     *,
     steps: int,
     batch: int,

@@ -1,15 +1,16 @@
-"""The method's mathematics: merging the most similar neighbouring frames, as pure tensor functions.
+"""The method's mathematics: merging the most similar neighbouring grids, as pure tensor functions.
 
-Which frames merge is decided without gradients; what comes out is one weighted sum of the input frames, so gradients
-reach every frame with exactly the weight that it has in the result. Nothing waits for the device: the number of
+Which grids merge is decided without gradients; what comes out is one weighted sum of the input grids, so gradients
+reach every grid with exactly the weight that it has in the result. Nothing waits for the device: the number of
 merges is known from the plan, and the choice of the pair stays on the device. Synchronisations per video: zero.
 
-Shapes: B videos with the same plan, R independent runs of frames, T temporal grids ("frames"), P cells a frame, D
-channels, S frames that remain, N tokens that remain.
+Shapes: B videos with the same plan, T temporal grids, P cells a grid, D channels, S grids that remain, N tokens that
+remain.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,38 +21,41 @@ from torch import Tensor
 from torch.amp import is_autocast_available
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import VideoPlan, Window, plan_video
+from marc.compression.plan import Size, VideoPlan, plan_video
+from marc.compression.renamed import renamed, renamed_arguments
 
 
 @dataclass(frozen=True)
-class CompressedFrames:
+class CompressedVideo:
     """What remains of one video.
 
     Attributes:
-        frames: The merged frames in time order, each ``[P', D]`` with P' its cells in raster order.
-        cells: ``(height, width)`` of each, in cells.
-        members: ``int64 [T]``, the index of the merged frame in which each input frame ended.
-        weights: ``[S, T]`` in float32 or better, the weight of each input frame in each merged one; rows sum to 1.
-        centers: Mean frame index of each merged frame (see `VideoPlan`).
+        grids: The merged grids in time order, each ``[P', D]`` with P' its cells in raster order.
+        cells: Size of each.
+        members: ``int64 [T]``, the index of the merged grid in which each input grid ended.
+        weights: ``[S, T]`` in float32 or better, the weight of each input grid in each merged one; rows sum to 1.
+        centers: Mean grid index of each merged grid (see `VideoPlan`).
     """
 
-    frames: tuple[Tensor, ...]
-    cells: tuple[tuple[int, int], ...]
+    grids: tuple[Tensor, ...]
+    cells: tuple[Size, ...]
     members: Tensor
     weights: Tensor
     centers: tuple[float, ...]
 
+    frames = renamed("grids")
+
     @property
     def tokens(self) -> Tensor:
-        """All merged frames as ``[S, P', D]``; needs frames of one size."""
+        """All merged grids as ``[S, P', D]``; needs grids of one size."""
         if len(set(self.cells)) > 1:
-            raise ValueError(f"the merged frames differ in size {self.cells}: read `frames` or `flat` instead")
-        return torch.stack(self.frames)
+            raise ValueError(f"the merged grids differ in size {self.cells}: read `grids` or `flat` instead")
+        return torch.stack(self.grids)
 
     @property
     def flat(self) -> Tensor:
         """All tokens in order, ``[N, D]``."""
-        return torch.cat(self.frames)
+        return torch.cat(self.grids)
 
 
 def frame_similarity(a_PD: Tensor, b_PD: Tensor) -> Tensor:
@@ -70,60 +74,60 @@ def frame_similarity(a_PD: Tensor, b_PD: Tensor) -> Tensor:
     return F.cosine_similarity(a_PD.to(dtype), b_PD.to(dtype), dim=-1).mean(-1)
 
 
+@renamed_arguments(grid="size")
 def compress(
     tokens_TPD: Tensor,
     config: CompressionConfig,
     *,
     events: Sequence[int] | Tensor | None = None,
     shares: Sequence[int] | None = None,
-    grid: tuple[int, int] | None = None,
-) -> CompressedFrames:
+    size: Size | None = None,
+) -> CompressedVideo:
     """Compresses the visual tokens of one video.
 
     Args:
         tokens_TPD: ``[T, P, D]`` from the vision tower.
         config: The options.
-        events: ``int [T]`` event ids, non-decreasing. ``None``: the whole video is one event.
+        events: ``int [T]`` event ids, non-decreasing; ``None``: see `plan_video`.
         shares: Tokens per event, see `plan_video`.
-        grid: ``(height, width)`` with ``height * width = P``; by default the factors of P nearest to a square.
+        size: ``(height, width)`` with ``height * width = P``; by default the factors of P nearest to a square.
 
     Raises:
         ValueError: If the shapes, events or shares do not fit.
     """
     if tokens_TPD.ndim != 3:
         raise ValueError(f"compress needs tokens of shape [T, P, D], got {list(tokens_TPD.shape)}")
-    frames, cells, _ = tokens_TPD.shape
-    grid = grid or _squarest(cells)
-    if grid[0] * grid[1] != cells:
-        raise ValueError(f"a grid of {grid} does not hold P = {cells} cells")
+    grids, cells, _ = tokens_TPD.shape
+    size = size or _squarest(cells)
+    if size[0] * size[1] != cells:
+        raise ValueError(f"a size of {size} does not hold P = {cells} cells")
     ids = events.tolist() if isinstance(events, Tensor) else events
-    if not config.enabled:
-        every = tuple(Window(index, 1, 1) for index in range(frames))
-        plan = VideoPlan(frames, grid, every, (grid,) * frames, config.merge)
+    if config.enabled:
+        plan = plan_video(grids, size, config, events=ids, shares=shares)
     else:
-        plan = plan_video(frames, grid, config, events=ids, shares=shares)
+        plan = VideoPlan.whole(grids, size)
     return compress_planned(tokens_TPD[None], plan)[0]
 
 
 def compress_planned(
-    tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | None = None
-) -> list[CompressedFrames]:
+    tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | None = None
+) -> list[CompressedVideo]:
     """Carries out one plan on a batch of videos that share it.
 
     Args:
         tokens_BTPD: ``[B, T, P, D]``.
         plan: From `plan_video`; what it wants done inside the tower is the caller's to do before.
-        sizes_BT: How many frames each of the T already stands for, ``[B, T]``; ``None``: one.
+        counts_BT: How many grids each of the T already stands for, ``[B, T]``; ``None``: one.
     """
-    batch, frames, cells, _ = tokens_BTPD.shape
-    assert (frames, cells) == (plan.frames, plan.grid[0] * plan.grid[1])
+    batch, grids, cells, _ = tokens_BTPD.shape
+    assert (grids, cells) == (plan.grids, plan.size[0] * plan.size[1])
     with _no_autocast(tokens_BTPD.device.type):
-        weights_BST = merge_weights(tokens_BTPD, plan, sizes_BT=sizes_BT)
+        weights_BST = merge_weights(tokens_BTPD, plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
-    pooled = {size: _pool(merged_BSPD, plan.grid, size) for size in set(plan.cells)}
+    pooled = {size: _pool(merged_BSPD, plan.size, size) for size in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
     return [
-        CompressedFrames(
+        CompressedVideo(
             tuple(pooled[size][video, index] for index, size in enumerate(plan.cells)),
             plan.cells,
             members_BT[video],
@@ -134,38 +138,59 @@ def compress_planned(
     ]
 
 
+def compress_videos(
+    videos_TPD: Sequence[Tensor], plans: Sequence[VideoPlan], counts: Sequence[Tensor] | None = None
+) -> list[CompressedVideo]:
+    """Carries out one plan per video; videos with equal plans go together.
+
+    Args:
+        videos_TPD: ``[T, P, D]`` each.
+        plans: One per video.
+        counts: How many temporal grids each of the T already stands for, ``[T]`` each; ``None``: one.
+    """
+    together: dict[VideoPlan, list[int]] = defaultdict(list)
+    for video, plan in enumerate(plans):
+        together[plan].append(video)
+    results: dict[int, CompressedVideo] = {}
+    for plan, videos in together.items():
+        tokens = torch.stack([videos_TPD[video] for video in videos])
+        known = None if counts is None else torch.stack([counts[video] for video in videos])
+        results.update(zip(videos, compress_planned(tokens, plan, counts_BT=known), strict=True))
+    return [results[video] for video in range(len(plans))]
+
+
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:
     """Autocast off; torch refuses even that for devices that have none, such as the meta device."""
     return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
 
 
 @torch.no_grad()
-def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | None = None) -> Tensor:
-    """Decides which frames merge: inside the windows of events first (stage 1), then across the whole video (stage 2).
+def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | None = None) -> Tensor:
+    """Decides which grids merge: inside the windows of events first (stage 1), then across the whole video (stage 2).
 
     The most similar adjacent pair becomes ``H = (H_a + H_b) / 2`` again and again; ties go to the earliest pair. Inner
-    products of merged frames follow from those of the input frames, so the tokens themselves are read only once.
+    products of merged grids follow from those of the input grids, so the tokens themselves are read only once.
 
     Args:
         tokens_BTPD: ``[B, T, P, D]``.
         plan: The plan that all B videos share.
-        sizes_BT: See `compress_planned`.
+        counts_BT: See `compress_planned`.
 
     Returns:
-        ``[B, S, T]``: the weight of each frame in each merged frame; every frame is in exactly one.
+        ``[B, S, T]``: the weight of each grid in each merged grid; every grid is in exactly one.
     """
-    batch, frames = tokens_BTPD.shape[:2]
+    batch, grids = tokens_BTPD.shape[:2]
     dtype, device = torch.promote_types(tokens_BTPD.dtype, torch.float32), tokens_BTPD.device
-    weights = torch.eye(frames, dtype=dtype, device=device).repeat(batch, 1, 1)
-    if plan.merge == "weighted" and plan.one_frame_per_window and sizes_BT is None:
+    weights = torch.eye(grids, dtype=dtype, device=device).repeat(batch, 1, 1)
+    if plan.merge == "weighted" and plan.one_grid_per_window and counts_BT is None:
         return torch.stack([weights[:, start : start + length].mean(1) for start, length, _ in plan.windows], dim=1)
     window_T = torch.tensor([index for index, window in enumerate(plan.windows) for _ in range(window.length)])
     room_W = torch.tensor([window.length - window.keep for window in plan.windows])
     window_T, room_BW = (values.to(device, non_blocking=True) for values in (window_T, room_W.repeat(batch, 1)))
     merges_inside = sum(window.length - window.keep for window in plan.windows)
-    sizes_BT = weights.sum(-1) if sizes_BT is None else sizes_BT.to(dtype)
-    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, sizes_BT, window_T)
-    for step in range(frames - len(plan.cells)):
+    counts_BT = weights.sum(-1) if counts_BT is None else counts_BT.to(dtype)
+    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, counts_BT, window_T)
+    for step in range(grids - len(plan.cells)):
         inside = step < merges_inside
         pair = state.most_similar_pair(room_BW if inside else None)
         if inside:
@@ -175,36 +200,36 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, sizes_BT: Tensor | No
 
 
 def _inner_products(tokens_BTPD: Tensor) -> Tensor:
-    """Inner products of all frames with each other, patch by patch: ``[B, T, T, P]``."""
+    """Inner products of all grids with each other, patch by patch: ``[B, T, T, P]``."""
     products_BPTT = [video_PTD @ video_PTD.mT for video_PTD in tokens_BTPD.transpose(1, 2)]
     return torch.stack(products_BPTT).permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass
 class _MergeState:
-    """The frames that remain while pairs are being merged; every merged frame lives on in the slot of its left part.
+    """The grids that remain while pairs are being merged; every merged grid lives on in the slot of its left part.
 
     Attributes:
         products: ``[B, T, T, P]`` inner products between slots.
-        weights: ``[B, T, T]`` weights of the input frames in each slot.
-        sizes: ``[B, T]`` number of input frames in each slot.
+        weights: ``[B, T, T]`` weights of the input grids in each slot.
+        counts: ``[B, T]`` number of input grids in each slot.
         windows: ``[T]`` window of each slot.
         slots: ``[B, n]`` the slots that remain, in time order.
-        similarity: ``[B, n - 1]`` of each remaining frame with the next.
+        similarity: ``[B, n - 1]`` of each remaining grid with the next.
     """
 
     products: Tensor
     weights: Tensor
-    sizes: Tensor
+    counts: Tensor
     windows: Tensor
     slots: Tensor
     similarity: Tensor
 
     @classmethod
-    def start(cls, products: Tensor, weights: Tensor, sizes: Tensor, windows: Tensor) -> _MergeState:
-        batch, frames = weights.shape[:2]
-        slots = torch.arange(frames, device=weights.device).repeat(batch, 1)
-        state = cls(products, weights, sizes, windows, slots, slots.new_empty(0))
+    def start(cls, products: Tensor, weights: Tensor, counts: Tensor, windows: Tensor) -> _MergeState:
+        batch, grids = weights.shape[:2]
+        slots = torch.arange(grids, device=weights.device).repeat(batch, 1)
+        state = cls(products, weights, counts, windows, slots, slots.new_empty(0))
         state.similarity = state.cosine(slots[:, :-1], slots[:, 1:])
         return state
 
@@ -219,7 +244,7 @@ class _MergeState:
         return (self.products[video, a, b] * norms.clamp_min(1e-16).rsqrt()).mean(-1)
 
     def most_similar_pair(self, room_BW: Tensor | None) -> Tensor:
-        """Place ``[B]`` of the left frame of the best pair; given ``room_BW``, inside windows that may still merge."""
+        """Place ``[B]`` of the left grid of the best pair; given ``room_BW``, inside windows that may still merge."""
         if room_BW is None:
             return self.similarity.argmax(1)
         window = self.windows[self.slots]
@@ -232,13 +257,13 @@ class _MergeState:
     def merge(self, pair: Tensor, *, weighted: bool) -> None:
         video = self.video
         left, right = self.slots[video, pair], self.slots[video, pair + 1]
-        part = self.sizes[video, left] / (self.sizes[video, left] + self.sizes[video, right])
+        part = self.counts[video, left] / (self.counts[video, left] + self.counts[video, right])
         part = (part if weighted else torch.full_like(part, 0.5))[:, None]
         self.weights[video, left] = torch.lerp(self.weights[video, right], self.weights[video, left], part)
         part = part[:, None]
         self.products[video, left] = torch.lerp(self.products[video, right], self.products[video, left], part)
         self.products[video, :, left] = torch.lerp(self.products[video, :, right], self.products[video, :, left], part)
-        self.sizes[video, left] += self.sizes[video, right]
+        self.counts[video, left] += self.counts[video, right]
         self.slots = _without(self.slots, pair + 1)
         self.similarity = _without(self.similarity, pair)
         last = self.slots.shape[1] - 1
@@ -264,16 +289,16 @@ def _weighted_sum(weights_BST: Tensor, tokens_BTPD: Tensor) -> Tensor:
     return merged.unflatten(2, tokens_BTPD.shape[2:]).to(tokens_BTPD.dtype)
 
 
-def _pool(frames_BSPD: Tensor, grid: tuple[int, int], cells: tuple[int, int]) -> Tensor:
-    """Averages every frame spatially from ``grid`` down to ``cells``: ``[B, S, P, D] -> [B, S, P', D]``."""
-    if cells == grid:
-        return frames_BSPD
-    batch, kept = frames_BSPD.shape[:2]
-    images = frames_BSPD.flatten(0, 1).unflatten(1, grid).permute(0, 3, 1, 2)
-    pooled = F.adaptive_avg_pool2d(images, cells)
+def _pool(grids_BSPD: Tensor, size: Size, target: Size) -> Tensor:
+    """Averages every grid spatially from ``size`` down to ``target``: ``[B, S, P, D] -> [B, S, P', D]``."""
+    if target == size:
+        return grids_BSPD
+    batch, kept = grids_BSPD.shape[:2]
+    images = grids_BSPD.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
+    pooled = F.adaptive_avg_pool2d(images, target)
     return pooled.flatten(2).transpose(1, 2).unflatten(0, (batch, kept))
 
 
-def _squarest(cells: int) -> tuple[int, int]:
+def _squarest(cells: int) -> Size:
     height = next(n for n in range(int(cells**0.5), 0, -1) if cells % n == 0)
     return height, cells // height

@@ -1,14 +1,14 @@
-"""What compression will do to a video, decided before the model runs: how many tokens, in which grids, at which times.
+"""What compression will do to a video, decided before the model runs: how many tokens, how large, at which times.
 
-Everything here follows from the video's grid, its event ids and the configuration alone, so that the processor can
+Everything here follows from the video's size, its event ids and the configuration alone, so that the processor can
 write the right number of placeholders and the model can compute positions without having seen a single feature. Plain
 Python; the tensor mathematics that carries a plan out is in `marc.compression.merge`.
 
-Terms: a *frame* is one temporal grid of Qwen2.5-VL (two sampled pictures); a *cell* is one merged visual token; grids
-are counted in cells, that is after the vision tower's 2 x 2 patch merger.
+Terms: a *temporal grid*, short *grid*, is what the vision tower makes of two sampled frames; a *cell* is one visual
+token of it, after the tower's 2 x 2 patch merger; the *size* of a grid is its height and width in cells.
 
 The published method (memory-aware temporal compression) is ``layout="frames"``. Deviation: ``layout="events"`` spends
-the same number of tokens on one small frame per event, in time order.
+the same number of tokens on one small grid per event, in time order.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from math import ceil
 from typing import NamedTuple
 
 from marc.compression.config import CompressionConfig, Merge, Schedule
+from marc.compression.renamed import renamed, renamed_arguments
+
+Size = tuple[int, int]
+"""Height and width in cells."""
 
 
 class Window(NamedTuple):
-    """A run of frames inside which stage 1 merges: ``length`` frames from ``start`` on, of which ``keep`` remain."""
+    """A run of grids inside which stage 1 merges: ``length`` grids from ``start`` on, of which ``keep`` remain."""
 
     start: int
     length: int
@@ -35,21 +39,29 @@ class VideoPlan:
     """What becomes of one video.
 
     Attributes:
-        frames: T, the temporal grids before.
-        grid: ``(height, width)`` of a frame in cells before.
-        windows: Stage 1, covering all frames in order.
-        cells: Stage 2 and pooling: ``(height, width)`` in cells of every frame that remains, in time order.
+        grids: T, the temporal grids before.
+        size: Of a grid before.
+        windows: Stage 1, covering all grids in order.
+        cells: Stage 2 and pooling: the size of every grid that remains, in time order.
         merge: See `CompressionConfig`.
-        tower: What is done of it inside the vision tower: after how many blocks, and a plan for the frames that are
+        tower: What is done of it inside the vision tower: after how many blocks, and a plan for the grids that are
             there then. Empty: nothing.
     """
 
-    frames: int
-    grid: tuple[int, int]
+    grids: int
+    size: Size
     windows: tuple[Window, ...]
-    cells: tuple[tuple[int, int], ...]
+    cells: tuple[Size, ...]
     merge: Merge
     tower: tuple[tuple[int, VideoPlan], ...] = ()
+
+    frames = renamed("grids")
+    grid = renamed("size")
+
+    @classmethod
+    def whole(cls, grids: int, size: Size) -> VideoPlan:
+        """The plan that leaves a video as it is."""
+        return cls(grids, size, _singles(grids), (size,) * grids, "weighted")
 
     @property
     def tokens(self) -> int:
@@ -59,16 +71,16 @@ class VideoPlan:
     @property
     def tokens_before(self) -> int:
         """Visual tokens without compression."""
-        return self.frames * self.grid[0] * self.grid[1]
+        return self.grids * self.size[0] * self.size[1]
 
     @property
     def merges(self) -> bool:
-        """Whether any frames merge."""
-        return len(self.cells) < self.frames
+        """Whether any grids merge."""
+        return len(self.cells) < self.grids
 
     @property
     def after_tower(self) -> VideoPlan:
-        """What is left to do after the tower: a plan for the frames that remain then."""
+        """What is left to do after the tower: a plan for the grids that remain then."""
         if not self.tower:
             return self
         inside = self.tower[-1][1]
@@ -76,45 +88,46 @@ class VideoPlan:
         windows = _runs([window.keep for window in inside.windows], [window.keep for window in self.windows])
         if sum(window.length for window in windows) != remaining:
             windows = _singles(remaining)
-        return VideoPlan(remaining, self.grid, windows, self.cells, self.merge)
+        return VideoPlan(remaining, self.size, windows, self.cells, self.merge)
 
     @property
-    def one_frame_per_window(self) -> bool:
-        """Whether stage 1 alone decides which frames merge, so that every merged frame's time is known beforehand."""
+    def one_grid_per_window(self) -> bool:
+        """Whether stage 1 alone decides which grids merge, so that every merged grid's time is known beforehand."""
         return len(self.cells) == len(self.windows) and all(window.keep == 1 for window in self.windows)
 
     @property
     def centers(self) -> tuple[float, ...]:
-        """Frame index of every frame that remains: an event's mean where that is known, else evenly over the clip."""
-        if self.one_frame_per_window:
+        """Grid index of every grid that remains: an event's mean where that is known, else evenly over the clip."""
+        if self.one_grid_per_window:
             return tuple(start + (length - 1) / 2 for start, length, _ in self.windows)
-        return tuple((index + 0.5) * self.frames / len(self.cells) - 0.5 for index in range(len(self.cells)))
+        return tuple((index + 0.5) * self.grids / len(self.cells) - 0.5 for index in range(len(self.cells)))
 
-    def seconds(self, frame_seconds: Sequence[float]) -> list[float]:
+    def seconds(self, grid_seconds: Sequence[float]) -> list[float]:
         """Times of `centers`.
 
         Args:
-            frame_seconds: Time of each of the T frames, in seconds.
+            grid_seconds: Time of each of the T grids, in seconds.
 
         Returns:
-            The time of every frame that remains: the mean over an event's frames, or interpolated where the frames are
+            The time of every grid that remains: the mean over an event's grids, or interpolated where the grids are
             evenly spread.
         """
-        assert len(frame_seconds) == self.frames
-        if self.one_frame_per_window:
-            return [sum(frame_seconds[start : start + n]) / n for start, n, _ in self.windows]
-        last = self.frames - 1
+        assert len(grid_seconds) == self.grids
+        if self.one_grid_per_window:
+            return [sum(grid_seconds[start : start + n]) / n for start, n, _ in self.windows]
+        last = self.grids - 1
         below = [min(int(center), last) for center in self.centers]
         above = [min(index + 1, last) for index in below]
         return [
-            frame_seconds[a] + (center - a) * (frame_seconds[b] - frame_seconds[a])
+            grid_seconds[a] + (center - a) * (grid_seconds[b] - grid_seconds[a])
             for center, a, b in zip(self.centers, below, above, strict=True)
         ]
 
 
+@renamed_arguments(frames="grids", grid="size")
 def plan_video(
-    frames: int,
-    grid: tuple[int, int],
+    grids: int,
+    size: Size,
     config: CompressionConfig,
     *,
     events: Sequence[int] | None = None,
@@ -123,10 +136,11 @@ def plan_video(
     """Decides how a video is compressed.
 
     Args:
-        frames: T, number of temporal grids.
-        grid: ``(height, width)`` of a frame in cells.
+        grids: T, number of temporal grids.
+        size: ``(height, width)`` of a grid in cells.
         config: The options; must be enabled.
-        events: Event id of each frame, non-decreasing. ``None``: the whole video is one event.
+        events: Event id of each grid, non-decreasing. ``None``: each grid is an event by itself in the event layout,
+            and the whole video is one in the other, whose windows then run through it.
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
             equal.
 
@@ -135,30 +149,33 @@ def plan_video(
     """
     assert config.enabled
     assert config.target_frames is not None
-    lengths = event_lengths(events, frames)
-    cost = grid[0] * grid[1]
+    by_event = config.layout == "events"
+    if events is None:
+        events = range(grids) if by_event else [0] * grids
+    lengths = event_lengths(events, grids)
+    cost = size[0] * size[1]
     budget = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
-    if config.layout == "events":
+    if by_event:
         windows = tuple(_windows(lengths, window=None, ratio=0.0))
         kept = min(len(lengths), budget)
         if shares is not None and kept == len(lengths):
-            cells = tuple(fit_grid(grid, share) for share in _checked(shares, len(lengths), budget))
+            cells = tuple(fit_size(size, share) for share in _checked(shares, len(lengths), budget))
         else:
-            cells = (fit_grid(grid, budget // kept),) * kept
+            cells = (fit_size(size, budget // kept),) * kept
     else:
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost))
-        cells = (fit_grid(grid, min(cost, budget)),) * kept
-    tower = tuple(_tower_stages(frames, grid, windows, kept, config))
-    return VideoPlan(frames, grid, windows, cells, config.merge, tower)
+        cells = (fit_size(size, min(cost, budget)),) * kept
+    tower = tuple(_tower_stages(grids, size, windows, kept, config))
+    return VideoPlan(grids, size, windows, cells, config.merge, tower)
 
 
 def _tower_stages(
-    frames: int, grid: tuple[int, int], windows: tuple[Window, ...], kept: int, config: CompressionConfig
+    grids: int, size: Size, windows: tuple[Window, ...], kept: int, config: CompressionConfig
 ) -> Iterator[tuple[int, VideoPlan]]:
     """Merges at full resolution inside the tower.
 
-    In the event layout every stage leaves so many frames of each event. In the other one the first obeys the windows,
+    In the event layout every stage leaves so many grids of each event. In the other one the first obeys the windows,
     later ones go across them.
     """
     if config.tower_layer is None:
@@ -174,48 +191,46 @@ def _tower_stages(
             left = sum(window.keep for window in windows)
         else:
             left = min(sum(window.keep for window in windows), max(limit, kept))
-        yield layer, VideoPlan(frames, grid, windows, (grid,) * left, config.merge)
-        frames = left
+        yield layer, VideoPlan(grids, size, windows, (size,) * left, config.merge)
+        grids = left
         windows = _runs([window.keep for window in windows], repeat(1)) if by_event else _singles(left)
 
 
 def _runs(lengths: Sequence[int], keeps: Iterable[int]) -> tuple[Window, ...]:
-    """Windows of the given lengths, one after the other, of which at most so many frames remain."""
+    """Windows of the given lengths, one after the other, of which at most so many grids remain."""
     starts = accumulate(lengths, initial=0)
     runs = zip(starts, lengths, keeps, strict=False)
     return tuple(Window(start, length, min(length, keep)) for start, length, keep in runs)
 
 
-def _singles(frames: int) -> tuple[Window, ...]:
-    return tuple(Window(index, 1, 1) for index in range(frames))
+def _singles(grids: int) -> tuple[Window, ...]:
+    return tuple(Window(index, 1, 1) for index in range(grids))
 
 
-def event_lengths(events: Sequence[int] | None, frames: int) -> list[int]:
-    """Number of frames of each event, in time order.
+def event_lengths(events: Sequence[int], grids: int) -> list[int]:
+    """Number of grids of each event, in time order.
 
     Raises:
-        ValueError: If there is not one id per frame, or the ids go back in time.
+        ValueError: If there is not one id per grid, or the ids go back in time.
     """
-    if events is None:
-        return [frames]
-    if len(events) != frames:
-        raise ValueError(f"one event id per temporal grid is needed: got {len(events)} ids for {frames} grids")
+    if len(events) != grids:
+        raise ValueError(f"one event id per temporal grid is needed: got {len(events)} ids for {grids} grids")
     if any(later < earlier for earlier, later in pairwise(events)):
         raise ValueError(f"event ids must not go back in time, got {list(events)}")
     return [len(list(run)) for _, run in groupby(events)]
 
 
-def fit_grid(grid: tuple[int, int], tokens: int) -> tuple[int, int]:
-    """The largest grid of at most ``tokens`` cells with the aspect of ``grid``, never finer than it.
+def fit_size(size: Size, tokens: int) -> Size:
+    """The largest size of at most ``tokens`` cells with the aspect of ``size``, never finer than it.
 
     "Largest" is the finest resolution along the coarser side, then the most cells.
 
     Args:
-        grid: ``(height, width)`` in cells.
+        size: ``(height, width)`` in cells.
         tokens: Budget, at least 1.
     """
     assert tokens >= 1
-    height, width = grid
+    height, width = size
     candidates = [(rows, min(width, tokens // rows)) for rows in range(1, min(height, tokens) + 1)]
     return max(candidates, key=lambda cells: (min(cells[0] / height, cells[1] / width), cells[0] * cells[1]))
 
@@ -225,9 +240,9 @@ def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> lis
     for length in lengths:
         end = start + length
         while start < end:
-            size = min(window or length, end - start)
-            windows.append(Window(start, size, max(1, ceil(ratio * size))))
-            start += size
+            run = min(window or length, end - start)
+            windows.append(Window(start, run, max(1, ceil(ratio * run))))
+            start += run
     return windows
 
 

@@ -35,7 +35,7 @@ from marc.inference.video_input import VideoInput, VisualPatches
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID, Answer, Frames, GenerationOptions, Retrieval, VideoInfo
 from marc.video import frame_size, probe, read_frames
 from marc.video import warm_up as start_decoder

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from marc.compression import CompressionConfig
+from marc.compression.merge import compress_videos
 from marc.inference.video_input import (
     VideoInput,
     VisualPatches,
@@ -19,11 +20,10 @@ from marc.inference.video_input import (
     every_token,
     grid_inputs,
 )
-from marc.model import MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.vision import compress_videos
+from marc.model import CompressedVLM
 
 
-def encode(model: MarcForConditionalGeneration, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
+def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
     """Encodes each distinct input, from the tower's tokens where these are known.
 
     Returns:
@@ -53,7 +53,7 @@ _PLANNING = ("video_grid_events", "video_event_shares")
 
 
 @torch.no_grad()
-def encode_once(model: MarcForConditionalGeneration, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
+def encode_once(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
     """As `encode`, for a tower that keeps its weights: the features stay with the input.
 
     Where several budgets of a file may come up, the tower's tokens stay with the file and its pixels are freed, unless
@@ -73,7 +73,7 @@ def _changes_the_tower(compression: CompressionConfig) -> bool:
     return compression.tower_layer is not None or bool(compression.duplicates)
 
 
-def _keep_tokens(model: MarcForConditionalGeneration, files: Iterable[VisualPatches]) -> None:
+def _keep_tokens(model: CompressedVLM, files: Iterable[VisualPatches]) -> None:
     """Replaces the pixels of files by every token of the tower."""
     unknown = [patches for patches in dict.fromkeys(files) if patches.tower is None]
     whole = {patches: VideoInput.of(patches, every_token(model.compression)) for patches in unknown}
@@ -87,14 +87,14 @@ def _from_known_tokens(inputs: Sequence[VideoInput]) -> dict[VideoInput, Tensor]
     tokens = {each: each.patches.tower for each in inputs if each.patches.tower is not None}
     features = {each: tokens[each] for each in inputs if each.plan is None}
     planned = [(each, each.plan) for each in inputs if each.plan is not None]
-    videos_TPD = [tokens[each].unflatten(0, (plan.frames, -1)) for each, plan in planned]
+    videos_TPD = [tokens[each].unflatten(0, (plan.grids, -1)) for each, plan in planned]
     compressed = compress_videos(videos_TPD, [plan for _, plan in planned])
     for (each, _), video in zip(planned, compressed, strict=True):
         features[each], each.members = video.flat, video.members
     return features
 
 
-def _pixels(model: MarcForConditionalGeneration, files: Sequence[VisualPatches]) -> tuple[Tensor, Tensor]:
+def _pixels(model: CompressedVLM, files: Sequence[VisualPatches]) -> tuple[Tensor, Tensor]:
     pixels = [patches.pixels for patches in files if patches.pixels is not None]
     assert len(pixels) == len(files), "a visual without pixels cannot be encoded"
     grids = torch.tensor([patches.grid_thw for patches in files], device=model.device)

@@ -31,7 +31,7 @@ from marc.inference.encoding import encode
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows, token_types
 from marc.inference.stages import FirstToken, StageClock
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.types import GenerationOptions
 
 _Row = TypeVar("_Row")
@@ -56,8 +56,8 @@ class HFBackend:
         compile_config: How transformers compiles the decoding step with static keys and values; ``None``: its default.
     """
 
-    model: MarcForConditionalGeneration
-    processor: MarcProcessor
+    model: CompressedVLM
+    processor: CompressedProcessor
     compile_config: CompileConfig | None = None
     _static: dict[int, _Static] = field(default_factory=dict, init=False, repr=False)
 
@@ -148,7 +148,7 @@ class HFBackend:
 
 @torch.no_grad()
 def complete(
-    model: MarcForConditionalGeneration,
+    model: CompressedVLM,
     prompts: Sequence[Prompt],
     *,
     features: Mapping[VideoInput, Tensor] | None = None,
@@ -179,7 +179,7 @@ def complete(
 
 
 def _complete_alone(
-    model: MarcForConditionalGeneration,
+    model: CompressedVLM,
     prompts: Sequence[Prompt],
     features: Mapping[VideoInput, Tensor],
     cache: Callable[[int, int], Cache] | None,
@@ -198,7 +198,7 @@ def _complete_alone(
 
 
 def _complete_together(
-    model: MarcForConditionalGeneration,
+    model: CompressedVLM,
     prompts: Sequence[Prompt],
     groups: Sequence[_Group],
     features: Mapping[VideoInput, Tensor],
@@ -288,7 +288,7 @@ class _Batch:
 
 
 def _read_prefixes(
-    model: MarcForConditionalGeneration, batch: _Batch, groups: Sequence[_Group], features: Mapping[VideoInput, Tensor]
+    model: CompressedVLM, batch: _Batch, groups: Sequence[_Group], features: Mapping[VideoInput, Tensor]
 ) -> SharedPrompts:
     """Reads what each group begins with, once.
 
@@ -322,7 +322,7 @@ def _read_prefixes(
     )
 
 
-def _tokens_and_positions(model: MarcForConditionalGeneration, batch: _Batch) -> tuple[list[list[int]], list[Tensor]]:
+def _tokens_and_positions(model: CompressedVLM, batch: _Batch) -> tuple[list[list[int]], list[Tensor]]:
     """Token ids of every row, and their M-RoPE positions ``int64 [3, n]``, each row read by itself."""
     distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(batch.prompts))}
     some = _Batch.of(model, list(distinct), left=False)

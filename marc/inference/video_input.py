@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from marc.compression import CompressionConfig, VideoPlan, plan_video
-from marc.model import MarcProcessor
+from marc.model import CompressedProcessor
 from marc.types import FRAMES_PER_GRID
 
 KINDS = ("video", "image")
@@ -113,7 +113,7 @@ class VideoInput:
         return cls(patches, compression, plan, events, shares, plan.tokens)
 
     @classmethod
-    def dummy(cls, kind: str, processor: MarcProcessor, compression: CompressionConfig) -> VideoInput:
+    def dummy(cls, kind: str, processor: CompressedProcessor, compression: CompressionConfig) -> VideoInput:
         """A smallest video or image, of which the language model reads nothing.
 
         Processes that train together must run the same modules and have gradients for the same weights. One that has

@@ -11,28 +11,29 @@ import pkgutil
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from marc.types import FRAMES_PER_GRID
+
+if TYPE_CHECKING:
+    from marc.compression.positions import TextAfter
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Where the classes of a family are, each as ``"module:Name"``.
+    """Where classes of a family are, each as ``"module:Name"``.
 
     Attributes:
         config: The configuration.
         model: The model without a head.
         generator: The model that generates text.
         processor: The processor.
-        tower: The vision tower.
     """
 
     config: str
     model: str
     generator: str
     processor: str
-    tower: str
 
     def load(self, role: str) -> Any:
         """Imports the class of a role, one of this record's fields."""
@@ -45,18 +46,18 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class PositionRule:
-    """How a family numbers a video's tokens and what follows them (`marc.compression.positions`).
+class StockClasses(Classes):
+    """Where transformers' classes of a family are.
 
     Attributes:
-        time: ``"seconds"``: the temporal axis counts seconds, ``tokens_per_second`` steps each. ``"text"``: times are
-            written into the prompt, and every frame that remains begins at 0 on that axis.
-        text_after: Where text goes on: ``"grid"``, after the larger side of the uncompressed grid; ``"published"``,
-            after the largest position of the video on any axis.
+        tower: The vision tower.
+        image_processor: What makes patches of images.
+        video_processor: What makes patches of videos.
     """
 
-    time: Literal["seconds", "text"]
-    text_after: Literal["grid", "published"]
+    tower: str
+    image_processor: str
+    video_processor: str
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class Family:
         stock_model_type: Of checkpoints of transformers' own classes, which ours take over.
         ours: Our classes.
         stock: Transformers' classes.
-        positions: How tokens are numbered.
+        tower_part: Takes the vision tower apart, a `marc.model.tower.CutTower`.
+        text_after: Where text goes on after a video.
         vision_tokens: Special tokens of pictures, never sampled: in a completion they would stand for what is not
             there.
         language_linears: Regular expression of the language model's linear layers, to which LoRA's adapters go.
-        whole_modules: Modules that keep their precision where the language model is quantised.
         tiny: Module with ``build_tiny``, see `marc.model.tiny`.
         frames_per_grid: Frames that the vision tower reads as one temporal grid; videos are read in such numbers.
     """
@@ -84,11 +85,11 @@ class Family:
     model_type: str
     stock_model_type: str
     ours: Classes
-    stock: Classes
-    positions: PositionRule
+    stock: StockClasses
+    tower_part: str
+    text_after: TextAfter
     vision_tokens: tuple[str, ...]
     language_linears: str
-    whole_modules: tuple[str, ...]
     tiny: str
     frames_per_grid: int = FRAMES_PER_GRID
 
@@ -97,11 +98,6 @@ class Family:
             raise ValueError(
                 f"{self.title}: videos are read {FRAMES_PER_GRID} frames a temporal grid, not {self.frames_per_grid}"
             )
-
-    def vision_token_ids(self, tokenizer: Any) -> list[int]:
-        """Ids of `vision_tokens` that a tokenizer knows, in order."""
-        vocabulary = tokenizer.get_vocab()
-        return sorted(vocabulary[token] for token in self.vision_tokens if token in vocabulary)
 
 
 def load_name(name: str) -> Any:
@@ -131,7 +127,7 @@ def find_family(model_type: str) -> Family:
         if model_type in (family.model_type, family.stock_model_type):
             return family
     known = ", ".join(family.title for family in families())
-    raise ValueError(f"no model family has the model type {model_type!r}; known are those of {known}")
+    raise ValueError(f"a model of a known family ({known}) is needed, found {model_type!r}")
 
 
 def family_of(thing: Any) -> Family:
@@ -148,3 +144,10 @@ def family_of(thing: Any) -> Family:
         if family.ours.names["processor"] in names:
             return family
     raise ValueError(f"a {type(thing).__name__} belongs to no model family")
+
+
+def vision_token_ids(tokenizer: Any) -> list[int]:
+    """Ids of the families' `Family.vision_tokens` that a tokenizer knows, in order."""
+    vocabulary = tokenizer.get_vocab()
+    tokens = {token for family in families() for token in family.vision_tokens}
+    return sorted(vocabulary[token] for token in tokens & vocabulary.keys())

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
 from marc.compression.config import override_compression
 from marc.extras import extra
-from marc.model.qwen2_5_vl.config import MarcConfig
-from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.processing import MarcProcessor
+from marc.model.config import CompressedConfig
+from marc.model.family import Family, find_family
+from marc.model.modeling import CompressedVLM
+from marc.model.processing import CompressedProcessor
 from marc.model.tiny import build_tiny
 
 EMBEDDED = "tiny"
@@ -35,13 +36,13 @@ def load_model(
     device_map: Any = None,
     quantization_config: Any = None,
     **compression_overrides: Any,
-) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+) -> tuple[CompressedVLM, CompressedProcessor]:
     """Loads a model for inference, and its processor with the same compression.
 
     Args:
         name_or_path: ``"tiny"``, the embedded model; a folder; or a hub name such as ``Qwen/Qwen2.5-VL-3B-Instruct``.
-            Stock Qwen2.5-VL checkpoints are taken as they are and get the default compression. A folder may hold
-            LoRA's adapters, as training writes them: they are merged into the base model that they name.
+            Stock checkpoints of a known family are taken as they are and get the default compression. A folder may
+            hold LoRA's adapters, as training writes them: they are merged into the base model that they name.
         device: Where to put the model; by default the GPU if there is one.
         dtype: Of the weights; by default bfloat16 on a GPU and float32 on a CPU.
         attn_implementation: As in transformers: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
@@ -51,7 +52,7 @@ def load_model(
             ``budget`` (`marc.compression.config.parse_budget`).
 
     Raises:
-        ValueError: If there is no such model, it is not a Qwen2.5-VL, weights are missing, or an option is wrong.
+        ValueError: If there is no such model, it is of no known family, weights are missing, or an option is wrong.
     """
     name = str(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -69,7 +70,7 @@ def load_model(
             device_map=device_map,
             quantization_config=quantization_config,
         )
-        processor = _load_processor(folder)
+        processor = _load_processor(folder, model.family)
         if _adapters_base(folder):
             model.compression = processor.compression
         model = model if device_map or quantization_config else model.to(device)
@@ -78,13 +79,14 @@ def load_model(
     return model.eval(), processor
 
 
-def _load_checkpoint(name: str, **kwargs: Any) -> MarcForConditionalGeneration:
+def _load_checkpoint(name: str, **kwargs: Any) -> CompressedVLM:
     if base := _adapters_base(name):
         return _merge_adapters(_load_checkpoint(base, **kwargs), name)
-    config = _marc_config(_found(AutoConfig.from_pretrained, name))
-    model, report = _found(
-        MarcForConditionalGeneration.from_pretrained, name, config=config, output_loading_info=True, **kwargs
-    )
+    stored = _found(AutoConfig.from_pretrained, name)
+    family = _family(name, stored)
+    load = family.ours.load("generator").from_pretrained
+    config = _our_config(family, stored)
+    model, report = _found(load, name, config=config, output_loading_info=True, **kwargs)
     wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
     if wrong:
         raise ValueError(f"{name}: the weights do not fit the model: {wrong}")
@@ -102,22 +104,23 @@ def _adapters_base(folder: str) -> str | None:
     return str(base)
 
 
-def _merge_adapters(model: MarcForConditionalGeneration, folder: str) -> MarcForConditionalGeneration:
+def _merge_adapters(model: CompressedVLM, folder: str) -> CompressedVLM:
     with extra("train"):
         from peft import PeftModel
 
-    merged: MarcForConditionalGeneration = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    merged: CompressedVLM = PeftModel.from_pretrained(model, folder).merge_and_unload()
     merged.name_or_path = folder
     return merged
 
 
-def _load_processor(name: str) -> MarcProcessor:
+def _load_processor(name: str, family: Family) -> CompressedProcessor:
+    ours, stock = family.ours.load("processor"), family.stock.load("processor")
     processor = _found(AutoProcessor.from_pretrained, name)
-    if isinstance(processor, MarcProcessor):
+    if isinstance(processor, ours):
         return processor
-    if not isinstance(processor, Qwen2_5_VLProcessor):
-        raise ValueError(f"{name}: expected Qwen2.5-VL's processor, found {type(processor).__name__}")
-    return MarcProcessor(
+    if not isinstance(processor, stock):
+        raise ValueError(f"{name}: expected {family.title}'s processor, found {type(processor).__name__}")
+    return ours(
         processor.image_processor,
         processor.tokenizer,
         processor.video_processor,
@@ -125,14 +128,25 @@ def _load_processor(name: str) -> MarcProcessor:
     )
 
 
-def _marc_config(config: PreTrainedConfig) -> MarcConfig:
-    if isinstance(config, MarcConfig):
+def _family(name: str, config: PreTrainedConfig) -> Family:
+    """The family of a checkpoint whose temporal grids hold as many frames as are read for one."""
+    try:
+        family = find_family(config.model_type)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    frames = config.vision_config.temporal_patch_size
+    if frames != family.frames_per_grid:
+        read = family.frames_per_grid
+        raise ValueError(f"{name}: {frames} frames are one temporal grid; videos are read {read} each")
+    return family
+
+
+def _our_config(family: Family, config: PreTrainedConfig) -> CompressedConfig:
+    if isinstance(config, CompressedConfig):
         return config
-    if not isinstance(config, Qwen2_5_VLConfig):
-        raise ValueError(f"{config.name_or_path}: a Qwen2.5-VL or MARC model is needed, found {config.model_type!r}")
     values = config.to_dict()
     del values["model_type"]
-    return MarcConfig(**values)
+    return family.ours.load("config")(**values)
 
 
 def _found(load: Any, name: str, **kwargs: Any) -> Any:

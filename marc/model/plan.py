@@ -2,21 +2,10 @@
 
 import warnings
 
-from marc.compression.config import CompressionConfig as CompressionConfig
-from marc.compression.plan import (
-    VideoPlan as VideoPlan,
-)
-from marc.compression.plan import (
-    Window as Window,
-)
-from marc.compression.plan import (
-    event_lengths as event_lengths,
-)
-from marc.compression.plan import (
-    fit_grid as fit_grid,
-)
-from marc.compression.plan import (
-    plan_video as plan_video,
-)
+from marc.compression.config import CompressionConfig
+from marc.compression.plan import VideoPlan, Window, event_lengths, plan_video
+from marc.compression.plan import fit_size as fit_grid
 
 warnings.warn("marc.model.plan is now marc.compression", DeprecationWarning, stacklevel=2)
+
+__all__ = ["CompressionConfig", "VideoPlan", "Window", "event_lengths", "fit_grid", "plan_video"]

@@ -1,7 +1,7 @@
 """Attention over many segments of a sequence in a few calls instead of one call each.
 
-Qwen2.5-VL's vision tower attends within pictures and within windows of them. Without flash-attn transformers slices
-the sequence and calls the attention once per segment, thousands of times per video. Here segments of equal length go
+Vision towers attend within pictures, some within windows of them. Without flash-attn transformers slices the
+sequence and calls the attention once per segment, thousands of times per video. Here segments of equal length go
 through ``scaled_dot_product_attention`` as one batch; each segment's numbers are the same.
 
 transformers hands the segments' boundaries, instead of slicing, to implementations with "flash" in their name. Hence

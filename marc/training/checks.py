@@ -12,7 +12,7 @@ from peft import PeftModel
 from tqdm import tqdm
 
 from marc.data.rows import first_few
-from marc.model import MarcProcessor
+from marc.model import CompressedProcessor
 from marc.training.config import CGRPOConfig, VideoOptions
 from marc.training.inputs import Messages, prompt_length, visual_sources
 from marc.training.reader import VisualReader
@@ -54,7 +54,7 @@ def check_generation(args: CGRPOConfig, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: {reason}; leave it out")
 
 
-def check_tower_parts(processor: MarcProcessor, args: Any) -> None:
+def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
     """Refuses merging inside the vision tower under ZeRO-3, which does not know the parts in which it then runs.
 
     Raises:
@@ -71,8 +71,8 @@ def check_processor(model: Any, processor: Any) -> None:
     Raises:
         ValueError: If it is of another kind, or compresses otherwise.
     """
-    if not isinstance(processor, MarcProcessor):
-        raise ValueError("processing_class must be the model's MarcProcessor; marc.load_model returns both")
+    if not isinstance(processor, CompressedProcessor):
+        raise ValueError("processing_class must be the model's CompressedProcessor; marc.load_model returns both")
     if processor.compression != model.compression:
         raise ValueError(f"the processor's compression {processor.compression} is not the model's")
 

@@ -24,7 +24,7 @@ from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 
 from marc.inference.prompts import Prompt, pad_rows
 from marc.inference.video_input import VideoInput, at_compression, every_token, inputs_at
-from marc.model import MarcForConditionalGeneration
+from marc.model import CompressedVLM
 from marc.training.config import CGRPOConfig
 from marc.training.video_trainer import VideoTrainer, base_model, load_like
 
@@ -44,7 +44,7 @@ class FullFrameTeacher:
     whole: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @contextmanager
-    def weights(self) -> Iterator[MarcForConditionalGeneration]:
+    def weights(self) -> Iterator[CompressedVLM]:
         """The model with every token, without gradients; the policy is as it was afterwards."""
         base = base_model(self.model)
         training = base.training
@@ -63,7 +63,7 @@ def needs_copy(model: Any, args: CGRPOConfig, peft_config: Any) -> bool:
     return args.needs_teacher and args.teacher_model == "initial" and not at_hand
 
 
-def make_teacher(trainer: Any, name: str, initial: MarcForConditionalGeneration | None) -> FullFrameTeacher:
+def make_teacher(trainer: Any, name: str, initial: CompressedVLM | None) -> FullFrameTeacher:
     """The teacher of a trainer that is set up.
 
     Args:
@@ -177,9 +177,7 @@ def completion_states(
     return torch.cat(states)
 
 
-def _check_shared_tower(
-    policy: MarcForConditionalGeneration, teacher: MarcForConditionalGeneration, name: str
-) -> None:
+def _check_shared_tower(policy: CompressedVLM, teacher: CompressedVLM, name: str) -> None:
     """One encoding serves both where the policy's tower is frozen."""
     if any(weight.requires_grad for weight in policy.model.visual.parameters()):
         return

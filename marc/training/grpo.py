@@ -37,8 +37,8 @@ from trl.trainer import grpo_trainer
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt, pad_rows, token_types
 from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
-from marc.model import MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.processing import vision_token_ids
+from marc.model import CompressedVLM
+from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import (
@@ -83,7 +83,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
 
     Args:
-        model: The policy, a `MarcForConditionalGeneration` (or one in PEFT's wrapper). Any other model trains as in
+        model: The policy, a `CompressedVLM` (or one in PEFT's wrapper). Any other model trains as in
             TRL.
         reward_funcs: As in TRL; by default accuracy and format. The retention reward joins them where
             `marc.rewards.accuracy_reward` is one of them and ``alpha > 0``.
@@ -92,7 +92,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             columns that the rewards need, and for the retention reward ``a_full`` (None for rows without a teacher).
             `marc.training.to_dataset` makes one.
         eval_dataset: Likewise.
-        processing_class: A `MarcProcessor` with the model's compression.
+        processing_class: A `CompressedProcessor` with the model's compression.
         frames: Where the videos that prompts name come from; by default they are files.
         **kwargs: As in TRL.
 
@@ -140,7 +140,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._row_is_bad: list[bool] = []
         self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
-        if isinstance(model, nn.Module) and isinstance(base_model(model), MarcForConditionalGeneration):
+        if isinstance(model, nn.Module) and isinstance(base_model(model), CompressedVLM):
             check_video_options(model, processing_class, args, kwargs.get("peft_config"))
             check_generation(args, kwargs)
             if args.freeze_tower:
@@ -454,7 +454,7 @@ def _generating(model: Any, answers: Callable[..., Tensor]) -> Iterator[None]:
 @contextmanager
 def _references_are_copies(model: Any) -> Iterator[None]:
     """While TRL sets itself up, its reference model is ours: it looks classes up in transformers alone."""
-    if not isinstance(model, MarcForConditionalGeneration):
+    if not isinstance(model, CompressedVLM):
         yield
         return
     load: Callable[..., Any] = grpo_trainer.create_model_from_path

@@ -12,7 +12,7 @@ from typing import Any
 
 from marc.compression import CompressionConfig
 from marc.inference.video_input import VideoInput
-from marc.model import MarcProcessor
+from marc.model import CompressedProcessor
 from marc.training.reader import VisualReader, VisualSource
 
 Messages = Sequence[Mapping[str, Any]]
@@ -70,7 +70,7 @@ def without_visuals(messages: Messages) -> list[dict[str, Any]]:
     ]
 
 
-def tokenize_prompt(processor: MarcProcessor, messages: Messages | str, **template: Any) -> list[int]:
+def tokenize_prompt(processor: CompressedProcessor, messages: Messages | str, **template: Any) -> list[int]:
     """Token ids of a prompt, with one placeholder for each video or image.
 
     A plain text is taken as it is, without the chat template.

@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from marc.inference.video_input import VisualPatches
-from marc.model import MarcProcessor
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.model import CompressedProcessor
+from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID
 from marc.video import frame_size
 from marc.video.sources import FrameSource, PixelLimits, VideoFiles
@@ -57,7 +57,7 @@ class VisualReader:
         min_pixels: Fewest pixels of a frame or image; None: 4 tokens' worth.
     """
 
-    processor: MarcProcessor
+    processor: CompressedProcessor
     frames: FrameSource = field(default_factory=VideoFiles)
     max_pixels: int | None = None
     keep: int = 0

@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
 
-from marc.model import MarcForConditionalGeneration
+from marc.model import CompressedVLM
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
@@ -57,7 +57,7 @@ class ExactResume(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.model if model is None else model
-        if not isinstance(target, MarcForConditionalGeneration) or self.is_fsdp_enabled:
+        if not isinstance(target, CompressedVLM) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         loaded, report = type(target).from_pretrained(

@@ -27,7 +27,7 @@ from marc.data.prompts import render_question
 from marc.data.rows import TrainingRow, read_rows
 from marc.extras import extra
 from marc.io import write_text
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
@@ -37,9 +37,6 @@ from marc.types import ModelOptions
 from marc.video.sources import FrameSource
 from marc.world.frames import WorldFrames, world_rows
 from marc.world.options import WorldOptions
-
-LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
-"""LoRA's targets: the vision tower has layers of the same names."""
 
 Config = TypeVar("Config", bound=TrainingArguments)
 
@@ -180,7 +177,7 @@ def _run(
         train_dataset=dataset,
         processing_class=processor,
         frames=frames,
-        peft_config=lora(options.lora_rank),
+        peft_config=lora(model, options.lora_rank),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
     trainer.save_model()
@@ -244,7 +241,7 @@ def _take_one_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
 
 
-def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[CompressedVLM, CompressedProcessor]:
     """The model on the CPU, from where the trainer moves it, and its processor.
 
     Raises:
@@ -279,7 +276,7 @@ def _attention(name: str | None, dtype: str) -> str | None:
     return "flash_attention_2" if is_flash_attn_2_available() and dtype != "float32" else "sdpa"
 
 
-def _keep_gradients(policy: MarcForConditionalGeneration) -> None:
+def _keep_gradients(policy: CompressedVLM) -> None:
     """Has 4-bit layers keep the form of weights that trains; on CPUs with AVX512-BF16 generation would repack them."""
     with extra("qlora"):
         import bitsandbytes
@@ -318,8 +315,8 @@ def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingR
     return world_rows(**vars(options.world)), Path(), WorldFrames(frames.fps, frames.max_frames, frames.min_frames)
 
 
-def lora(rank: int) -> Any:
-    """LoRA on the language model; None for rank 0."""
+def lora(model: CompressedVLM, rank: int) -> Any:
+    """LoRA on the language model, not on the tower's layers of the same names; None for rank 0."""
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_MODEL) if rank else None
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=model.family.language_linears) if rank else None

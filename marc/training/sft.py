@@ -23,7 +23,7 @@ from trl import SFTTrainer
 from marc.inference.packing import Row, pack_rows, use_prefix_attention
 from marc.inference.prompts import end_of_visuals, expand_placeholders, pad_rows, token_types
 from marc.inference.video_input import VideoInput, VisualPatches, grid_inputs, inputs_at
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.training.checks import check_video_options, reject_long, rows_of
 from marc.training.config import VideoSFTConfig
 from marc.training.inputs import tokenize_prompt, visual_sources, without_visuals
@@ -80,12 +80,12 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
     """Supervised training on rows that may name videos.
 
     Args:
-        model: A `MarcForConditionalGeneration`, or one in PEFT's wrapper.
+        model: A `CompressedVLM`, or one in PEFT's wrapper.
         args: The options.
         train_dataset: From `marc.training.to_supervised`: a column ``questions`` of lists of ``prompt`` (a chat that
             names files), ``completion`` (text) and ``problem_id``.
         eval_dataset: Likewise.
-        processing_class: A `MarcProcessor` with the model's compression.
+        processing_class: A `CompressedProcessor` with the model's compression.
         frames: Where the videos that prompts name come from; by default they are files.
         **kwargs: As in TRL.
 
@@ -108,8 +108,8 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         args = args or VideoSFTConfig("sft")
         if not isinstance(args, VideoSFTConfig):
             raise ValueError(f"args must be a VideoSFTConfig, got {type(args).__name__}")
-        if not isinstance(base_model(model), MarcForConditionalGeneration):
-            raise ValueError(f"model must be a MarcForConditionalGeneration, got {type(model).__name__}")
+        if not isinstance(base_model(model), CompressedVLM):
+            raise ValueError(f"model must be a CompressedVLM, got {type(model).__name__}")
         check_video_options(model, processing_class, args, kwargs.get("peft_config"))
         if args.pack_questions:
             use_prefix_attention(base_model(model))
@@ -202,7 +202,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         return positions
 
 
-def completion_ids(processor: MarcProcessor, completion: str) -> list[int]:
+def completion_ids(processor: CompressedProcessor, completion: str) -> list[int]:
     """Token ids of what the model is to say, the end of its turn included."""
     ids: list[int] = processor.tokenizer(completion, add_special_tokens=False)["input_ids"]
     return [*ids, processor.tokenizer.eos_token_id]

@@ -26,8 +26,8 @@ from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput
 from marc.io import sha256_of, sha256_stream
-from marc.model import MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.processing import vision_token_ids
+from marc.model import CompressedVLM
+from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
 from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
@@ -86,13 +86,13 @@ class TeacherCache:
             file.write("\n" + json.dumps(record) + "\n")
 
 
-def model_fingerprint(model: MarcForConditionalGeneration) -> str:
+def model_fingerprint(model: CompressedVLM) -> str:
     """What a model's results depend on: its weights, and the numbers in which it computes."""
     quantization = getattr(model.config, "quantization_config", None)
     return repr((_weights_fingerprint(model), str(model.dtype), quantization))
 
 
-def _weights_fingerprint(model: MarcForConditionalGeneration) -> str:
+def _weights_fingerprint(model: CompressedVLM) -> str:
     """A folder's files with their sizes and times, a hub name with its commit, or the weights of neither."""
     folder = Path(model.name_or_path)
     if model.name_or_path and folder.is_dir():
@@ -118,7 +118,7 @@ class TeacherGrader:
         fingerprint: From `model_fingerprint`.
     """
 
-    weights: Callable[[], AbstractContextManager[MarcForConditionalGeneration]]
+    weights: Callable[[], AbstractContextManager[CompressedVLM]]
     reader: VisualReader
     options: TeacherOptions
     cache: TeacherCache
@@ -185,9 +185,7 @@ def teacher_accuracies(
             yield replace(row, a_full=grader.accuracy(to_example(row, root, style=style)))
 
 
-def answers(
-    prompt: Messages, model: MarcForConditionalGeneration, reader: VisualReader, options: TeacherOptions
-) -> list[str]:
+def answers(prompt: Messages, model: CompressedVLM, reader: VisualReader, options: TeacherOptions) -> list[str]:
     """The model's sampled answers to one prompt; the video is encoded once. The caller's random state is left alone.
 
     They are sampled as the student's are by default, whatever the checkpoint's own generation options say.

@@ -22,7 +22,7 @@ from marc.compression import CompressionConfig
 from marc.inference.encoding import encode, encode_once
 from marc.inference.prompts import token_types
 from marc.inference.video_input import KINDS, VideoInput, at_compression, feature_inputs, grid_inputs
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.training.config import VideoOptions
 from marc.training.reader import VisualReader
@@ -143,23 +143,21 @@ def base_model(model: Any) -> Any:
 
 def make_reader(processor: Any, args: VideoOptions, frames: FrameSource | None = None) -> VisualReader | None:
     """What reads the files of a trainer's prompts; None if the model is not ours."""
-    if not isinstance(processor, MarcProcessor):
+    if not isinstance(processor, CompressedProcessor):
         return None
     options = args.frames
     files = frames or VideoFiles.of(options)
     return VisualReader(processor, files, options.max_pixels, args.keep_visuals, options.min_pixels)
 
 
-def load_like(
-    model: MarcForConditionalGeneration, name: str, device: Any, **compression: Any
-) -> MarcForConditionalGeneration:
+def load_like(model: CompressedVLM, name: str, device: Any, **compression: Any) -> CompressedVLM:
     """A frozen model of other weights, which computes as a given one does."""
     attention = model.config._attn_implementation
     loaded, _ = load_model(name, device=device, dtype=model.dtype, attn_implementation=attention, **compression)
     return loaded.requires_grad_(False)
 
 
-def frozen_copy(model: MarcForConditionalGeneration) -> MarcForConditionalGeneration:
+def frozen_copy(model: CompressedVLM) -> CompressedVLM:
     """A model's weights as they are now; read again where ZeRO-3 has shared them out already."""
     if is_deepspeed_zero3_enabled():
         return load_like(model, model.name_or_path, "cpu", **model.compression.to_dict())

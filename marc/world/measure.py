@@ -20,8 +20,8 @@ from marc.grading import extract_answer
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches, every_token
-from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 from marc.world.export import video_questions
 from marc.world.frames import draw_frames
@@ -50,8 +50,8 @@ class Measured:
 
 
 def measure(
-    model: MarcForConditionalGeneration,
-    processor: MarcProcessor,
+    model: CompressedVLM,
+    processor: CompressedProcessor,
     world: WorldOptions,
     *,
     layout: str,
@@ -130,7 +130,7 @@ def _answers_right(
     return [extract_answer(text) == question.answer for text, (_, question) in zip(texts, pairs, strict=True)]
 
 
-def _prompt_ids(processor: MarcProcessor, text: str) -> tuple[int, ...]:
+def _prompt_ids(processor: CompressedProcessor, text: str) -> tuple[int, ...]:
     chat = processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
     return tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from transformers import AddedToken, Qwen2Tokenizer
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from marc.data.prompts import render_question, style_names
 from marc.model.tiny import build_tokenizer
@@ -45,7 +45,7 @@ def corpus(videos: int = 300) -> list[str]:
     return texts
 
 
-def build_world_tokenizer() -> Qwen2Tokenizer:
+def build_world_tokenizer() -> PreTrainedTokenizerBase:
     """Train it on `corpus`; the same on every machine."""
     tokenizer = build_tokenizer(corpus(), vocab_size=1024)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *instructions())])

@@ -75,12 +75,12 @@ def cases(draw):
 @given(cases())
 def test_equals_the_oracle(case):
     tokens, grid, config, events = case
-    got = compress(torch.from_numpy(tokens), config, events=events, grid=grid)
+    got = compress(torch.from_numpy(tokens), config, events=events, size=grid)
     want = oracle(tokens, config, events)
     members = [index for index, (_, group) in enumerate(want) for _ in group]
     assert got.members.tolist() == members
-    assert len(got.frames) == len(want)
-    for frame, cells, (tokens_PD, _) in zip(got.frames, got.cells, want, strict=True):
+    assert len(got.grids) == len(want)
+    for frame, cells, (tokens_PD, _) in zip(got.grids, got.cells, want, strict=True):
         image = torch.from_numpy(tokens_PD).unflatten(0, grid).permute(2, 0, 1)
         expected = F.adaptive_avg_pool2d(image, cells).flatten(1).T
         torch.testing.assert_close(frame.double(), expected, atol=1e-5, rtol=0)
@@ -91,10 +91,10 @@ def test_equals_the_oracle(case):
 def test_token_count_is_planned_and_within_the_budget(case):
     tokens, grid, config, events = case
     plan = plan_video(len(tokens), grid, config, events=events)
-    got = compress(torch.from_numpy(tokens), config, events=events, grid=grid)
+    got = compress(torch.from_numpy(tokens), config, events=events, size=grid)
     assert len(got.flat) == plan.tokens
     assert plan.tokens <= (config.visual_tokens or config.target_frames * grid[0] * grid[1])
-    torch.testing.assert_close(got.weights.sum(1), torch.ones(len(got.frames)))
+    torch.testing.assert_close(got.weights.sum(1), torch.ones(len(got.grids)))
     assert ((got.weights > 0).sum(0) == 1).all(), "every frame is in exactly one merged frame"
     assert got.members.diff().ge(0).all(), "time order is kept"
 
@@ -120,7 +120,7 @@ def test_ties_go_to_the_earliest_pair():
 def test_a_static_clip_stays_what_it_is():
     still = torch.randn(1, 6, 8).expand(20, -1, -1)
     for layout in ("frames", "events"):
-        got = compress(still, CompressionConfig(layout=layout), grid=(2, 3))
+        got = compress(still, CompressionConfig(layout=layout), events=[0] * 20, size=(2, 3))
         torch.testing.assert_close(got.flat, still[0], atol=1e-6, rtol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_turned_off_it_returns_the_frames():
         ({"events": [0, 0, 1, 1], "shares": [1]}, "one share per event"),
         ({"events": [0, 0, 1, 1], "shares": [9, 9]}, "above the budget of 4"),
         ({"events": [0, 0, 1, 1], "shares": [0, 2]}, "at least 1"),
-        ({"grid": (3, 3)}, "does not hold P = 4"),
+        ({"size": (3, 3)}, "does not hold P = 4"),
     ],
 )
 def test_what_does_not_fit_is_named(arguments, message):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import event_lengths, fit_grid, plan_video
+from marc.compression.plan import VideoPlan, event_lengths, fit_size, plan_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_counts.json"
 
@@ -42,14 +42,14 @@ def test_token_counts_are_golden():
 @given(st.integers(1, 128), st.integers(1, 20), st.integers(1, 20))
 def test_one_frame_is_exactly_one_frames_tokens(frames, height, width):
     for layout in ("frames", "events"):
-        plan = plan_video(frames, (height, width), CompressionConfig(layout=layout))
+        plan = plan_video(frames, (height, width), CompressionConfig(layout=layout), events=[0] * frames)
         assert plan.tokens == height * width
         assert plan.centers == ((frames - 1) / 2,)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2000))
 def test_a_pooled_grid_is_the_largest_of_its_aspect(height, width, tokens):
-    rows, columns = fit_grid((height, width), tokens)
+    rows, columns = fit_size((height, width), tokens)
     assert 1 <= rows <= height
     assert 1 <= columns <= width
     assert rows * columns <= tokens
@@ -74,6 +74,27 @@ def test_centers_are_in_time_order_inside_the_clip(events):
 def test_times_of_events_are_means_of_their_frames():
     plan = plan_video(4, (2, 2), CompressionConfig(), events=[0, 0, 0, 7])
     assert plan.seconds([1.0, 2.0, 6.0, 50.0]) == [3.0, 50.0]
+
+
+def test_without_events_each_grid_is_one_in_the_event_layout_and_the_video_in_the_other():
+    """By hand: 6 grids of 2 x 2 cells, of which 2 frames' worth of tokens remains."""
+    events = CompressionConfig(layout="events", target_frames=2)
+    plan = plan_video(6, (2, 2), events)
+    assert plan == plan_video(6, (2, 2), events, events=[0, 1, 2, 3, 4, 5])
+    assert plan.cells == ((1, 1),) * 6
+    assert plan.centers == (0, 1, 2, 3, 4, 5)
+    frames = CompressionConfig(layout="frames", target_frames=2, window=4)
+    plan = plan_video(6, (2, 2), frames)
+    assert plan == plan_video(6, (2, 2), frames, events=[0] * 6)
+    assert [window.length for window in plan.windows] == [4, 2]
+    assert plan.cells == ((2, 2),) * 2
+
+
+def test_a_whole_video_stays_as_it_is():
+    plan = VideoPlan.whole(3, (2, 4))
+    assert plan.tokens == plan.tokens_before == 24
+    assert not plan.merges
+    assert plan.seconds([0.5, 1.0, 7.0]) == [0.5, 1.0, 7.0]
 
 
 def test_shares_are_kept():

@@ -14,7 +14,7 @@ from tiny_prompts import patches, shown
 from marc.compression import CompressionConfig
 from marc.inference.encoding import encode, encode_once
 from marc.inference.video_input import KINDS, VideoInput, every_token, feature_inputs, inputs_at
-from marc.model.qwen2_5_vl.processing import frame_patches
+from marc.model.processing import frame_patches
 
 COMPRESSIONS = ({}, {"visual_tokens": 3}, {"layout": "frames"}, {"target_frames": None}, {"tower_layer": 1})
 

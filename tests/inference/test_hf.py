@@ -105,7 +105,7 @@ def test_videos_are_planned_for_the_prompt_alone(tiny, static):
     asked = prompts(backend, encoded(backend, 1))[:1]
     planned = []
     for new_tokens in (2, 20):
-        with mock.patch("marc.model.qwen2_5_vl.modeling.plan_video", wraps=plan_video) as plan:
+        with mock.patch("marc.model.modeling.plan_video", wraps=plan_video) as plan:
             backend.generate(asked, GenerationOptions(max_new_tokens=new_tokens, static=static))
         planned.append(plan.call_count)
     assert planned[0] == planned[1] > 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from marc.model import CompressionConfig, MarcForConditionalGeneration
-from marc.model.qwen2_5_vl.processing import vision_token_ids
+from marc.model.family import vision_token_ids
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.training.dataset import to_example

@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from marc import load_model
 from marc.model import CompressionConfig
-from marc.model.qwen2_5_vl.processing import VISION_TOKENS
+from marc.model.family import vision_token_ids
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer
 
@@ -83,7 +83,7 @@ def picture_paths(folder) -> tuple[Dataset, Dataset]:
 
 
 def run(trainer_class, config_class, model, processor, dataset, folder, **options):
-    never = processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    never = vision_token_ids(processor.tokenizer)
     # Ours never samples placeholders of pictures, shuffles later epochs anew, and keeps the tower out of autocast.
     given = _known(config_class, {**OPTIONS, "shuffle_dataset": False, "bf16": False, **options})
     config = config_class(str(folder), **given, generation_kwargs={"suppress_tokens": never})

@@ -9,7 +9,7 @@ from experiments.ablation.views import remembered_events, whole_video
 from experiments.tiny_model.branches import Completions, completion_logits, prompts_only, sample
 from experiments.tiny_model.packing import prompt
 from marc.data.prompts import chat_messages
-from marc.model.qwen2_5_vl.modeling import CompressedVideoFeatures
+from marc.model.modeling import CompressedVideoFeatures
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video
 

@@ -1,8 +1,6 @@
 """Qwen2.5-VL with token compression."""
 
-from marc.model.family import Classes, Family, PositionRule
-
-_MODELING = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
+from marc.model.family import Classes, Family, StockClasses
 
 FAMILY = Family(
     name="qwen2_5_vl",
@@ -14,18 +12,19 @@ FAMILY = Family(
         model="marc.model.qwen2_5_vl.modeling:MarcModel",
         generator="marc.model.qwen2_5_vl.modeling:MarcForConditionalGeneration",
         processor="marc.model.qwen2_5_vl.processing:MarcProcessor",
-        tower=f"{_MODELING}:Qwen2_5_VisionTransformerPretrainedModel",
     ),
-    stock=Classes(
+    stock=StockClasses(
         config="transformers:Qwen2_5_VLConfig",
         model="transformers:Qwen2_5_VLModel",
         generator="transformers:Qwen2_5_VLForConditionalGeneration",
         processor="transformers:Qwen2_5_VLProcessor",
-        tower=f"{_MODELING}:Qwen2_5_VisionTransformerPretrainedModel",
+        tower="transformers.models.qwen2_5_vl.modeling_qwen2_5_vl:Qwen2_5_VisionTransformerPretrainedModel",
+        image_processor="transformers:Qwen2VLImageProcessor",
+        video_processor="transformers:Qwen2VLVideoProcessor",
     ),
-    positions=PositionRule(time="seconds", text_after="grid"),
+    tower_part="marc.model.qwen2_5_vl.vision:tower_part",
+    text_after="grid",
     vision_tokens=("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
     language_linears=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-    whole_modules=("model.visual", "lm_head"),
     tiny="marc.model.qwen2_5_vl.tiny",
 )

@@ -1,42 +1,15 @@
-"""MarcConfig: Qwen2.5-VL's configuration with two more fields."""
+"""MarcConfig: Qwen2.5-VL's configuration with the fields of compressed videos."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import Qwen2_5_VLConfig
 
-from marc.compression.config import CompressionConfig
+from marc.model.config import CompressedConfig
 
 
 @strict
-class MarcConfig(Qwen2_5_VLConfig):
-    """Qwen2.5-VL's configuration with two more fields.
-
-    Attributes:
-        compression: A `CompressionConfig`, or its fields as a dictionary; ``None`` stands for the defaults.
-        prompt_style: The style of `marc.data.prompts` in which it is best asked: the one that it was trained in.
-
-    Raises:
-        ValueError: If a compression option is unknown or out of range; the message names it.
-    """
+class MarcConfig(Qwen2_5_VLConfig, CompressedConfig):
+    """Qwen2.5-VL's configuration with those of `CompressedConfig`."""
 
     model_type = "marc"
-
-    compression: CompressionConfig | dict[str, Any] | None = None
-    prompt_style: str = "short"
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        if self.compression is None:
-            self.compression = CompressionConfig()
-        elif isinstance(self.compression, dict):
-            self.compression = CompressionConfig.from_dict(self.compression)
-        super().__post_init__(**kwargs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns all fields as JSON-serialisable values."""
-        values = super().to_dict()
-        if isinstance(values["compression"], CompressionConfig):
-            values["compression"] = values["compression"].to_dict()
-        return values

@@ -12,6 +12,8 @@ from transformers import AutoModel
 
 from marc import load_model
 from marc.compression.merge import compress
+from marc.compression.plan import VideoPlan
+from marc.compression.positions import text_position, video_positions
 from marc.model import MarcModel
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -54,7 +56,7 @@ def test_features_are_the_compressed_tower_output(tiny):
     inputs = video_inputs(processor, ["<video>?"], [noise(16, 3)], video_events=EVENTS)
     with torch.no_grad():
         tower = model.model.visual(inputs["pixel_values_videos"], inputs["video_grid_thw"]).pooler_output
-    expected = compress(tower.unflatten(0, (8, 16)), model.compression, events=EVENTS[0], grid=(4, 4))
+    expected = compress(tower.unflatten(0, (8, 16)), model.compression, events=EVENTS[0], size=(4, 4))
     got = model.encode_video(**inputs)["video"]
     torch.testing.assert_close(got.pooler_output[0], expected.flat)
     assert got.members[0].tolist() == EVENTS[0]
@@ -120,6 +122,24 @@ def test_events_stand_at_their_times_and_cells_at_their_places(tiny):
     assert (video[2] - start).tolist() == [1, 3, 1, 3, 2, 2]
     length = inputs["input_ids"].shape[1]
     assert int(deltas) == int(positions[0, 0, -1]) + 1 - length
+
+
+@pytest.mark.parametrize("compression", LAYOUTS)
+def test_the_pure_functions_give_the_models_positions(tiny, compression):
+    """Of the video by its plan and times, and of the text behind it by the family's rule."""
+    model, processor = tiny(**compression)
+    inputs = video_inputs(
+        processor, ["<video> What?"], [noise(16, 4)], video_events=EVENTS, video_seconds=[[0.5 * n for n in range(8)]]
+    )
+    positions, _ = model.model.get_rope_index(**{k: v for k, v in inputs.items() if k != "pixel_values_videos"})
+    (places,) = (inputs["mm_token_type_ids"][0] == 2).nonzero(as_tuple=True)
+    first, last = int(places[0]), int(places[-1])
+    start = int(positions[0, 0, first - 1]) + 1
+    plan = processor.plan(inputs["video_grid_thw"][0], events=EVENTS[0]) or VideoPlan.whole(8, (4, 4))
+    rate = model.config.vision_config.tokens_per_second
+    expected = video_positions(plan, [0.5 * n for n in range(8)], tokens_per_second=rate)
+    assert torch.equal(positions[:, 0, first : last + 1], expected + start)
+    assert int(positions[0, 0, last + 1]) == start + text_position(expected, plan.size, model.family.text_after)
 
 
 def test_without_merging_positions_are_those_of_transformers(tiny, stock):

@@ -35,7 +35,7 @@ def test_planning_inputs_are_padded_rows(processor):
         ({"video_events": [[0, 0]]}, "video_events has 1 entries for 2 videos"),
         ({"video_events": [[0, 0], [0]]}, "2 ids for 4 grids"),
         ({"video_seconds": [[0.0] * 4, [0.0]]}, "video 1 has 1 times for 2 temporal grids"),
-        ({"video_shares": [[99], None]}, "above the budget of 16"),
+        ({"video_events": [[0] * 4, [0] * 2], "video_shares": [[99], None]}, "above the budget of 16"),
     ],
 )
 def test_what_does_not_fit_a_video_is_named(processor, arguments, message):

@@ -1,0 +1,282 @@
+"""Models that merge a video's grids between the vision tower and the language model: what all families share.
+
+A family's own classes have one of these and transformers' class as bases, in this order, and add how the family
+numbers positions. The only changes to transformers' model: `get_video_features` compresses what the tower returns, and
+``get_rope_index`` gives the tokens that remain the positions of the places and times for which they stand. With
+compression off and no times given, every call goes to the base class unchanged; only a video of more patches than
+``tower_chunk`` is read in several.
+
+A video's plan (`marc.compression.plan`) is attached to its row of ``video_grid_thw``, as a `PlannedGrid`: that is how
+it travels through the base class's unmodified ``forward``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from marc.compression.config import CompressionConfig
+from marc.compression.merge import compress_videos
+from marc.compression.plan import VideoPlan, plan_video
+from marc.model.family import Family, family_of, load_name
+from marc.model.segment_attention import SEGMENT_ATTENTION
+from marc.model.tower import GridThw, MergingTower, run_in_chunks, split_videos
+
+
+class PlannedGrid(NamedTuple):
+    """A row of ``video_grid_thw`` (temporal grids, height and width in patches) and what will become of that video.
+
+    Attributes:
+        plan: How the video is compressed; ``None`` leaves it as it is.
+        seconds: Time of each temporal grid; ``None``: evenly spaced by ``second_per_grid_ts``.
+    """
+
+    temporal: int
+    height: int
+    width: int
+    plan: VideoPlan | None
+    seconds: Sequence[float] | None
+
+    def plan_in_cells(self, merge: int) -> VideoPlan:
+        """The plan, also of a video that is left as it is.
+
+        Args:
+            merge: Patches along each side of a cell.
+        """
+        return self.plan or VideoPlan.whole(self.temporal, (self.height // merge, self.width // merge))
+
+
+@dataclass
+class CompressedVideoFeatures(BaseModelOutputWithPooling):
+    """Features of several videos.
+
+    Attributes:
+        pooler_output: One ``[N, D]`` tensor per video.
+        members: For each compressed video, ``int64 [T]``: the merged grid in which each temporal grid ended.
+    """
+
+    members: tuple[Tensor | None, ...] | None = None
+
+
+class CompressedBaseModel(PreTrainedModel):
+    """A model without a head, with compressed videos."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        if self.visual.config._attn_implementation == "sdpa":
+            self.visual.config._attn_implementation = SEGMENT_ATTENTION
+
+    def plan_grids(
+        self,
+        video_grid_thw: Tensor | list[PlannedGrid] | None,
+        video_grid_events: Tensor | None = None,
+        video_grid_seconds: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+    ) -> Tensor | list[PlannedGrid] | None:
+        """Attaches its plan to every video's grid.
+
+        Args:
+            video_grid_thw: ``int [V, 3]`` in patches; a list that is already planned is returned as it is.
+            video_grid_events: ``int [V, T]`` event id of each temporal grid, padded at the end; ``None``: see
+                `plan_video`.
+            video_grid_seconds: ``float [V, T]`` time of each temporal grid, padded at the end.
+            video_event_shares: ``int [V, E]`` tokens for each event, 0 beyond a video's events; a row of zeros: equal.
+
+        Returns:
+            The planned grids, or ``video_grid_thw`` itself where the base class can do all that is asked.
+        """
+        compression = self.config.compression
+        assert isinstance(compression, CompressionConfig)
+        if video_grid_thw is None or isinstance(video_grid_thw, list):
+            return video_grid_thw
+        if not compression.enabled and video_grid_seconds is None:
+            return video_grid_thw
+        merge = self.config.vision_config.spatial_merge_size
+        planned = []
+        for video, (grids, height, width) in enumerate(video_grid_thw.tolist()):
+            plan = None
+            if compression.enabled:
+                events = None if video_grid_events is None else video_grid_events[video, :grids].tolist()
+                shares = None if video_event_shares is None else _unpadded_shares(video_event_shares[video])
+                size = (height // merge, width // merge)
+                plan = plan_video(grids, size, compression, events=events, shares=shares)
+            seconds = None if video_grid_seconds is None else video_grid_seconds[video, :grids].tolist()
+            planned.append(PlannedGrid(grids, height, width, plan, seconds))
+        return planned
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        video_grid_thw: Tensor | list[PlannedGrid] | None = None,
+        video_grid_events: Tensor | None = None,
+        video_grid_seconds: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Plans the videos, then runs the base class (see `plan_grids` for the arguments)."""
+        grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        return super().forward(input_ids, *args, video_grid_thw=grids, **kwargs)
+
+    def get_video_features(
+        self,
+        pixel_values_videos: Tensor,
+        video_grid_thw: Tensor | list[PlannedGrid] | None = None,
+        video_grid_events: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Runs the vision tower and merges each video's grids, inside the tower or after it.
+
+        Returns:
+            ``pooler_output`` holds one ``[N, D]`` tensor per video, N as its plan says.
+        """
+        compression = self.config.compression
+        assert isinstance(compression, CompressionConfig)
+        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
+        if grids is None:
+            return super().get_video_features(pixel_values_videos, grids, **kwargs)
+        if not isinstance(grids, list):
+            return self._every_token(pixel_values_videos, grids.tolist(), compression.tower_chunk, **kwargs)
+        sizes = [grid[:3] for grid in grids]
+        plans = [grid.plan for grid in grids if grid.plan is not None]
+        if len(plans) < len(grids):
+            return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
+        cut = load_name(family_of(self).tower_part)
+        seen = MergingTower(self.visual, cut, compression.tower_chunk, compression.duplicates)(
+            pixel_values_videos, sizes, plans
+        )
+        compressed = compress_videos(
+            [video.tokens for video in seen],
+            [plan.after_tower for plan in plans],
+            [video.counts for video in seen] if plans[0].tower else None,
+        )
+        return CompressedVideoFeatures(
+            pooler_output=tuple(video.flat for video in compressed),
+            members=tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True)),
+        )
+
+    def _every_token(
+        self, pixels: Tensor, sizes: Sequence[GridThw], chunk: int | None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Features of videos that are not compressed; in chunks, if they do not fit into one.
+
+        Under ZeRO-3 in one: how many there are is each process's own affair, and it gathers the weights for each.
+        """
+        if chunk is None or len(pixels) <= chunk or is_deepspeed_zero3_enabled():
+            grid_thw = torch.tensor(sizes, device=pixels.device)
+            return super().get_video_features(pixels, grid_thw, **kwargs)
+        videos_TNC = split_videos(pixels, sizes)
+        tokens = run_in_chunks(self.visual, videos_TNC, [size[1:] for size in sizes], chunk)
+        return BaseModelOutputWithPooling(pooler_output=tuple(video.flatten(0, 1) for video in tokens))
+
+
+class CompressedVLM(PreTrainedModel):
+    """A model for video question answering from compressed videos.
+
+    Besides the base class's inputs, ``forward`` and ``generate`` take ``video_grid_events``, ``video_grid_seconds``
+    and ``video_event_shares`` (see `CompressedBaseModel.plan_grids`), all of which the processor makes.
+    """
+
+    @property
+    def family(self) -> Family:
+        """What depends on its family."""
+        return family_of(self)
+
+    @property
+    def compression(self) -> CompressionConfig:
+        """The options in force; assign to change them for the calls that follow."""
+        assert isinstance(self.config.compression, CompressionConfig)
+        return self.config.compression
+
+    @compression.setter
+    def compression(self, value: CompressionConfig) -> None:
+        self.config.compression = value
+
+    @torch.no_grad()
+    def encode_video(
+        self,
+        pixel_values_videos: Tensor,
+        video_grid_thw: Tensor,
+        video_grid_events: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+        **_: Any,
+    ) -> dict[str, CompressedVideoFeatures]:
+        """Runs the vision tower and the compression once, for any number of questions.
+
+        Pass the result as ``mm_encoder_outputs`` to ``forward`` or ``generate``, instead of ``pixel_values_videos``
+        and beside the processor's other outputs. It is not changed by use.
+        """
+        features = self.model.get_video_features(
+            pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares
+        )
+        members = features.members if isinstance(features, CompressedVideoFeatures) else None
+        return {"video": CompressedVideoFeatures(pooler_output=features.pooler_output, members=members)}
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        *args: Any,
+        video_grid_events: Tensor | None = None,
+        video_grid_seconds: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features.
+
+        From 5.20 on transformers takes all of it away itself, having encoded the videos before.
+        """
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        if inputs.get("pixel_values_videos") is None:
+            return inputs | {"video_grid_thw": None}
+        inputs["video_grid_events"] = video_grid_events
+        inputs["video_grid_seconds"] = video_grid_seconds
+        inputs["video_event_shares"] = video_event_shares
+        return inputs
+
+    def _expand_multimodal_outputs(
+        self, input_ids: Tensor, mm_encoder_output: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Keeps the caller's features as they are: the base class writes into what it is given."""
+        copies = {modality: copy(output) for modality, output in mm_encoder_output.items()}
+        return super()._expand_multimodal_outputs(input_ids, copies, *args, **kwargs)
+
+
+def offsets_after_prompts(positions: Tensor, present: Tensor) -> Tensor:
+    """Offsets of generated tokens' positions from their index, so that they go on right after the prompt's last one.
+
+    So they do when prompt and completion are read in one pass. transformers continues after the largest position of
+    all, which a long video reaches with its times; generation and log-probabilities would then disagree.
+
+    Args:
+        positions: ``int64 [3, B, L]``.
+        present: The attention mask, ``[B, L]``.
+
+    Returns:
+        ``int64 [B, 1]``.
+    """
+    last = (present * torch.arange(1, present.shape[1] + 1, device=present.device)).argmax(1, keepdim=True)
+    return positions[0].gather(1, last) + 1 - present.sum(1, keepdim=True)
+
+
+def load_weights_as(ours: type[PreTrainedModel], stock: type[PreTrainedModel]) -> None:
+    """Has a class of ours find its weights in checkpoints by the names that the stock class knows.
+
+    Without this, transformers leaves them at random and only logs it.
+    """
+    mapping = get_checkpoint_conversion_mapping(stock.__name__)
+    if mapping is not None:
+        register_checkpoint_conversion_mapping(ours.__name__, mapping, overwrite=True)
+
+
+def _unpadded_shares(shares_E: Tensor) -> list[int] | None:
+    return [share for share in shares_E.tolist() if share > 0] or None

@@ -1,0 +1,241 @@
+"""Processors that write as much of a video into the prompt as will remain after compression: what families share.
+
+A family's own processor has `CompressedProcessor` and transformers' class as bases, in this order, and says how a
+video is written into the prompt. The only changes: `_process_videos` writes videos by their plan
+(`marc.compression.plan`) and hands event ids, times and shares on to the model, `apply_chat_template` keeps special
+tokens in users' texts from being read as such, and a call takes videos also as ``qwen_vl_utils.process_vision_info``
+returns them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import BatchFeature, ProcessorMixin
+from transformers.processing_utils import VideosKwargs
+from transformers.video_utils import VideoMetadata
+
+from marc.compression.config import CompressionConfig
+from marc.compression.plan import Size, VideoPlan, event_lengths, plan_video
+from marc.model.family import Family, family_of
+from marc.model.vision_info import separate_metadata
+
+
+class CompressedVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+    """Options of `CompressedProcessor` for videos; one entry per video each.
+
+    Attributes:
+        video_events: Event id of every temporal grid, non-decreasing.
+        video_seconds: Time of every temporal grid in seconds, for frames that are not evenly spaced.
+        video_shares: Tokens for each event, for the event layout; ``None`` for equal shares.
+    """
+
+    video_events: list[list[int]] | None
+    video_seconds: list[list[float]] | None
+    video_shares: list[list[int] | None] | None
+
+
+class CompressedProcessor(ProcessorMixin):
+    """Turns text, images and videos into inputs for a `CompressedVLM`.
+
+    Attributes:
+        compression: How videos will be compressed; must be the model's.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        video_processor: Any = None,
+        chat_template: str | None = None,
+        compression: CompressionConfig | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **kwargs)
+        if not isinstance(compression, CompressionConfig):
+            compression = CompressionConfig.from_dict(compression or {})
+        self.compression = compression
+
+    def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
+        """What is written into the prompt in place of a video's placeholder.
+
+        Args:
+            cells: Size of every grid that remains, in time order.
+            seconds: Time of each; ``None``: not known.
+        """
+        raise NotImplementedError
+
+    @property
+    def family(self) -> Family:
+        """What depends on the model's family."""
+        return family_of(self)
+
+    @property
+    def cell_pixels(self) -> int:
+        """Pixels along each side of a visual token; frames are multiples of it."""
+        return int(self.video_processor.patch_size * self.video_processor.merge_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as JSON-serialisable values."""
+        return {**super().to_dict(), "compression": self.compression.to_dict()}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that the model takes."""
+        return [*super().model_input_names, "video_grid_events", "video_grid_seconds", "video_event_shares"]
+
+    def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
+        """As the family's; videos may also come as ``qwen_vl_utils.process_vision_info`` returns them."""
+        videos, kwargs = separate_metadata(videos, kwargs)
+        return super().__call__(images=images, text=text, videos=videos, **kwargs)
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Renders a conversation; a special token inside a text is defused by a space after its first character.
+
+        So ``<|video_pad|>`` in a question arrives as ``< |video_pad|>``: readable, but no placeholder.
+        """
+        return super().apply_chat_template(self._defuse(conversation), *args, **kwargs)
+
+    def plan(
+        self, grid_thw: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
+    ) -> VideoPlan | None:
+        """What will become of one video; ``None`` without compression.
+
+        Args:
+            grid_thw: Temporal grids, height and width in patches.
+            events: Event id of each temporal grid; ``None``: see `plan_video`.
+            shares: Tokens for each event.
+        """
+        if not self.compression.enabled:
+            return None
+        grids, height, width = (int(length) for length in grid_thw)
+        merge = self.video_processor.merge_size
+        return plan_video(grids, (height // merge, width // merge), self.compression, events=events, shares=shares)
+
+    def planning_inputs(
+        self,
+        events: Sequence[Sequence[int]] | None = None,
+        seconds: Sequence[Sequence[float]] | None = None,
+        shares: Sequence[Sequence[int] | None] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Event ids, times and shares of several videos as the model takes them: one padded row per video.
+
+        Args:
+            events: Event id of every temporal grid of each video.
+            seconds: Time of every temporal grid of each video.
+            shares: Tokens for each event of each video; ``None`` for equal shares.
+        """
+        inputs = {}
+        if events is not None and self.compression.enabled:
+            inputs["video_grid_events"] = _padded(events, torch.long)
+        if seconds is not None:
+            inputs["video_grid_seconds"] = _padded(seconds, torch.float64)
+        if shares is not None and self.compression.enabled:
+            inputs["video_event_shares"] = _padded([row or [] for row in shares], torch.long)
+        return inputs
+
+    def text_inputs(self, texts: Sequence[str], video_tokens: Sequence[int]) -> BatchFeature:
+        """Tokenises rendered conversations about videos that are encoded already (`encode_video`).
+
+        Args:
+            texts: From `apply_chat_template`, each with one video placeholder.
+            video_tokens: Number of visual tokens of each text's video.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and ``mm_token_type_ids``, padded.
+        """
+        expanded = [
+            text.replace(self.video_token, self.video_token * count)
+            for text, count in zip(texts, video_tokens, strict=True)
+        ]
+        tokens = self.tokenizer(expanded, padding=True)
+        types = self.create_mm_token_type_ids(tokens["input_ids"])
+        return BatchFeature({**tokens, "mm_token_type_ids": types}, tensor_type="pt")
+
+    def _process_videos(
+        self,
+        videos: Any,
+        video_events: Sequence[Sequence[int]] | None = None,
+        video_seconds: Sequence[Sequence[float]] | None = None,
+        video_shares: Sequence[Sequence[int] | None] | None = None,
+        **kwargs: Any,
+    ) -> tuple[BatchFeature, list[str]]:
+        processed, placeholders = super()._process_videos(videos, **kwargs)
+        grids = processed["video_grid_thw"].tolist()
+        _check_videos(grids, video_events, video_seconds, video_shares)
+        processed.update(self.planning_inputs(video_events, video_seconds, video_shares))
+        texts = []
+        for video, (grid_thw, placeholder) in enumerate(zip(grids, placeholders, strict=True)):
+            plan = self.plan(grid_thw, events=_of(video_events, video), shares=_of(video_shares, video))
+            seconds = _of(video_seconds, video)
+            if plan is None:
+                texts.append(placeholder)
+            else:
+                texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
+        return processed, texts
+
+    def _defuse(self, conversation: Any) -> Any:
+        """Copies a conversation, or a batch of them, with harmless texts."""
+        if isinstance(conversation, str):
+            return self._special_token.sub(lambda match: f"{match[0][0]} {match[0][1:]}", conversation)
+        if isinstance(conversation, dict):
+            defused = ("content", "text")
+            return {key: self._defuse(value) if key in defused else value for key, value in conversation.items()}
+        if isinstance(conversation, list | tuple):
+            return [self._defuse(item) for item in conversation]
+        return conversation
+
+    @property
+    def _special_token(self) -> re.Pattern[str]:
+        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+
+def frame_patches(video_processor: Any, rgb_THWC: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the vision tower reads of frames that have their final size already.
+
+    Args:
+        video_processor: The family's.
+        rgb_THWC: ``uint8 [T, H, W, 3]``.
+
+    Returns:
+        ``pixel_values_videos``, ``float32 [G * P, C]`` for G temporal grids of P patches, and ``video_grid_thw``.
+    """
+    count = len(rgb_THWC)
+    metadata = VideoMetadata(total_num_frames=count, fps=1.0, frames_indices=list(range(count)))
+    video = video_processor(
+        [rgb_THWC], video_metadata=[metadata], do_sample_frames=False, do_resize=False, return_tensors="pt"
+    )
+    return video["pixel_values_videos"], video["video_grid_thw"]
+
+
+def _check_videos(
+    grids: Sequence[Sequence[int]],
+    events: Sequence[Sequence[int]] | None,
+    seconds: Sequence[Sequence[float]] | None,
+    shares: Sequence[Sequence[int] | None] | None,
+) -> None:
+    """Refuses events, times and shares that are not those of the videos."""
+    for name, values in (("events", events), ("seconds", seconds), ("shares", shares)):
+        if values is not None and len(values) != len(grids):
+            raise ValueError(f"video_{name} has {len(values)} entries for {len(grids)} videos; give one per video")
+    for video, (count, *_) in enumerate(grids):
+        if seconds is not None and len(seconds[video]) != count:
+            raise ValueError(
+                f"video {video} has {len(seconds[video])} times for {count} temporal grids; give one each"
+            )
+        if events is not None:
+            event_lengths(events[video], count)
+
+
+def _of(values: Sequence[Any] | None, video: int) -> Any:
+    return None if values is None else values[video]
+
+
+def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> torch.Tensor:
+    """Stacks rows of unequal length, with zeros at their ends."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], dtype=dtype)
