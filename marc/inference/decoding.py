@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad as pad_in_front
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache, DynamicCache, GenerationConfig, LogitsProcessorList
 from transformers.generation import StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -30,94 +31,111 @@ SPARE = 0.75
 """Rows that have ended leave the batch once no larger part of it is at work."""
 
 
-@dataclass
 class RowsBehindPrefixes:
-    """Keys and values of prefixes, and of the rows behind them.
+    """Keys and values of prefixes, and of the rows behind them, which see their prefix and themselves.
 
-    Attributes:
-        prefix_keys: Of each layer, ``[R, K, P, E]``.
-        prefix_values: Likewise.
-        prefix_mask: Which of the P tokens a prefix has, ``bool [R, 1, 1, P]``; None: all.
-        owners: The prefix of each row, ascending, ``int64 [N]``.
-        mask: Which of its own tokens so far a row has, ``bool [N, T]``; padding stands in front.
+    The keys of a prefix and of all its rows stand side by side, ``prefix | first tokens of all rows | second tokens of
+    all rows | …``, so that a layer attends to all of them in one product: each key is read once for all rows of its
+    prefix, which is what decoding costs. A mask keeps rows apart.
+
+    Args:
+        cache: What a model kept of the prefixes, padded at their ends.
+        lengths: Tokens of each prefix, at least one.
+        owners: The prefix of each row, ascending.
         room: Most own tokens of a row.
     """
 
-    prefix_keys: list[Tensor]
-    prefix_values: list[Tensor]
-    prefix_mask: Tensor | None
-    owners: Tensor
-    mask: Tensor
-    room: int
-
-    def __post_init__(self) -> None:
+    def __init__(self, cache: DynamicCache, lengths: Sequence[int], owners: Sequence[int], room: int) -> None:
+        self._prefixes = [(layer.keys, layer.values) for layer in cache.layers]
+        device = self._prefixes[0][0].device
+        present = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
+        self._prefix_bias = _bias(present, self._prefixes[0][0].dtype)
+        self._room, self._time = room, 0
         self._own: dict[int, tuple[Tensor, ...]] = {}
-        self._is_full = True
-        self._group()
+        self._mask = torch.empty(len(owners), 0, dtype=torch.bool, device=device)
+        self._arrange(torch.tensor(owners, device=device))
 
-    @classmethod
-    def of(cls, cache: DynamicCache, lengths: Sequence[int], owners: Sequence[int], room: int) -> RowsBehindPrefixes:
-        """No token yet behind prefixes that have been read into a cache, padded at their ends."""
-        keys, values = [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
-        device, longest = keys[0].device, keys[0].shape[2]
-        present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
-        seen = None if min(lengths) == longest else present[:, None, None]
-        empty = torch.empty(len(owners), 0, dtype=torch.bool, device=device)
-        return cls(keys, values, seen, torch.tensor(owners, device=device), empty, room)
+    def _arrange(self, owners: Tensor) -> None:
+        """Gives each row a place beside its prefix: ``R x G`` places, some of them perhaps empty."""
+        counts = torch.bincount(owners, minlength=len(self._prefix_bias))
+        self._owners, self._group = owners, int(counts.max())
+        within = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]
+        self._places = owners * self._group + within
+        self._rows = owners.new_zeros(len(counts) * self._group)
+        self._rows[self._places] = torch.arange(len(owners), device=owners.device)
+        taken = torch.zeros_like(self._rows, dtype=torch.bool).index_fill(0, self._places, True)
+        self._taken = taken.view(-1, self._group)
+        self._bias_RGX = self._seen(self._mask)
+
+    def _seen(self, mask_NT: Tensor) -> Tensor:
+        """Bias of all keys for the newest token of each place, ``[R, G, P + T * G]``."""
+        own_RGT = self.side_by_side(mask_NT) & self._taken[..., None]
+        itself = torch.eye(self._group, dtype=torch.bool, device=mask_NT.device)[:, None]
+        own_RGX = (own_RGT[..., None] & itself).flatten(2)
+        before = self._prefix_bias[:, None].expand(-1, self._group, -1)
+        return torch.cat((before, _bias(own_RGX, before.dtype)), dim=2)
+
+    def side_by_side(self, rows: Tensor) -> Tensor:
+        """Rows beside their prefix, ``[N, …] -> [R, G, …]``; empty places hold anything."""
+        return rows[self._rows].unflatten(0, (-1, self._group))
+
+    def apart(self, places: Tensor) -> Tensor:
+        """Undoes `side_by_side`."""
+        return places.flatten(0, 1)[self._places]
 
     def add(self, mask_NS: Tensor) -> None:
-        """Makes room for new tokens of every row."""
-        self.mask = torch.cat((self.mask, mask_NS), dim=1)
-        self._is_full = self._is_full and bool(mask_NS.all())
+        """Makes room for new tokens of every row; where the mask is False there is padding, in front."""
+        self._time += mask_NS.shape[1]
+        self._mask = torch.cat((self._mask, mask_NS), dim=1)
+        new = self._seen(mask_NS)[..., self._prefix_bias.shape[1] :]
+        self._bias_RGX = torch.cat((self._bias_RGX, new), dim=2)
 
-    def own(self, layer: int, key_NKSE: Tensor, value_NKSE: Tensor) -> tuple[Tensor, Tensor]:
-        """Keeps the newest keys and values of a layer, for which `add` made room, and returns all of them."""
-        end, new = self.mask.shape[1], key_NKSE.shape[2]
-        if layer not in self._own:
-            shape = (*key_NKSE.shape[:2], self.room, key_NKSE.shape[3])
-            self._own[layer] = key_NKSE.new_empty(shape), value_NKSE.new_empty(shape)
-        keys, values = self._own[layer]
-        keys[:, :, end - new : end], values[:, :, end - new : end] = key_NKSE, value_NKSE
-        return keys[:, :, :end], values[:, :, :end]
-
-    def visible(self, new: int, repeats: int) -> Tensor | None:
-        """Which own tokens each of the newest ones sees, ``bool [N, 1, repeats * S, T]``; None: all."""
+    def bias(self, new: int) -> Tensor:
+        """What is added to the scores of the newest tokens, ``[R, S * G, P + T * G]``."""
+        bias_RGX = self._bias_RGX
         if new == 1:
-            return None if self._is_full else self.mask[:, None, None]
-        total, device = self.mask.shape[1], self.mask.device
-        itself_ST = torch.eye(new, total, dtype=torch.bool, device=device).roll(total - new, 1)
-        before_ST = torch.ones(new, total, dtype=torch.bool, device=device).tril(total - new)
-        return ((self.mask[:, None] & before_ST) | itself_ST).repeat(1, repeats, 1)[:, None]
+            return bias_RGX
+        own = torch.arange(self._time, device=bias_RGX.device).repeat_interleave(self._group)
+        times = torch.cat((own.new_zeros(self._prefix_bias.shape[1]), own))
+        later_SX = times > torch.arange(self._time - new, self._time, device=times.device)[:, None]
+        return bias_RGX[:, None].masked_fill(later_SX[:, None], -torch.inf).flatten(1, 2)
 
-    def keep(self, rows: Tensor) -> None:
-        """Drops all other rows."""
-        end = self.mask.shape[1]
-        self.owners, self.mask = self.owners[rows], self.mask[rows]
-        for layer, both in self._own.items():
-            kept = tuple(states.new_empty(len(self.owners), *states.shape[1:]) for states in both)
-            for ours, states in zip(kept, both, strict=True):
-                ours[:, :, :end] = states[rows, :, :end]
-            self._own[layer] = kept
-        self._group()
+    def extend(self, layer: int, key_NKSE: Tensor, value_NKSE: Tensor) -> tuple[Tensor, ...]:
+        """Keeps a layer's newest keys and values, for which `add` made room; all of them ``[R, K, P + T * G, E]``."""
+        if layer not in self._own:
+            self._own[layer] = tuple(self._buffer(prefix) for prefix in self._prefixes[layer])
+        end = self._prefix_bias.shape[1] + self._time * self._group
+        start = end - key_NKSE.shape[2] * self._group
+        for buffer, states in zip(self._own[layer], (key_NKSE, value_NKSE), strict=True):
+            buffer[:, :, start:end] = self.side_by_side(states).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        return tuple(buffer[:, :, :end] for buffer in self._own[layer])
 
-    def to_prefixes(self, states_NX: Tensor) -> Tensor:
-        """The rows of each prefix side by side, ``[N, …] -> [R, G, …]``; places without a row hold anything."""
-        return states_NX[self._rows]
+    def _buffer(self, prefix_RKPE: Tensor) -> Tensor:
+        prefixes, heads, length, width = prefix_RKPE.shape
+        buffer = prefix_RKPE.new_empty(prefixes, heads, length + self._room * self._group, width)
+        buffer[:, :, :length] = prefix_RKPE
+        return buffer
 
-    def to_rows(self, states_RGX: Tensor) -> Tensor:
-        """Undoes `to_prefixes`."""
-        return states_RGX.flatten(0, 1)[self._places]
+    def keep(self, rows_N: Tensor) -> None:
+        """Drops all rows but some, and prefixes without any."""
+        length, end = self._prefix_bias.shape[1], self._prefix_bias.shape[1] + self._time * self._group
+        own = {
+            layer: [buffer[:, :, length:end].unflatten(2, (-1, self._group)).permute(0, 3, 1, 2, 4) for buffer in both]
+            for layer, both in self._own.items()
+        }
+        kept = {layer: [self.apart(states)[rows_N] for states in both] for layer, both in own.items()}
+        needed, owners = self._owners[rows_N].unique(return_inverse=True)
+        self._prefixes = [(keys[needed], values[needed]) for keys, values in self._prefixes]
+        self._prefix_bias, self._mask = self._prefix_bias[needed], self._mask[rows_N]
+        self._arrange(owners)
+        self._own = {}
+        for layer, both in kept.items():
+            self.extend(layer, *both)
 
-    def _group(self) -> None:
-        prefixes = len(self.prefix_keys[0])
-        counts_R = torch.bincount(self.owners, minlength=prefixes)
-        firsts_R = counts_R.cumsum(0) - counts_R
-        largest = int(counts_R.max())
-        within_N = torch.arange(len(self.owners), device=self.owners.device) - firsts_R[self.owners]
-        self._places = self.owners * largest + within_N
-        rows = torch.zeros(prefixes * largest, dtype=torch.long, device=self.owners.device)
-        rows[self._places] = torch.arange(len(self.owners), device=self.owners.device)
-        self._rows = rows.view(prefixes, largest)
+
+def _bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where something is seen, else minus infinity."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
 def decoding_attention(
@@ -147,48 +165,16 @@ def decoding_attention(
     """
     assert attention_mask is None
     layer: Any = module.layer_idx
-    keys, values = rows.own(layer, key, value)
     count, heads, new, width = query.shape
     groups = key.shape[1]
-    query_NKSE = query.reshape(count, groups, -1, width) * scaling  # heads of a group of keys, one after the other
-    query_RGKSE = rows.to_prefixes(query_NKSE)
-    prefixes, group = query_RGKSE.shape[:2]
-    query_RKXE = query_RGKSE.transpose(1, 2).reshape(prefixes, groups, -1, width)
-    before_RKXE = _summed(query_RKXE, rows.prefix_keys[layer], rows.prefix_values[layer], rows.prefix_mask)
-    before = [rows.to_rows(part.unflatten(2, (group, -1)).transpose(1, 2)) for part in before_RKXE]
-    own = _summed(query_NKSE, keys, values, rows.visible(new, heads // groups))
-    mixed = _joined(before, own).to(value.dtype)
-    return mixed.view(count, heads, new, width).transpose(1, 2), None
-
-
-def _summed(
-    query_BKXE: Tensor, key_BKTE: Tensor, value_BKTE: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A softmax over some of the keys that others can be added to.
-
-    Args:
-        query_BKXE: Scaled queries.
-        key_BKTE: Keys.
-        value_BKTE: Values.
-        mask: Which keys are seen, ``bool``, to be broadcast to ``[B, K, X, T]``; None: all.
-
-    Returns:
-        The largest score of each query, the sum of ``exp(score - largest)``, and the values weighed by these, in
-        float32: ``[B, K, X, 1]`` twice and ``[B, K, X, E]``.
-    """
-    scores = (query_BKXE @ key_BKTE.mT).float()
-    if mask is not None:
-        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-    largest = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(largest).exp_()
-    return largest, weights.sum(-1, keepdim=True), (weights.to(value_BKTE.dtype) @ value_BKTE).float()
-
-
-def _joined(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """One softmax from two of `_summed`."""
-    largest = torch.maximum(a[0], b[0])
-    of_a, of_b = (a[0] - largest).exp_(), (b[0] - largest).exp_()
-    return (a[2] * of_a + b[2] * of_b) / (a[1] * of_a + b[1] * of_b)
+    keys, values = rows.extend(layer, key, value)
+    query_RGKHSE = rows.side_by_side(query.unflatten(1, (groups, -1)))
+    query_RKXE = query_RGKHSE.permute(0, 2, 3, 4, 1, 5).flatten(2, 4)  # heads, then times, then rows of a prefix
+    bias = rows.bias(new)[:, None].expand(-1, heads // groups, -1, -1).flatten(1, 2)[:, None]
+    mixed_RKXE = scaled_dot_product_attention(query_RKXE, keys, values, attn_mask=bias, scale=scaling)
+    mixed_RKHSGE = mixed_RKXE.unflatten(2, (heads // groups, new, -1))
+    mixed = rows.apart(mixed_RKHSGE.permute(0, 4, 3, 1, 2, 5))
+    return mixed.reshape(count, new, heads, width), None
 
 
 AttentionInterface.register(DECODING_ATTENTION, decoding_attention)
@@ -222,6 +208,7 @@ def decode_rows(
     generation_config: GenerationConfig,
     *,
     prompts: SharedPrompts,
+    chances: Tensor | None = None,
     past_key_values: Cache | None = None,
     **_: Any,
 ) -> Tensor:
@@ -234,6 +221,8 @@ def decode_rows(
         stopping_criteria: Transformers'.
         generation_config: Transformers'.
         prompts: The same prompts.
+        chances: Decide what is drawn, each in [0, 1): one for each new token of each row, ``[B, >= C]``, so that what
+            a row gets does not depend on the others. None: drawn now.
         past_key_values: Not used: keys and values are the prompts'.
 
     Returns:
@@ -243,10 +232,12 @@ def decode_rows(
     pad = int(generation_config._pad_token_tensor)
     longest = max(map(len, prompts.rests))
     steps = int(stopping_criteria.max_length or 0) - input_ids.shape[1]
-    rows = RowsBehindPrefixes.of(prompts.cache, prompts.lengths, prompts.owners, longest + steps)
+    rows = RowsBehindPrefixes(prompts.cache, prompts.lengths, prompts.owners, longest + steps)
     tokens = pad_rows(prompts.rests, 0, left=True).to(device)
     mask = pad_rows([[1] * len(rest) for rest in prompts.rests], 0, left=True).bool().to(device)
     positions = torch.stack([pad_in_front(own, (longest - own.shape[1], 0)) for own in prompts.positions], dim=1)
+    if chances is None and generation_config.do_sample:
+        chances = torch.rand(len(input_ids), steps, dtype=torch.float64, device=device)
     sequences, places = input_ids, torch.arange(len(input_ids), device=device)  # of the rows that are in the batch
     at_work = torch.ones_like(places, dtype=torch.bool)
     with attention(text.config, DECODING_ATTENTION):
@@ -260,13 +251,16 @@ def decode_rows(
                 rows=rows,
             ).last_hidden_state
             scores_NV = logits_processor(sequences[places], head(hidden_NSD[:, -1]).float())
-            drawn_N = draw_tokens(scores_NV) if generation_config.do_sample else scores_NV.argmax(-1)
+            if generation_config.do_sample:
+                drawn_N = draw_tokens(scores_NV, chances[places, sequences.shape[1] - input_ids.shape[1]])
+            else:
+                drawn_N = scores_NV.argmax(-1)
             drawn_N = drawn_N.masked_fill(~at_work, pad)
             column = torch.full_like(sequences[:, :1], pad).index_put((places,), drawn_N[:, None])
             sequences = torch.cat((sequences, column), dim=1)
             at_work = at_work & ~stopping_criteria(sequences[places], scores_NV)
             positions = positions[..., -1:] + 1
-            if at_work.float().mean() <= SPARE:
+            if 0 < at_work.float().mean() <= SPARE:
                 rows.keep(at_work)
                 places, drawn_N, positions, at_work = (
                     places[at_work],
@@ -278,11 +272,15 @@ def decode_rows(
     return sequences
 
 
-def draw_tokens(scores_NV: Tensor) -> Tensor:
-    """Draws a token of each row in proportion to ``exp(scores)``, ``int64 [N]``, by inverting the distribution.
+def draw_tokens(scores_NV: Tensor, chances_N: Tensor) -> Tensor:
+    """A token of each row in proportion to ``exp(scores)``, ``int64 [N]``, by inverting the distribution.
 
-    One random number a row: transformers' ``multinomial`` draws one for each word of the vocabulary.
+    One random number a row; ``torch.multinomial`` draws one for each word of the vocabulary.
+
+    Args:
+        scores_NV: Minus infinity where a token is never drawn.
+        chances_N: Uniform in [0, 1), ``float64``.
     """
     cumulated_NV = scores_NV.softmax(-1).cumsum(-1, dtype=torch.float64)
-    chosen_N1 = torch.rand(len(scores_NV), 1, dtype=torch.float64, device=scores_NV.device) * cumulated_NV[:, -1:]
+    chosen_N1 = chances_N[:, None] * cumulated_NV[:, -1:]
     return torch.searchsorted(cumulated_NV, chosen_N1, right=True).squeeze(1).clamp(max=scores_NV.shape[1] - 1)

@@ -154,6 +154,7 @@ def complete(
     features: Mapping[VideoInput, Tensor] | None = None,
     cache: Callable[[int, int], Cache] | None = None,
     share: bool = True,
+    chances: Tensor | None = None,
     **generation: Any,
 ) -> list[list[int]]:
     """Token ids of one output per prompt, the token that ends it included.
@@ -164,6 +165,7 @@ def complete(
         features: Of what the prompts show; None: the inputs' own.
         cache: Makes a cache for so many rows of so many tokens, instead of transformers' own.
         share: Read and keep once what prompts begin with alike; not together with ``cache``.
+        chances: Decide what is sampled, see `marc.inference.decoding.decode_rows`; only where ``share`` is possible.
         **generation: As ``generate`` takes it.
     """
     if features is None:
@@ -173,9 +175,10 @@ def complete(
     with at_compression(model, budgets.pop() if budgets else model.compression):
         share = share and cache is None and not model.model.language_model.has_sliding_layers
         groups = _groups(model, prompts) if share else []
-        if len(groups) in (0, len(prompts)):
+        assert share or chances is None, "what is sampled can be decided only where prompts may share"
+        if not groups or (len(groups) == len(prompts) and chances is None):
             return _complete_alone(model, prompts, features, cache, generation)
-        return _complete_together(model, prompts, groups, features, generation)
+        return _complete_together(model, prompts, groups, features, chances, generation)
 
 
 def _complete_alone(
@@ -202,6 +205,7 @@ def _complete_together(
     prompts: Sequence[Prompt],
     groups: Sequence[_Group],
     features: Mapping[VideoInput, Tensor],
+    chances: Tensor | None,
     generation: Mapping[str, Any],
 ) -> list[list[int]]:
     """What the prompts of a group begin with is read once for all of them."""
@@ -212,7 +216,7 @@ def _complete_together(
         input_ids=batch.ids,
         attention_mask=batch.present,
         position_ids=batch.present.cumsum(1) - 1,
-        custom_generate=partial(decode_rows, prompts=shared),
+        custom_generate=partial(decode_rows, prompts=shared, chances=None if chances is None else chances[order]),
         **generation,
     )
     outputs = _completions(tokens[:, batch.ids.shape[1] :], model, generation)

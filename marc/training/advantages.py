@@ -63,3 +63,18 @@ def zero_variance_fraction(rewards_N: Tensor, group_size: int) -> float:
     """Part of the groups all of whose rewards are equal: nothing is learned from them."""
     rewards_BG = rewards_N.view(-1, group_size)
     return torch.isclose(rewards_BG.amax(1), rewards_BG.amin(1)).float().mean().item()
+
+
+def equally_rewarded(rewards_NF: Tensor, group_size: int) -> Tensor:
+    """Which completions got what every other of their group got, from each reward function: ``bool [N]``.
+
+    Their advantages are 0. Computed in floating point they are not: the mean of equal numbers is off by rounding, and
+    divided by a standard deviation that is itself rounding, this came to up to 1e-3.
+
+    Args:
+        rewards_NF: Rewards by function; NaN where a function gave none.
+        group_size: G.
+    """
+    rewards_BGF = rewards_NF.nan_to_num(-torch.inf).unflatten(0, (-1, group_size))
+    equal_B = (rewards_BGF == rewards_BGF[:, :1]).flatten(1).all(1)
+    return equal_B.repeat_interleave(group_size)

@@ -40,7 +40,7 @@ from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
 from marc.model import CompressedVLM
 from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward, format_reward
-from marc.training.advantages import group_advantages, group_retention, zero_variance_fraction
+from marc.training.advantages import equally_rewarded, group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import (
     check_generation,
     check_video_options,
@@ -140,6 +140,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._row_is_bad: list[bool] = []
         self._row_prompts: list[list[int]] = []
         self._advantage_weights: Tensor | None = None
+        self._equally_rewarded: Tensor | None = None
+        self._idle_rows: list[bool] | None = None
+        self._shared_prompts: SharedPromptModel | None = None
         if isinstance(model, nn.Module) and isinstance(base_model(model), CompressedVLM):
             check_video_options(model, processing_class, args, kwargs.get("peft_config"))
             check_generation(args, kwargs)
@@ -239,15 +242,17 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """Carries each row's videos along; weights advantages by retention if so configured."""
         self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
         self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
-        self._advantage_weights = None
+        self._advantage_weights = self._equally_rewarded = None
         output = super()._generate_and_score_completions(inputs)
         if self._row_visuals is not None:
             output["visuals"], output["budgets"] = self._row_visuals, [self._budget] * len(inputs)
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
             output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
+        own = slice(self.accelerator.process_index * len(inputs), None)
         if self._advantage_weights is not None:
-            start = self.accelerator.process_index * len(inputs)
-            output["advantages"] = output["advantages"] * self._advantage_weights[start : start + len(inputs)]
+            output["advantages"] = output["advantages"] * self._advantage_weights[own][: len(inputs)]
+        if self._equally_rewarded is not None:
+            output["advantages"] = output["advantages"].masked_fill(self._equally_rewarded[own][: len(inputs)], 0)
         output["advantages"] = output["advantages"] * self.args.reward_coef
         if self.args.distill_coef > 0:
             output["teacher_states"] = self._teacher_states(output)
@@ -272,6 +277,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distill`)."""
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
+        self._idle_rows = self._nothing_to_learn(inputs)
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -279,7 +285,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             loss = super()._compute_loss(model, inputs)
         mask = inputs["completion_mask"]
         kl_BC = completion_kl(
-            states[0][:, -mask.shape[1] - 1 : -1],
+            self._predicting(states[0], mask.shape[1]),
             inputs["teacher_states"],
             mask,
             (policy.lm_head, base_model(self._teacher.model).lm_head),
@@ -289,6 +295,24 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         sums = self.accelerator.reduce(torch.stack([kl_BC.detach().sum(), mask.sum()]))
         self._log("distill/kl", (sums[0] / sums[1].clamp(min=1)).item())
         return loss + self.args.distill_coef * kl_BC.sum() / self._tokens_of_a_step(inputs)
+
+    def _predicting(self, states: Tensor, completion: int) -> Tensor:
+        """The last hidden states that predict completions, ``[B, C, D]``, of the pass that was just made."""
+        if self._shared_prompts is not None:
+            return self._shared_prompts.predicting(states)
+        return states[:, -completion - 1 : -1]
+
+    def _nothing_to_learn(self, inputs: dict[str, Any]) -> list[bool] | None:
+        """Rows whose advantage is 0, where that is all that gives a row a gradient; not all of them, for ``backward``.
+
+        Not under ZeRO-3 and FSDP, for which every process must read as often as the others.
+        """
+        if self.beta != 0 or self._entropy_bonus_enabled or "teacher_states" in inputs or self.aux_loss_enabled:
+            return None
+        if is_deepspeed_zero3_enabled() or self.is_fsdp_enabled:
+            return None
+        idle: list[bool] = (inputs["advantages"] == 0).tolist()
+        return idle if not all(idle) else [False, *idle[1:]]
 
     def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
         """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""
@@ -308,7 +332,10 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         compute_aux_loss: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As TRL's, with the videos of the rows in hand, chunk by chunk; prompts that rows share are read once."""
+        """As TRL's, with the videos of the rows in hand; prompts that rows share are read once.
+
+        Rows from which nothing is learned are scored without gradients: theirs would be 0.
+        """
         scored = partial(
             super()._get_per_token_logps_and_entropies,
             logits_to_keep=logits_to_keep,
@@ -319,19 +346,29 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if visuals is None:  # no MARC model, or pictures that TRL hands on itself
             return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
         assert len(visuals) == len(input_ids)
-        known = None if torch.is_grad_enabled() else self._encoded(model, visuals)
-        chunks = []
-        for start in range(0, len(input_ids), batch_size or len(input_ids)):
-            rows = slice(start, start + (batch_size or len(input_ids)))
-            ids, present, shown = input_ids[rows], attention_mask[rows], visuals[rows]
-            with self._at_budget_of(model, shown):
-                chunks.append(scored(self._scorer(model, ids, present, shown, known, logits_to_keep), ids, present))
-        logps, entropies, losses = zip(*chunks, strict=True)
+        known, parts = self._encoded(model, visuals), self._parts(len(input_ids), batch_size)
+        outputs = []
+        for rows, learned_from in parts:
+            ids, present, shown = input_ids[rows], attention_mask[rows], [visuals[row] for row in rows]
+            reader = model if learned_from or not torch.is_grad_enabled() else self.accelerator.unwrap_model(model)
+            with self._at_budget_of(model, shown), torch.set_grad_enabled(learned_from):
+                outputs.append(scored(self._scorer(reader, ids, present, shown, known, logits_to_keep), ids, present))
+        logps, entropies, losses = zip(*outputs, strict=True)
+        order = torch.tensor([row for rows, _ in parts for row in rows]).argsort().to(input_ids.device)
         return (
-            torch.cat(logps),
-            torch.cat(entropies) if compute_entropy else None,
+            torch.cat(logps)[order],
+            torch.cat(entropies)[order] if compute_entropy else None,
             torch.stack(losses).mean() if compute_aux_loss else None,
         )
+
+    def _parts(self, count: int, size: int | None) -> list[tuple[list[int], bool]]:
+        """Rows that the model reads in one pass each, and whether with gradients."""
+        if torch.is_grad_enabled():
+            idle = [False] * count if self._idle_rows is None else self._idle_rows
+            both = (([row for row in range(count) if idle[row] != learned], learned) for learned in (True, False))
+            return [(rows, learned) for rows, learned in both if rows]
+        size = size or count
+        return [(list(range(start, min(start + size, count))), False) for start in range(0, count, size)]
 
     def _scorer(
         self,
@@ -339,18 +376,20 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         ids: Tensor,
         present: Tensor,
         shown: Sequence[tuple[VideoInput, ...]],
-        known: Encoded | None,
+        known: Encoded,
         completion: int,
     ) -> Any:
         """What TRL calls once with rows and labels; the visual inputs ride along."""
         base = base_model(self.accelerator.unwrap_model(model))
+        self._shared_prompts = None
         if not self._shares_prompts(base, present[:, -completion:]):
             return partial(model, **self._visual_inputs(model, ids, shown, known))
 
         def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:
             return self._visual_inputs(model, ids, rows, known)
 
-        return SharedPromptModel(model, base, shown, visual_inputs, completion)
+        self._shared_prompts = SharedPromptModel(model, base, shown, visual_inputs, completion)
+        return self._shared_prompts
 
     def _shares_prompts(self, base: Any, completions: Tensor) -> bool:
         text = base.model.language_model
@@ -363,10 +402,16 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         bad_N = gather(torch.tensor(self._row_is_bad or [False] * len(prompts), device=device))
         rewards_NF[bad_N] = torch.nan
         self._log("bad_videos", bad_N.float().sum().item())
-        if not self._has_retention:
-            return rewards_NF
-        a_full_N = gather(torch.tensor(self._a_full(inputs), dtype=torch.float32, device=device))
         group_size = self.num_generations if self.model.training else self.num_generations_eval
+        if self._has_retention:
+            self._add_retention(rewards_NF, inputs, group_size)
+        self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
+        return rewards_NF
+
+    def _add_retention(self, rewards_NF: Tensor, inputs: Any, group_size: int) -> None:
+        """Fills in the retention column, or keeps the weights that it gives advantages."""
+        device = rewards_NF.device
+        a_full_N = gather(torch.tensor(self._a_full(inputs), dtype=torch.float32, device=device))
         accuracies_N = rewards_NF[:, self._accuracy_column]
         terms_N, ratios = group_retention(accuracies_N, a_full_N, group_size, self.args.retention)
         self._log_retention(rewards_NF, terms_N, ratios, group_size)
@@ -377,17 +422,21 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             bonus_B = terms_N.nan_to_num(0).view(-1, group_size).amax(1)
             self._advantage_weights = 1 + bonus_B.repeat_interleave(group_size)
             self._log("retention/advantage_weight", self._advantage_weights.mean().item())
-        return rewards_NF
 
     def _a_full(self, inputs: Sequence[dict[str, Any]]) -> list[float]:
         """The teacher's accuracy on each row, from its column or asked now; NaN for rows without a video."""
         known = [row.get("a_full") if self._grader is None else None for row in inputs]
         if self._grader is not None:
+            asked = [
+                index
+                for index, row in enumerate(inputs)
+                if not self._row_is_bad[index] and any(each.kind == "video" for each in visual_sources(row["prompt"]))
+            ]
+            size = self.args.per_device_train_batch_size  # so many prompts at once, as in rollouts
             with self._teacher.whole():
-                for index, (row, bad) in enumerate(zip(inputs, self._row_is_bad, strict=True)):
-                    has_video = any(source.kind == "video" for source in visual_sources(row["prompt"]))
-                    if known[index] is None and has_video and not bad:
-                        known[index] = self._grader.accuracy(row)
+                for some in (asked[start : start + size] for start in range(0, len(asked), size)):
+                    for index, value in zip(some, self._grader.accuracies([inputs[i] for i in some]), strict=True):
+                        known[index] = value
         return [torch.nan if value is None else value for value in known]
 
     def _make_grader(self) -> TeacherGrader | None:

@@ -11,8 +11,9 @@ Shapes: B rows, L places of a padded row, C places of a completion, N tokens of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,6 +134,12 @@ class SharedPromptModel:
     ) -> None:
         self._model, self._base, self._shown = model, base, shown
         self._visual_inputs, self._completion = visual_inputs, completion
+        self._packed: PackedPrompts | None = None
+
+    def predicting(self, states_1ND: Tensor) -> Tensor:
+        """Of the last hidden states of the pass that was made, those that predict completions, ``[B, C, D]``."""
+        assert self._packed is not None
+        return self._packed.spread(states_1ND[0, self._packed.predicting])
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **kwargs: Any) -> Scored:
         """Scores the completions.
@@ -145,10 +152,11 @@ class SharedPromptModel:
         """
         kwargs.pop("mm_token_type_ids", None)
         packed = pack_prompts(self._base, input_ids, attention_mask, self._shown, self._completion)
+        self._packed = packed
         ids = packed.rows.choose(input_ids)
         targets = labels[:, -self._completion :][packed.completions]
         text = self._base.model.language_model
-        with attention(text.config, PREFIX_ATTENTION), only_at(self._base.model, packed.predicting):
+        with reading_with(text, PREFIX_ATTENTION), only_at(self._base.model, packed.predicting):
             output = self._model(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
@@ -160,6 +168,25 @@ class SharedPromptModel:
             )
         entropy = None if output.entropy is None else packed.spread(output.entropy[0])
         return Scored(packed.spread(output.log_probs[0]), entropy)
+
+
+@contextmanager
+def reading_with(text: Any, name: str) -> Iterator[None]:
+    """Has a language model use a registered attention, also where gradient checkpointing reads again, later."""
+
+    def again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), attention(text.config, name)
+
+    layers = [layer for layer in text.layers if layer.gradient_checkpointing]
+    checkpoints = [layer._gradient_checkpointing_func for layer in layers]
+    for layer, checkpoint in zip(layers, checkpoints, strict=True):
+        layer._gradient_checkpointing_func = partial(checkpoint, context_fn=again)
+    try:
+        with attention(text.config, name):
+            yield
+    finally:
+        for layer, checkpoint in zip(layers, checkpoints, strict=True):
+            layer._gradient_checkpointing_func = checkpoint
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from marc.data.rows import TrainingRow
 from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
-from marc.inference.video_input import VideoInput
+from marc.inference.video_input import inputs_at
 from marc.io import sha256_of, sha256_stream
 from marc.model import CompressedVLM
 from marc.model.family import vision_token_ids
@@ -124,20 +124,23 @@ class TeacherGrader:
     cache: TeacherCache
     fingerprint: str
 
-    def accuracy(self, example: Mapping[str, Any]) -> float:
-        """``a_full`` of one row of `marc.training.to_dataset`: mean accuracy of the teacher's answers.
+    def accuracies(self, examples: Sequence[Mapping[str, Any]]) -> list[float]:
+        """``a_full`` of rows of `marc.training.to_dataset`: mean accuracy of the teacher's answers to each.
+
+        Rows that are not known yet are asked together.
 
         Raises:
-            ValueError: If its video cannot be read.
+            ValueError: If a video cannot be read.
         """
-        key = result_key(example, self.fingerprint, self.reader, self.options)
-        if key not in self.cache.results:
+        keys = [result_key(example, self.fingerprint, self.reader, self.options) for example in examples]
+        new = {key: row for key, row in zip(keys, examples, strict=True) if key not in self.cache.results}
+        if new:
             with self.weights() as model:
-                outputs = answers(example["prompt"], model, self.reader, self.options)
-            columns = ([example[name]] * len(outputs) for name in ("solution", "problem_type"))
-            grades = accuracy_reward(outputs, *columns)
-            self.cache.add(key, sum(grades) / len(grades), str(example["problem_id"]))
-        return self.cache.results[key]
+                outputs = answers([row["prompt"] for row in new.values()], model, self.reader, self.options)
+            for (key, row), texts in zip(new.items(), outputs, strict=True):
+                grades = accuracy_reward(texts, *([row[name]] * len(texts) for name in ("solution", "problem_type")))
+                self.cache.add(key, sum(grades) / len(grades), str(row["problem_id"]))
+        return [self.cache.results[key] for key in keys]
 
 
 def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, options: TeacherOptions) -> str:
@@ -182,39 +185,45 @@ def teacher_accuracies(
         if row.data_type != "video":
             yield row
         else:
-            yield replace(row, a_full=grader.accuracy(to_example(row, root, style=style)))
+            yield replace(row, a_full=grader.accuracies([to_example(row, root, style=style)])[0])
 
 
-def answers(prompt: Messages, model: CompressedVLM, reader: VisualReader, options: TeacherOptions) -> list[str]:
-    """The model's sampled answers to one prompt; the video is encoded once. The caller's random state is left alone.
+def answers(
+    prompts: Sequence[Messages], model: CompressedVLM, reader: VisualReader, options: TeacherOptions
+) -> list[list[str]]:
+    """The model's sampled answers to prompts; each video is encoded once. The caller's random state is left alone.
 
-    They are sampled as the student's are by default, whatever the checkpoint's own generation options say.
+    They are sampled as the student's are by default, whatever the checkpoint's own generation options say. What a
+    prompt is answered does not depend on the others.
 
     Raises:
-        ValueError: If the model's compression is on, or the video cannot be read.
+        ValueError: If the model's compression is on, or a video cannot be read.
     """
     if model.compression.enabled:
         raise ValueError("the teacher sees all tokens: load it with target_frames=None")
     processor = reader.processor
-    inputs = tuple(VideoInput.of(reader.read(source), model.compression) for source in visual_sources(prompt))
-    asked = Prompt(tuple(tokenize_prompt(processor, prompt)), inputs)
-    sampling: dict[str, Any] = (
-        {"temperature": options.temperature, "top_p": 1.0, "top_k": 0} if options.temperature else {}
+    shown = inputs_at(
+        [[reader.read(source) for source in visual_sources(each)] for each in prompts], model.compression
     )
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(options.seed)
-        with torch.no_grad():
-            features = encode(model, inputs)
-        outputs = complete(
-            model,
-            [asked] * options.samples,
-            features=features,
-            max_new_tokens=options.max_new_tokens,
-            do_sample=options.temperature > 0,
-            repetition_penalty=1.0,
-            suppress_tokens=vision_token_ids(processor.tokenizer),
-            synced_gpus=False,  # other processes may have nothing to ask
-            **sampling,
-        )
+    asked = [
+        Prompt(tuple(tokenize_prompt(processor, each)), inputs) for each, inputs in zip(prompts, shown, strict=True)
+    ]
+    sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0}
+    generator = torch.Generator().manual_seed(options.seed)
+    chances = torch.rand(options.samples, options.max_new_tokens, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        features = encode(model, [each for inputs in shown for each in inputs])
+    outputs = complete(
+        model,
+        [each for each in asked for _ in range(options.samples)],
+        features=features,
+        chances=chances.repeat(len(asked), 1).to(model.device),
+        max_new_tokens=options.max_new_tokens,
+        do_sample=options.temperature > 0,
+        repetition_penalty=1.0,
+        suppress_tokens=vision_token_ids(processor.tokenizer),
+        synced_gpus=False,  # other processes may have nothing to ask
+        **(sampling if options.temperature else {}),
+    )
     texts: list[str] = processor.batch_decode(outputs, skip_special_tokens=True)
-    return texts
+    return [texts[start : start + options.samples] for start in range(0, len(texts), options.samples)]
