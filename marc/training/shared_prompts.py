@@ -190,25 +190,6 @@ def reading_with(text: Any, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def reading_with(text: Any, name: str) -> Iterator[None]:
-    """Has a language model use a registered attention, also where gradient checkpointing reads again, later."""
-
-    def again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), attention(text.config, name)
-
-    layers = [layer for layer in text.layers if layer.gradient_checkpointing]
-    checkpoints = [layer._gradient_checkpointing_func for layer in layers]
-    for layer, checkpoint in zip(layers, checkpoints, strict=True):
-        layer._gradient_checkpointing_func = partial(checkpoint, context_fn=again)
-    try:
-        with attention(text.config, name):
-            yield
-    finally:
-        for layer, checkpoint in zip(layers, checkpoints, strict=True):
-            layer._gradient_checkpointing_func = checkpoint
-
-
-@contextmanager
 def only_at(model: nn.Module, places: Tensor) -> Iterator[None]:
     """Has a model without head return the last hidden states of some places of its one row alone."""
 
