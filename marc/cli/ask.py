@@ -86,12 +86,10 @@ def ask(
 
 def _check(video: Path, timeout: float, prompt_style: str | None, storyboard: Path | None) -> None:
     """Refuses, before a model is loaded, what would fail afterwards."""
+    from marc.data.prompts import check_style
     from marc.video import probe
 
-    if prompt_style is not None:
-        from marc.data.prompts import render_question
-
-        render_question("", style=prompt_style)
+    check_style(prompt_style)
     if storyboard is not None:
         from marc.inference.storyboard import check_storyboard
 

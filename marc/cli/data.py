@@ -118,11 +118,13 @@ def teacher(
     from rich.console import Console
     from rich.progress import track
 
+    from marc.data.prompts import check_style
     from marc.data.rows import read_rows
     from marc.data.sampling import manifest
     from marc.io import write_json
     from marc.training.teacher import TeacherCache, TeacherOptions, teacher_accuracies
 
+    check_style(style)
     number, count = _shard(shard)
     options = TeacherOptions(samples, generation.max_new_tokens, generation.temperature, generation.seed)
     questions, folder = read_rows(rows), root or rows.parent

@@ -79,10 +79,14 @@ def measure(
     from rich.console import Console
     from rich.table import Table
 
+    from marc.data.prompts import check_style
     from marc.model.loading import load_model
     from marc.world.measure import LAYOUTS, summarise
     from marc.world.measure import measure as measure_layout
 
+    check_style(style)
+    if unknown := set(layout or ()) - set(LAYOUTS):
+        raise ValueError(f"--layout must be one of {', '.join(LAYOUTS)}, got {', '.join(sorted(unknown))}")
     loaded, processor = load_model(model.name, device="cpu")
     ask = partial(measure_layout, loaded, processor, world, style=style)
     columns = {name: summarise(ask(layout=name)) for name in layout or LAYOUTS}

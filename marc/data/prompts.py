@@ -25,6 +25,16 @@ def style_names() -> tuple[str, ...]:
     return tuple(_protocols()["styles"])
 
 
+def check_style(style: str | None) -> None:
+    """Refuses a style that there is not; None is a style of somebody else's choice.
+
+    Raises:
+        ValueError: Naming the known ones.
+    """
+    if style is not None and style not in style_names():
+        raise ValueError(f"unknown prompt style {style!r}; choose one of {', '.join(style_names())}")
+
+
 def render_question(
     question: str, *, problem_type: str = "free-form", options: Sequence[str] = (), style: str = "video-r1"
 ) -> str:
@@ -39,10 +49,8 @@ def render_question(
     Raises:
         ValueError: If the style is unknown, or it has no closing sentence for the problem type.
     """
-    styles = _protocols()["styles"]
-    if style not in styles:
-        raise ValueError(f"unknown prompt style {style!r}; choose one of {', '.join(styles)}")
-    strings = styles[style]
+    check_style(style)
+    strings = _protocols()["styles"][style]
     endings = strings["endings"]
     if endings and problem_type not in endings:
         raise ValueError(f"prompt style {style!r} knows no problem_type {problem_type!r}, only {', '.join(endings)}")

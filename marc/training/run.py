@@ -23,7 +23,7 @@ from transformers.utils import is_flash_attn_2_available
 from trl import TrlParser
 
 from marc.compression.config import CompressionConfig, budget_fields, override_compression
-from marc.data.prompts import render_question
+from marc.data.prompts import check_style
 from marc.data.rows import TrainingRow, read_rows
 from marc.extras import extra
 from marc.io import write_text
@@ -94,7 +94,7 @@ class RunOptions:
         for name, value in given.items():
             setattr(self, name, "none" if value is None else value)
         self.world  # noqa: B018  (checks its fields)
-        render_question("", style=self.style)
+        check_style(self.style)
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank must be at least 0, got {self.lora_rank}")
         if self.load_in_4bit and not self.lora_rank:
