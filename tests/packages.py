@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, files, requires
 from pathlib import Path
 
 from imports import ROOT
@@ -37,5 +37,24 @@ def declared(extras: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
+def brought_by(requirements: Iterable[str]) -> set[str]:
+    """The modules of all packages that are installed with some, those that they require in turn included."""
+    found: set[str] = set()
+    waiting, seen = list(requirements), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(requirement.name)
+        found |= modules_of(requirement.name)
+        try:
+            waiting += requires(requirement.name) or []
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 CORE = {module for requirement in PROJECT["dependencies"] for module in modules_of(requirement)}
-OPTIONAL = {name: extras for name, extras in declared(set(EXTRAS) - {"all", "dev"}).items() if name not in CORE}
+EVERYWHERE = brought_by(PROJECT["dependencies"])
+OPTIONAL = {name: extras for name, extras in declared(set(EXTRAS) - {"all", "dev"}).items() if name not in EVERYWHERE}
+"""Modules that may be absent, each with the extras that bring it."""
