@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from marc.options import Limits, Named, check
 
 FRAMES_PER_GRID = 2
-"""Frames that Qwen2.5-VL's vision tower reads as one temporal grid."""
+"""Frames of one temporal grid: what the vision towers of all model families read together."""
 
 
 @dataclass(frozen=True)

@@ -115,46 +115,6 @@ class CompressedProcessor(ProcessorMixin):
         merge = self.video_processor.merge_size
         return plan_video(grids, (height // merge, width // merge), self.compression, events=events, shares=shares)
 
-    def planning_inputs(
-        self,
-        events: Sequence[Sequence[int]] | None = None,
-        seconds: Sequence[Sequence[float]] | None = None,
-        shares: Sequence[Sequence[int] | None] | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """Event ids, times and shares of several videos as the model takes them: one padded row per video.
-
-        Args:
-            events: Event id of every temporal grid of each video.
-            seconds: Time of every temporal grid of each video.
-            shares: Tokens for each event of each video; ``None`` for equal shares.
-        """
-        inputs = {}
-        if events is not None and self.compression.enabled:
-            inputs["video_grid_events"] = _padded(events, torch.long)
-        if seconds is not None:
-            inputs["video_grid_seconds"] = _padded(seconds, torch.float64)
-        if shares is not None and self.compression.enabled:
-            inputs["video_event_shares"] = _padded([row or [] for row in shares], torch.long)
-        return inputs
-
-    def text_inputs(self, texts: Sequence[str], video_tokens: Sequence[int]) -> BatchFeature:
-        """Tokenises rendered conversations about videos that are encoded already (`encode_video`).
-
-        Args:
-            texts: From `apply_chat_template`, each with one video placeholder.
-            video_tokens: Number of visual tokens of each text's video.
-
-        Returns:
-            ``input_ids``, ``attention_mask`` and ``mm_token_type_ids``, padded.
-        """
-        expanded = [
-            text.replace(self.video_token, self.video_token * count)
-            for text, count in zip(texts, video_tokens, strict=True)
-        ]
-        tokens = self.tokenizer(expanded, padding=True)
-        types = self.create_mm_token_type_ids(tokens["input_ids"])
-        return BatchFeature({**tokens, "mm_token_type_ids": types}, tensor_type="pt")
-
     def _process_videos(
         self,
         videos: Any,
@@ -166,7 +126,7 @@ class CompressedProcessor(ProcessorMixin):
         processed, placeholders = super()._process_videos(videos, **kwargs)
         grids = processed["video_grid_thw"].tolist()
         _check_videos(grids, video_events, video_seconds, video_shares)
-        processed.update(self.planning_inputs(video_events, video_seconds, video_shares))
+        processed.update(self._planning_inputs(video_events, video_seconds, video_shares))
         texts = []
         for video, (grid_thw, placeholder) in enumerate(zip(grids, placeholders, strict=True)):
             plan = self.plan(grid_thw, events=_of(video_events, video), shares=_of(video_shares, video))
@@ -176,6 +136,22 @@ class CompressedProcessor(ProcessorMixin):
             else:
                 texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
         return processed, texts
+
+    def _planning_inputs(
+        self,
+        events: Sequence[Sequence[int]] | None,
+        seconds: Sequence[Sequence[float]] | None,
+        shares: Sequence[Sequence[int] | None] | None,
+    ) -> dict[str, torch.Tensor]:
+        """Event ids, times and shares of several videos as the model takes them: one padded row per video."""
+        inputs = {}
+        if events is not None and self.compression.enabled:
+            inputs["video_grid_events"] = _padded(events, torch.long)
+        if seconds is not None:
+            inputs["video_grid_seconds"] = _padded(seconds, torch.float64)
+        if shares is not None and self.compression.enabled:
+            inputs["video_event_shares"] = _padded([row or [] for row in shares], torch.long)
+        return inputs
 
     def _defuse(self, conversation: Any) -> Any:
         """Copies a conversation, or a batch of them, with harmless texts."""

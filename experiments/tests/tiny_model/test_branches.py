@@ -40,7 +40,8 @@ def unshared_logits(tiny, batch, video: int, place: int, tokens: list[int]) -> t
     text = processor.apply_chat_template(
         chat_messages(prompt(batch.rows[video][place], STYLE)), add_generation_prompt=True
     )
-    inputs = processor.text_inputs([text], [len(features)])
+    expanded = text.replace(processor.video_token, processor.video_token * len(features))
+    inputs = processor.tokenizer(expanded, return_tensors="pt")
     ids = torch.cat((inputs["input_ids"], torch.tensor([tokens])), dim=1)
     before, model.compression = model.compression, compression
     shared_out = compression.enabled and len(plan.events) <= len(features)

@@ -10,8 +10,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Qw
 
 from marc.compression.positions import video_positions
 from marc.model.modeling import (
-    CompressedVLM,
     CompressedBaseModel,
+    CompressedVLM,
     PlannedGrid,
     load_weights_as,
     offsets_after_prompts,
