@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from marc.model import CompressedVLM
 
 
 def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
-    """Encodes each distinct input, from the tower's tokens where these are known.
+    """Encodes each distinct input, from the tower's tokens where these are known; together what fits into a chunk.
 
     Returns:
         ``[M, D]`` for each input, connected to the tower's weights where gradients are on.
@@ -37,7 +38,8 @@ def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInpu
             together[each.kind, each.compression].append(each)
     for (kind, compression), some in together.items():
         pixels, grids = _pixels(model, [each.patches for each in some])
-        with at_compression(model, compression):
+        fits = compression.tower_chunk is None or len(pixels) <= compression.tower_chunk
+        with at_compression(model, replace(compression, tower_chunk=None) if fits else compression):
             if kind == "image":
                 output = model.model.get_image_features(pixels, grids, return_dict=True)
             else:

@@ -12,21 +12,16 @@ from peft import LoraConfig
 from tiny_training import TWO_STEPS
 from torch import Tensor, nn
 
+from marc.inference.encoding import encode
+from marc.inference.prompts import Prompt, token_types
+from marc.inference.video_input import VideoInput, feature_inputs, grid_inputs
 from marc.model import CompressionConfig
 from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset, video_trainer
 from marc.training.distill import completion_kl, reverse_kl
 from marc.training.full_teacher import make_teacher
-from marc.training.inputs import (
-    View,
-    encode,
-    feature_inputs,
-    grid_inputs,
-    token_types,
-    tokenize_prompt,
-    visual_sources,
-)
+from marc.training.inputs import tokenize_prompt, visual_sources
 from marc.training.video_trainer import frozen_copy
 
 GROUP = 2
@@ -91,12 +86,12 @@ def test_the_gradient_of_the_divergence_in_parts(parts):
 
 def logits_alone(model, reader, prompt, completion: Tensor) -> Tensor:
     """Next-token logits ``[C, V]`` at the completion of one row by itself, without any padding."""
-    views = [View.of(reader.read(source), model.compression) for source in visual_sources(prompt)]
-    ids = tokenize_prompt(reader.processor, prompt, [view.tokens for view in views])
+    seen = tuple(VideoInput.of(reader.read(source), model.compression) for source in visual_sources(prompt))
+    ids = Prompt(tuple(tokenize_prompt(reader.processor, prompt)), seen).expanded(model)
     input_ids = torch.tensor([[*ids, *completion.tolist()]])
-    visual = grid_inputs([views])
+    visual = grid_inputs([seen])
     if visual:
-        visual["mm_encoder_outputs"] = feature_inputs([views], encode(model, views))
+        visual["mm_encoder_outputs"] = feature_inputs([seen], encode(model, seen))
         visual["mm_token_type_ids"] = token_types(input_ids, model)
     output = model.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **visual)
     return model.lm_head(output.last_hidden_state[0, len(ids) - 1 : -1])
@@ -149,9 +144,9 @@ def test_the_teacher_reads_every_token_of_the_video(files, rows, tmp_path):
         lambda module, args, kwargs, output: grids.append(len(kwargs["grid_thw"])), with_kwargs=True
     )
     batch = scored(trainer)
-    whole = [math.prod(row[0].visual.grid_thw) // 4 for row in batch["views"]]
+    whole = [math.prod(row[0].patches.grid_thw) // 4 for row in batch["visuals"]]
     assert torch.cat(seen).tolist() == whole
-    assert all(row[0].tokens < count for row, count in zip(batch["views"], whole, strict=True))
+    assert all(row[0].tokens < count for row, count in zip(batch["visuals"], whole, strict=True))
     assert grids == [2], "one tower call serves the student and its teacher"
 
 
@@ -184,7 +179,7 @@ def states_after_a_change(trainer: CGRPOTrainer) -> tuple[Tensor, Tensor]:
     batch = scored(trainer)
     again = []
     for _ in range(2):
-        trainer._row_views = batch["views"]
+        trainer._row_visuals = batch["visuals"]
         again.append(trainer._teacher_states(batch))
         with torch.no_grad():
             for parameter in trainer.model.parameters():
@@ -256,9 +251,9 @@ def test_the_online_teacher_is_asked_once_about_each_video_row(files, rows, mixe
     asked = []
     answers = teacher.answers
 
-    def counted(prompt, *rest):
-        asked.append(prompt)
-        return answers(prompt, *rest)
+    def counted(prompts, *rest):
+        asked.extend(prompts)
+        return answers(prompts, *rest)
 
     monkeypatch.setattr(teacher, "answers", counted)
     dataset = [dataclasses.replace(row, a_full=None) for row in (*rows, *mixed_rows[1:3])]
@@ -274,8 +269,8 @@ def test_the_online_teacher_is_asked_once_about_each_video_row(files, rows, mixe
     prompt = trainer.train_dataset[0]["prompt"]
     full, _ = build_tiny(compression=OFF)
     with trainer._teacher.weights() as model:
-        ours = answers(prompt, model, trainer._reader, trainer._grader.options)
-    assert ours == answers(prompt, full, trainer._reader, trainer._grader.options), "the weights of the beginning"
+        ours = answers([prompt], model, trainer._reader, trainer._grader.options)
+    assert ours == answers([prompt], full, trainer._reader, trainer._grader.options), "the weights of the beginning"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from peft import LoraConfig
 from tiny_training import GROUP, TWO_STEPS, make_trainer, train_and_name_the_moved, varied
 from torch import Tensor
 
+from marc.inference.video_input import VideoInput
 from marc.model import CompressionConfig
 from marc.model.tiny import PATCH, build_tiny
 from marc.rewards import accuracy_reward, format_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
-from marc.training.inputs import View
 
 
 def lora() -> LoraConfig:
@@ -33,7 +33,12 @@ CASES = {
     "advantage": {"retention_form": "advantage"},
     "lora": {"kwargs": {"peft_config": lora()}},
     "lora and reference": {"kwargs": {"peft_config": lora()}, "beta": 0.1},
-    "sequence level": {"importance_sampling_level": "sequence", "loss_type": "grpo", "num_iterations": 2},
+    "sequence level": {
+        "importance_sampling_level": "sequence",
+        "loss_type": "grpo",
+        "num_iterations": 2,
+        "learning_rate": 1e-4,  # a longer step is clipped, and with it every gradient of the second iteration
+    },
 }
 
 
@@ -74,11 +79,11 @@ def gradients(trainer: CGRPOTrainer, batch: dict) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-def other_pixels(view: View) -> View:
-    """A view of another video of the same size."""
-    visual = view.visual
-    pixels = torch.randn(math.prod(visual.grid_thw), 3 * 2 * PATCH**2)
-    return dataclasses.replace(view, visual=dataclasses.replace(visual, pixels=pixels, tower=None), features=None)
+def other_pixels(seen: VideoInput) -> VideoInput:
+    """What is seen of another video of the same size."""
+    pixels = torch.randn(math.prod(seen.patches.grid_thw), 3 * 2 * PATCH**2)
+    other = dataclasses.replace(seen.patches, pixels=pixels, tower=None)
+    return dataclasses.replace(seen, patches=other, features=None)
 
 
 @pytest.mark.parametrize("freeze_tower", [False, True])
@@ -87,24 +92,24 @@ def test_the_forward_that_carries_gradients_saw_the_video(freeze_tower, files, r
     batch = scored(trainer, [0, 1])
     seen = gradients(trainer, batch)
     again = gradients(trainer, batch)
-    swapped = {id(v): other_pixels(v) for row in batch["views"] for v in row}
-    other = gradients(trainer, {**batch, "views": [tuple(swapped[id(v)] for v in row) for row in batch["views"]]})
+    swapped = {seen: other_pixels(seen) for row in batch["visuals"] for seen in row}
+    other = gradients(trainer, {**batch, "visuals": [tuple(map(swapped.get, row)) for row in batch["visuals"]]})
     name = "model.language_model.layers.0.self_attn.v_proj.weight"
     assert torch.equal(seen[name], again[name])
     assert (seen[name] - other[name]).abs().max() > 1e-3 * seen[name].abs().max()
     assert any(n.startswith("model.visual") for n in seen) == (not freeze_tower)
 
 
-def own(view: View) -> View:
-    return dataclasses.replace(view, visual=dataclasses.replace(view.visual))
+def own(seen: VideoInput) -> VideoInput:
+    return dataclasses.replace(seen, patches=dataclasses.replace(seen.patches))
 
 
 def test_shared_encoding_equals_separate_ones(files, rows, tmp_path):
     """Loss and gradients are those of a batch in which every row has a video of its own."""
-    trainer = make_trainer(files, rows, tmp_path, beta=0.1)
+    trainer = make_trainer(files, rows, tmp_path, beta=0.1, bf16=False)
     batch = scored(trainer, [0, 1])
-    assert batch["views"][0][0] is batch["views"][1][0]
-    alone = {**batch, "views": [tuple(own(v) for v in row) for row in batch["views"]]}
+    assert batch["visuals"][0][0] is batch["visuals"][1][0]
+    alone = {**batch, "visuals": [tuple(map(own, row)) for row in batch["visuals"]]}
     shared, separate = gradients(trainer, batch), gradients(trainer, alone)
     for name, gradient in shared.items():
         torch.testing.assert_close(gradient, separate[name], rtol=1e-3, atol=1e-6)
@@ -134,7 +139,9 @@ def test_a_pass_without_gradients_encodes_each_video_once_however_it_is_cut(file
 
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
 def test_positions_agree_between_generation_and_log_probabilities(compression, files, rows, mixed_rows, tmp_path):
-    trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, compression=CompressionConfig(**compression))
+    """Each row by itself in both; that shared prompts keep these positions is for `test_shared_prompts`."""
+    options = {"compression": CompressionConfig(**compression), "share_prompts": False}
+    trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, **options)
     seen: list[Tensor] = []
     trainer.model.model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["position_ids"][-3:]), with_kwargs=True
@@ -155,7 +162,7 @@ def test_sampling_and_scoring_agree(files, rows, mixed_rows, tmp_path):
     trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, generation_kwargs={"do_sample": False})
     trainer.generation_config.do_sample = False
     batch = scored(trainer, [0, 1, 2, 3])
-    trainer._row_views = batch["views"]
+    trainer._row_visuals = batch["visuals"]
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     keep = batch["completion_ids"].shape[1]

@@ -9,10 +9,10 @@ from peft import LoraConfig
 from tiny_supervised import batch_of, loss_of, make_trainer
 from tiny_training import TWO_STEPS, train_and_name_the_moved
 
+from marc.inference.video_input import inputs_at
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
 from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
-from marc.training.inputs import views_of
 
 
 def lora() -> LoraConfig:
@@ -45,8 +45,8 @@ def test_the_loss_is_the_cross_entropy_of_the_completion_alone(compression, file
     batch = batch_of(trainer, [0, 1, 2, 3])
     total, count = 0.0, 0
     for question in batch["questions"]:
-        (views,) = views_of([question.visuals], trainer.model.compression)
-        alone = trainer._batch(trainer.model, [question], [views])
+        shown = inputs_at([question.visuals], trainer.model.compression)
+        alone = trainer._batch(trainer.model, [question], shown)
         with torch.no_grad():
             logits = trainer.model(**{k: v for k, v in alone.items() if k != "labels"}).logits[0]
         start = alone["input_ids"].shape[1] - len(question.completion)

@@ -10,10 +10,10 @@ from peft import LoraConfig
 from tiny_supervised import batch_of, loss_of, make_trainer
 
 from marc import load_model
+from marc.inference.video_input import inputs_at
 from marc.model import CompressionConfig
 from marc.model.prefix_attention import PREFIX_ATTENTION
 from marc.model.tiny import build_tiny
-from marc.training.inputs import views_of
 
 BUDGETS = {"events": 1, "full": 1, "frames-2": 1}
 
@@ -89,8 +89,8 @@ def test_logits_of_completions_are_those_of_single_rows(layout, files, questions
     logits = []
     for trainer in (single, packed):
         asked = batch_of(trainer, list(range(len(trainer.train_dataset))))["questions"]
-        views = views_of([question.visuals for question in asked], compression)
-        batch = trainer._batch(trainer.model, asked, views)
+        shown = inputs_at([question.visuals for question in asked], compression)
+        batch = trainer._batch(trainer.model, asked, shown)
         with torch.no_grad():
             output = trainer.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
         chosen = batch["labels"].roll(-1, dims=1).ne(-100)
@@ -105,25 +105,26 @@ def test_logits_of_completions_are_those_of_single_rows(layout, files, questions
 def test_a_sequence_holds_each_video_once_and_no_padding(files, questions, tmp_path):
     _, packed = both(files, questions, tmp_path)
     asked = batch_of(packed, list(range(len(packed.train_dataset))))["questions"]
-    views = views_of([question.visuals for question in asked], packed.model.compression)
-    batch = packed._batch(packed.model, asked, views)
+    shown = inputs_at([question.visuals for question in asked], packed.model.compression)
+    batch = packed._batch(packed.model, asked, shown)
     ids = batch["input_ids"][0]
-    distinct = {view for row in views for view in row}
+    distinct = {seen for row in shown for seen in row}
     assert len(distinct) == 4, "two videos, one of them with other cuts as well, an image"
     for kind, token in (("video", packed.model.config.video_token_id), ("image", packed.model.config.image_token_id)):
-        assert (ids == token).sum() == sum(view.tokens for view in distinct if view.kind == kind)
+        assert (ids == token).sum() == sum(seen.tokens for seen in distinct if seen.kind == kind)
     assert batch["attention_mask"].all() and not (ids == packed._tokenizer.pad_token_id).any()
     assert len(batch["shared_prefixes"].prefixes) == 5, "one more for the texts, which share what opens a chat"
-    assert len(batch["shared_prefixes"].questions) == len(asked)
+    assert sum(len(part.places) for part in batch["shared_prefixes"].questions) == len(asked)
 
 
 def test_a_question_does_not_see_another(files, questions, tmp_path):
     _, packed = both(files, questions, tmp_path)
     asked = batch_of(packed, list(range(len(packed.train_dataset))))["questions"]
-    views = views_of([question.visuals for question in asked], packed.model.compression)
-    batch = packed._batch(packed.model, asked, views)
+    shown = inputs_at([question.visuals for question in asked], packed.model.compression)
+    batch = packed._batch(packed.model, asked, shown)
     del batch["labels"]
-    own = next(row for row in batch["shared_prefixes"].questions if len(row.unique()) == len(row))
+    places = [row for part in batch["shared_prefixes"].questions for row in part.places]
+    own = next(row for row in places if len(row.unique()) == len(row))
     with torch.no_grad():
         before = packed.model(**batch).logits[0]
         batch["input_ids"][0, own] = batch["input_ids"][0, own].flip(0)

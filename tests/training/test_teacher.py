@@ -33,9 +33,9 @@ def full():
 def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, monkeypatch):
     asked = []
 
-    def scripted(prompt, *rest):
-        asked.append(prompt[0]["content"][0]["video"])
-        return ["<answer>seven</answer>", "<answer>seven</answer>", "nothing"]
+    def scripted(prompts, *rest):
+        asked.extend(prompt[0]["content"][0]["video"] for prompt in prompts)
+        return [["<answer>seven</answer>", "<answer>seven</answer>", "nothing"]] * len(prompts)
 
     monkeypatch.setattr(teacher, "answers", scripted)
     dataset = [dataclasses.replace(row, problem_type="OCR") for row in (*rows, mixed_rows[1])]
@@ -93,33 +93,42 @@ def test_the_checkpoints_own_generation_options_do_not_reach_the_teacher(files, 
     model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
     reader = VisualReader(processor, VideoFiles(max_frames=8))
     prompt = to_example(rows[0], files)["prompt"]
-    plain = answers(prompt, model, reader, OPTIONS)
+    (plain,) = answers([prompt], model, reader, OPTIONS)
     model.generation_config.repetition_penalty = 1e-3
     model.generation_config.top_k = 1
-    assert answers(prompt, model, reader, OPTIONS) == plain
+    assert answers([prompt], model, reader, OPTIONS) == [plain]
 
 
 def test_the_teacher_says_no_vision_tokens(files, rows):
     model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
     reader = VisualReader(processor, VideoFiles(max_frames=8))
     prompt = to_example(rows[0], files)["prompt"]
-    plain = answers(prompt, model, reader, OPTIONS)
+    (plain,) = answers([prompt], model, reader, OPTIONS)
     bias = torch.zeros(len(processor.tokenizer))
     bias[vision_token_ids(processor.tokenizer)] = 1e4
     model.lm_head.register_forward_hook(lambda module, args, logits: logits + bias)
-    assert answers(prompt, model, reader, OPTIONS) == plain
+    assert answers([prompt], model, reader, OPTIONS) == [plain]
 
 
 def test_the_teacher_answers_with_all_tokens_and_leaves_the_random_state_alone(full, files, rows):
     prompt = to_example(rows[0], files)["prompt"]
     state = torch.get_rng_state()
-    first = answers(prompt, *full, OPTIONS)
+    (first,) = answers([prompt], *full, OPTIONS)
     assert len(first) == 3
     assert torch.equal(torch.get_rng_state(), state)
-    assert answers(prompt, *full, OPTIONS) == first
+    assert answers([prompt], *full, OPTIONS) == [first]
+
+
+def test_what_a_prompt_is_answered_does_not_depend_on_those_beside_it(full, files, rows, mixed_rows):
+    """So that a result is the same in every shard, and whatever else was known already."""
+    prompts = [to_example(row, files)["prompt"] for row in (*rows, mixed_rows[1], mixed_rows[2])]
+    alone = [answers([prompt], *full, OPTIONS)[0] for prompt in prompts]
+    assert answers(prompts, *full, OPTIONS) == alone
+    assert answers(prompts[::-1], *full, OPTIONS) == alone[::-1]
+    assert len({tuple(texts) for texts in alone}) > 1
 
 
 def test_a_compressed_teacher_is_refused(files, rows):
     model, processor = build_tiny()
     with pytest.raises(ValueError, match="target_frames=None"):
-        answers(to_example(rows[0], files)["prompt"], model, VisualReader(processor), OPTIONS)
+        answers([to_example(rows[0], files)["prompt"]], model, VisualReader(processor), OPTIONS)

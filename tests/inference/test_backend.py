@@ -1,0 +1,56 @@
+"""The seam for an engine: what the one in this process offers, and how little another one needs."""
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from marc import VideoAssistant
+from marc.inference.assistant import Query
+from marc.inference.backend import Backend
+from marc.inference.hf import HFBackend
+from marc.model.tiny import build_processor
+
+
+class Scripted:
+    """Says how many tokens it was shown."""
+
+    cannot: dict[str, str] = {}  # noqa: RUF012
+    device = torch.device("cpu")
+    name = "scripted"
+    config = SimpleNamespace(prompt_style="short")
+
+    def __init__(self):
+        self.processor = build_processor()
+        self.compression = self.processor.compression
+
+    def encode(self, inputs, clock=None):
+        for each in inputs:
+            each.features = torch.zeros(each.tokens, 1)
+
+    def generate(self, prompts, options, clock=None):
+        texts = [f"<answer>{sum(each.tokens for each in prompt.inputs)}</answer>" for prompt in prompts]
+        return [self.processor.tokenizer(text)["input_ids"] for text in texts]
+
+
+@pytest.mark.parametrize("engine", [HFBackend, Scripted])
+def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
+    made = HFBackend(*tiny()) if engine is HFBackend else engine()
+    members = {name for name in (*vars(Backend), *Backend.__annotations__) if not name.startswith("_")}
+    assert members == {"processor", "compression", "config", "cannot", "device", "name", "encode", "generate"}
+    for name in members:
+        assert hasattr(made, name), name
+    for name in ("encode", "generate"):
+        asked = inspect.signature(getattr(Backend, name)).parameters
+        assert list(asked) == list(inspect.signature(getattr(engine, name)).parameters)
+
+
+def test_an_assistant_answers_through_any_engine(clip):
+    assistant = VideoAssistant(Scripted())
+    answer = assistant.ask(clip, "What?")
+    assert (answer.answer, answer.visual_tokens_after, answer.visual_tokens_before) == ("4", 4, 48)
+    assistant.backend.compression = type(assistant.backend.compression)(target_frames=None)
+    ((answer, seen), _) = assistant.answer_and_show([Query(clip, "What?"), Query(clip, "Why?")])
+    assert answer.answer == "48" and seen.video.features.shape == (48, 1)
+    assistant.warm_up()
