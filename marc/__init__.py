@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from marc.lazy import handed_on
 from marc.model import auto
 
 if TYPE_CHECKING:
@@ -17,8 +17,4 @@ __all__ = ["VideoAssistant", "load_model"]
 
 auto.install()
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'marc' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = handed_on(__name__, _HOMES)

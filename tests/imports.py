@@ -1,7 +1,6 @@
 """What the files of the project import, read from their syntax: nothing is executed."""
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -119,20 +118,16 @@ def _home(found: Import) -> str | None:
         return found.module if found.module in modules() else None
     if f"{found.module}.{found.name}" in modules():
         return f"{found.module}.{found.name}"
-    return dict(_lazy_names(found.module)).get(found.name, found.module)
+    return _lazy_names(found.module).get(found.name, found.module)
 
 
 @cache
-def _lazy_names(package: str) -> tuple[tuple[str, str], ...]:
-    """Names that a package imports when it is asked for them, with the modules where they live."""
-    return tuple(_read_lazy_names(package))
-
-
-def _read_lazy_names(package: str) -> Iterator[tuple[str, str]]:
+def _lazy_names(package: str) -> dict[str, str]:
+    """Names that a package imports when it is asked for them (`marc.lazy`), with the modules where they live."""
     for node in ast.parse(modules()[package].read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
-            for name, home in ast.literal_eval(node.value).items():
-                yield name, home if home.startswith("marc.") else f"{package}.{home}"
+            return ast.literal_eval(node.value)
+    return {}
 
 
 def part_of(module: str) -> str | None:

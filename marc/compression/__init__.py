@@ -5,8 +5,9 @@ Needs torch alone, neither transformers nor trl; `CompressionConfig` not even th
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marc.lazy import handed_on
 
 if TYPE_CHECKING:
     from marc.compression.config import CompressionConfig
@@ -16,15 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["CompressionConfig", "VideoPlan", "compress", "frame_similarity", "plan_video"]
 
 _HOMES = {
-    "CompressionConfig": "config",
-    "VideoPlan": "plan",
-    "compress": "merge",
-    "frame_similarity": "merge",
-    "plan_video": "plan",
+    "CompressionConfig": "marc.compression.config",
+    "VideoPlan": "marc.compression.plan",
+    "compress": "marc.compression.merge",
+    "frame_similarity": "marc.compression.merge",
+    "plan_video": "marc.compression.plan",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = handed_on(__name__, _HOMES)

@@ -5,8 +5,9 @@ Names are loaded on first use, so that importing this package needs neither torc
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marc.lazy import handed_on
 
 if TYPE_CHECKING:
     from marc.memory.detectors import ShotDetector, Transition, register_detector
@@ -38,25 +39,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EventEmbedder": "embedder",
-    "FramePlan": "select",
-    "MemoryLibrary": "library",
-    "MemoryOptions": "options",
-    "RetrievalOptions": "options",
-    "ShotDetector": "detectors",
-    "Transition": "detectors",
-    "VideoMemory": "store",
-    "VisualMemoryRetriever": "select",
-    "default_embedder": "select",
-    "plan_frames": "select",
-    "register_detector": "detectors",
-    "remember": "index",
-    "remember_all": "workers",
-    "segment_events": "shots",
+    "EventEmbedder": "marc.memory.embedder",
+    "FramePlan": "marc.memory.select",
+    "MemoryLibrary": "marc.memory.library",
+    "MemoryOptions": "marc.memory.options",
+    "RetrievalOptions": "marc.memory.options",
+    "ShotDetector": "marc.memory.detectors",
+    "Transition": "marc.memory.detectors",
+    "VideoMemory": "marc.memory.store",
+    "VisualMemoryRetriever": "marc.memory.select",
+    "default_embedder": "marc.memory.select",
+    "plan_frames": "marc.memory.select",
+    "register_detector": "marc.memory.detectors",
+    "remember": "marc.memory.index",
+    "remember_all": "marc.memory.workers",
+    "segment_events": "marc.memory.shots",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = handed_on(__name__, _HOMES)

@@ -7,8 +7,9 @@ every family as soon as `marc` is imported (`marc.model.auto`).
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marc.lazy import handed_on
 
 if TYPE_CHECKING:
     from marc.compression.config import CompressionConfig as CompressionConfig
@@ -39,8 +40,4 @@ __all__ = [
     "MarcProcessor",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'marc.model' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = handed_on(__name__, _HOMES)

@@ -5,10 +5,10 @@ Names are loaded on first use: trl takes seconds to import.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marc.extras import require
+from marc.lazy import handed_on
 
 if TYPE_CHECKING:
     from marc.training.config import CGRPOConfig, VideoSFTConfig
@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["CGRPOConfig", "CGRPOTrainer", "VideoSFTConfig", "VideoSFTTrainer", "to_dataset", "to_supervised"]
 
 _HOMES = {
-    "CGRPOConfig": "config",
-    "CGRPOTrainer": "grpo",
-    "VideoSFTConfig": "config",
-    "VideoSFTTrainer": "sft",
-    "to_dataset": "dataset",
-    "to_supervised": "dataset",
+    "CGRPOConfig": "marc.training.config",
+    "CGRPOTrainer": "marc.training.grpo",
+    "VideoSFTConfig": "marc.training.config",
+    "VideoSFTTrainer": "marc.training.sft",
+    "to_dataset": "marc.training.dataset",
+    "to_supervised": "marc.training.dataset",
 }
 
 
 require("train", "datasets", "peft", "trl")
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = handed_on(__name__, _HOMES)

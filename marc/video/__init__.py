@@ -18,8 +18,9 @@ Shapes: T frames, H height, W width, C = 3 colours.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from marc.lazy import handed_on
 
 if TYPE_CHECKING:
     from marc.types import Frames, VideoInfo
@@ -70,8 +71,4 @@ _HOMES = {
     "write_video": "marc.video.writing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = handed_on(__name__, _HOMES)
