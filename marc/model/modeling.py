@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -180,7 +180,7 @@ class CompressedBaseModel(PreTrainedModel):
         return BaseModelOutputWithPooling(pooler_output=tuple(video.flatten(0, 1) for video in tokens))
 
 
-class CompressedVLM(PreTrainedModel):
+class CompressedVLM(PreTrainedModel, GenerationMixin):
     """A model for video question answering from compressed videos.
 
     Besides the base class's inputs, ``forward`` and ``generate`` take ``video_grid_events``, ``video_grid_seconds``

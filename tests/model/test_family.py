@@ -4,9 +4,10 @@ import ast
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, modeling_utils
 
 from marc.model.family import families, family_of, find_family, vision_token_ids
 from marc.model.loading import EMBEDDED_FOLDER
@@ -39,6 +40,14 @@ def test_the_names_in_a_record_are_classes_that_fit_each_other(family):
     for role in ("model", "generator"):
         assert ours.load(role).config_class is ours.load("config")
         assert stock.load(role).config_class is stock.load("config")
+
+
+def test_transformers_has_nothing_to_warn_of(family):
+    with mock.patch.object(modeling_utils.logger, "warning") as warning:
+        build_tiny(family=family.name)
+        assert family.ours.load("generator").can_generate()
+        assert not family.ours.load("model").can_generate()
+    warning.assert_not_called()
 
 
 def test_models_configurations_and_processors_know_their_family(family):
