@@ -11,7 +11,7 @@ a row so far, A heads, K heads of keys, G rows of the largest group, E features 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from marc.inference.prompts import pad_rows
 from marc.model.attention import attention
 
 DECODING_ATTENTION = "rows_behind_prefixes"
-SPARE = 0.75
+SPARE = 0.85
 """Rows that have ended leave the batch once no larger part of it is at work."""
 
 
@@ -208,7 +208,7 @@ def decode_rows(
     generation_config: GenerationConfig,
     *,
     prompts: SharedPrompts,
-    chances: Tensor | None = None,
+    noise: Noise,
     past_key_values: Cache | None = None,
     **_: Any,
 ) -> Tensor:
@@ -221,8 +221,7 @@ def decode_rows(
         stopping_criteria: Transformers'.
         generation_config: Transformers'.
         prompts: The same prompts.
-        chances: Decide what is drawn, each in [0, 1): one for each new token of each row, ``[B, >= C]``, so that what
-            a row gets does not depend on the others. None: drawn now.
+        noise: Decides what is drawn where the configuration says that it is sampled.
         past_key_values: Not used: keys and values are the prompts'.
 
     Returns:
@@ -236,11 +235,9 @@ def decode_rows(
     tokens = pad_rows(prompts.rests, 0, left=True).to(device)
     mask = pad_rows([[1] * len(rest) for rest in prompts.rests], 0, left=True).bool().to(device)
     positions = torch.stack([pad_in_front(own, (longest - own.shape[1], 0)) for own in prompts.positions], dim=1)
-    if chances is None and generation_config.do_sample:
-        chances = torch.rand(len(input_ids), steps, dtype=torch.float64, device=device)
     sequences, places = input_ids, torch.arange(len(input_ids), device=device)  # of the rows that are in the batch
     at_work = torch.ones_like(places, dtype=torch.bool)
-    with attention(text.config, DECODING_ATTENTION):
+    with attention(text.config, DECODING_ATTENTION), torch.inference_mode():
         while at_work.any():
             rows.add(mask)
             hidden_NSD = text(
@@ -252,7 +249,7 @@ def decode_rows(
             ).last_hidden_state
             scores_NV = logits_processor(sequences[places], head(hidden_NSD[:, -1]).float())
             if generation_config.do_sample:
-                drawn_N = draw_tokens(scores_NV, chances[places, sequences.shape[1] - input_ids.shape[1]])
+                drawn_N = draw_tokens(scores_NV, noise(scores_NV)[places])
             else:
                 drawn_N = scores_NV.argmax(-1)
             drawn_N = drawn_N.masked_fill(~at_work, pad)
@@ -269,18 +266,29 @@ def decode_rows(
                     at_work[at_work],
                 )
             tokens, mask = drawn_N[:, None], torch.ones_like(drawn_N[:, None], dtype=torch.bool)
-    return sequences
+    return sequences.clone()
 
 
-def draw_tokens(scores_NV: Tensor, chances_N: Tensor) -> Tensor:
-    """A token of each row in proportion to ``exp(scores)``, ``int64 [N]``, by inverting the distribution.
+Noise = Callable[[Tensor], Tensor]
+"""Gives exponential noise for the next token of every row, ``[B, V]``, like some scores ``[N, V]``."""
 
-    One random number a row; ``torch.multinomial`` draws one for each word of the vocabulary.
+
+def fresh_noise(rows: int, generator: torch.Generator | None = None) -> Noise:
+    """Noise for so many rows, whichever of them are still at work."""
+
+    def draw(scores_NV: Tensor) -> Tensor:
+        return scores_NV.new_empty(rows, scores_NV.shape[1]).exponential_(generator=generator)
+
+    return draw
+
+
+def draw_tokens(scores_NV: Tensor, noise_NV: Tensor) -> Tensor:
+    """Draws a token of each row in proportion to ``exp(scores)``, ``int64 [N]``, as ``torch.multinomial`` does.
+
+    ``argmax_v p_v / e_v`` with ``e_v`` exponential is v with probability ``p_v``.
 
     Args:
         scores_NV: Minus infinity where a token is never drawn.
-        chances_N: Uniform in [0, 1), ``float64``.
+        noise_NV: Exponential noise.
     """
-    cumulated_NV = scores_NV.softmax(-1).cumsum(-1, dtype=torch.float64)
-    chosen_N1 = chances_N[:, None] * cumulated_NV[:, -1:]
-    return torch.searchsorted(cumulated_NV, chosen_N1, right=True).squeeze(1).clamp(max=scores_NV.shape[1] - 1)
+    return (scores_NV.softmax(-1) / noise_NV).argmax(-1)

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
 
 from marc.compression import CompressionConfig
-from marc.inference.decoding import SharedPrompts, decode_rows
+from marc.inference.decoding import Noise, SharedPrompts, decode_rows, fresh_noise
 from marc.inference.encoding import encode
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows, token_types
 from marc.inference.stages import FirstToken, StageClock
@@ -154,7 +154,7 @@ def complete(
     features: Mapping[VideoInput, Tensor] | None = None,
     cache: Callable[[int, int], Cache] | None = None,
     share: bool = True,
-    chances: Tensor | None = None,
+    noise: Sequence[Noise] | None = None,
     **generation: Any,
 ) -> list[list[int]]:
     """Token ids of one output per prompt, the token that ends it included.
@@ -165,7 +165,8 @@ def complete(
         features: Of what the prompts show; None: the inputs' own.
         cache: Makes a cache for so many rows of so many tokens, instead of transformers' own.
         share: Read and keep once what prompts begin with alike; not together with ``cache``.
-        chances: Decide what is sampled, see `marc.inference.decoding.decode_rows`; only where ``share`` is possible.
+        noise: Decides what is sampled, one for each run of equal prompts, which then do not depend on the others; only
+            where ``share`` is possible. None: as transformers samples.
         **generation: As ``generate`` takes it.
     """
     if features is None:
@@ -175,10 +176,10 @@ def complete(
     with at_compression(model, budgets.pop() if budgets else model.compression):
         share = share and cache is None and not model.model.language_model.has_sliding_layers
         groups = _groups(model, prompts) if share else []
-        assert share or chances is None, "what is sampled can be decided only where prompts may share"
-        if not groups or (len(groups) == len(prompts) and chances is None):
+        assert share or noise is None, "what is sampled can be decided only where prompts may share"
+        if not groups or (len(groups) == len(prompts) and noise is None):
             return _complete_alone(model, prompts, features, cache, generation)
-        return _complete_together(model, prompts, groups, features, chances, generation)
+        return _complete_together(model, prompts, groups, features, noise, generation)
 
 
 def _complete_alone(
@@ -205,7 +206,7 @@ def _complete_together(
     prompts: Sequence[Prompt],
     groups: Sequence[_Group],
     features: Mapping[VideoInput, Tensor],
-    chances: Tensor | None,
+    noise: Sequence[Noise] | None,
     generation: Mapping[str, Any],
 ) -> list[list[int]]:
     """What the prompts of a group begin with is read once for all of them."""
@@ -216,11 +217,17 @@ def _complete_together(
         input_ids=batch.ids,
         attention_mask=batch.present,
         position_ids=batch.present.cumsum(1) - 1,
-        custom_generate=partial(decode_rows, prompts=shared, chances=None if chances is None else chances[order]),
+        custom_generate=partial(decode_rows, prompts=shared, noise=_reordered(noise, order)),
         **generation,
     )
     outputs = _completions(tokens[:, batch.ids.shape[1] :], model, generation)
     return [output for _, output in sorted(zip(order, outputs, strict=True), key=lambda pair: pair[0])]
+
+
+def _reordered(noise: Sequence[Noise] | None, order: Sequence[int]) -> Noise:
+    """Noise of rows in another order; by default that which transformers would draw for the rows as they were."""
+    parts = noise or [fresh_noise(len(order))]
+    return lambda scores_NV: torch.cat([part(scores_NV) for part in parts])[order]
 
 
 @dataclass(frozen=True)

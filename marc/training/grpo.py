@@ -11,8 +11,9 @@ What is changed, and where:
 - `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
 - `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
 
-What is shared with supervised training, files, budgets and encodings, is in `marc.training.video_trainer`: with a
-frozen tower one encoding serves generation and the old, reference and policy log-probabilities.
+A batch without videos and pictures goes TRL's way, to the bit. What is shared with supervised training, files,
+budgets and encodings, is in `marc.training.video_trainer`: with a frozen tower one encoding serves generation and the
+old, reference and policy log-probabilities.
 
     bash training_script/run_grpo_video.sh
 """
@@ -213,6 +214,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         prompts = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
         with torch.no_grad():
             features = self._encoded(self.model, visuals).features
+        if not any(visuals):
+            return super()._generate_single_turn(*args, **kwargs)
         with _generating(model, partial(self._answers, base_model(model), prompts, features)):
             return super()._generate_single_turn(*args, **kwargs)
 
@@ -307,6 +310,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
         Not under ZeRO-3 and FSDP, for which every process must read as often as the others.
         """
+        if not any(self._row_visuals or ()):
+            return None
         if self.beta != 0 or self._entropy_bonus_enabled or "teacher_states" in inputs or self.aux_loss_enabled:
             return None
         if is_deepspeed_zero3_enabled() or self.is_fsdp_enabled:
@@ -382,7 +387,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """What TRL calls once with rows and labels; the visual inputs ride along."""
         base = base_model(self.accelerator.unwrap_model(model))
         self._shared_prompts = None
-        if not self._shares_prompts(base, present[:, -completion:]):
+        can_share = any(shown) and present[:, -completion:].any() and not base.model.language_model.has_sliding_layers
+        if not (self.args.share_prompts and can_share):
             return partial(model, **self._visual_inputs(model, ids, shown, known))
 
         def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:
@@ -390,10 +396,6 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
         self._shared_prompts = SharedPromptModel(model, base, shown, visual_inputs, completion)
         return self._shared_prompts
-
-    def _shares_prompts(self, base: Any, completions: Tensor) -> bool:
-        text = base.model.language_model
-        return bool(self.args.share_prompts and completions.any() and not text.has_sliding_layers)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's gathered rewards ``[N, F]`` with the retention column filled in; skipped rows become NaN."""
@@ -405,7 +407,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         if self._has_retention:
             self._add_retention(rewards_NF, inputs, group_size)
-        self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
+        if any(self._row_visuals or ()):
+            self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
         return rewards_NF
 
     def _add_retention(self, rewards_NF: Tensor, inputs: Any, group_size: int) -> None:

@@ -21,6 +21,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
+from marc.inference.decoding import fresh_noise
 from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
@@ -33,7 +34,7 @@ from marc.training.dataset import STYLE, to_example
 from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import VisualReader
 
-SAMPLING = 3
+SAMPLING = 2
 """Version of how `answers` samples; part of every result's key."""
 
 
@@ -209,15 +210,14 @@ def answers(
         Prompt(tuple(tokenize_prompt(processor, each)), inputs) for each, inputs in zip(prompts, shown, strict=True)
     ]
     sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0}
-    generator = torch.Generator().manual_seed(options.seed)
-    chances = torch.rand(options.samples, options.max_new_tokens, dtype=torch.float64, generator=generator)
     with torch.no_grad():
         features = encode(model, [each for inputs in shown for each in inputs])
+    generators = [torch.Generator(model.device) for _ in asked]
     outputs = complete(
         model,
         [each for each in asked for _ in range(options.samples)],
         features=features,
-        chances=chances.repeat(len(asked), 1).to(model.device),
+        noise=[fresh_noise(options.samples, generator.manual_seed(options.seed)) for generator in generators],
         max_new_tokens=options.max_new_tokens,
         do_sample=options.temperature > 0,
         repetition_penalty=1.0,
