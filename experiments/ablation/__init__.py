@@ -1,5 +1,5 @@
 """The honest ablation: what each way of training adds at one frame's tokens, at equal time, with intervals.
 
-Read in this order: `settings` (what is compared), `views` and `pool` (what is trained on), `branches` and `methods`
-(how), `learner` (for how long), `heldout` (how it is measured), `run` and `report`.
+Read in this order: `settings` (what is compared), `rows` (what is trained on), `training` (how, and for how long),
+`heldout` and `evaluation` (how it is measured), `context` (what a process needs for that), `run` and `report`.
 """

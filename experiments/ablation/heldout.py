@@ -1,17 +1,12 @@
-"""Held-out videos as the memory knows them, and how many questions about them a model answers.
+"""Held-out videos as the memory knows them: files, events, what is retrieved for a question.
 
 The videos are written as H.264 files, cut by the real segmenter (TransNetV2) and embedded by the shipped dual
-encoder, once; `marc.memory` keeps both on disk. What follows (frames, tower, compression, positions) is computed in
-memory from the rendered frames, and questions are answered in packed batches. `agreement` asks
-`marc.inference.assistant.VideoAssistant` the same questions about the files.
-
-Shapes: V videos, Q questions of a video, E events.
+encoder, once; `marc.memory` keeps both on disk. Rows about them carry the cuts that were found. What is retrieved for
+a question is what `marc.inference.selectors.RetrievingSelector` selects from the file.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,30 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from experiments.ablation.pool import STYLE, questions_about
-from experiments.ablation.settings import BUDGETS, Condition
-from experiments.ablation.views import SeenVideo, Viewer, retrieved, stack, whole_video
-from experiments.tiny_model.answers import Sampler, answers_right
-from experiments.tiny_model.packing import Packer, prompt
-from marc.inference.assistant import Inquiry, VideoAssistant
+from experiments.ablation.evaluation import STYLE, EvaluationSet, right_answer, selected_frames, whole_videos
+from experiments.ablation.rows import questions_about, rows_about
+from experiments.ablation.settings import BUDGETS, AblationSettings, Condition
+from marc.compression.config import CompressionConfig
+from marc.data.prompts import render_question
+from marc.data.rows import TrainingRow
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.hf import HFBackend
+from marc.inference.selectors import FrameRequest, RetrievingSelector
+from marc.inference.stages import StageClock
+from marc.inference.video_input import VideoInput
 from marc.memory.embedder import EventEmbedder
 from marc.memory.index import remember
-from marc.memory.options import MemoryOptions
+from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.store import VideoMemory
-from marc.memory.vectors import cosine_scores
-from marc.model import MarcForConditionalGeneration
+from marc.training.reader import VisualReader
+from marc.video import probe
+from marc.video.options import FrameOptions
 from marc.world.export import FileOptions, cuts_in_seconds, export_world
-from marc.world.questions import WorldQuestion
-from marc.world.renderer import render_video
+from marc.world.frames import WorldFrames
+from marc.world.options import WorldOptions
 from marc.world.scenes import WorldVideo, sample_video
 
 EMBEDDER = "tiny"
-TOGETHER = 8
-"""Questions about the same frames that are packed into one sequence."""
 CUT_TOLERANCE = 0.1
 """Seconds by which a found cut may be off."""
-ONE_FRAME = 4
-"""Visual tokens of one frame."""
+CELLS = 4
+"""Visual tokens of one temporal grid."""
 FILES = FileOptions(hold=4, fps=8.0)
 """Half a second for each frame, as by default, but fewer video frames for the segmenter to read."""
 
@@ -52,52 +51,57 @@ class HeldOut:
     """Held-out videos.
 
     Attributes:
+        folder: Holds files and memories.
+        segmenter: What cut the videos.
+        embedder: What embedded their events.
         videos: V videos.
         files: Of each.
-        memories: Events and embeddings of each.
-        questions: Q about each.
-        scores: Similarity of every question with the events of its video, ``float32 [Q, E]`` for each.
+        memories: Of each.
+        rows: The same number of questions about each, video by video, with the cuts that were found.
+        kinds: Of these questions.
     """
 
+    folder: Path
+    segmenter: str
+    embedder: EventEmbedder
     videos: list[WorldVideo]
     files: list[Path]
     memories: list[VideoMemory]
-    questions: list[list[WorldQuestion]]
-    scores: list[NDArray[np.float32]]
+    rows: list[TrainingRow]
+    kinds: list[str]
 
     @property
-    def asked(self) -> list[WorldQuestion]:
-        """All questions, video by video."""
-        return [question for row in self.questions for question in row]
+    def questions(self) -> int:
+        """Questions about each video."""
+        return len(self.rows) // len(self.videos)
+
+    def retrieval(self, k: int) -> RetrievalOptions:
+        """How k events of a video are retrieved."""
+        return RetrievalOptions(k=k, embedder=EMBEDDER, folder=str(self.folder / "memory"))
 
 
-def prepare_heldout(folder: Path, *, seed: int, videos: int, questions: int, segmenter: str) -> HeldOut:
+def prepare_heldout(folder: Path, settings: AblationSettings) -> HeldOut:
     """Writes, cuts and embeds the videos that are not there yet; a killed run goes on.
 
     Args:
         folder: Receives the files and the memories.
-        seed: Of the videos and questions.
-        videos: Number of videos.
-        questions: Questions about each.
-        segmenter: See `marc.memory.MemoryOptions`.
+        settings: Which videos, and what cuts them.
     """
-    rows = json.loads(
-        export_world(folder, seed=seed, videos=videos, questions=questions, options=FILES).read_text(encoding="utf-8")
-    )
-    files = [folder / path for path in dict.fromkeys(row["path"] for row in rows)]
-    embedder = EventEmbedder.from_pretrained(EMBEDDER)
-    options = MemoryOptions(segmenter=segmenter)
+    seed, count = settings.test_seed, settings.test_questions
+    videos = [sample_video("easy", "test", seed, index) for index in range(settings.test_videos)]
+    export_world(folder, WorldOptions(seed=seed, videos=len(videos), questions=count), options=FILES)
+    files = [folder / "videos" / f"{video.name}.mp4" for video in videos]
+    embedder, options = EventEmbedder.from_pretrained(EMBEDDER), MemoryOptions(segmenter=settings.segmenter)
     memories = [
         remember(file, embedder, options, folder=folder / "memory")
-        for file in tqdm(files, desc="memory", unit="video")
+        for file in tqdm(files, desc="memory", unit="video", delay=5)
     ]
-    drawn = [sample_video("easy", "test", seed, index) for index in range(videos)]
-    asked = [questions_about(video, "test", seed, index, questions) for index, video in enumerate(drawn)]
-    scores = [
-        np.stack([cosine_scores(embedder.embed_question(question.text).vector, memory.embeddings) for question in row])
-        for row, memory in zip(asked, memories, strict=True)
-    ]
-    return HeldOut(drawn, files, memories, asked, scores)
+    rows, kinds = [], []
+    for index, (video, memory) in enumerate(zip(videos, memories, strict=True)):
+        questions = questions_about(video, "test", seed, index, count)
+        rows += rows_about(video, [event.start for event in memory.events[1:]], questions, index * count)
+        kinds += [question.kind for question in questions]
+    return HeldOut(folder, settings.segmenter, embedder, videos, files, memories, rows, kinds)
 
 
 def found_cuts(heldout: HeldOut) -> tuple[int, int, int]:
@@ -111,103 +115,63 @@ def found_cuts(heldout: HeldOut) -> tuple[int, int, int]:
     return true, hits, others
 
 
+def show_heldout(model: HFBackend, heldout: HeldOut, condition: Condition) -> EvaluationSet:
+    """The held-out questions under a condition, encoded by a model's tower."""
+    compression = BUDGETS[condition.budget]
+    if condition.k is None:
+        reader = VisualReader(model.processor, WorldFrames())
+        return EvaluationSet(heldout.rows, whole_videos(model, reader, heldout.rows, compression))
+    return EvaluationSet(heldout.rows, _retrieved(model, heldout, condition.k, compression))
+
+
+def _retrieved(model: HFBackend, heldout: HeldOut, k: int, compression: CompressionConfig) -> list[VideoInput]:
+    """What the assistant would show for each question; questions that want the same of a video share it."""
+    selector = RetrievingSelector(
+        lambda: heldout.embedder, MemoryOptions(segmenter=heldout.segmenter), heldout.retrieval(k)
+    )
+    shown = []
+    for index, (video, file) in enumerate(zip(heldout.videos, heldout.files, strict=True)):
+        info, known = probe(file), dict[tuple[object, ...], VideoInput]()
+        for row in heldout.rows[index * heldout.questions : (index + 1) * heldout.questions]:
+            selection = selector.select(
+                FrameRequest(info, row.problem, FrameOptions(), compression, CELLS, StageClock())
+            )
+            key = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
+            if key not in known:
+                known[key] = selected_frames(model.processor, video, selection, compression)
+            shown.append(known[key])
+        model.encode(list(known.values()))
+    return shown
+
+
 def agreement(
-    model_name: str, heldout: HeldOut, condition: Condition, right: NDArray[np.bool_], *, segmenter: str, videos: int
+    model_name: str, heldout: HeldOut, condition: Condition, right: NDArray[np.bool_], *, videos: int
 ) -> float:
-    """Part of the questions about the first files that `VideoAssistant` answers right where `sit` says so, or neither.
+    """Part of the questions about the first files on which `VideoAssistant` and the measurement agree.
 
     Args:
-        model_name: The model that sat.
+        model_name: The model that was measured.
         heldout: What it was asked about.
         condition: With retrieval.
-        right: Outcome of `sit`.
-        segmenter: Of the memory.
+        right: What was measured.
         videos: How many files to ask about.
     """
     assert condition.k is not None
-    assistant = VideoAssistant(
+    assistant = VideoAssistant.from_pretrained(
         model_name,
-        embedder_name=EMBEDDER,
-        k=condition.k,
-        memory_options=MemoryOptions(segmenter=segmenter),
-        memory_folder=heldout.files[0].parents[1] / "memory",
-        device="cpu",
         compression=BUDGETS[condition.budget].to_dict(),
+        memory=MemoryOptions(segmenter=heldout.segmenter),
+        retrieval=heldout.retrieval(condition.k),
+        device="cpu",
     )
-    same = []
-    number = 0
-    for file, row in zip(heldout.files[:videos], heldout.questions, strict=False):
-        answers = assistant.ask_batch([Inquiry(file, question.text, prompt(question, STYLE)) for question in row])
-        for answer, question in zip(answers, row, strict=True):
-            same.append((answer.answer == question.answer) == bool(right[number]))
-            number += 1
+    same, count = [], heldout.questions
+    for index, file in enumerate(heldout.files[:videos]):
+        rows = heldout.rows[index * count : (index + 1) * count]
+        answers = assistant.ask_batch([Query(file, row.problem, _text(row)) for row in rows])
+        for answer, row, measured in zip(answers, rows, right[index * count :], strict=False):
+            same.append((answer.answer == right_answer(row)) == bool(measured))
     return sum(same) / len(same)
 
 
-@dataclass(frozen=True)
-class Exam:
-    """Questions under one condition, ready to be asked.
-
-    Attributes:
-        seen: Everything that is shown.
-        rows: Number in ``seen`` and numbers of the questions, at most `TOGETHER`, that are asked about it.
-    """
-
-    seen: list[SeenVideo]
-    rows: list[tuple[int, list[int]]]
-
-
-def prepare_exam(viewer: Viewer, heldout: HeldOut, condition: Condition) -> Exam:
-    """Shows the held-out videos under a condition."""
-    compression = BUDGETS[condition.budget]
-    seen: list[SeenVideo] = []
-    groups: list[list[int]] = []
-    first = 0
-    for video, memory, scores_QE in zip(heldout.videos, heldout.memories, heldout.scores, strict=True):
-        frames = render_video(video)
-        plans = [
-            whole_video(memory.events, compression)
-            if condition.k is None
-            else retrieved(memory, scores.tolist(), condition.k, compression, budget=ONE_FRAME)
-            for scores in scores_QE
-        ]
-        known: dict[tuple[bytes, bytes, tuple[int, ...] | None], list[int]] = {}
-        for place, plan in enumerate(plans):
-            key = (plan.seconds.tobytes(), plan.grid_events.tobytes(), plan.shares)
-            if key not in known:
-                known[key] = []
-                groups.append(known[key])
-                seen.append(viewer.see(frames, plan, compression))
-            known[key].append(first + place)
-        first += len(scores_QE)
-    rows = [
-        (index, group[start : start + TOGETHER])
-        for index, group in enumerate(groups)
-        for start in range(0, len(group), TOGETHER)
-    ]
-    return Exam(seen, sorted(rows, key=lambda row: len(row[1])))
-
-
-def sit(
-    model: MarcForConditionalGeneration,
-    packer: Packer,
-    sampler: Sampler,
-    exam: Exam,
-    asked: Sequence[WorldQuestion],
-    *,
-    batch: int = 32,
-) -> NDArray[np.bool_]:
-    """Which of the questions a model answers right, ``bool [V * Q]``.
-
-    Rows with fewer questions than the longest of their batch repeat one.
-    """
-    right = np.zeros(len(asked), dtype=np.bool_)
-    for start in range(0, len(exam.rows), batch):
-        rows = exam.rows[start : start + batch]
-        longest = max(len(numbers) for _, numbers in rows)
-        padded = [numbers + numbers[-1:] * (longest - len(numbers)) for _, numbers in rows]
-        questions = [[asked[number] for number in numbers] for numbers in padded]
-        visual = stack([exam.seen[index] for index, _ in rows])
-        packed = packer.pack(questions, visual, STYLE)
-        right[np.array(padded)] = answers_right(model, sampler, packed, questions).numpy()
-    return right
+def _text(row: TrainingRow) -> str:
+    return render_question(row.problem, problem_type=row.problem_type, options=row.options, style=STYLE)

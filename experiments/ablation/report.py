@@ -28,7 +28,7 @@ GROUPS = {
     "existence": ("exists",),
 }
 """Kinds of questions."""
-TITLES = {"frames-1": "published merge", "events": "event layout"}
+TITLES = {"frames:1": "published merge", "events": "event layout"}
 COLOURS = ("#4878a8", "#6aa06a", "#c07f4f", "#8a6fa8", "#a8a848", "#58a0a0")
 
 
@@ -177,7 +177,7 @@ def comparisons() -> Iterator[tuple[str, Outcome, Outcome]]:
         group = "mixed" if arm == "mixed budgets" else "{}"
         yield (
             f"{arm}: event layout against published merge",
-            Outcome(f"{group.format('frames-1')}/{arm}", "frames-1"),
+            Outcome(f"{group.format('frames:1')}/{arm}", "frames:1"),
             Outcome(f"{group.format('events')}/{arm}", "events"),
         )
 

@@ -11,11 +11,13 @@ from marc.rewards import RetentionConfig
 
 Method = Literal["sft", "c-grpo", "distill"]
 
-BUDGETS = {name: parse_budget(name, CompressionConfig()) for name in ("full", "events", "frames-1", "frames-2", "frames-4")}
-"""How a video may be seen; ``events`` and ``frames-1`` cost one frame's tokens."""
-LAYOUTS = ("frames-1", "events")
-"""The published merge and one small frame per event, at equal cost."""
-MIXTURE = {"events": 0.3, "frames-1": 0.2, "frames-2": 0.1, "frames-4": 0.1, "full": 0.3}
+BUDGETS = {
+    name: parse_budget(name, CompressionConfig()) for name in ("full", "events", "frames:1", "frames:2", "frames:4")
+}
+"""How a video may be seen; ``events`` and ``frames:1`` cost one temporal grid's tokens."""
+LAYOUTS = ("frames:1", "events")
+"""The published merge and one small picture per event, at equal cost."""
+MIXTURE = {"events": 0.3, "frames:1": 0.2, "frames:2": 0.1, "frames:4": 0.1, "full": 0.3}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Arm:
     def key(self) -> str:
         """Unique among the arms."""
         return f"{self.group}/{self.name}"
+
+    def file_name(self, stages: int | None = None) -> str:
+        """Of what is kept of the arm, or of its first stages, which arms of one group may share."""
+        what = self.name if stages is None else "_".join(stage.name for stage in self.stages[:stages])
+        return f"{self.group}_{what}".translate(str.maketrans("", "", "/>:"))
 
 
 def _arms() -> Iterator[Arm]:
@@ -98,9 +105,10 @@ class MethodOptions:
     """How an arm is trained, whatever its method.
 
     Attributes:
-        videos: Videos of a batch.
-        questions: Questions about each.
-        generations: G, completions of each question (C-GRPO).
+        videos: Videos of a supervised step.
+        questions: Questions about each; a step of the other methods has as many questions in all.
+        generations: Sampled answers to each question (C-GRPO).
+        samples: Sampled answers to each question (distillation); TRL's trainer wants two at least.
         learning_rates: Adam's peak for each method; it rises over the first part of a stage and falls to 0.
         retention: The retention reward, in its published form.
         curve_points: How often an arm is measured on its way.
@@ -110,6 +118,7 @@ class MethodOptions:
     videos: int = 8
     questions: int = 8
     generations: int = 8
+    samples: int = 2
     learning_rates: Mapping[str, float] = field(default_factory=lambda: {"sft": 1e-3, "c-grpo": 5e-4, "distill": 1e-3})
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     curve_points: int = 3
@@ -125,6 +134,7 @@ class AblationSettings:
         seeds: One repetition each: other batches, another order, other samples.
         seconds: Processor time in which an arm is trained.
         train_videos: Videos to train on.
+        train_questions: Questions about each.
         train_seed: Of these videos.
         test_videos: Held-out videos, written as files and cut by the real segmenter.
         test_questions: Questions about each.
@@ -138,6 +148,7 @@ class AblationSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     seconds: float = 90.0
     train_videos: int = 1024
+    train_questions: int = 16
     train_seed: int = 100
     test_videos: int = 96
     test_questions: int = 24
@@ -151,9 +162,18 @@ class AblationSettings:
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
         if not self.seconds > 0:
             raise ValueError(f"seconds must be positive, got {self.seconds}")
-        for name in ("train_videos", "test_videos", "test_questions"):
+        for name in ("train_videos", "train_questions", "test_videos", "test_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.train_questions % self.options.questions:
+            raise ValueError(
+                f"train_questions must be a multiple of the {self.options.questions} questions about a video in a "
+                f"step, got {self.train_questions}"
+            )
+        if self.train_videos < self.options.videos:
+            raise ValueError(
+                f"train_videos must be at least the {self.options.videos} of a step, got {self.train_videos}"
+            )
 
     def conditions(self, arm: Arm) -> list[Condition]:
         """How an arm is measured: at full tokens, and at one frame's tokens with and without retrieval."""
@@ -162,6 +182,11 @@ class AblationSettings:
         return [Condition("full"), *(Condition(layout, k) for layout in layouts for k in retrieved)]
 
 
+REVISION = 2
+"""Of what an arm's numbers follow from beside its settings; raised with every change that makes them incomparable."""
+
+
 def to_json(settings: AblationSettings) -> dict[str, Any]:
     """The settings as JSON-serialisable values."""
-    return {**asdict(settings), "seeds": list(settings.seeds), "retrieved": list(settings.retrieved)}
+    lists = {"seeds": list(settings.seeds), "retrieved": list(settings.retrieved)}
+    return {"revision": REVISION, **asdict(settings), **lists}

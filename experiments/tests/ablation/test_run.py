@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ablation import run
+from experiments.ablation import context, run
 from experiments.ablation.report import Findings, Outcome, write_report
 from experiments.ablation.run import run_ablation
-from experiments.ablation.settings import ARMS, START, AblationSettings, MethodOptions
+from experiments.ablation.settings import ARMS, START, AblationSettings, MethodOptions, to_json
+from marc.io import write_json
 from marc.model.loading import EMBEDDED_FOLDER
 
 pytestmark = pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="the trained model is not there")
@@ -17,6 +18,7 @@ SETTINGS = AblationSettings(
     seeds=(7,),
     seconds=0.05,
     train_videos=3,
+    train_questions=4,
     test_videos=2,
     test_questions=6,
     segmenter="uniform",
@@ -34,17 +36,17 @@ def killed_and_resumed(tmp_path_factory) -> tuple[Path, dict, int]:
     """An experiment that was killed in its sixth stage and then finished: folder, results, stages trained in all."""
     output = tmp_path_factory.mktemp("ablation")
     trained = []
-    original = run.train_stage
+    original = context.train_stage
 
-    def train_stage(*args, **kwargs):
+    def train_stage(*args):
         if len(trained) == 5 and not (output / "killed").exists():
             (output / "killed").touch()
             raise Killed
-        trained.append(kwargs["seed"])
-        return original(*args, **kwargs)
+        trained.append(args)
+        return original(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "train_stage", train_stage)
+        patch.setattr(context, "train_stage", train_stage)
         with pytest.raises(Killed):
             run_ablation(SETTINGS, output, log=lambda line: None)
         run._OPEN.clear()
@@ -67,13 +69,20 @@ def test_a_finished_experiment_is_only_read(killed_and_resumed, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("something was trained again")
 
-    monkeypatch.setattr(run, "train_stage", refuse)
+    monkeypatch.setattr(context, "train_stage", refuse)
     assert run_ablation(SETTINGS, output, log=lambda line: None) == results
 
 
 def test_another_experiment_is_refused_by_name(killed_and_resumed):
     with pytest.raises(ValueError, match="other seconds"):
         run_ablation(replace(SETTINGS, seconds=1.0), killed_and_resumed[0])
+
+
+def test_an_experiment_of_other_trainers_is_refused(tmp_path):
+    """Folders of the time before revisions hold arms that a private trainer made."""
+    write_json(tmp_path / "settings.json", {**to_json(SETTINGS), "seeds": None, "revision": None})
+    with pytest.raises(ValueError, match="other revision;"):
+        run_ablation(SETTINGS, tmp_path)
 
 
 def test_the_measurement_agrees_with_the_files(killed_and_resumed):
@@ -92,10 +101,3 @@ def test_the_report_says_what_was_measured(killed_and_resumed):
     assert f"| teacher as it is | {100 * expected:.1f} [" in text and (output / "curves.png").stat().st_size > 10_000
     for arm in ARMS:
         assert arm.name in text
-
-
-def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="seconds must be positive"):
-        AblationSettings(seconds=0)
-    with pytest.raises(ValueError, match="seeds must be different"):
-        AblationSettings(seeds=(1, 1))
