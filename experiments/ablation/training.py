@@ -11,8 +11,17 @@ Nothing of the trainers is replaced. What they are given:
 - A callback that measures the student on its way, for which the clock stands still, and ends training (`TimeLimit`).
 
 An arm's time is the processor time of the trainer's steps, of all that it does in them. Steps of the three methods
-have the same number of questions, in an order that follows from the seed and the trainer: a supervised step asks
-several questions about each of a few videos, a step of the others mixes questions about any.
+have the same number of questions, in an order that follows from the seed and the trainer.
+
+Learning rates, group size, temperature and questions of a step are those of the ablation's first runs, which had
+losses of their own. What differs from them, because the trainers have it so:
+
+- A supervised step asks fixed sets of questions about a few videos, a step of the others mixes questions about any.
+- Distillation samples two answers to each question, not one: TRL wants groups.
+- The teacher's accuracy is the reward's, which gives partial credit, not exact match.
+- Rows carry cuts, at which the published merge's windows begin anew, too; and a video's tokens that do not divide by
+  its events are not spent on random ones.
+- Frames of a whole video are those that are read of a file, from its first to its last.
 """
 
 from __future__ import annotations
