@@ -36,10 +36,10 @@ def train_embedder(
     seed: Annotated[int, typer.Option(help="Another seed makes other weights.")] = 0,
 ) -> None:
     """Train the dual encoder that the memory uses offline, and print its recall on held-out videos."""
-    from experiments.tiny_model.dual_encoder import train_and_save
+    from experiments.tiny_model.dual_encoder import DualEncoderSettings, train_and_save
 
     with user_errors("marc world train-embedder"):
-        recall = train_and_save(output, steps=steps, seed=seed)
+        recall = train_and_save(output, DualEncoderSettings(steps=steps, seed=seed))
     typer.echo(f"recall@1 of the right event on held-out videos: {recall:.4f}")
 
 

@@ -1,8 +1,9 @@
 """Features of the frozen tower for every kind of easy event, and new videos put together from them without it.
 
-At `SPEED` pixels a frame an object is back where it was after `CYCLE` grids, so one clip of so many grids stands for
-an event of any length. A video is the concatenation of such clips; then its tokens are laid out as the model will read
-them: all of them (``full``), pooled over time (``pooled``), or one small frame per event at its time (``events``).
+At `SPEED` pixels a frame an object is back where it was after `CYCLE` temporal grids, so one clip of so many grids
+stands for an event of any length. A video is the concatenation of such clips; then its tokens are laid out as the
+model will read them: all of them (``full``), pooled over time (``pooled``), or one pooled grid per event at its time
+(``events``).
 
 Shapes: L labels, V variants, B videos, T temporal grids, P merged tokens of a grid, D features, N visual tokens.
 """
@@ -11,34 +12,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from experiments.tiny_model.tower import KINDS, draw_pairs, grids_to_patches, through_a_codec
-from marc.model.qwen2_5_vl.vision import encode_grids
+from experiments.tiny_model.tower import KINDS, draw_pairs, encode_grids, grids_to_patches, through_a_codec
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, SPEED, STEPS, WorldEvent, WorldVideo
 
 CYCLE = SIZE // (2 * SPEED)
-"""Grids after which a clip repeats."""
+"""Temporal grids after which a clip repeats."""
+TIME_RATE = 2.0
+"""Positions per second (``tokens_per_second`` of the model)."""
 
 
-@dataclass(frozen=True)
-class VisualTokens:
-    """The visual tokens of B videos as the language model reads them, padded on the left.
+@dataclass(frozen=True, eq=False)
+class LaidOutVideo:
+    """The visual tokens of a video as the language model reads them, merged more freely than any plan would.
 
     Attributes:
-        features: ``[B, N, D]``.
-        positions: Time in position units, row and column relative to the video's first position, ``int64 [B, N, 3]``.
-        valid: False where it is padding, ``bool [B, N]``.
+        features: ``[N, D]``.
+        positions: Time, row and column relative to the video's first position, ``int64 [N, 3]``.
     """
 
     features: Tensor
     positions: Tensor
-    valid: Tensor
 
 
 class FeatureBank:
@@ -99,35 +99,29 @@ def label_index(background: str, colour: str, shape: str, direction: str) -> int
     return index
 
 
-def full_layout(tokens_BTPD: Tensor, seconds_per_grid: Tensor, *, pool: int = 1, rate: float = 2.0) -> VisualTokens:
+def full_layout(tokens_BTPD: Tensor, seconds_per_grid: Tensor, *, pool: int = 1) -> list[LaidOutVideo]:
     """Every token at its time; with ``pool > 1`` runs of so many grids are averaged first.
 
     Args:
         tokens_BTPD: Features of B videos.
         seconds_per_grid: ``[B]``.
         pool: Grids that are averaged.
-        rate: Position units per second (``tokens_per_second`` of the model).
     """
     batch, grids, cells, width = tokens_BTPD.shape
     pooled = tokens_BTPD.view(batch, grids // pool, pool, cells, width).mean(2)
-    time = (torch.arange(grids // pool) * pool + (pool - 1) / 2) * seconds_per_grid[:, None]
-    return _lay_out(pooled, (time * rate).long(), int(cells**0.5), int(cells**0.5))
+    middles = torch.arange(grids // pool) * pool + (pool - 1) / 2
+    side = torch.arange(int(cells**0.5))
+    return [
+        LaidOutVideo(
+            tokens_TPD.flatten(0, 1), torch.cartesian_prod((middles * seconds * TIME_RATE).long(), side, side)
+        )
+        for tokens_TPD, seconds in zip(pooled, seconds_per_grid, strict=True)
+    ]
 
 
-def blank_layout(videos: int, width: int) -> VisualTokens:
+def blank_layout(videos: int, width: int) -> list[LaidOutVideo]:
     """One empty token for each video: nothing but the question is left to answer from."""
-    return VisualTokens(
-        torch.zeros(videos, 1, width), torch.zeros(videos, 1, 3, dtype=torch.long), torch.ones(videos, 1) > 0
-    )
-
-
-def _lay_out(tokens_BTPD: Tensor, time_BT: Tensor, height: int, width: int) -> VisualTokens:
-    batch, grids, cells, features = tokens_BTPD.shape
-    row = torch.arange(height).repeat_interleave(width).expand(batch, grids, cells)
-    column = torch.arange(width).repeat(height).expand(batch, grids, cells)
-    positions = torch.stack((time_BT[..., None].expand(-1, -1, cells), row, column), dim=-1)
-    valid = torch.ones(batch, grids * cells, dtype=torch.bool)
-    return VisualTokens(tokens_BTPD.reshape(batch, -1, features), positions.reshape(batch, -1, 3), valid)
+    return [LaidOutVideo(torch.zeros(1, width), torch.zeros(1, 3, dtype=torch.long))] * videos
 
 
 def event_layout(
@@ -138,9 +132,8 @@ def event_layout(
     *,
     budget: int,
     even: bool = False,
-    rate: float = 2.0,
-) -> VisualTokens:
-    """One frame per segment, at the segment's mean time, pooled so that all of them fit the budget.
+) -> list[LaidOutVideo]:
+    """One grid per segment, at the segment's mean time, pooled so that all of them fit the budget.
 
     The grids of a segment are averaged with random weights, so that any way of merging them is in distribution.
 
@@ -151,33 +144,31 @@ def event_layout(
         rng: Draws the weights and how each video's share is spent.
         budget: Most visual tokens of a video.
         even: Spread the times evenly over the video instead.
-        rate: Position units per second.
     """
     videos = []
-    for tokens_TPD, lengths, scale in zip(tokens_BTPD, segments, seconds_per_grid.tolist(), strict=True):
-        videos.append(_event_tokens(tokens_TPD, lengths, scale * rate, rng, budget, even))
-    longest = max(len(features) for features, _ in videos)
-    pad = [longest - len(features) for features, _ in videos]
-    return VisualTokens(
-        torch.stack([F.pad(features, (0, 0, n, 0)) for (features, _), n in zip(videos, pad, strict=True)]),
-        torch.stack([F.pad(positions, (0, 0, n, 0)) for (_, positions), n in zip(videos, pad, strict=True)]),
-        torch.arange(longest) >= torch.tensor(pad)[:, None],
-    )
+    for tokens_TPD, lengths, seconds in zip(tokens_BTPD, segments, seconds_per_grid.tolist(), strict=True):
+        times = [int(middle * seconds * TIME_RATE) for middle in _middles(lengths, even=even)]
+        videos.append(_one_grid_per_segment(tokens_TPD, lengths, times, rng, budget))
+    return videos
 
 
-def _event_tokens(
-    tokens_TPD: Tensor, lengths: Sequence[int], units: float, rng: np.random.Generator, budget: int, even: bool
-) -> tuple[Tensor, Tensor]:
-    """Features ``[N, D]`` and positions ``[N, 3]`` of one video."""
+def _middles(lengths: Sequence[int], *, even: bool) -> list[float]:
+    """Of segments, in grids."""
+    if even:
+        return [(index + 0.5) * sum(lengths) / len(lengths) - 0.5 for index in range(len(lengths))]
+    starts = accumulate(lengths, initial=0)
+    return [start + (length - 1) / 2 for start, length in zip(starts, lengths, strict=False)]
+
+
+def _one_grid_per_segment(
+    tokens_TPD: Tensor, lengths: Sequence[int], times: Sequence[int], rng: np.random.Generator, budget: int
+) -> LaidOutVideo:
     assert tokens_TPD.shape[1] == 4 and sum(lengths) == len(tokens_TPD)
     left = budget - len(lengths)
     features, positions = [], []
-    starts = np.cumsum([0, *lengths])[:-1]
-    for index, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        weights = rng.exponential(size=length) ** rng.choice((0.0, 1.0, 2.0)) + 1e-3
-        merged = torch.tensor(weights / weights.sum(), dtype=torch.float32) @ tokens_TPD[
-            start : start + length
-        ].flatten(1)
+    for grids_LPD, time in zip(tokens_TPD.split(list(lengths)), times, strict=True):
+        weights = rng.exponential(size=len(grids_LPD)) ** rng.choice((0.0, 1.0, 2.0)) + 1e-3
+        merged = torch.tensor(weights / weights.sum(), dtype=torch.float32) @ grids_LPD.flatten(1)
         sizes = [(1, 1)] + [(1, 2), (2, 1)] * (left >= 1) + [(2, 2)] * 3 * (left >= 3)
         height, width = sizes[rng.integers(len(sizes))]
         left -= height * width - 1
@@ -187,8 +178,6 @@ def _event_tokens(
         if width == 1:
             cells = cells.mean(1, keepdim=True)
         features.append(cells.flatten(0, 1))
-        middle = (index + 0.5) * len(tokens_TPD) / len(lengths) - 0.5 if even else start + (length - 1) / 2
-        time = int(middle * units)
         rows, columns = ((0, 1) if side == 2 else (1,) for side in (height, width))
         positions += [(time, row, column) for row in rows for column in columns]
-    return torch.cat(features), torch.tensor(positions)
+    return LaidOutVideo(torch.cat(features), torch.tensor(positions))

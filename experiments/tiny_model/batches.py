@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from experiments.tiny_model.bank import FeatureBank, VisualTokens, blank_layout, event_layout, full_layout
-from experiments.tiny_model.packing import Packed, Packer
+from experiments.tiny_model.bank import FeatureBank, LaidOutVideo, blank_layout, event_layout, full_layout
+from experiments.tiny_model.packed_questions import AskedVideos
 from experiments.tiny_model.recipe import Phase
-from marc.world.questions import KINDS, draw_questions
+from marc.world.questions import KINDS, WorldQuestion, draw_questions
 from marc.world.scenes import Split, WorldVideo, sample_video
 
 STORIES = ("whole story", "scene list")
@@ -35,12 +35,12 @@ def make_segments(video: WorldVideo, rng: np.random.Generator, count: int) -> li
 
 def lay_out(
     bank: FeatureBank, videos: list[WorldVideo], layout: str, rng: np.random.Generator, *, noisy: bool
-) -> VisualTokens:
+) -> list[LaidOutVideo]:
     """Features of the videos in a layout.
 
     Clean, the event layout has the true events, and a grid lasts a second. Noisy, some grids stand still, videos have
     different paces, and the events are as the memory gives them (now and then one too many) or as they come out
-    without the memory: four segments of similar frames, at evenly spread times.
+    without the memory: four segments of similar grids, at evenly spread times.
     """
     if layout == "blank":
         return blank_layout(len(videos), bank.features.shape[-1])
@@ -55,77 +55,85 @@ def lay_out(
     return full_layout(tokens, pace, pool=1 if layout == "full" else int(layout.removeprefix("pooled-")))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step's questions, ready for the model.
-
-    Attributes:
-        packed: The sequences.
-        names: What each question is, for the statistics, see `name_of`.
-        jump: See `experiments.tiny_model.packing.packed_positions`.
-    """
-
-    packed: Packed
-    names: list[list[str]]
-    jump: bool
-
-
-def name_of(kind: str, *, choice: bool) -> str:
+def name_of(question: WorldQuestion) -> str:
     """Under which name the losses of a kind of question are kept."""
+    return loss_name(question.kind, choice=bool(question.options))
+
+
+def loss_name(kind: str, *, choice: bool) -> str:
+    """The same for a kind, asked with options or without."""
     return f"{kind} (choice)" if choice else kind
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What a batch asks, and how its videos are shown.
+
+    Attributes:
+        layout: One of those of `Phase`.
+        style: Prompt style of `marc.data.prompts`.
+        weights: How often each kind of question is drawn.
+        max_events: Most events of a video.
+        choice_rate: Share of multiple choice.
+        noisy: See `lay_out`.
+    """
+
+    layout: str
+    style: str
+    weights: dict[str, float]
+    max_events: int = 4
+    choice_rate: float = 0.0
+    noisy: bool = False
+
+
+@dataclass(frozen=True)
 class World:
-    """Draws batches of `videos` videos with `questions` questions each."""
+    """Draws batches.
 
-    def __init__(self, bank: FeatureBank, packer: Packer, *, seed: int, videos: int, questions: int) -> None:
-        self.bank, self.packer = bank, packer
-        self.seed, self.videos, self.questions = seed, videos, questions
+    Attributes:
+        bank: Features of events.
+        seed: Of the videos.
+        videos: Videos of a batch; three times as many where each is asked for one long answer.
+        questions: Questions about each.
+    """
 
-    def batch(self, step: int, phase: Phase, weights: dict[str, float]) -> Batch:
+    bank: FeatureBank
+    seed: int
+    videos: int
+    questions: int
+
+    def batch(self, step: int, phase: Phase, weights: dict[str, float]) -> AskedVideos:
         """Draw the batch of a training step.
 
         Args:
             step: Its number in the whole run.
             phase: Its mixture.
-            weights: How often each kind should be drawn, by `name_of`; 1 where it is missing.
+            weights: How often each kind should be drawn, by `loss_name`; 1 where it is missing.
         """
         rng = np.random.default_rng((self.seed, step))
         layout, style = choose(rng, phase.layouts), choose(rng, phase.styles)
         stories, choices = rng.random() < phase.stories, bool(rng.random() < phase.choices)
         kinds = STORIES if stories else [kind for kind in phase.kinds or KINDS if kind not in STORIES]
-        return self.draw(
-            rng,
-            step,
+        mixture = Mixture(
             layout,
             style,
-            {kind: weights.get(name_of(kind, choice=choices), 1.0) for kind in kinds},
+            {kind: weights.get(loss_name(kind, choice=choices), 1.0) for kind in kinds},
             max_events=phase.max_events,
             choice_rate=float(choices),
             noisy=bool(rng.random() < phase.noise),
         )
+        return self.draw(rng, step, mixture)
 
-    def draw(
-        self,
-        rng: np.random.Generator,
-        step: int,
-        layout: str,
-        style: str,
-        weights: dict[str, float],
-        *,
-        split: Split = "train",
-        max_events: int = 4,
-        choice_rate: float = 0.0,
-        noisy: bool = False,
-    ) -> Batch:
-        """Draw a batch in a given layout and style, with kinds of questions drawn by their weights."""
+    def draw(self, rng: np.random.Generator, step: int, mixture: Mixture, split: Split = "train") -> AskedVideos:
+        """Draw batch number `step` of a split with a given mixture."""
         size, count = self.videos, self.questions
-        if set(weights) == set(STORIES):
+        if set(mixture.weights) == set(STORIES):
             size, count = 3 * size, 1
-        first = 3 * step * self.videos
-        videos = [sample_video("easy", split, self.seed, first + i, max_events=max_events) for i in range(size)]
-        questions = [draw_questions(video, rng, count, weights=weights, choice_rate=choice_rate) for video in videos]
-        visual = lay_out(self.bank, videos, layout, rng, noisy=noisy)
-        packed = self.packer.pack(questions, visual, style)
-        names = [[name_of(question.kind, choice=bool(question.options)) for question in row] for row in questions]
-        return Batch(packed, names, jump=bool(rng.random() < 0.5))
+        first, most = 3 * step * self.videos, mixture.max_events
+        videos = [sample_video("easy", split, self.seed, first + i, max_events=most) for i in range(size)]
+        questions = [
+            draw_questions(video, rng, count, weights=mixture.weights, choice_rate=mixture.choice_rate)
+            for video in videos
+        ]
+        shown = lay_out(self.bank, videos, mixture.layout, rng, noisy=mixture.noisy)
+        return AskedVideos(shown, questions, mixture.style, jump=bool(rng.random() < 0.5))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,8 @@ from marc.world.scenes import (
 )
 
 CONTEXT_LENGTH = 32
+WEIGHTS = dict.fromkeys(ABOUT_ONE_EVENT, 1.0)
+"""Of the kinds of questions that are drawn."""
 
 
 def build_word_tokenizer() -> PreTrainedTokenizerFast:
@@ -139,39 +141,34 @@ def contrastive_loss(image_ED: Tensor, text_QD: Tensor, fits_QE: Tensor, scale: 
     return loss
 
 
+@dataclass(frozen=True)
+class DualEncoderSettings:
+    """How the encoder is trained.
+
+    Attributes:
+        steps: Training steps.
+        videos: Videos of a step.
+        learning_rate: Its peak.
+        seed: Of everything.
+    """
+
+    steps: int = 1500
+    videos: int = 48
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
 def train_dual_encoder(
-    model: open_clip.CLIP,
-    tokenizer: HFTokenizer,
-    *,
-    steps: int,
-    videos: int,
-    learning_rate: float,
-    seed: int,
-    progress: tqdm,
+    model: open_clip.CLIP, tokenizer: HFTokenizer, settings: DualEncoderSettings, progress: tqdm
 ) -> None:
     """Train in place on freshly drawn videos; the progress bar moves by one for each step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    weights = dict.fromkeys(ABOUT_ONE_EVENT, 1.0)
-    generator = torch.Generator().manual_seed(seed)
+    steps, rate = settings.steps, settings.learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    generator = torch.Generator().manual_seed(settings.seed)
     model.train()
     for step in range(1, steps + 1):
-        rng = np.random.default_rng((seed, step))
-        batch = [sample_video("easy", "train", seed, step * videos + i) for i in range(videos)]
-        labels = event_labels(batch)
-        first = np.cumsum([0, *(len(video.events) for video in batch)])
-        asked = [
-            (question, int(first[i]) + question.event)
-            for i, video in enumerate(batch)
-            for question in draw_questions(video, rng, 3, weights=weights, choice_rate=0)
-            if question.event is not None
-        ]
-        start = torch.randint(SIZE, (len(labels), 2), generator=generator)
-        pairs, _ = draw_pairs(labels, start, torch.full((len(labels),), SPEED), generator)
-        image = model.encode_image(prepare(through_a_codec(pairs, generator)[:, 0]))
-        text = model.encode_text(tokenizer([question.text for question, _ in asked]))
-        target = torch.stack([fits(question, labels, event) for question, event in asked])
-        loss = contrastive_loss(image, text, target, model.logit_scale.exp().clamp(max=100))
+        loss = _batch_loss(model, tokenizer, settings, step, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,6 +177,33 @@ def train_dual_encoder(
         progress.set_postfix(loss=f"{loss.item():.3f}")
         progress.update()
     model.eval()
+
+
+def _batch_loss(
+    model: open_clip.CLIP,
+    tokenizer: HFTokenizer,
+    settings: DualEncoderSettings,
+    step: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The loss on the videos of a step; the generator draws how they look."""
+    rng = np.random.default_rng((settings.seed, step))
+    first = step * settings.videos
+    batch = [sample_video("easy", "train", settings.seed, first + index) for index in range(settings.videos)]
+    labels = event_labels(batch)
+    edges = np.cumsum([0, *(len(video.events) for video in batch)])
+    asked = [
+        (question, int(edges[index]) + question.event)
+        for index, video in enumerate(batch)
+        for question in draw_questions(video, rng, 3, weights=WEIGHTS, choice_rate=0)
+        if question.event is not None
+    ]
+    start = torch.randint(SIZE, (len(labels), 2), generator=generator)
+    pairs, _ = draw_pairs(labels, start, torch.full((len(labels),), SPEED), generator)
+    image = model.encode_image(prepare(through_a_codec(pairs, generator)[:, 0]))
+    text = model.encode_text(tokenizer([question.text for question, _ in asked]))
+    target = torch.stack([fits(question, labels, event) for question, event in asked])
+    return contrastive_loss(image, text, target, model.logit_scale.exp().clamp(max=100))
 
 
 def recall_at_1(embedder: EventEmbedder, *, seed: int, videos: int, questions: int = 6, frames: int = 3) -> float:
@@ -192,7 +216,6 @@ def recall_at_1(embedder: EventEmbedder, *, seed: int, videos: int, questions: i
         questions: Questions about each.
         frames: Frames that stand for an event, evenly spread.
     """
-    weights = dict.fromkeys(ABOUT_ONE_EVENT, 1.0)
     hits: list[bool] = []
     for index in range(videos):
         video = sample_video("easy", "test", seed, index)
@@ -203,19 +226,17 @@ def recall_at_1(embedder: EventEmbedder, *, seed: int, videos: int, questions: i
             render_video(video).numpy(), np.cumsum([2 * event.grids for event in video.events])[:-1]
         )
         spread = [item[np.linspace(0, len(item) - 1, frames + 2)[1:-1].astype(int)] for item in pictures]
-        asked = draw_questions(video, rng, questions, weights=weights, choice_rate=0)
+        asked = draw_questions(video, rng, questions, weights=WEIGHTS, choice_rate=0)
         text_QD = np.stack([item.vector for item in embedder.embed_questions([question.text for question in asked])])
         nearest = (text_QD @ embedder.embed_events(spread).T).argmax(1)
         hits += [event == question.event for event, question in zip(nearest, asked, strict=True)]
     return sum(hits) / len(hits)
 
 
-def train_and_save(folder: Path, *, steps: int, seed: int, videos: int = 48, learning_rate: float = 2e-3) -> float:
+def train_and_save(folder: Path, settings: DualEncoderSettings) -> float:
     """Train the encoder, write it for `EventEmbedder.from_pretrained`, and return its recall on held-out videos."""
-    model, tokenizer, config = build_dual_encoder(seed)
-    with tqdm(total=steps, desc="dual encoder") as bar:
-        train_dual_encoder(
-            model, tokenizer, steps=steps, videos=videos, learning_rate=learning_rate, seed=seed, progress=bar
-        )
+    model, tokenizer, config = build_dual_encoder(settings.seed)
+    with tqdm(total=settings.steps, desc="dual encoder") as bar:
+        train_dual_encoder(model, tokenizer, settings, bar)
     save_dual_encoder(folder, model, config, tokenizer=tokenizer)
-    return recall_at_1(EventEmbedder.from_pretrained(folder), seed=seed + 1, videos=300)
+    return recall_at_1(EventEmbedder.from_pretrained(folder), seed=settings.seed + 1, videos=300)

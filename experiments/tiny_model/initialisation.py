@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from experiments.tiny_model.recipe import TrainSettings
-from experiments.tiny_model.tower import grids_to_patches, random_grids
+from experiments.tiny_model.tower import encode_grids, grids_to_patches, random_grids
 from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.model.tiny import build_config, build_processor
 from marc.world.questions import plural
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES

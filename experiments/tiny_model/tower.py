@@ -1,10 +1,10 @@
-"""The vision tower of the embedded model: its pre-training on labelled grids, and a bank of its features.
+"""The vision tower of the embedded model: its pre-training on labelled temporal grids.
 
 The tower attends only inside one temporal grid, so the features of a whole video are those of its grids side by side.
 Two things follow. The tower can be trained on single grids, with throwaway linear heads that read the background, the
 colour, the shape, the direction and the place of the object from *every* merged token (so averaging tokens keeps them
 readable). And once it is frozen, its features can be computed once for every kind of event and put together to any
-number of new videos: the language model's training then never runs the tower.
+number of new videos (`bank`): the language model's training then never runs the tower.
 
 Shapes: N grids, S patches of a grid, X numbers of a patch, P merged tokens of a grid, D features.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from marc.model.qwen2_5_vl.vision import encode_grids
 from marc.world.renderer import FrameBatch, render
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, STEPS
 
@@ -49,6 +49,15 @@ def grids_to_patches(frames_N2HWC: Tensor, *, patch: int = 7, merge: int = 2) ->
     side = SIZE // (patch * merge)
     pixels = pixels.reshape(-1, 2, side, merge, patch, side, merge, patch, 3)
     return pixels.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(len(frames_N2HWC), side**2 * merge**2, -1)
+
+
+def encode_grids(tower: PreTrainedModel, patches_NSX: Tensor) -> Tensor:
+    """The tower on N grids of one size, as on a video that shows one after the other: merged tokens ``[N, P, D]``."""
+    count, length, _ = patches_NSX.shape
+    side = isqrt(length)
+    grid_thw = torch.tensor([[count, side, side]], device=patches_NSX.device)
+    tokens: Tensor = tower(patches_NSX.flatten(0, 1), grid_thw=grid_thw).pooler_output
+    return tokens.unflatten(0, (count, -1))
 
 
 def random_grids(count: int, generator: torch.Generator) -> Grids:
@@ -97,7 +106,7 @@ def draw_pairs(labels: Tensor, start: Tensor, step: Tensor, generator: torch.Gen
 
 
 def through_a_codec(frames_N2HWC: Tensor, generator: torch.Generator) -> Tensor:
-    """A cheap stand-in for encoding, decoding and resizing: a random blur or sharpening, gain, offset and noise."""
+    """A cheap imitation of encoding, decoding and resizing: a random blur or sharpening, gain, offset and noise."""
     count = len(frames_N2HWC)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:

@@ -7,9 +7,10 @@ the same weights as one that was not.
     python training_script/train_world.py OUTPUT --config configs/world_tiny.yaml
 
 What it took to learn this within an hour on a CPU: grids seen by heads on *every* merged token; weights that can look
-things up before they are trained (`initialisation`); questions packed (`packing`); kinds of
-questions drawn by their running loss; a curriculum over the number of events that moves on when it is learnt
-(`recipe`); reasoning one step at a time (`marc.world.questions`); Muon instead of AdamW for the matrices.
+things up before they are trained (`initialisation`); a video read once for all questions about it
+(`packed_questions`); kinds of questions drawn by their running loss; a curriculum over the number of events that moves
+on when it is learnt (`recipe`); reasoning one step at a time (`marc.world.questions`); Muon instead of AdamW for the
+matrices.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.tiny_model.bank import FeatureBank
-from experiments.tiny_model.batches import STORIES, Batch, World
+from experiments.tiny_model.batches import STORIES, Mixture, World, name_of
 from experiments.tiny_model.initialisation import build_world_model, speak_in_words
-from experiments.tiny_model.packing import IGNORED, Packer, packed_hidden
+from experiments.tiny_model.packed_questions import AskedVideos, PackedQuestions, pack_questions, target_logits
 from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
 from experiments.tiny_model.tower import pretrain_tower
 from marc.io import write_atomically, write_text
-from marc.model import MarcForConditionalGeneration, MarcProcessor
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.world.questions import KINDS
 
 FEWEST_STEPS = 40
 """Steps of a phase before it may end early: running accuracies need so many to mean something."""
 LOSS_FLOOR = 0.08
 """Added to a kind's running loss, so that nothing is ever asked too rarely to notice that it is forgotten."""
+EVALUATED = (("events", "video-r1"), ("full", "video-r1"), ("events", "short"))
+"""Layouts and prompt styles of the evaluations on the way."""
+EVALUATION_BATCHES = 8
+EVALUATION_SEED = 1
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -86,47 +91,62 @@ class Progress:
         self.phase, self.phase_step, self.accuracies = self.phase + 1, 0, {}
 
 
-def answer_losses(model: MarcForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and correctness of every completion token, ``[B, Q, M]``; zero and true elsewhere."""
-    hidden = packed_hidden(model, batch.packed, jump=batch.jump)
-    chosen = batch.packed.labels != IGNORED
-    labels = batch.packed.labels[chosen]
-    logits = model.lm_head(hidden[chosen]).float()
-    losses = hidden.new_zeros(chosen.shape).masked_scatter(chosen, F.cross_entropy(logits, labels, reduction="none"))
-    right = torch.ones_like(chosen).masked_scatter(chosen, logits.argmax(-1) == labels)
-    return losses, right
+@dataclass(frozen=True)
+class Outcome:
+    """How a batch went.
+
+    Attributes:
+        loss: Mean cross-entropy of all targets, connected to the weights.
+        losses: Summed cross-entropy of each question's targets, by name of kind, on average.
+        accuracies: Share of the questions all of whose targets are the likeliest tokens, likewise.
+    """
+
+    loss: Tensor
+    losses: dict[str, float]
+    accuracies: dict[str, float]
+
+    @classmethod
+    def of(cls, asked: AskedVideos, packed: PackedQuestions, logits_MV: Tensor) -> Outcome:
+        """From what the model predicts."""
+        names = [name_of(question) for row in asked.questions for question in row]
+        losses_M = F.cross_entropy(logits_MV, packed.targets, reduction="none")
+        wrong_M = (logits_MV.argmax(-1) != packed.targets).float()
+        return cls(
+            losses_M.mean(),
+            by_name(names, packed.per_question(losses_M.detach())),
+            by_name(names, (packed.per_question(wrong_M) == 0).float()),
+        )
 
 
-def by_name(names: Sequence[Sequence[str]], values_BQ: Tensor) -> dict[str, float]:
+def by_name(names: Sequence[str], values: Tensor) -> dict[str, float]:
     """Mean of a value per question over each name."""
     table: dict[str, list[float]] = {}
-    for row, values in zip(names, values_BQ.tolist(), strict=True):
-        for name, value in zip(row, values, strict=True):
-            table.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in table.items()}
+    for name, value in zip(names, values.tolist(), strict=True):
+        table.setdefault(name, []).append(value)
+    return {name: sum(some) / len(some) for name, some in table.items()}
 
 
 @torch.no_grad()
 def evaluate(
-    model: MarcForConditionalGeneration, world: World, *, layout: str, style: str, batches: int, seed: int
+    model: CompressedVLM, processor: CompressedProcessor, world: World, *, layout: str, style: str
 ) -> dict[str, float]:
     """Accuracy by kind on videos of the validation split (all completion tokens right, under teacher forcing)."""
     model.eval()
-    weights = {kind: 1.0 for kind in KINDS if kind not in STORIES}
-    names: list[list[str]] = []
-    correct: list[Tensor] = []
-    for index in range(batches):
-        batch = world.draw(
-            np.random.default_rng((seed, index)), index, layout, style, weights, split="validation", choice_rate=0.33
-        )
-        names += batch.names
-        correct.append(answer_losses(model, batch)[1].all(-1).float())
+    mixture = Mixture(layout, style, {kind: 1.0 for kind in KINDS if kind not in STORIES}, choice_rate=0.33)
+    names: list[str] = []
+    right: list[Tensor] = []
+    for index in range(EVALUATION_BATCHES):
+        asked = world.draw(np.random.default_rng((EVALUATION_SEED, index)), index, mixture, "validation")
+        packed = pack_questions(model, processor, asked)
+        wrong_M = (target_logits(model, packed).argmax(-1) != packed.targets).float()
+        names += [name_of(question) for row in asked.questions for question in row]
+        right.append((packed.per_question(wrong_M) == 0).float())
     model.train()
-    values_BQ = torch.cat(correct)
-    return {"all": values_BQ.mean().item(), **by_name(names, values_BQ)}
+    values = torch.cat(right)
+    return {"all": values.mean().item(), **by_name(names, values)}
 
 
-def make_optimizers(model: MarcForConditionalGeneration, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: CompressedVLM, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """Muon for the language model's matrices, AdamW for its embeddings, norms and biases; the tower is frozen."""
     text = model.model.language_model
     matrices = [p for p in text.layers.parameters() if p.ndim == 2]
@@ -137,64 +157,91 @@ def make_optimizers(model: MarcForConditionalGeneration, settings: TrainSettings
     ]
 
 
-def train_language_model(
-    model: MarcForConditionalGeneration,
-    world: World,
-    settings: TrainSettings,
-    log: Log,
-    checkpoint: Path | None = None,
-) -> Iterator[Progress]:
-    """Train in place, yielding the progress after each step; resumes from `checkpoint` if it exists."""
-    model.requires_grad_(False)
-    model.model.language_model.requires_grad_(True)
-    model.train()
-    optimizers = make_optimizers(model, settings)
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    progress = Progress()
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        progress = Progress(**state["progress"])
-    started = time.perf_counter() - progress.seconds
-    while progress.phase < len(settings.phases):
-        phase = settings.phases[progress.phase]
-        batch = world.batch(progress.step, phase, progress.weights())
-        token_losses, right = answer_losses(model, batch)
-        loss = token_losses.sum() / (batch.packed.labels != IGNORED).sum()
-        rate = phase.rate_at(progress.phase_step) * min(1.0, (progress.step + 1) / max(1, settings.warmup))
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
+class LanguageModelTraining:
+    """Trains a model's language model in place; goes on from a checkpoint if there is one.
+
+    Attributes:
+        progress: How far it is.
+
+    Args:
+        model: Its tower is frozen.
+        processor: Of the model.
+        world: Draws the batches.
+        settings: The recipe.
+        checkpoint: File of the checkpoint; None: none is written.
+    """
+
+    def __init__(
+        self,
+        model: CompressedVLM,
+        processor: CompressedProcessor,
+        world: World,
+        settings: TrainSettings,
+        checkpoint: Path | None = None,
+    ) -> None:
+        model.requires_grad_(False)
+        model.model.language_model.requires_grad_(True)
+        model.train()
+        self.progress = Progress()
+        self._model, self._processor, self._world = model, processor, world
+        self._settings, self._checkpoint = settings, checkpoint
+        self._optimizers = make_optimizers(model, settings)
+        self._peaks = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(torch.load(checkpoint, weights_only=True))
+
+    def run(self, log: Log) -> Iterator[Phase | None]:
+        """Trains to the end; yields the phase that a step has ended, or None, before its checkpoint."""
+        progress, settings = self.progress, self._settings
+        started = time.perf_counter() - progress.seconds
+        while progress.phase < len(settings.phases):
+            phase = settings.phases[progress.phase]
+            loss = self._step(phase)
+            progress.seconds = time.perf_counter() - started
+            over = progress.phase_is_over(phase)
+            if progress.step % settings.log_every == 0 or over:
+                place = {"step": progress.step, "phase": progress.phase, "seconds": progress.seconds}
+                log({**place, "loss": loss, **progress.accuracies})
+            if over:
+                progress.next_phase()
+            yield phase if over else None
+            if progress.step % settings.checkpoint_every == 0 or over:
+                self._save()
+
+    def _step(self, phase: Phase) -> float:
+        """One step of a phase; returns its loss."""
+        progress = self.progress
+        asked = self._world.batch(progress.step, phase, progress.weights())
+        packed = pack_questions(self._model, self._processor, asked)
+        outcome = Outcome.of(asked, packed, target_logits(self._model, packed))
+        rate = phase.rate_at(progress.phase_step) * min(1.0, (progress.step + 1) / max(1, self._settings.warmup))
+        for optimizer, peak in zip(self._optimizers, self._peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.model.language_model.parameters(), 1.0)
-        for optimizer in optimizers:
+        outcome.loss.backward()
+        nn.utils.clip_grad_norm_(self._model.model.language_model.parameters(), 1.0)
+        for optimizer in self._optimizers:
             optimizer.step()
-        progress.record(
-            by_name(batch.names, token_losses.detach().sum(-1)), by_name(batch.names, right.all(-1).float())
-        )
-        progress.seconds = time.perf_counter() - started
-        over = progress.phase_is_over(phase)
-        if progress.step % settings.log_every == 0 or over:
-            place = {"step": progress.step, "phase": progress.phase, "seconds": progress.seconds}
-            log({**place, "loss": loss.item(), **progress.accuracies})
-        if over:
-            progress.next_phase()
-        done = progress.phase == len(settings.phases)
-        if checkpoint is not None and (progress.step % settings.checkpoint_every == 0 or over):
-            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
-            save_atomically(
-                {"model": model.state_dict(), "optimizers": optimizer_states, "progress": asdict(progress)}, checkpoint
-            )
-        yield progress
-        if done:
-            return
+        progress.record(outcome.losses, outcome.accuracies)
+        return outcome.loss.item()
+
+    def _save(self) -> None:
+        if self._checkpoint is not None:
+            state = {
+                "model": self._model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+                "progress": asdict(self.progress),
+            }
+            save_atomically(state, self._checkpoint)
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self._model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.progress = Progress(**state["progress"])
 
 
-def train_world_model(
-    settings: TrainSettings, run: Path, log: Log
-) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+def train_world_model(settings: TrainSettings, run: Path, log: Log) -> tuple[CompressedVLM, CompressedProcessor]:
     """The whole recipe; what a killed run left in the folder `run` is taken up again.
 
     Args:
@@ -215,15 +262,16 @@ def train_world_model(
         bank = FeatureBank.build(tower, variants=settings.variants, seed=settings.seed)
         save_atomically({"features": bank.features}, bank_file)
     bank = FeatureBank(torch.load(bank_file, weights_only=True)["features"])
-    world = World(bank, Packer(processor), seed=settings.seed, videos=settings.videos, questions=settings.questions)
-    for progress in train_language_model(model, world, settings, log, run / "language_model.pt"):
-        ended = settings.phases[progress.phase - 1] if progress.phase_step == 0 else None
+    world = World(bank, settings.seed, settings.videos, settings.questions)
+    training = LanguageModelTraining(model, processor, world, settings, run / "language_model.pt")
+    for ended in training.run(log):
+        step = training.progress.step
         if ended is not None and ended.save is not None:
             save_model(model, processor, run / ended.save)
-        if progress.step % settings.evaluate_every == 0 or ended is not None:
-            for layout, style in (("events", "video-r1"), ("full", "video-r1"), ("events", "short")):
-                row = evaluate(model, world, layout=layout, style=style, batches=8, seed=1)
-                log({"step": progress.step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
+        if step % settings.evaluate_every == 0 or ended is not None:
+            for layout, style in EVALUATED:
+                row = evaluate(model, processor, world, layout=layout, style=style)
+                log({"step": step, **{f"{layout}/{style}/{name}": value for name, value in row.items()}})
     return model.eval(), processor
 
 
@@ -249,7 +297,7 @@ def train_and_save(config: Path, output: Path, run: Path) -> None:
     write_text(output / "recipe.yaml", config.read_text(encoding="utf-8"))
 
 
-def save_model(model: MarcForConditionalGeneration, processor: MarcProcessor, folder: Path) -> None:
+def save_model(model: CompressedVLM, processor: CompressedProcessor, folder: Path) -> None:
     """Write what `marc.load_model` reads."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -39,7 +39,7 @@ def video_of(name: str) -> WorldVideo:
 def draw_frames(video: WorldVideo, options: FileOptions = FileOptions()) -> Frames:
     """Every frame of a video, at the time at which its file would begin to show it."""
     rgb = render_video(video).numpy()
-    return Frames(rgb, np.arange(len(rgb)) * options.seconds_per_frame, video.name)
+    return Frames(rgb, np.arange(len(rgb), dtype=np.float64) * options.seconds_per_frame, video.name)
 
 
 @dataclass(frozen=True)

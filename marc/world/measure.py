@@ -1,6 +1,6 @@
 """Accuracy of a model on thousands of fresh micro-world questions in minutes, without files.
 
-Frames are drawn in memory; all else is what `marc ask` does: the processor's patches, the engine's encoding and its
+Videos are drawn in memory; all else is what `marc ask` does: the processor's patches, the engine's encoding and its
 greedy answers to the questions about some videos, in one generation. A question counts if its answer is exactly right,
 whatever the reasoning before it. The control shows each question another video.
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from marc.compression.config import parse_budget
-from marc.data.prompts import chat_messages
 from marc.grading import extract_answer
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
@@ -28,16 +27,13 @@ from marc.world.frames import draw_frames
 from marc.world.options import WorldOptions
 from marc.world.questions import WorldQuestion
 from marc.world.scenes import WorldVideo, sample_video
-from marc.world.texts import completion, prompt
+from marc.world.texts import completion_ids, prompt_ids
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
-"""Every token; one frame's tokens with the true events; with each temporal grid an event of its own; the published
+"""Every token; one temporal grid's tokens with the true events; with each grid an event of its own; the published
 merge; no picture at all."""
 VIDEOS_AT_ONCE = 16
 """Videos whose questions are answered in one generation."""
-
-SPARE_TOKENS = 2
-"""By how many an answer may be longer than the longest right one, the token that ends it among them."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +117,14 @@ def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
 def _answers_right(
     backend: HFBackend, style: str, shown: Sequence[VideoInput], asked: Sequence[Sequence[WorldQuestion]]
 ) -> list[bool]:
-    """Whether each question's answer is right, video by video; none may be much longer than the longest should be."""
+    """Whether each question's answer is right, video by video, if it is a token longer than it should be at most."""
+    processor = backend.processor
     pairs = [(video, question) for video, row in zip(shown, asked, strict=True) for question in row]
-    prompts = [Prompt(_prompt_ids(backend.processor, prompt(question, style)), (video,)) for video, question in pairs]
-    expected = backend.processor.tokenizer([completion(question, style) for _, question in pairs])["input_ids"]
-    outputs = backend.generate(prompts, GenerationOptions(max_new_tokens=max(map(len, expected)) + SPARE_TOKENS))
-    texts = backend.processor.batch_decode(outputs, skip_special_tokens=True)
+    prompts = [Prompt(tuple(prompt_ids(processor, question, style)), (video,)) for video, question in pairs]
+    longest = max(len(completion_ids(processor, question, style)) for _, question in pairs)
+    outputs = backend.generate(prompts, GenerationOptions(max_new_tokens=longest + 1))
+    texts = processor.batch_decode(outputs, skip_special_tokens=True)
     return [extract_answer(text) == question.answer for text, (_, question) in zip(texts, pairs, strict=True)]
-
-
-def _prompt_ids(processor: CompressedProcessor, text: str) -> tuple[int, ...]:
-    chat = processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
-    return tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"])
 
 
 def summarise(results: Sequence[Measured]) -> dict[str, tuple[float, int]]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from experiments.tiny_model.dual_encoder import (
+    DualEncoderSettings,
     contrastive_loss,
     event_labels,
     fits,
@@ -24,7 +25,7 @@ def test_the_shipped_encoder_finds_the_right_event() -> None:
 
 
 def test_a_few_steps_give_a_folder_that_loads(tmp_path: Path) -> None:
-    recall = train_and_save(tmp_path / "clip", steps=2, seed=0, videos=4)
+    recall = train_and_save(tmp_path / "clip", DualEncoderSettings(steps=2, videos=4))
     embedder = EventEmbedder.from_pretrained(tmp_path / "clip", device="cpu")
     assert 0 <= recall <= 1 and embedder.image_size == 28 and embedder.token_limit == 32
     assert not embedder.embed_question("What colour is the object in the striped scene?").truncated

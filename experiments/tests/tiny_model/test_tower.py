@@ -1,4 +1,4 @@
-"""The fast tower is the model's own tower, on the processor's own pixels."""
+"""Grids are cut as the processor cuts videos, and encoded as the model encodes them."""
 
 import numpy as np
 import torch
@@ -6,8 +6,7 @@ from transformers.video_utils import VideoMetadata
 
 from experiments.tiny_model.initialisation import build_world_model, speak_in_words, word_embeddings
 from experiments.tiny_model.recipe import TrainSettings
-from experiments.tiny_model.tower import grids_to_patches, pretrain_tower, random_grids
-from marc.model.qwen2_5_vl.vision import encode_grids
+from experiments.tiny_model.tower import encode_grids, grids_to_patches, pretrain_tower, random_grids
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video
 

@@ -2,12 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
 
+from experiments.tiny_model import train
+from experiments.tiny_model.bank import FeatureBank
+from experiments.tiny_model.batches import World
+from experiments.tiny_model.initialisation import build_world_model
 from experiments.tiny_model.recipe import Phase, TrainSettings
-from experiments.tiny_model.train import FEWEST_STEPS, LOSS_FLOOR, Progress, train_world_model
+from experiments.tiny_model.train import (
+    FEWEST_STEPS,
+    LOSS_FLOOR,
+    LanguageModelTraining,
+    Progress,
+    save_model,
+    train_world_model,
+)
 
 SMALL = TrainSettings(
     layers=3,
@@ -31,7 +43,21 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose tower is trained and whose bank is built."""
+    folder = tmp_path_factory.mktemp("prepared")
+    train_world_model(replace(SMALL, phases=()), folder, lambda row: None)
+    return folder
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path) -> Path:
+    """The same, to go on from."""
+    return copytree(prepared, tmp_path / "run")
+
+
+def test_a_killed_run_ends_with_the_same_weights(run: Path, tmp_path: Path) -> None:
     whole, _ = train_world_model(SMALL, tmp_path / "whole", lambda row: None)
 
     def log(row: dict) -> None:
@@ -39,27 +65,53 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
             raise KilledError
 
     with pytest.raises(KilledError):
-        train_world_model(SMALL, tmp_path / "killed", log)
-    resumed, _ = train_world_model(SMALL, tmp_path / "killed", lambda row: None)
+        train_world_model(SMALL, run, log)
+    resumed, _ = train_world_model(SMALL, run, lambda row: None)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_the_tower_is_frozen_and_everything_else_moves(tmp_path: Path) -> None:
+def test_a_run_killed_while_a_phase_ends_still_keeps_its_model(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = replace(SMALL, phases=(replace(SMALL.phases[0], save="early"), SMALL.phases[1]))
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(train, "save_model", killed)
+    with pytest.raises(KilledError):
+        train_world_model(saving, run, lambda row: None)
+    monkeypatch.setattr(train, "save_model", save_model)
+    train_world_model(saving, run, lambda row: None)
+    assert (run / "early" / "model.safetensors").exists()
+
+
+def test_losses_are_those_of_all_versions_before() -> None:
+    """A bank of random numbers, so that nothing of the tower counts."""
+    bank = FeatureBank(torch.randn(768, 2, 8, 4, 128, generator=torch.Generator().manual_seed(0)))
+    model, processor = build_world_model(SMALL)
+    rows: list[dict] = []
+    assert list(LanguageModelTraining(model, processor, World(bank, 0, 2, 2), SMALL).run(rows.append))[1::4] == [
+        *SMALL.phases
+    ]
+    expected = [7.398, 6.5199, 4.8818, 7.1193, 4.0756, 6.2655]
+    assert [row["loss"] for row in rows] == pytest.approx(expected, abs=0.01)
+
+
+def test_the_tower_is_frozen_and_everything_else_moves(run: Path) -> None:
     torch.manual_seed(0)
-    before = train_world_model(replace(SMALL, phases=SMALL.phases[:1]), tmp_path, lambda row: None)[0].state_dict()
-    (tmp_path / "language_model.pt").unlink()
-    after = train_world_model(SMALL, tmp_path, lambda row: None)[0].state_dict()
+    before = train_world_model(replace(SMALL, phases=SMALL.phases[:1]), run, lambda row: None)[0].state_dict()
+    (run / "language_model.pt").unlink()
+    after = train_world_model(SMALL, run, lambda row: None)[0].state_dict()
     for name, value in before.items():
         assert torch.equal(value, after[name]) == ("visual" in name), name
 
 
-def test_a_phase_ends_when_it_is_learnt(tmp_path: Path) -> None:
+def test_a_phase_ends_when_it_is_learnt(run: Path) -> None:
     """Two phases of at most 200 steps: the first asks for an accuracy that is there at once, the second for none."""
     easy = Phase(200, {"events": 1.0}, {"plain": 1.0}, until=1e-9, max_events=1, kinds=("count scenes",), choices=0.0)
     settings = replace(SMALL, phases=(easy, replace(easy, steps=3, until=None)))
     rows: list[dict] = []
-    train_world_model(settings, tmp_path, rows.append)
+    train_world_model(settings, run, rows.append)
     ends = [row for row in rows if row.get("phase") == 0]
     assert FEWEST_STEPS <= ends[-1]["step"] < 200
     assert rows[-1]["step"] == ends[-1]["step"] + 3
