@@ -11,9 +11,9 @@ a row so far, A heads, K heads of keys, G rows of the largest group, E features 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,9 @@ from marc.inference.prompts import pad_rows
 from marc.model.attention import attention
 
 DECODING_ATTENTION = "rows_behind_prefixes"
-SPARE = 0.85
+TOGETHER = 4
+"""So many rows at most stand beside one copy of a short prefix."""
+SPARE = 0.7
 """Rows that have ended leave the batch once no larger part of it is at work."""
 
 
@@ -46,49 +48,74 @@ class RowsBehindPrefixes:
     """
 
     def __init__(self, cache: DynamicCache, lengths: Sequence[int], owners: Sequence[int], room: int) -> None:
-        self._prefixes = [(layer.keys, layer.values) for layer in cache.layers]
+        # Tokens stand before heads, as they come: ``[R, P, K, E]``.
+        self._prefixes = [(layer.keys.transpose(1, 2), layer.values.transpose(1, 2)) for layer in cache.layers]
         device = self._prefixes[0][0].device
         present = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
         self._prefix_bias = _bias(present, self._prefixes[0][0].dtype)
         self._room, self._time = room, 0
         self._own: dict[int, tuple[Tensor, ...]] = {}
         self._mask = torch.empty(len(owners), 0, dtype=torch.bool, device=device)
-        self._arrange(torch.tensor(owners, device=device))
+        owned = torch.tensor(owners, device=device)
+        if max(lengths) <= room:
+            owned = self._share_out(owned)
+        self._arrange(owned)
+
+    def _share_out(self, owners: Tensor) -> Tensor:
+        """Gives a few rows a copy of their prefix, where that is no longer than what a row may add.
+
+        Rows of one prefix are attended to as if all went on as long as the longest, and see nothing of each other.
+        """
+        counts = torch.bincount(owners)
+        within = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]
+        copies, shared_out = (owners * len(owners) + within // TOGETHER).unique(return_inverse=True)
+        self._keep_prefixes(copies // len(owners))
+        return shared_out
+
+    def _keep_prefixes(self, prefixes: Tensor) -> None:
+        self._prefixes = [(keys[prefixes], values[prefixes]) for keys, values in self._prefixes]
+        self._prefix_bias = self._prefix_bias[prefixes]
 
     def _arrange(self, owners: Tensor) -> None:
         """Gives each row a place beside its prefix: ``R x G`` places, some of them perhaps empty."""
         counts = torch.bincount(owners, minlength=len(self._prefix_bias))
         self._owners, self._group = owners, int(counts.max())
-        within = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]
-        self._places = owners * self._group + within
-        self._rows = owners.new_zeros(len(counts) * self._group)
-        self._rows[self._places] = torch.arange(len(owners), device=owners.device)
-        taken = torch.zeros_like(self._rows, dtype=torch.bool).index_fill(0, self._places, True)
-        self._taken = taken.view(-1, self._group)
-        self._bias_RGX = self._seen(self._mask)
+        self._within = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]
+        self._is_full = len(owners) == len(counts) * self._group
+        self._rows = owners.new_zeros(len(counts), self._group)
+        self._rows[owners, self._within] = torch.arange(len(owners), device=owners.device)
+        self._taken = torch.zeros_like(self._rows, dtype=torch.bool)
+        self._taken[owners, self._within] = True
+        before = self._prefix_bias[:, None].expand(-1, self._group, -1)
+        self._bias_RGX = torch.cat((before, self._own_bias(self._mask)), dim=2)
+        self._next_RGG = self._own_bias(torch.ones_like(owners, dtype=torch.bool)[:, None])
 
-    def _seen(self, mask_NT: Tensor) -> Tensor:
-        """Bias of all keys for the newest token of each place, ``[R, G, P + T * G]``."""
+    def _own_bias(self, mask_NT: Tensor) -> Tensor:
+        """Bias of own keys for the newest token of each place, ``[R, G, T * G]``."""
         own_RGT = self.side_by_side(mask_NT) & self._taken[..., None]
         itself = torch.eye(self._group, dtype=torch.bool, device=mask_NT.device)[:, None]
-        own_RGX = (own_RGT[..., None] & itself).flatten(2)
-        before = self._prefix_bias[:, None].expand(-1, self._group, -1)
-        return torch.cat((before, _bias(own_RGX, before.dtype)), dim=2)
+        return _bias((own_RGT[..., None] & itself).flatten(2), self._prefix_bias.dtype)
 
     def side_by_side(self, rows: Tensor) -> Tensor:
         """Rows beside their prefix, ``[N, …] -> [R, G, …]``; empty places hold anything."""
-        return rows[self._rows].unflatten(0, (-1, self._group))
+        return rows.unflatten(0, self._rows.shape) if self._is_full else rows[self._rows]
 
     def apart(self, places: Tensor) -> Tensor:
         """Undoes `side_by_side`."""
-        return places.flatten(0, 1)[self._places]
+        return places.flatten(0, 1) if self._is_full else places[self._owners, self._within]
 
-    def add(self, mask_NS: Tensor) -> None:
-        """Makes room for new tokens of every row; where the mask is False there is padding, in front."""
-        self._time += mask_NS.shape[1]
+    def add(self, mask_NS: Tensor | None = None) -> None:
+        """Makes room for new tokens of every row.
+
+        Args:
+            mask_NS: Where it is False there is padding, in front; None: one token of each row.
+        """
+        new = 1 if mask_NS is None else mask_NS.shape[1]
+        self._time += new
+        own = self._next_RGG if mask_NS is None else self._own_bias(mask_NS)
+        mask_NS = self._mask.new_ones(len(self._owners), 1) if mask_NS is None else mask_NS
         self._mask = torch.cat((self._mask, mask_NS), dim=1)
-        new = self._seen(mask_NS)[..., self._prefix_bias.shape[1] :]
-        self._bias_RGX = torch.cat((self._bias_RGX, new), dim=2)
+        self._bias_RGX = torch.cat((self._bias_RGX, own), dim=2)
 
     def bias(self, new: int) -> Tensor:
         """What is added to the scores of the newest tokens, ``[R, S * G, P + T * G]``."""
@@ -104,33 +131,32 @@ class RowsBehindPrefixes:
         """Keeps a layer's newest keys and values, for which `add` made room; all of them ``[R, K, P + T * G, E]``."""
         if layer not in self._own:
             self._own[layer] = tuple(self._buffer(prefix) for prefix in self._prefixes[layer])
-        end = self._prefix_bias.shape[1] + self._time * self._group
-        start = end - key_NKSE.shape[2] * self._group
+        end, new = self._prefix_bias.shape[1] + self._time * self._group, key_NKSE.shape[2]
         for buffer, states in zip(self._own[layer], (key_NKSE, value_NKSE), strict=True):
-            buffer[:, :, start:end] = self.side_by_side(states).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        return tuple(buffer[:, :, :end] for buffer in self._own[layer])
+            latest_RSGKE = buffer[:, end - new * self._group : end].unflatten(1, (new, self._group))
+            latest_RSGKE.copy_(self.side_by_side(states.transpose(1, 2)).transpose(1, 2))
+        return tuple(buffer[:, :end].transpose(1, 2) for buffer in self._own[layer])
 
-    def _buffer(self, prefix_RKPE: Tensor) -> Tensor:
-        prefixes, heads, length, width = prefix_RKPE.shape
-        buffer = prefix_RKPE.new_empty(prefixes, heads, length + self._room * self._group, width)
-        buffer[:, :, :length] = prefix_RKPE
+    def _buffer(self, prefix_RPKE: Tensor) -> Tensor:
+        prefixes, length, heads, width = prefix_RPKE.shape
+        buffer = prefix_RPKE.new_empty(prefixes, length + self._room * self._group, heads, width)
+        buffer[:, :length] = prefix_RPKE
         return buffer
 
     def keep(self, rows_N: Tensor) -> None:
         """Drops all rows but some, and prefixes without any."""
         length, end = self._prefix_bias.shape[1], self._prefix_bias.shape[1] + self._time * self._group
-        own = {
-            layer: [buffer[:, :, length:end].unflatten(2, (-1, self._group)).permute(0, 3, 1, 2, 4) for buffer in both]
-            for layer, both in self._own.items()
-        }
-        kept = {layer: [self.apart(states)[rows_N] for states in both] for layer, both in own.items()}
+        kept: dict[int, list[Tensor]] = {}
+        for layer, both in self._own.items():
+            own_RGTKE = (buffer[:, length:end].unflatten(1, (-1, self._group)).transpose(1, 2) for buffer in both)
+            kept[layer] = [self.apart(states)[rows_N].transpose(1, 2) for states in own_RGTKE]
         needed, owners = self._owners[rows_N].unique(return_inverse=True)
-        self._prefixes = [(keys[needed], values[needed]) for keys, values in self._prefixes]
-        self._prefix_bias, self._mask = self._prefix_bias[needed], self._mask[rows_N]
+        self._keep_prefixes(needed)
+        self._mask = self._mask[rows_N]
         self._arrange(owners)
         self._own = {}
-        for layer, both in kept.items():
-            self.extend(layer, *both)
+        for layer, (keys, values) in kept.items():
+            self.extend(layer, keys, values)
 
 
 def _bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -168,8 +194,8 @@ def decoding_attention(
     count, heads, new, width = query.shape
     groups = key.shape[1]
     keys, values = rows.extend(layer, key, value)
-    query_RGKHSE = rows.side_by_side(query.unflatten(1, (groups, -1)))
-    query_RKXE = query_RGKHSE.permute(0, 2, 3, 4, 1, 5).flatten(2, 4)  # heads, then times, then rows of a prefix
+    query_RGSKHE = rows.side_by_side(query.transpose(1, 2)).unflatten(3, (groups, -1))
+    query_RKXE = query_RGSKHE.permute(0, 3, 4, 2, 1, 5).flatten(2, 4)  # heads, then times, then rows of a prefix
     bias = rows.bias(new)[:, None].expand(-1, heads // groups, -1, -1).flatten(1, 2)[:, None]
     mixed_RKXE = scaled_dot_product_attention(query_RKXE, keys, values, attn_mask=bias, scale=scaling)
     mixed_RKHSGE = mixed_RKXE.unflatten(2, (heads // groups, new, -1))
@@ -199,6 +225,13 @@ class SharedPrompts:
     rests: Sequence[Sequence[int]]
     positions: Sequence[Tensor]
 
+    def padded_rests(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The rests, padded in front: ids ``[B, S]``, where there are any ``bool [B, S]``, positions ``[3, B, S]``."""
+        longest = max(map(len, self.rests))
+        present = pad_rows([[1] * len(rest) for rest in self.rests], 0, left=True).bool()
+        places = [pad_in_front(own, (longest - own.shape[1], 0)) for own in self.positions]
+        return pad_rows(self.rests, 0, left=True).to(device), present.to(device), torch.stack(places, dim=1)
+
 
 def decode_rows(
     model: Any,
@@ -208,7 +241,7 @@ def decode_rows(
     generation_config: GenerationConfig,
     *,
     prompts: SharedPrompts,
-    noise: Noise,
+    draw: Draw,
     past_key_values: Cache | None = None,
     **_: Any,
 ) -> Tensor:
@@ -221,37 +254,24 @@ def decode_rows(
         stopping_criteria: Transformers'.
         generation_config: Transformers'.
         prompts: The same prompts.
-        noise: Decides what is drawn where the configuration says that it is sampled.
+        draw: Draws tokens where the configuration says so.
         past_key_values: Not used: keys and values are the prompts'.
 
     Returns:
         ``[B, L + C]``: prompts and completions, these padded at their ends.
     """
-    text, head, device = model.model.language_model, model.get_output_embeddings(), input_ids.device
-    pad = int(generation_config._pad_token_tensor)
-    longest = max(map(len, prompts.rests))
-    steps = int(stopping_criteria.max_length or 0) - input_ids.shape[1]
-    rows = RowsBehindPrefixes(prompts.cache, prompts.lengths, prompts.owners, longest + steps)
-    tokens = pad_rows(prompts.rests, 0, left=True).to(device)
-    mask = pad_rows([[1] * len(rest) for rest in prompts.rests], 0, left=True).bool().to(device)
-    positions = torch.stack([pad_in_front(own, (longest - own.shape[1], 0)) for own in prompts.positions], dim=1)
-    sequences, places = input_ids, torch.arange(len(input_ids), device=device)  # of the rows that are in the batch
+    text, head = model.model.language_model, model.get_output_embeddings()
+    pad, steps = int(generation_config._pad_token_tensor), int(stopping_criteria.max_length or 0) - input_ids.shape[1]
+    tokens, mask, positions = prompts.padded_rests(input_ids.device)
+    rows = RowsBehindPrefixes(prompts.cache, prompts.lengths, prompts.owners, tokens.shape[1] + steps)
+    sequences, places = input_ids, torch.arange(len(input_ids), device=input_ids.device)  # of the rows in the batch
     at_work = torch.ones_like(places, dtype=torch.bool)
     with attention(text.config, DECODING_ATTENTION), torch.inference_mode():
         while at_work.any():
             rows.add(mask)
-            hidden_NSD = text(
-                inputs_embeds=text.embed_tokens(tokens),
-                position_ids=positions,
-                attention_mask={"full_attention": None},
-                use_cache=False,
-                rows=rows,
-            ).last_hidden_state
-            scores_NV = logits_processor(sequences[places], head(hidden_NSD[:, -1]).float())
-            if generation_config.do_sample:
-                drawn_N = draw_tokens(scores_NV, noise(scores_NV)[places])
-            else:
-                drawn_N = scores_NV.argmax(-1)
+            hidden_ND = _read(text, tokens, positions, rows)[:, -1]
+            scores_NV = logits_processor(sequences[places], head(hidden_ND).float())
+            drawn_N = draw(scores_NV, places) if generation_config.do_sample else scores_NV.argmax(-1)
             drawn_N = drawn_N.masked_fill(~at_work, pad)
             column = torch.full_like(sequences[:, :1], pad).index_put((places,), drawn_N[:, None])
             sequences = torch.cat((sequences, column), dim=1)
@@ -259,36 +279,71 @@ def decode_rows(
             positions = positions[..., -1:] + 1
             if 0 < at_work.float().mean() <= SPARE:
                 rows.keep(at_work)
-                places, drawn_N, positions, at_work = (
-                    places[at_work],
-                    drawn_N[at_work],
-                    positions[:, at_work],
-                    at_work[at_work],
-                )
-            tokens, mask = drawn_N[:, None], torch.ones_like(drawn_N[:, None], dtype=torch.bool)
+                places, drawn_N, positions = places[at_work], drawn_N[at_work], positions[:, at_work]
+                at_work = at_work[at_work]
+            tokens, mask = drawn_N[:, None], None
     return sequences.clone()
 
 
-Noise = Callable[[Tensor], Tensor]
-"""Gives exponential noise for the next token of every row, ``[B, V]``, like some scores ``[N, V]``."""
+def _read(text: Any, tokens: Tensor, positions: Tensor, rows: RowsBehindPrefixes) -> Tensor:
+    """Last hidden states of new tokens, ``[N, S, D]``."""
+    hidden: Tensor = text(
+        inputs_embeds=text.get_input_embeddings()(tokens),
+        position_ids=positions,
+        attention_mask={"full_attention": None},
+        use_cache=False,
+        rows=rows,
+    ).last_hidden_state
+    return hidden
 
 
-def fresh_noise(rows: int, generator: torch.Generator | None = None) -> Noise:
-    """Noise for so many rows, whichever of them are still at work."""
+class Draw(Protocol):
+    """Draws the next token of rows in proportion to ``exp(scores)``."""
 
-    def draw(scores_NV: Tensor) -> Tensor:
-        return scores_NV.new_empty(rows, scores_NV.shape[1]).exponential_(generator=generator)
+    def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        """Tokens ``int64 [N]`` of the rows that have not ended; ``rows_N`` says which of all they are."""
+        ...
+
+
+def drawn_as_transformers_does(rows: int, generator: torch.Generator | None = None) -> Draw:
+    """Draws what ``torch.multinomial`` would for so many rows: a random number for each word of each of them.
+
+    ``argmax_v p_v / e_v`` with ``e_v`` exponential is v with probability ``p_v``.
+    """
+
+    def draw(scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        noise_BV = scores_NV.new_empty(rows, scores_NV.shape[1]).exponential_(generator=generator)
+        return (scores_NV.softmax(-1) / noise_BV[rows_N]).argmax(-1)
 
     return draw
 
 
-def draw_tokens(scores_NV: Tensor, noise_NV: Tensor) -> Tensor:
-    """Draws a token of each row in proportion to ``exp(scores)``, ``int64 [N]``, as ``torch.multinomial`` does.
+def drawn_by_one_number(rows: int) -> Draw:
+    """Draws by inverting the distribution: one random number a row, a tenth of the time on a CPU."""
 
-    ``argmax_v p_v / e_v`` with ``e_v`` exponential is v with probability ``p_v``.
+    def draw(scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        chances_B1 = torch.rand(rows, 1, dtype=torch.float64, device=scores_NV.device)
+        cumulated_NV = scores_NV.softmax(-1).cumsum(-1, dtype=torch.float64)
+        chosen_N1 = chances_B1[rows_N] * cumulated_NV[:, -1:]
+        return torch.searchsorted(cumulated_NV, chosen_N1, right=True)[:, 0].clamp(max=scores_NV.shape[1] - 1)
+
+    return draw
+
+
+def drawn_apart(draws: Sequence[tuple[int, Draw]]) -> Draw:
+    """Runs of rows, each of which draws for itself, so that none depends on what is beside it.
 
     Args:
-        scores_NV: Minus infinity where a token is never drawn.
-        noise_NV: Exponential noise.
+        draws: Number of rows of each run, and how they draw.
     """
-    return (scores_NV.softmax(-1) / noise_NV).argmax(-1)
+
+    def draw(scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        tokens_N, first = scores_NV.new_empty(len(rows_N), dtype=torch.long), 0
+        for rows, own in draws:
+            mine = (rows_N >= first) & (rows_N < first + rows)
+            if mine.any():
+                tokens_N[mine] = own(scores_NV[mine], rows_N[mine] - first)
+            first += rows
+        return tokens_N
+
+    return draw

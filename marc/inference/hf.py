@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
 
 from marc.compression import CompressionConfig
-from marc.inference.decoding import Noise, SharedPrompts, decode_rows, fresh_noise
+from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_as_transformers_does
 from marc.inference.encoding import encode
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows, token_types
 from marc.inference.stages import FirstToken, StageClock
@@ -154,7 +154,7 @@ def complete(
     features: Mapping[VideoInput, Tensor] | None = None,
     cache: Callable[[int, int], Cache] | None = None,
     share: bool = True,
-    noise: Sequence[Noise] | None = None,
+    draw: Draw | None = None,
     **generation: Any,
 ) -> list[list[int]]:
     """Token ids of one output per prompt, the token that ends it included.
@@ -165,8 +165,7 @@ def complete(
         features: Of what the prompts show; None: the inputs' own.
         cache: Makes a cache for so many rows of so many tokens, instead of transformers' own.
         share: Read and keep once what prompts begin with alike; not together with ``cache``.
-        noise: Decides what is sampled, one for each run of equal prompts, which then do not depend on the others; only
-            where ``share`` is possible. None: as transformers samples.
+        draw: Samples the tokens, where ``share`` is possible; None: those that transformers would.
         **generation: As ``generate`` takes it.
     """
     if features is None:
@@ -176,10 +175,10 @@ def complete(
     with at_compression(model, budgets.pop() if budgets else model.compression):
         share = share and cache is None and not model.model.language_model.has_sliding_layers
         groups = _groups(model, prompts) if share else []
-        assert share or noise is None, "what is sampled can be decided only where prompts may share"
-        if not groups or (len(groups) == len(prompts) and noise is None):
+        assert share or draw is None, "transformers draws by itself where prompts may not share"
+        if not groups or (len(groups) == len(prompts) and draw is None):
             return _complete_alone(model, prompts, features, cache, generation)
-        return _complete_together(model, prompts, groups, features, noise, generation)
+        return _complete_together(model, prompts, groups, features, draw, generation)
 
 
 def _complete_alone(
@@ -206,28 +205,23 @@ def _complete_together(
     prompts: Sequence[Prompt],
     groups: Sequence[_Group],
     features: Mapping[VideoInput, Tensor],
-    noise: Sequence[Noise] | None,
+    draw: Draw | None,
     generation: Mapping[str, Any],
 ) -> list[list[int]]:
     """What the prompts of a group begin with is read once for all of them."""
     order = [row for group in groups for row in group.rows]
     batch = _Batch.of(model, [prompts[row] for row in order], left=True)
     shared = _read_prefixes(model, batch, groups, features)
+    own, places = draw or drawn_as_transformers_does(len(prompts)), torch.tensor(order, device=model.device)
     tokens = model.generate(
         input_ids=batch.ids,
         attention_mask=batch.present,
         position_ids=batch.present.cumsum(1) - 1,
-        custom_generate=partial(decode_rows, prompts=shared, noise=_reordered(noise, order)),
+        custom_generate=partial(decode_rows, prompts=shared, draw=lambda scores, rows: own(scores, places[rows])),
         **generation,
     )
     outputs = _completions(tokens[:, batch.ids.shape[1] :], model, generation)
     return [output for _, output in sorted(zip(order, outputs, strict=True), key=lambda pair: pair[0])]
-
-
-def _reordered(noise: Sequence[Noise] | None, order: Sequence[int]) -> Noise:
-    """Noise of rows in another order; by default that which transformers would draw for the rows as they were."""
-    parts = noise or [fresh_noise(len(order))]
-    return lambda scores_NV: torch.cat([part(scores_NV) for part in parts])[order]
 
 
 @dataclass(frozen=True)

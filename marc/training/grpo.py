@@ -35,6 +35,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
+from marc.inference.decoding import drawn_by_one_number
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt, pad_rows, token_types
 from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
@@ -56,7 +57,7 @@ from marc.training.full_teacher import completion_states, make_teacher, needs_co
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
 from marc.training.resume import EpochSampler
-from marc.training.shared_prompts import SharedPromptModel
+from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
 from marc.training.video_trainer import Encoded, VideoTrainer, base_model, frozen_copy, make_reader
 from marc.video.sources import FrameSource
@@ -103,6 +104,15 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
     _tag_names = ["trl", "grpo", "c-grpo"]  # noqa: RUF012  (TRL's type)
     _name = "C-GRPO"
+    _grader: TeacherGrader | None = None
+    _buffered_inputs: Any
+    # Of the rows in hand:
+    _has_pictures = False  # in columns of their own, as TRL takes them
+    _row_visuals: list[tuple[VideoInput, ...]] | None = None
+    _advantage_weights: Tensor | None = None
+    _equally_rewarded: Tensor | None = None
+    _idle_rows: list[bool] | None = None
+    _shared_prompts: SharedPromptModel | None = None
 
     def __init__(
         self,
@@ -118,32 +128,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         args = args or CGRPOConfig("c-grpo")
         if not isinstance(args, CGRPOConfig):
             raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
-        functions = reward_functions(reward_funcs, train_dataset, args)
-        self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
-        if args.alpha > 0 and args.reward_coef > 0:
-            if self._accuracy_column is None:
-                names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
-                logger.warning(
-                    "no retention reward: it needs marc.rewards.accuracy_reward itself; there is %s; "
-                    "alpha=0 silences this",
-                    names,
-                )
-            else:
-                if args.teacher == "column":
-                    require_teacher(train_dataset)
-                functions.append(retention)
-        self._has_retention = functions[-1] is retention
+        functions = self._with_retention(reward_functions(reward_funcs, train_dataset, args), args, train_dataset)
         self._reader = make_reader(processing_class, args, frames)
-        self._grader: TeacherGrader | None = None
         self._row_names: list[str] = []
-        self._has_pictures = False  # in columns of their own, as TRL takes them
-        self._row_visuals: list[tuple[VideoInput, ...]] | None = None
         self._row_is_bad: list[bool] = []
         self._row_prompts: list[list[int]] = []
-        self._advantage_weights: Tensor | None = None
-        self._equally_rewarded: Tensor | None = None
-        self._idle_rows: list[bool] | None = None
-        self._shared_prompts: SharedPromptModel | None = None
         if isinstance(model, nn.Module) and isinstance(base_model(model), CompressedVLM):
             check_video_options(model, processing_class, args, kwargs.get("peft_config"))
             check_generation(args, kwargs)
@@ -172,6 +161,23 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if args.needs_teacher:
             self._teacher = make_teacher(self, args.teacher_model, initial)
             self._grader = self._make_grader()
+
+    def _with_retention(self, functions: list[Any], args: CGRPOConfig, train_dataset: Any) -> list[Any]:
+        """The reward functions, with the retention reward's column where there is one to fill."""
+        self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
+        self._has_retention = self._accuracy_column is not None and args.alpha > 0 and args.reward_coef > 0
+        if self._has_retention:
+            if args.teacher == "column":
+                require_teacher(train_dataset)
+            return [*functions, retention]
+        if args.alpha > 0 and args.reward_coef > 0:
+            names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+            logger.warning(
+                "no retention reward: it needs marc.rewards.accuracy_reward itself; there is %s; "
+                "alpha=0 silences this",
+                names,
+            )
+        return functions
 
     def get_train_dataloader(self) -> Any:
         """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
@@ -230,16 +236,23 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         **_: Any,
     ) -> Tensor:
         """What TRL expects of ``generate`` for its padded rows of prompts."""
+        share = self._can_share and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled())
+        has_videos = any(each.kind == "video" for each in features)  # about which TRL has nothing to agree with
+        draw = drawn_by_one_number(len(prompts)) if share and has_videos else None
         outputs = complete(
-            model,
-            prompts,
-            features=features,
-            share=self.args.share_prompts
-            and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled()),
-            generation_config=generation_config,
+            model, prompts, features=features, share=share, draw=draw, generation_config=generation_config
         )
         completions = pad_rows(outputs, self._tokenizer.pad_token_id).to(input_ids.device)
         return torch.cat((input_ids, completions), 1)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, with the answers to a prompt side by side within each optimizer step, where TRL shuffles them."""
+        known = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.model.training or self._buffered_inputs is known or self.loss_type in OF_THE_MICRO_BATCH:
+            return inputs
+        self._buffered_inputs = answers_together(self._buffered_inputs, self.args.gradient_accumulation_steps)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Carries each row's videos along; weights advantages by retention if so configured."""
@@ -375,6 +388,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         size = size or count
         return [(list(range(start, min(start + size, count))), False) for start in range(0, count, size)]
 
+    @property
+    def _can_share(self) -> bool:
+        text = base_model(self.accelerator.unwrap_model(self.model)).model.language_model
+        return bool(self.args.share_prompts and not text.has_sliding_layers)
+
     def _scorer(
         self,
         model: Any,
@@ -387,8 +405,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """What TRL calls once with rows and labels; the visual inputs ride along."""
         base = base_model(self.accelerator.unwrap_model(model))
         self._shared_prompts = None
-        can_share = any(shown) and present[:, -completion:].any() and not base.model.language_model.has_sliding_layers
-        if not (self.args.share_prompts and can_share):
+        if not (self._can_share and any(shown) and present[:, -completion:].any()):
             return partial(model, **self._visual_inputs(model, ids, shown, known))
 
         def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:

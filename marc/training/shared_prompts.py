@@ -25,7 +25,39 @@ from marc.inference.video_input import VideoInput, grid_inputs
 from marc.model.attention import attention
 from marc.model.prefix_attention import PREFIX_ATTENTION
 
-IGNORED = -100
+OF_THE_MICRO_BATCH = ("bnpo",)
+"""TRL's losses that depend on which rows of an optimizer step are read together."""
+
+
+def answers_together(batches: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
+    """Puts the answers to a prompt side by side, so that few of the batches hold each prompt.
+
+    Args:
+        batches: What TRL cut a generation into, in order.
+        window: Batches of an optimizer step, whose gradient is a sum over rows: it stays the same.
+    """
+    if window == 1 or not batches or "visuals" not in batches[0]:
+        return batches
+    sorted_batches: list[dict[str, Any]] = []
+    for some in (batches[start : start + window] for start in range(0, len(batches), window)):
+        prompts = [tuple(ids) for batch in some for ids in batch["prompt_ids"].tolist()]
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+        order = sorted(range(len(prompts)), key=lambda row: numbers[prompts[row]])
+        size = len(order) // len(some)
+        for index, batch in enumerate(some):
+            rows = order[index * size : (index + 1) * size]
+            sorted_batches.append({name: _rows_of([each[name] for each in some], rows, batch[name]) for name in batch})
+    return sorted_batches
+
+
+def _rows_of(values: list[Any], rows: list[int], own: Any) -> Any:
+    """Some rows of values that stand row by row in several batches; other values are a batch's own."""
+    if isinstance(own, Tensor) and own.ndim:
+        return torch.cat(values)[rows]
+    if isinstance(own, list):
+        together = [item for value in values for item in value]
+        return [together[row] for row in rows]
+    return own
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
-from marc.inference.decoding import fresh_noise
+from marc.inference.decoding import drawn_apart, drawn_as_transformers_does
 from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
@@ -212,12 +212,13 @@ def answers(
     sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0}
     with torch.no_grad():
         features = encode(model, [each for inputs in shown for each in inputs])
-    generators = [torch.Generator(model.device) for _ in asked]
+    seeded = [torch.Generator(model.device).manual_seed(options.seed) for _ in asked]
+    draws = [drawn_as_transformers_does(options.samples, generator) for generator in seeded]
     outputs = complete(
         model,
         [each for each in asked for _ in range(options.samples)],
         features=features,
-        noise=[fresh_noise(options.samples, generator.manual_seed(options.seed)) for generator in generators],
+        draw=drawn_apart([(options.samples, draw) for draw in draws]),
         max_new_tokens=options.max_new_tokens,
         do_sample=options.temperature > 0,
         repetition_penalty=1.0,
