@@ -37,11 +37,13 @@ def video_positions(plan: VideoPlan, seconds: Sequence[float] | float, *, tokens
         times = torch.tensor(plan.centers) * (tokens_per_second * seconds)
     else:
         times = torch.tensor(plan.seconds(seconds)) * tokens_per_second
-    positions = [
-        torch.cartesian_prod(time[None], _centers(plan.size[0], rows), _centers(plan.size[1], columns))
-        for time, (rows, columns) in zip(times.long(), plan.cells, strict=True)
-    ]
-    return torch.cat(positions).T
+    places = {
+        cells: torch.cartesian_prod(*(_centers(side, count) for side, count in zip(plan.size, cells, strict=True)))
+        for cells in set(plan.cells)
+    }
+    counts = torch.tensor([rows * columns for rows, columns in plan.cells])
+    within_grids = torch.cat([places[cells] for cells in plan.cells])
+    return torch.cat((times.long().repeat_interleave(counts)[None], within_grids.T))
 
 
 def text_position(positions: Tensor, size: Size, text_after: TextAfter) -> int:
