@@ -1,5 +1,7 @@
 """The whole experiment at the size of seconds: killed, resumed, reported."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,3 +103,11 @@ def test_the_report_says_what_was_measured(killed_and_resumed):
     assert f"| teacher as it is | {100 * expected:.1f} [" in text and (output / "curves.png").stat().st_size > 10_000
     for arm in ARMS:
         assert arm.name in text
+
+
+@pytest.mark.parametrize("command", ["experiments.ablation", "marc.cli world ablation"])
+def test_both_commands_take_its_options(command):
+    words = [sys.executable, "-m", *command.split(), "--help"]
+    said = subprocess.run(words, cwd=Path(__file__).parents[3], check=True, capture_output=True, text=True).stdout
+    for name in ("model", "seconds", "seeds", "first-seed", "test-seed", "videos", "workers", "output"):
+        assert f"--{name} " in said
