@@ -10,7 +10,7 @@ import torch
 from experiments.tiny_model.bank import FeatureBank, LaidOutVideo, blank_layout, event_layout, full_layout
 from experiments.tiny_model.packed_questions import AskedVideos
 from experiments.tiny_model.recipe import Phase
-from marc.world.questions import KINDS, WorldQuestion, draw_questions
+from marc.world.questions import KINDS, draw_questions
 from marc.world.scenes import Split, WorldVideo, sample_video
 
 STORIES = ("whole story", "scene list")
@@ -55,14 +55,14 @@ def lay_out(
     return full_layout(tokens, pace, pool=1 if layout == "full" else int(layout.removeprefix("pooled-")))
 
 
-def name_of(question: WorldQuestion) -> str:
-    """Under which name the losses of a kind of question are kept."""
-    return loss_name(question.kind, choice=bool(question.options))
-
-
 def loss_name(kind: str, *, choice: bool) -> str:
-    """The same for a kind, asked with options or without."""
+    """Under which name the losses of a kind of question are kept, asked with options or without."""
     return f"{kind} (choice)" if choice else kind
+
+
+def loss_names(asked: AskedVideos) -> list[str]:
+    """The same of every question, video by video."""
+    return [loss_name(each.kind, choice=bool(each.options)) for questions in asked.questions for each in questions]
 
 
 @dataclass(frozen=True)

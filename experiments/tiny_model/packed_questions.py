@@ -71,8 +71,13 @@ class PackedQuestions:
     owners: Tensor
 
     def per_question(self, values_M: Tensor) -> Tensor:
-        """Sums of values over each question's targets, ``[B * Q]``."""
+        """Sums of values over each question's targets, ``[R]``."""
         return values_M.new_zeros(int(self.owners.max()) + 1).index_add(0, self.owners, values_M)
+
+    def right(self, logits_MV: Tensor) -> Tensor:
+        """1 for questions all of whose targets are the likeliest tokens, 0 for others, ``float [R]``."""
+        wrong_M = (logits_MV.argmax(-1) != self.targets).float()
+        return (self.per_question(wrong_M) == 0).float()
 
 
 def pack_questions(model: CompressedVLM, processor: CompressedProcessor, asked: AskedVideos) -> PackedQuestions:

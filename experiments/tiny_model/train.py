@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.tiny_model.bank import FeatureBank
-from experiments.tiny_model.batches import STORIES, Mixture, World, name_of
+from experiments.tiny_model.batches import STORIES, Mixture, World, loss_names
 from experiments.tiny_model.initialisation import build_world_model, speak_in_words
 from experiments.tiny_model.packed_questions import AskedVideos, PackedQuestions, pack_questions, target_logits
 from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
@@ -58,7 +58,7 @@ class Progress:
         phase: Index of the current phase.
         phase_step: Finished steps of it.
         seconds: Time spent.
-        losses: Running loss by name of kind (`batches.name_of`); harder ones are drawn more often.
+        losses: Running loss by name of kind (`batches.loss_name`); harder ones are drawn more often.
         accuracies: Running accuracy by name, of the current phase only.
     """
 
@@ -108,13 +108,12 @@ class Outcome:
     @classmethod
     def of(cls, asked: AskedVideos, packed: PackedQuestions, logits_MV: Tensor) -> Outcome:
         """From what the model predicts."""
-        names = [name_of(question) for row in asked.questions for question in row]
+        names = loss_names(asked)
         losses_M = F.cross_entropy(logits_MV, packed.targets, reduction="none")
-        wrong_M = (logits_MV.argmax(-1) != packed.targets).float()
         return cls(
             losses_M.mean(),
             by_name(names, packed.per_question(losses_M.detach())),
-            by_name(names, (packed.per_question(wrong_M) == 0).float()),
+            by_name(names, packed.right(logits_MV)),
         )
 
 
@@ -138,9 +137,8 @@ def evaluate(
     for index in range(EVALUATION_BATCHES):
         asked = world.draw(np.random.default_rng((EVALUATION_SEED, index)), index, mixture, "validation")
         packed = pack_questions(model, processor, asked)
-        wrong_M = (target_logits(model, packed).argmax(-1) != packed.targets).float()
-        names += [name_of(question) for row in asked.questions for question in row]
-        right.append((packed.per_question(wrong_M) == 0).float())
+        names += loss_names(asked)
+        right.append(packed.right(target_logits(model, packed)))
     model.train()
     values = torch.cat(right)
     return {"all": values.mean().item(), **by_name(names, values)}

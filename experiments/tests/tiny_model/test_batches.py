@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments.tiny_model.bank import FeatureBank
-from experiments.tiny_model.batches import STORIES, World, lay_out, make_segments, name_of
+from experiments.tiny_model.batches import STORIES, World, lay_out, loss_names, make_segments
 from experiments.tiny_model.packed_questions import AskedVideos
 from experiments.tiny_model.recipe import Phase
 from marc.world.scenes import sample_video
@@ -18,7 +18,7 @@ def world() -> World:
 
 
 def names(asked: AskedVideos) -> set[str]:
-    return {name_of(question) for row in asked.questions for question in row}
+    return set(loss_names(asked))
 
 
 def test_segments_keep_the_cuts() -> None:
