@@ -24,12 +24,11 @@ from marc.inference.prompts import Prompt
 from marc.inference.selectors import Selection
 from marc.inference.video_input import VideoInput, VisualPatches, inputs_at
 from marc.model import CompressedProcessor
-from marc.model.processing import frame_patches
 from marc.training.dataset import completion, to_example
 from marc.training.inputs import tokenize_prompt
 from marc.training.reader import VisualReader, VisualSource
 from marc.training.sft import completion_ids
-from marc.types import GenerationOptions
+from marc.types import Frames, GenerationOptions
 from marc.world.export import FileOptions
 from marc.world.renderer import render_video
 from marc.world.scenes import WorldVideo
@@ -114,15 +113,6 @@ def selected_frames(
     """Some frames of a video as the assistant shows them at a budget, not yet encoded."""
     frames_THWC = render_video(video).numpy()
     numbers = (selection.seconds / FileOptions().seconds_per_frame).astype(int).clip(0, len(frames_THWC) - 1)
-    pixels, grid_thw = frame_patches(processor.video_processor, frames_THWC[numbers])
-    grids, height, width = grid_thw[0].tolist()
-    patches = VisualPatches(
-        "video",
-        (grids, height, width),
-        processor.video_processor.merge_size,
-        video.name,
-        tuple(selection.seconds.tolist()),
-        selection.grid_events,
-        pixels,
-    )
+    frames = Frames(frames_THWC[numbers], selection.seconds, video.name)
+    patches = VisualPatches.of_frames(processor, frames, selection.grid_events)
     return VideoInput.of(patches, compression, shares=selection.shares)

@@ -150,9 +150,7 @@ def plan_video(
     assert config.enabled
     assert config.target_frames is not None
     by_event = config.layout == "events"
-    if events is None:
-        events = range(grids) if by_event else [0] * grids
-    lengths = event_lengths(events, grids)
+    lengths = event_lengths(event_ids(grids, config, events), grids)
     cost = size[0] * size[1]
     budget = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
     if by_event:
@@ -205,6 +203,13 @@ def _runs(lengths: Sequence[int], keeps: Iterable[int]) -> tuple[Window, ...]:
 
 def _singles(grids: int) -> tuple[Window, ...]:
     return tuple(Window(index, 1, 1) for index in range(grids))
+
+
+def event_ids(grids: int, config: CompressionConfig, events: Sequence[int] | None = None) -> Sequence[int]:
+    """The event of each temporal grid: as given, else each by itself in the event layout and all in one otherwise."""
+    if events is not None:
+        return events
+    return range(grids) if config.layout == "events" else [0] * grids
 
 
 def event_lengths(events: Sequence[int], grids: int) -> list[int]:

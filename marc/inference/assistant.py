@@ -35,7 +35,6 @@ from marc.inference.video_input import VideoInput, VisualPatches
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
-from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID, Answer, Frames, GenerationOptions, Retrieval, VideoInfo
 from marc.video import frame_size, probe, read_frames
 from marc.video import warm_up as start_decoder
@@ -350,17 +349,7 @@ class VideoAssistant:
 
     def _encode(self, frames: Frames, selection: Selection, clock: StageClock) -> VideoInput:
         with clock.stage("preprocess"):
-            pixels, grid_thw = frame_patches(self.backend.processor.video_processor, frames.rgb)
-            temporal, height, width = grid_thw[0].tolist()
-            patches = VisualPatches(
-                "video",
-                (temporal, height, width),
-                self.backend.processor.video_processor.merge_size,
-                source=frames.source,
-                frame_seconds=tuple(frames.seconds.tolist()),
-                events=selection.grid_events,
-                pixels=pixels.to(self.backend.device),
-            )
+            patches = VisualPatches.of_frames(self.backend.processor, frames, selection.grid_events)
         video = VideoInput.of(patches, self.backend.compression, shares=selection.shares)
         self.backend.encode([video], clock)
         return video

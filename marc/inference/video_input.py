@@ -19,8 +19,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from marc.compression import CompressionConfig, VideoPlan, plan_video
+from marc.compression.plan import event_ids
 from marc.model import CompressedProcessor
-from marc.types import FRAMES_PER_GRID
+from marc.model.processing import frame_patches
+from marc.types import FRAMES_PER_GRID, Frames
 
 KINDS = ("video", "image")
 
@@ -50,6 +52,27 @@ class VisualPatches:
     pixels: Tensor | None = None
     tower: Tensor | None = None
     inputs: dict[CompressionConfig, VideoInput] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_frames(cls, processor: CompressedProcessor, frames: Frames, events: Sequence[int] | None) -> VisualPatches:
+        """A video's frames, read at their final size.
+
+        Args:
+            processor: The model's.
+            frames: An even number of them.
+            events: Event id of each temporal grid; None: not segmented.
+        """
+        pixels, grid_thw = frame_patches(processor.video_processor, frames.rgb)
+        grids, height, width = grid_thw[0].tolist()
+        return cls(
+            "video",
+            (grids, height, width),
+            processor.video_processor.merge_size,
+            frames.source,
+            tuple(frames.seconds.tolist()),
+            None if events is None else tuple(events),
+            pixels,
+        )
 
     @property
     def grid_seconds(self) -> tuple[float, ...]:
@@ -105,8 +128,7 @@ class VideoInput:
         if patches.kind == "image":
             return cls(patches, compression, None, (), None, patches.tokens)
         grids = patches.grid_thw[0]
-        own = tuple(range(grids)) if compression.layout == "events" else (0,) * grids
-        events = own if patches.events is None else patches.events
+        events = tuple(event_ids(grids, compression, patches.events))
         if not compression.enabled:
             return cls(patches, compression, None, events, None, patches.tokens)
         plan = plan_video(grids, patches.size, compression, events=events, shares=shares)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from marc.inference.video_input import VisualPatches
 from marc.model import CompressedProcessor
-from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID
 from marc.video import frame_size
 from marc.video.sources import FrameSource, PixelLimits, VideoFiles
@@ -105,17 +104,7 @@ class VisualReader:
 
     def _read_video(self, source: VisualSource) -> VisualPatches:
         frames = self.frames.read(source.path, self.limits)
-        video_processor = self.processor.video_processor
-        pixels, grid_thw = frame_patches(video_processor, frames.rgb)
-        return VisualPatches(
-            "video",
-            _grid(grid_thw),
-            video_processor.merge_size,
-            source.path,
-            tuple(frames.seconds.tolist()),
-            _events(source, frames.grid_seconds),
-            pixels,
-        )
+        return VisualPatches.of_frames(self.processor, frames, _events(source, frames.grid_seconds))
 
     def _read_image(self, source: VisualSource) -> VisualPatches:
         image = _open_image(source.path)

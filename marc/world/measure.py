@@ -20,7 +20,6 @@ from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches, every_token
 from marc.model import CompressedProcessor, CompressedVLM
-from marc.model.processing import frame_patches
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 from marc.world.export import video_questions
 from marc.world.frames import draw_frames
@@ -99,18 +98,8 @@ def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
     if layout == "blank":
         nothing = torch.zeros(1, backend.config.vision_config.out_hidden_size, device=backend.device)
         return replace(VideoInput.dummy("video", processor, whole), tokens=1, features=nothing)
-    frames = draw_frames(video)
-    pixels, grid_thw = frame_patches(processor.video_processor, frames.rgb)
-    temporal, height, width = grid_thw[0].tolist()
-    patches = VisualPatches(
-        "video",
-        (temporal, height, width),
-        processor.video_processor.merge_size,
-        source=frames.source,
-        frame_seconds=tuple(frames.seconds.tolist()),
-        events=tuple(video.event_of_frame[::FRAMES_PER_GRID]) if layout == "events" else None,
-        pixels=pixels,
-    )
+    events = video.event_of_frame[::FRAMES_PER_GRID] if layout == "events" else None
+    patches = VisualPatches.of_frames(processor, draw_frames(video), events)
     return VideoInput.of(patches, parse_budget(layout.removesuffix(" blind"), backend.compression))
 
 

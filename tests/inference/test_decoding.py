@@ -17,6 +17,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from marc.inference.decoding import (
     SPARE,
+    TOGETHER,
     RowsBehindPrefixes,
     decoding_attention,
     drawn_apart,
@@ -212,13 +213,14 @@ def test_samples_of_a_seed_are_those_of_transformers_own_loop(case, tiny):
     assert len(set(map(tuple, got))) > 1
 
 
-def test_samples_follow_the_distribution_that_transformers_warps(tiny):
+@pytest.mark.parametrize("draw", [None, drawn_by_one_number(2000)])
+def test_samples_follow_the_distribution_that_transformers_warps(draw, tiny):
     """The first token of many samples, after temperature and top-k."""
     model, processor = tiny()
     (asked,) = ask(processor, (WHAT, about(model, processor)("a")))
     recorder = Recorder()
     torch.manual_seed(0)
-    options = {**SAMPLED, "temperature": 0.5, "top_k": 6, "max_new_tokens": 1}
+    options = {**SAMPLED, "temperature": 0.5, "top_k": 6, "max_new_tokens": 1, "draw": draw}
     outputs = complete(model, [asked] * 2000, logits_processor=LogitsProcessorList([recorder]), **options)
     (logits,) = recorder.scores.values()
     best, words = (logits / 0.5).topk(6)
@@ -285,22 +287,26 @@ def rows_behind(lengths: Sequence[int], owners: Sequence[int], room: int, *, hea
     return RowsBehindPrefixes(cache, lengths, owners, room), prefixes
 
 
-ascending = st.lists(st.integers(0, 3), min_size=1, max_size=7).map(sorted)
+LENGTHS = st.sampled_from([(2, 1, 3, 2), (9, 1, 12, 4)])
+"""Of prefixes that are no longer than what rows may add, which are copied for a few rows each, and of longer ones."""
+ROOM = 6
+ascending = st.lists(st.integers(0, 3), min_size=1, max_size=9).map(sorted)
 
 
 @settings(max_examples=60, deadline=None)
-@given(ascending, st.data())
-def test_rows_stand_beside_their_prefix(owners, data):
-    rows, _ = rows_behind([2, 1, 3, 2], owners, room=2)  # prefixes are longer: none is copied
-    kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(owners), max_size=len(owners))))
+@given(LENGTHS, ascending, st.data())
+def test_rows_stand_beside_their_prefix(lengths, owners, data):
+    rows, _ = rows_behind(lengths, owners, ROOM)
+    kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(owners), max_size=len(owners)).filter(any)))
     states = torch.randn(len(owners), 5)
     assert torch.equal(rows.apart(rows.side_by_side(states)), states)
-    if not kept.any():
-        return
-    rows.add(torch.ones(len(owners), 1, dtype=torch.bool))
+    rows.add()
     rows.keep(kept)
     grouped = rows.side_by_side(states[kept])
     assert torch.equal(rows.apart(grouped), states[kept])
+    if max(lengths) <= ROOM:
+        assert grouped.shape[1] <= TOGETHER
+        return
     left = torch.tensor(owners)[kept]
     assert len(grouped) == len(left.unique()), "a prefix without rows leaves"
     for place, prefix in enumerate(left.unique()):
@@ -312,15 +318,16 @@ def test_rows_stand_beside_their_prefix(owners, data):
 @given(
     st.integers(0, 10**6),
     st.sampled_from([(4, 4), (4, 2), (6, 1), (6, 3)]),
+    LENGTHS,
     ascending,
-    st.lists(st.integers(1, 3), min_size=7, max_size=7),
+    st.lists(st.integers(1, 3), min_size=9, max_size=9),
     st.data(),
 )
-def test_attention_is_that_of_each_row_by_itself(seed, heads, owners, counts, data):
+def test_attention_is_that_of_each_row_by_itself(seed, heads, lengths, owners, counts, data):
     """Queries and keys of every number of heads; rows begin with unlike numbers of tokens, and some leave."""
     torch.manual_seed(seed)
     (queries, groups), counts = heads, counts[: len(owners)]
-    rows, prefixes = rows_behind([2, 1, 3, 2], owners, room=6, heads=groups)
+    rows, prefixes = rows_behind(lengths, owners, ROOM, heads=groups)
     known = [prefixes[owner] for owner in owners]
     module, first = torch.nn.Module(), max(counts)
     module.layer_idx = 0
@@ -328,7 +335,7 @@ def test_attention_is_that_of_each_row_by_itself(seed, heads, owners, counts, da
     for _ in range(4):
         new = present.shape[1]
         query, key, value = (torch.randn(len(known), number, new, 4) for number in (queries, groups, groups))
-        rows.add(present)
+        rows.add(present if new > 1 else None)
         mixed, _ = decoding_attention(module, query, key, value, None, rows=rows, scaling=0.5)
         for row, seen in enumerate(present):
             fresh = (key[row][:, seen], value[row][:, seen])
