@@ -1,8 +1,4 @@
-"""With compression off and no video, `CGRPOTrainer` is TRL's `GRPOTrainer`, step by step and weight by weight.
-
-A row for each answer, as TRL reads them; that shared prompts change neither losses nor gradients is in
-`test_shared_prompts`.
-"""
+"""With compression off and no video, `CGRPOTrainer` is TRL's `GRPOTrainer`, step by step and weight by weight."""
 
 import numpy as np
 import pytest
@@ -111,8 +107,7 @@ def test_it_is_trl(data, options, stock, tmp_path):
     processor = Qwen2_5_VLProcessor.from_pretrained(stock, padding_side="left")
     expected, weights = run(GRPOTrainer, GRPOConfig, model, processor, theirs_rows, tmp_path / "trl", **options)
     model, processor = load_model(stock, device="cpu", target_frames=None)
-    ours = (CGRPOTrainer, CGRPOConfig, model, processor, our_rows, tmp_path / "marc")
-    actual, our_weights = run(*ours, share_prompts=False, **options)
+    actual, our_weights = run(CGRPOTrainer, CGRPOConfig, model, processor, our_rows, tmp_path / "marc", **options)
     assert len(actual) == 2
     if data is picture_paths:  # where we encode a picture once for its group, TRL for each row: sums are rounded apart
         assert actual == [pytest.approx(row, rel=1e-4, abs=1e-6, nan_ok=True) for row in expected]
