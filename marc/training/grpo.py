@@ -321,13 +321,16 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     def _nothing_to_learn(self, inputs: dict[str, Any]) -> list[bool] | None:
         """Rows whose advantage is 0, where that is all that gives a row a gradient; not all of them, for ``backward``.
 
-        Not under ZeRO-3 and FSDP, for which every process must read as often as the others.
+        Not under ZeRO-3 and FSDP, for which every process must read as often as the others, nor where processes train
+        the tower together, for which each needs gradients, whatever the rows show from which it learns.
         """
         if not any(self._row_visuals or ()):
             return None
         if self.beta != 0 or self._entropy_bonus_enabled or "teacher_states" in inputs or self.aux_loss_enabled:
             return None
         if is_deepspeed_zero3_enabled() or self.is_fsdp_enabled:
+            return None
+        if self.accelerator.num_processes > 1 and self._trains_tower:
             return None
         idle: list[bool] = (inputs["advantages"] == 0).tolist()
         return idle if not all(idle) else [False, *idle[1:]]

@@ -73,14 +73,18 @@ class VideoTrainer(ExactResume):
                 self._log(f"budget/{known}", float(name == known))
         return self._budget
 
+    @property
+    def _trains_tower(self) -> bool:
+        tower = base_model(self.accelerator.unwrap_model(self.model)).model.visual
+        return any(weight.requires_grad for weight in tower.parameters())
+
     def _encoded(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> Encoded:
         """Encodes what some rows show, or did so earlier in this run if the tower is not trained.
 
         In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
         of the tower, whatever its own rows hold.
         """
-        policy = base_model(self.accelerator.unwrap_model(self.model))
-        is_trained = any(weight.requires_grad for weight in policy.model.visual.parameters())
+        policy, is_trained = base_model(self.accelerator.unwrap_model(self.model)), self._trains_tower
         inputs = [each for row in rows for each in row]
         dummies = self._dummies([each for each in inputs if is_trained or not each.is_known], is_trained)
         if is_trained:

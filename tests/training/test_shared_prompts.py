@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from marc.model import CompressionConfig
 from marc.training import CGRPOTrainer
 from marc.training.shared_prompts import pack_prompts
 
-ANSWERS = 4
+ANSWERS = 3
 """To each prompt."""
 
 
@@ -25,7 +26,12 @@ def lora() -> LoraConfig:
 
 def both(files, rows, tmp_path, **options) -> list[CGRPOTrainer]:
     """A trainer that reads a row for each answer and one that reads prompts once, in float64."""
-    defaults = {"num_generations": ANSWERS, "per_device_train_batch_size": ANSWERS * len(rows), "bf16": False}
+    defaults = {
+        "num_generations": ANSWERS,
+        "per_device_train_batch_size": ANSWERS * len(rows),
+        "bf16": False,
+        "data": {"style": "plain"},
+    }
     trainers = [
         make_trainer(files, rows, tmp_path / str(share), **{**defaults, **options}, share_prompts=share)
         for share in (False, True)
@@ -73,7 +79,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
     assert actual.keys() == expected.keys()
     gradients = [value.abs().max() for value in expected.values()]
     assert sum(largest > 0 for largest in gradients) > len(gradients) / 3
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-8 * max(gradients).item(), equal_nan=True)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-7 * max(gradients).item(), equal_nan=True)
 
 
 CASES = {
@@ -99,8 +105,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradients_are_those_of_single_rows(case, files, rows, mixed_rows, tmp_path):
-    """Two videos, an image and a text, of which each has several answers."""
-    single, shared = both(files, [*rows, *mixed_rows[1:3]], tmp_path, **CASES[case])
+    """A video, an image and a text, of which each has several answers."""
+    single, shared = both(files, [rows[0], *mixed_rows[1:3]], tmp_path, **CASES[case])
     batch = answered(single)
     assert_close(learned(shared, [batch]), learned(single, [batch]))
 
@@ -130,6 +136,18 @@ def test_rows_from_which_nothing_is_learned(nothing, files, rows, tmp_path, monk
             assert not any(everything[name].any() for name, _ in trainer.model.named_parameters())
         else:
             assert_close(result, learned(trainer, [batch]))
+
+
+@pytest.mark.parametrize(("freeze_tower", "processes"), [(True, 1), (True, 2), (False, 1), (False, 2)])
+def test_where_processes_train_the_tower_every_row_takes_part(freeze_tower, processes, files, rows, tmp_path):
+    """One that learns from its texts alone would have no gradients for the tower, for which the others wait."""
+    trainer = make_trainer(files, rows, tmp_path, freeze_tower=freeze_tower, bf16=False)
+    batch = trainer._generate_and_score_completions([row for row in trainer.train_dataset for _ in range(2)])
+    batch["advantages"] = torch.tensor([0.0, 0.0, 1.0, -1.0])
+    trainer._row_visuals = batch["visuals"]
+    with mock.patch.object(type(trainer.accelerator), "num_processes", processes):
+        idle = trainer._nothing_to_learn(batch)
+    assert idle == (None if processes == 2 and not freeze_tower else [True, True, False, False])
 
 
 def test_a_skipped_row_has_a_prompt_and_no_answer(files, rows, tmp_path):
@@ -211,7 +229,7 @@ def test_every_token_keeps_its_position(compression, files, rows, mixed_rows, tm
 def test_steps_are_those_of_single_rows(files, rows, mixed_rows, tmp_path, monkeypatch):
     """From sampling to weights, where answers are drawn as transformers does."""
     monkeypatch.setattr("marc.training.grpo.drawn_by_one_number", lambda rows: None)
-    options = {"max_steps": 2, "beta": 0.1, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    options = {"max_steps": 2, "beta": 0.1, "per_device_train_batch_size": 6, "gradient_accumulation_steps": 2}
     single, shared = both(files, [*rows, *mixed_rows[1:3]], tmp_path, **options)
     for trainer in (single, shared):
         trainer.model.float()
@@ -226,3 +244,58 @@ def test_steps_are_those_of_single_rows(files, rows, mixed_rows, tmp_path, monke
     assert len(histories[0]) == 2
     for ours, theirs in zip(*histories, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+
+
+def test_answers_stay_together_within_a_step(files, rows, mixed_rows, tmp_path, monkeypatch):
+    """Which batch of an optimizer step a row is in changes nothing, but how often its prompt is read."""
+    options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "steps_per_generation": 4}
+    _, trainer = both(files, [*rows, *mixed_rows[1:3]], tmp_path, **options)
+    batch = answered(trainer)
+    monkeypatch.setattr(trainer, "_generate_and_score_completions", lambda rows: dict(batch))
+    torch.manual_seed(1)
+    first = trainer._prepare_inputs([])
+    together = trainer._buffered_inputs
+    assert first is together[0] and len(together) == 4
+    torch.manual_seed(1)
+    apart = split_tensor_dict(shuffle_sequence_dict(dict(batch)), 4)
+
+    def seen(batches: Sequence[dict]) -> list[tuple]:
+        """What belongs to each row, in any order."""
+        rows = [
+            (tuple(ids), tuple(said), advantage, tuple(map(id, visuals)), budget)
+            for each in batches
+            for ids, said, advantage, visuals, budget in zip(
+                each["prompt_ids"].tolist(),
+                each["completion_ids"].tolist(),
+                each["advantages"].tolist(),
+                each["visuals"],
+                each["budgets"],
+                strict=True,
+            )
+        ]
+        return sorted(rows, key=lambda row: row[:3])
+
+    for step in (slice(2), slice(2, 4)):
+        assert seen(together[step]) == seen(apart[step])
+        assert [len(each["visuals"]) for each in together[step]] == [3, 3]
+        ours, theirs = learned(trainer, together[step]), learned(trainer, apart[step])
+        weights = {"loss", *(name for name, _ in trainer.model.named_parameters())}
+        assert_close(*({name: part[name] for name in part.keys() & weights} for part in (ours, theirs)))
+    reads = [
+        sum(len({tuple(ids) for ids in each["prompt_ids"].tolist()}) for each in batches)
+        for batches in (together, apart)
+    ]
+    assert reads[0] < reads[1]
+
+
+def test_a_loss_of_the_batch_keeps_its_batches(files, rows, tmp_path, monkeypatch):
+    options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "loss_type": "bnpo"}
+    _, trainer = both(files, rows, tmp_path, **options)
+    batch = answered(trainer)
+    monkeypatch.setattr(trainer, "_generate_and_score_completions", lambda rows: dict(batch))
+    torch.manual_seed(1)
+    trainer._prepare_inputs([])
+    torch.manual_seed(1)
+    apart = split_tensor_dict(shuffle_sequence_dict(dict(batch)), 2)
+    for ours, theirs in zip(trainer._buffered_inputs, apart, strict=True):
+        assert torch.equal(ours["completion_ids"], theirs["completion_ids"])
