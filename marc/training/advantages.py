@@ -69,7 +69,7 @@ def equally_rewarded(rewards_NF: Tensor, group_size: int) -> Tensor:
     """Which completions got what every other of their group got, from each reward function: ``bool [N]``.
 
     Their advantages are 0. Computed in floating point they are not: the mean of equal numbers is off by rounding, and
-    divided by a standard deviation that is itself rounding, this came to up to 1e-3.
+    divided by a standard deviation that is itself rounding, this came to up to 0.002.
 
     Args:
         rewards_NF: Rewards by function; NaN where a function gave none.
