@@ -12,6 +12,7 @@ Shapes: T frames, G temporal grids.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from marc.compression import CompressionConfig
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.memory.select import FramePlan, VisualMemoryRetriever, plan_frames
+from marc.memory.select import FramePlan, VisualMemoryRetriever, plan_frames, strongest
 from marc.types import FRAMES_PER_GRID, Event, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,17 @@ class RetrievingSelector:
 
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""
-        retrieval, compression = self.retrieve(request), request.compression
-        plan = partial(plan_frames, retrieval, fps=request.frames.fps, max_frames=request.frames.max_frames)
-        if compression.layout == "frames" or not compression.enabled:
+        frames, compression = request.frames, request.compression
+        shares_out = compression.layout == "events" and compression.enabled
+        budget = compression.token_budget(request.cells) if shares_out else None
+        fits = min(frames.max_frames // FRAMES_PER_GRID, budget or frames.max_frames)
+        retrieval = self.retrieve(request)
+        if len(retrieval.kept) > fits:
+            logger.warning("%s: %d events fit into the budget, not %d", request.info.source, fits, len(retrieval.kept))
+            retrieval = strongest(retrieval, fits)
+        plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
+        if not shares_out:
             return Selection.of_plan(plan(), retrieval)
-        budget = compression.token_budget(request.cells)
         return Selection.of_plan(plan(mode="allocate", token_budget=budget), retrieval)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -103,6 +103,14 @@ class VisualMemoryRetriever:
             query=query.text,
             query_truncated=query.truncated,
         )
+
+
+def strongest(retrieval: Retrieval, limit: int) -> Retrieval:
+    """The retrieval with at most so many events kept, those of the highest scores; the earlier one wins a tie."""
+    if len(retrieval.kept) <= limit:
+        return retrieval
+    best = top_k([retrieval.scores[index] for index in retrieval.kept], limit)
+    return replace(retrieval, kept=tuple(sorted(retrieval.kept[place] for place in best)))
 
 
 def default_embedder(model_name: str) -> str:
