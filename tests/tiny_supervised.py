@@ -19,7 +19,7 @@ def make_trainer(files, rows: list[TrainingRow], tmp_path, *, compression=None, 
     return VideoSFTTrainer(
         model=model,
         args=VideoSFTConfig(str(tmp_path / "run"), **{**defaults, **options}),
-        train_dataset=to_supervised(rows, files, reasoning=False, **(data or {})),
+        train_dataset=to_supervised(rows, files, style="plain", reasoning=False, **(data or {})),
         processing_class=processor,
         **(kwargs or {}),
     )

@@ -41,7 +41,7 @@ def varied(completions, completion_ids, **columns) -> list[float]:
 
 
 def make_trainer(
-    files: Path, rows: list[TrainingRow], tmp_path: Path, *, compression=None, data=None, kwargs=None, **options
+    files: Path, rows: list[TrainingRow], tmp_path: Path, *, compression=None, kwargs=None, **options
 ) -> CGRPOTrainer:
     """C-GRPO with accuracy, a varied reward and retention, two steps unless told otherwise."""
     model, processor = build_tiny(compression=compression or CompressionConfig())
@@ -49,7 +49,7 @@ def make_trainer(
         model=model,
         reward_funcs=[accuracy_reward, varied],
         args=CGRPOConfig(str(tmp_path / "run"), **{**OPTIONS, **options}),
-        train_dataset=to_dataset(rows, files, **(data or {})),
+        train_dataset=to_dataset(rows, files, style="plain"),
         processing_class=processor,
         **(kwargs or {}),
     )

@@ -42,7 +42,7 @@ def make_trainer(files, rows, tmp_path, *, dataset=None, peft_config=None, **opt
     return CGRPOTrainer(
         model=model,
         args=CGRPOConfig(str(tmp_path / "run"), **{**defaults, **options}),
-        train_dataset=dataset or to_dataset(rows, files),
+        train_dataset=dataset or to_dataset(rows, files, style="plain"),
         processing_class=processor,
         peft_config=peft_config,
     )

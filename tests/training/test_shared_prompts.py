@@ -30,7 +30,6 @@ def both(files, rows, tmp_path, **options) -> list[CGRPOTrainer]:
         "num_generations": ANSWERS,
         "per_device_train_batch_size": ANSWERS * len(rows),
         "bf16": False,
-        "data": {"style": "plain"},
     }
     trainers = [
         make_trainer(files, rows, tmp_path / str(share), **{**defaults, **options}, share_prompts=share)

@@ -70,7 +70,7 @@ DEEPSPEED = {
 }
 
 
-def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float = 280) -> dict[str, list[dict]]:
+def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float) -> dict[str, list[dict]]:
     """What both processes say of each case, all of which they go through one after the other."""
     model, processor = build_tiny()
     model.save_pretrained(files / "model")
@@ -103,26 +103,39 @@ def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int]
     assert any("visual" in name for name in first["moved"]) == tower_moves
 
 
-def test_processes_stay_equal(files, tmp_path):
-    cases = {
-        "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
-        "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
-    }
-    results = run(files, tmp_path, cases)
+TOGETHER = {
+    "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
+    "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    **{
+        f"{case}, {name}": {**options, **trainer}
+        for name, trainer in (("grpo", {}), ("sft", SFT))
+        for case, options in (("later", LATER), ("broken", BROKEN))
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def results(files, tmp_path_factory) -> dict[str, list[dict]]:
+    """What both processes say of all cases; starting them is most of the work."""
+    return run(files, tmp_path_factory.mktemp("together"), TOGETHER, timeout=900)
+
+
+@pytest.mark.timeout(1000)
+def test_processes_stay_equal(results):
     check(results["ddp"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
 
 
-@pytest.mark.parametrize("trainer", [{}, SFT], ids=["grpo", "sft"])
-def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, files, tmp_path):
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("trainer", ["grpo", "sft"])
+def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, results):
     """The row that cannot be read is the second process's."""
-    results = run(files, tmp_path, {"later": {**LATER, **trainer}, "broken": {**BROKEN, **trainer}})
-    assert all(first == second for first, second in results.values())
-    steps = results["later"][0]["steps"]
-    assert len(steps) == LATER["max_steps"] and results["later"][0]["resumed"] == steps
-    rows = 1 if trainer else OPTIONS["num_generations"]
-    assert [step["bad_videos"] for step in results["broken"][0]["steps"]] == [0, 0, rows]
+    assert all(first == second for first, second in (results[f"{case}, {trainer}"] for case in ("later", "broken")))
+    steps = results[f"later, {trainer}"][0]["steps"]
+    assert len(steps) == LATER["max_steps"] and results[f"later, {trainer}"][0]["resumed"] == steps
+    rows = 1 if trainer == "sft" else OPTIONS["num_generations"]
+    assert [step["bad_videos"] for step in results[f"broken, {trainer}"][0]["steps"]] == [0, 0, rows]
 
 
 @pytest.fixture(scope="module")
