@@ -249,7 +249,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """TRL's, with the answers to a prompt side by side within each optimizer step, where TRL shuffles them."""
         known = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.model.training or self._buffered_inputs is known or self.loss_type in OF_THE_MICRO_BATCH:
+        if not self.model.training or self._buffered_inputs is known:
+            return inputs
+        if self.loss_type in OF_THE_MICRO_BATCH or self.top_entropy_quantile < 1:  # its threshold is a batch's own
             return inputs
         self._buffered_inputs = answers_together(self._buffered_inputs, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
