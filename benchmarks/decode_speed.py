@@ -23,7 +23,7 @@ from marc.data.prompts import chat_messages
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches
-from marc.model import MarcForConditionalGeneration
+from marc.model import CompressedProcessor, MarcForConditionalGeneration
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 
 GRIDS = 32
@@ -72,7 +72,7 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
     compiled = CompileConfig(mode="reduce-overhead" if model.device.type == "cuda" else "default")
     compiled._compile_all_devices = True
     plain, graphs = HFBackend(model, processor), HFBackend(model, processor, compiled)
-    video = _encoded_noise(weights.architecture, compression, model.device)
+    video = _encoded_noise(weights.architecture, processor, model.device)
     chats = [
         processor.apply_chat_template(chat_messages(question), add_generation_prompt=True) for question in questions
     ]
@@ -98,11 +98,11 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
     }
 
 
-def _encoded_noise(architecture: Architecture, compression: CompressionConfig, device: torch.device) -> VideoInput:
+def _encoded_noise(architecture: Architecture, processor: CompressedProcessor, device: torch.device) -> VideoInput:
     """A video of noise as one temporal grid."""
     seconds = tuple(frame / FRAMES_PER_GRID for frame in range(GRIDS * FRAMES_PER_GRID))
     patches = VisualPatches("video", (GRIDS, *architecture.patches), MERGE, "noise", seconds)
-    video = VideoInput.of(patches, compression)
+    video = VideoInput.of(patches, processor, processor.compression)
     video.features = torch.randn(video.tokens, architecture.vision["out_hidden_size"], device=device)
     return video
 

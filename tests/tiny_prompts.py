@@ -37,7 +37,7 @@ def patches(
 
 def shown(processor: MarcProcessor, seed: int, compression: CompressionConfig | None = None, **what) -> VideoInput:
     """A video or picture of noise as a model of this compression sees it; see `patches`."""
-    return VideoInput.of(patches(processor, seed, **what), compression or processor.compression)
+    return VideoInput.of(patches(processor, seed, **what), processor, compression or processor.compression)
 
 
 def prompt(processor: MarcProcessor, question: str, inputs: Sequence[VideoInput] = ()) -> Prompt:

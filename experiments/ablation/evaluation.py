@@ -96,7 +96,7 @@ def whole_videos(
     """The videos of rows as the trainers show them at a budget, encoded."""
     sources = [source(row) for row in rows]
     patches = {each: reader.read(each) for each in dict.fromkeys(sources)}
-    shown = [video for (video,) in inputs_at([[patches[each]] for each in sources], compression)]
+    shown = [video for (video,) in inputs_at([[patches[each]] for each in sources], model.processor, compression)]
     encode_once(model.model, shown)
     return shown
 
@@ -115,4 +115,4 @@ def selected_frames(
     numbers = (selection.seconds / FileOptions().seconds_per_frame).astype(int).clip(0, len(frames_THWC) - 1)
     frames = Frames(frames_THWC[numbers], selection.seconds, video.name)
     patches = VisualPatches.of_frames(processor, frames, selection.grid_events)
-    return VideoInput.of(patches, compression, shares=selection.shares)
+    return VideoInput.of(patches, processor, compression, shares=selection.shares)

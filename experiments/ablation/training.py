@@ -291,7 +291,8 @@ def see_videos(trainer: VideoTrainer, rows: Sequence[TrainingRow], budgets: Iter
     assert reader is not None
     for each in dict.fromkeys(map(source, rows)):
         patches = reader.read(each)
-        encode_once(trainer.model, [inputs_at([[patches]], BUDGETS[name])[0][0] for name in budgets])
+        shown = (inputs_at([[patches]], reader.processor, BUDGETS[name]) for name in budgets)
+        encode_once(trainer.model, [video for ((video,),) in shown])
 
 
 def means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:

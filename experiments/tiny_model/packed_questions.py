@@ -91,7 +91,8 @@ def pack_questions(model: CompressedVLM, processor: CompressedProcessor, asked: 
     pairs = [(video, each) for video, some in zip(asked.shown, asked.questions, strict=True) for each in some]
     rows, labels, positions = [], [], []
     for video, question in pairs:
-        prompt = expand_placeholders(prompt_ids(processor, question, asked.style), [len(video.features)], model)
+        visual = [model.config.video_token_id] * len(video.features)
+        prompt = expand_placeholders(prompt_ids(processor, question, asked.style), [visual], model)
         said = completion_ids(processor, question, asked.style)
         visuals = end_of_visuals(prompt, model)
         rows.append(Row([*prompt, *said], visuals, video))

@@ -110,7 +110,7 @@ def compress(
 
 
 def compress_planned(
-    tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | None = None
+    tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | None = None, decided_by: int | None = None
 ) -> list[CompressedVideo]:
     """Carries out one plan on a batch of videos that share it.
 
@@ -118,11 +118,12 @@ def compress_planned(
         tokens_BTPD: ``[B, T, P, D]``.
         plan: From `plan_video`; what it wants done inside the tower is the caller's to do before.
         counts_BT: How many grids each of the T already stands for, ``[B, T]``; ``None``: one.
+        decided_by: By how many of the D channels, the first ones, grids are similar; ``None``: all.
     """
     batch, grids, cells, _ = tokens_BTPD.shape
     assert (grids, cells) == (plan.grids, plan.size[0] * plan.size[1])
     with _no_autocast(tokens_BTPD.device.type):
-        weights_BST = merge_weights(tokens_BTPD, plan, counts_BT=counts_BT)
+        weights_BST = merge_weights(tokens_BTPD[..., :decided_by], plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
     pooled = {size: _pool(merged_BSPD, plan.size, size) for size in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
@@ -139,7 +140,11 @@ def compress_planned(
 
 
 def compress_videos(
-    videos_TPD: Sequence[Tensor], plans: Sequence[VideoPlan], counts: Sequence[Tensor] | None = None
+    videos_TPD: Sequence[Tensor],
+    plans: Sequence[VideoPlan],
+    counts: Sequence[Tensor] | None = None,
+    *,
+    decided_by: int | None = None,
 ) -> list[CompressedVideo]:
     """Carries out one plan per video; videos with equal plans go together.
 
@@ -147,6 +152,7 @@ def compress_videos(
         videos_TPD: ``[T, P, D]`` each.
         plans: One per video.
         counts: How many temporal grids each of the T already stands for, ``[T]`` each; ``None``: one.
+        decided_by: See `compress_planned`.
     """
     together: dict[VideoPlan, list[int]] = defaultdict(list)
     for video, plan in enumerate(plans):
@@ -155,7 +161,8 @@ def compress_videos(
     for plan, videos in together.items():
         tokens = torch.stack([videos_TPD[video] for video in videos])
         known = None if counts is None else torch.stack([counts[video] for video in videos])
-        results.update(zip(videos, compress_planned(tokens, plan, counts_BT=known), strict=True))
+        compressed = compress_planned(tokens, plan, counts_BT=known, decided_by=decided_by)
+        results.update(zip(videos, compressed, strict=True))
     return [results[video] for video in range(len(plans))]
 
 

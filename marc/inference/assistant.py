@@ -320,7 +320,7 @@ class VideoAssistant:
         """Limits on the size of the frames that are read, see `marc.video.frame_size`."""
         video_processor = self.backend.processor.video_processor
         factor = video_processor.patch_size * video_processor.merge_size
-        largest = self.frames.max_pixels or min(video_processor.size["longest_edge"], 256 * factor**2)
+        largest = self.frames.max_pixels or min(self.backend.processor.frame_pixels, 256 * factor**2)
         smallest = self.frames.min_pixels or min(4 * factor**2, largest)
         return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
 
@@ -350,7 +350,7 @@ class VideoAssistant:
     def _encode(self, frames: Frames, selection: Selection, clock: StageClock) -> VideoInput:
         with clock.stage("preprocess"):
             patches = VisualPatches.of_frames(self.backend.processor, frames, selection.grid_events)
-        video = VideoInput.of(patches, self.backend.compression, shares=selection.shares)
+        video = VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=selection.shares)
         self.backend.encode([video], clock)
         return video
 

@@ -2,8 +2,10 @@
 
 Eight sampled answers to one prompt share the whole of it, questions about one video share its tokens. A *prefix* is
 what some rows have in common; its keys and values stand once in memory, and the rows that go on behind it attend to
-them together, in one product. A row that has ended leaves the batch. `decode_rows` is a decoding loop as
-``generate(custom_generate=…)`` takes it: processors of logits, stopping rules and sampling options are transformers'.
+them together, in one product (`RowsBehindPrefixes`). Where layers have more than keys and values, recurrent states or
+sliding windows, it is still read once, and each row goes on with a copy (`RowsWithCopies`). A row that has ended
+leaves the batch. `decode_rows` is a decoding loop as ``generate(custom_generate=…)`` takes it: processors of logits,
+stopping rules and sampling options are transformers'.
 
 Shapes: R prefixes, P tokens of the longest, B rows, N rows that have not ended, S new tokens of a row, T own tokens of
 a row so far, A heads, K heads of keys, G rows of the largest group, E features of a head, D features, V words.
@@ -21,10 +23,10 @@ from torch.nn.functional import pad as pad_in_front
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache, DynamicCache, GenerationConfig, LogitsProcessorList
 from transformers.generation import StoppingCriteriaList
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface
 
 from marc.inference.prompts import pad_rows
-from marc.model.attention import attention
+from marc.model.attention import attention, why_not_shared
 
 DECODING_ATTENTION = "rows_behind_prefixes"
 TOGETHER = 4
@@ -143,6 +145,18 @@ class RowsBehindPrefixes:
         buffer[:, :length] = prefix_RPKE
         return buffer
 
+    def read(self, text: Any, tokens_NS: Tensor, positions_3NS: Tensor, mask_NS: Tensor | None) -> Tensor:
+        """Last hidden states of new tokens, ``[N, S, D]``; see `add` for the mask."""
+        self.add(mask_NS)
+        with attention(text.config, DECODING_ATTENTION):
+            hidden: Tensor = text(
+                inputs_embeds=text.get_input_embeddings()(tokens_NS),
+                position_ids=positions_3NS,
+                use_cache=False,
+                rows=self,
+            ).last_hidden_state
+        return hidden
+
     def keep(self, rows_N: Tensor) -> None:
         """Drops all rows but some, and prefixes without any."""
         length, end = self._prefix_bias.shape[1], self._prefix_bias.shape[1] + self._time * self._group
@@ -157,6 +171,41 @@ class RowsBehindPrefixes:
         self._own = {}
         for layer, (keys, values) in kept.items():
             self.extend(layer, keys, values)
+
+
+class RowsWithCopies:
+    """Rows that go on with a copy of their prefix each, for layers that keep more than keys and values.
+
+    Args:
+        cache: What a model kept of the prefixes, padded in front.
+        present: 1 where these have a token, ``[R, P]``.
+        owners: The prefix of each row.
+    """
+
+    def __init__(self, cache: DynamicCache, present: Tensor, owners: Sequence[int]) -> None:
+        self._cache, self._present = cache, present
+        self._choose(torch.tensor(owners, device=present.device))
+
+    def _choose(self, rows: Tensor) -> None:
+        self._cache.reorder_cache(rows)
+        self._present = self._present[rows]
+
+    def read(self, text: Any, tokens_NS: Tensor, positions_3NS: Tensor, mask_NS: Tensor | None) -> Tensor:
+        """Last hidden states of new tokens, ``[N, S, D]``; where the mask is False there is padding, in front."""
+        new = self._present.new_ones(tokens_NS.shape) if mask_NS is None else mask_NS.to(self._present)
+        self._present = torch.cat((self._present, new), dim=1)
+        hidden: Tensor = text(
+            inputs_embeds=text.get_input_embeddings()(tokens_NS),
+            position_ids=positions_3NS,
+            attention_mask=self._present,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def keep(self, rows_N: Tensor) -> None:
+        """Drops all rows but some."""
+        self._choose(rows_N.nonzero()[:, 0])
 
 
 def _bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -204,7 +253,7 @@ def decoding_attention(
 
 
 AttentionInterface.register(DECODING_ATTENTION, decoding_attention)
-AttentionMaskInterface.register(DECODING_ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(DECODING_ATTENTION, lambda *_, **__: None)
 
 
 @dataclass(frozen=True)
@@ -212,18 +261,29 @@ class SharedPrompts:
     """Prompts whose prefixes a model has read.
 
     Attributes:
-        cache: Keys and values of the prefixes, padded at their ends.
-        lengths: Tokens of each prefix.
+        cache: What the model kept of the prefixes.
+        present: 1 where these have a token, ``[R, P]``: padded at their ends, or in front where rows have copies.
         owners: The prefix of each row, ascending.
         rests: Token ids of each row behind its prefix, at least one.
         positions: Of these, ``int64 [3, n]`` each.
     """
 
     cache: DynamicCache
-    lengths: Sequence[int]
+    present: Tensor
     owners: Sequence[int]
     rests: Sequence[Sequence[int]]
     positions: Sequence[Tensor]
+
+    def rows(self, text: Any, room: int) -> RowsBehindPrefixes | RowsWithCopies:
+        """The rows behind the prefixes.
+
+        Args:
+            text: The language model.
+            room: Most tokens of a row behind its prefix.
+        """
+        if why_not_shared(text):
+            return RowsWithCopies(self.cache, self.present, self.owners)
+        return RowsBehindPrefixes(self.cache, self.present.sum(1).tolist(), self.owners, room)
 
     def padded_rests(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
         """The rests, padded in front: ids ``[B, S]``, where there are any ``bool [B, S]``, positions ``[3, B, S]``."""
@@ -263,13 +323,12 @@ def decode_rows(
     text, head = model.model.language_model, model.get_output_embeddings()
     pad, steps = int(generation_config._pad_token_tensor), int(stopping_criteria.max_length or 0) - input_ids.shape[1]
     tokens, mask, positions = prompts.padded_rests(input_ids.device)
-    rows = RowsBehindPrefixes(prompts.cache, prompts.lengths, prompts.owners, tokens.shape[1] + steps)
+    rows = prompts.rows(text, tokens.shape[1] + steps)
     sequences, places = input_ids, torch.arange(len(input_ids), device=input_ids.device)  # of the rows in the batch
     at_work = torch.ones_like(places, dtype=torch.bool)
-    with attention(text.config, DECODING_ATTENTION), torch.inference_mode():
+    with torch.inference_mode():
         while at_work.any():
-            rows.add(mask)
-            hidden_ND = _read(text, tokens, positions, rows)[:, -1]
+            hidden_ND = rows.read(text, tokens, positions, mask)[:, -1]
             scores_NV = logits_processor(sequences[places], head(hidden_ND).float())
             drawn_N = draw(scores_NV, places) if generation_config.do_sample else scores_NV.argmax(-1)
             drawn_N = drawn_N.masked_fill(~at_work, pad)
@@ -283,18 +342,6 @@ def decode_rows(
                 at_work = at_work[at_work]
             tokens, mask = drawn_N[:, None], None
     return sequences.clone()
-
-
-def _read(text: Any, tokens: Tensor, positions: Tensor, rows: RowsBehindPrefixes) -> Tensor:
-    """Last hidden states of new tokens, ``[N, S, D]``."""
-    hidden: Tensor = text(
-        inputs_embeds=text.get_input_embeddings()(tokens),
-        position_ids=positions,
-        attention_mask={"full_attention": None},
-        use_cache=False,
-        rows=rows,
-    ).last_hidden_state
-    return hidden
 
 
 class Draw(Protocol):

@@ -1,6 +1,7 @@
 """Runs the vision tower and the compression over what prompts show, each distinct file once.
 
-Shapes: T temporal grids, P tokens of a grid, M visual tokens that remain, D features.
+Shapes: T temporal grids, P tokens of a grid, M visual tokens that remain, W features of all streams of a token
+(`marc.model.streams`).
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from marc.inference.video_input import (
     VideoInput,
     VisualPatches,
     at_compression,
-    every_token,
     grid_inputs,
 )
 from marc.model import CompressedVLM
+from marc.model.streams import features_of_each
 
 
 def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
     """Encodes each distinct input, from the tower's tokens where these are known; together what fits into a chunk.
 
     Returns:
-        ``[M, D]`` for each input, connected to the tower's weights where gradients are on.
+        ``[M, W]`` for each input, connected to the tower's weights where gradients are on.
     """
     distinct = list(dict.fromkeys(inputs))
-    features = _from_known_tokens([each for each in distinct if each.patches.tower is not None and each.is_known])
+    known = [each for each in distinct if each.patches.tower is not None and each.is_known]
+    features = _from_known_tokens(known, model.model.stream_width)
     together: dict[tuple[str, CompressionConfig], list[VideoInput]] = defaultdict(list)
     for each in distinct:
         if each not in features:
@@ -45,7 +47,7 @@ def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInpu
             else:
                 planning = {name: value for name, value in grid_inputs([some]).items() if name in _PLANNING}
                 output = model.model.get_video_features(pixels, grids, **planning)
-        features.update(zip(some, output.pooler_output, strict=True))
+        features.update(zip(some, features_of_each(output), strict=True))
         for each, members in zip(some, getattr(output, "members", None) or (), strict=False):
             each.members = members
     return {each: features[each][: each.tokens] for each in distinct}
@@ -78,19 +80,19 @@ def _changes_the_tower(compression: CompressionConfig) -> bool:
 def _keep_tokens(model: CompressedVLM, files: Iterable[VisualPatches]) -> None:
     """Replaces the pixels of files by every token of the tower."""
     unknown = [patches for patches in dict.fromkeys(files) if patches.tower is None]
-    whole = {patches: VideoInput.of(patches, every_token(model.compression)) for patches in unknown}
+    whole = {patches: VideoInput.every_token(patches, model.compression) for patches in unknown}
     tokens = encode(model, whole.values())
     for patches, each in whole.items():
         patches.tower, patches.pixels = tokens[each], None
 
 
-def _from_known_tokens(inputs: Sequence[VideoInput]) -> dict[VideoInput, Tensor]:
+def _from_known_tokens(inputs: Sequence[VideoInput], width: int) -> dict[VideoInput, Tensor]:
     """Features of inputs all of whose tokens the tower has given before."""
     tokens = {each: each.patches.tower for each in inputs if each.patches.tower is not None}
     features = {each: tokens[each] for each in inputs if each.plan is None}
     planned = [(each, each.plan) for each in inputs if each.plan is not None]
-    videos_TPD = [tokens[each].unflatten(0, (plan.grids, -1)) for each, plan in planned]
-    compressed = compress_videos(videos_TPD, [plan for _, plan in planned])
+    videos_TPW = [tokens[each].unflatten(0, (plan.grids, -1)) for each, plan in planned]
+    compressed = compress_videos(videos_TPW, [plan for _, plan in planned], decided_by=width)
     for (each, _), video in zip(planned, compressed, strict=True):
         features[each], each.members = video.flat, video.members
     return features

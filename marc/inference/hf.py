@@ -28,10 +28,12 @@ from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList
 from marc.compression import CompressionConfig
 from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_as_transformers_does
 from marc.inference.encoding import encode
-from marc.inference.prompts import Prompt, end_of_visuals, pad_rows, token_types
+from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
 from marc.inference.stages import FirstToken, StageClock
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.attention import why_not_shared
+from marc.model.modeling import token_types
 from marc.types import GenerationOptions
 
 _Row = TypeVar("_Row")
@@ -173,7 +175,7 @@ def complete(
     budgets = {each.compression for prompt in prompts for each in prompt.inputs}
     assert len(budgets) <= 1, "one generation has one budget"
     with at_compression(model, budgets.pop() if budgets else model.compression):
-        share = share and cache is None and not model.model.language_model.has_sliding_layers
+        share = share and cache is None
         groups = _groups(model, prompts) if share else []
         assert share or draw is None, "transformers draws by itself where prompts may not share"
         if not groups or (len(groups) == len(prompts) and draw is None):
@@ -233,7 +235,10 @@ class _Group:
 
 
 def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
-    """Equal prompts, or those about the same visuals, whichever saves more; one token of each stays."""
+    """Equal prompts, or those about the same visuals, whichever saves more; one token of each stays.
+
+    Where each row needs a copy of what it shares, equal prompts alone.
+    """
     expanded = {prompt: prompt.expanded(model) for prompt in dict.fromkeys(prompts)}
     equal, about_the_same = defaultdict(list), defaultdict(list)
     for row, prompt in enumerate(prompts):
@@ -243,7 +248,7 @@ def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
         about_the_same[(prompt.inputs, visual) if visual else prompt].append(row)
     ways = [
         [_Group(rows, _alike([expanded[prompts[row]] for row in rows])) for rows in way.values()]
-        for way in (equal, about_the_same)
+        for way in ((equal,) if why_not_shared(model.model.language_model) else (equal, about_the_same))
     ]
     if any(group.length < 1 for way in ways for group in way):
         return [_Group([row], 0) for row in range(len(prompts))]
@@ -309,18 +314,22 @@ def _read_prefixes(
     tokens, positions = _tokens_and_positions(model, batch)
     prefixes = [(tokens[row][:n], positions[row][:, :n]) for row, n in zip(leaders, lengths, strict=True)]
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    front = why_not_shared(model.model.language_model) is not None
+    present = pad_rows([[1] * n for n in lengths], 0, left=front).to(model.device)
     shown = [batch.prompts[row].inputs for row in leaders]
     model.model(
-        input_ids=pad_rows([ids for ids, _ in prefixes], 0).to(model.device),
-        attention_mask=pad_rows([[1] * n for n in lengths], 0).to(model.device),
-        position_ids=pad_sequence([places.T for _, places in prefixes], batch_first=True).permute(2, 0, 1),
+        input_ids=pad_rows([ids for ids, _ in prefixes], 0, left=front).to(model.device),
+        attention_mask=present,
+        position_ids=pad_sequence(
+            [places.T for _, places in prefixes], batch_first=True, padding_side="left" if front else "right"
+        ).permute(2, 0, 1),
         past_key_values=cache,
         use_cache=True,
         **({"mm_encoder_outputs": feature_inputs(shown, features)} if any(shown) else {}),
     )
     return SharedPrompts(
         cache,
-        lengths,
+        present,
         owners,
         [ids[lengths[owner] :] for ids, owner in zip(tokens, owners, strict=True)],
         [places[:, lengths[owner] :] for places, owner in zip(positions, owners, strict=True)],

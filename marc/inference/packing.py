@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marc.model.attention import why_not_shared
 from marc.model.prefix_attention import PREFIX_ATTENTION, SharedPrefixes
 
 
@@ -103,6 +104,6 @@ def use_prefix_attention(model: Any) -> None:
             f"pack_questions: the attention {attention!r} cannot keep questions about a video apart; set "
             "attn_implementation: sdpa, or leave pack_questions out"
         )
-    if text.has_sliding_layers:
-        raise ValueError("pack_questions: not for a model with use_sliding_window; leave pack_questions out")
+    if reason := why_not_shared(text):
+        raise ValueError(f"pack_questions: not for this model: {reason}; leave pack_questions out")
     text.config._attn_implementation = PREFIX_ATTENTION

@@ -26,21 +26,16 @@ class Prompt:
 
     def expanded(self, model: Any) -> list[int]:
         """The token ids that the language model reads."""
-        return expand_placeholders(self.ids, [each.tokens for each in self.inputs], model)
+        return expand_placeholders(self.ids, [each.ids for each in self.inputs], model)
 
 
-def expand_placeholders(ids: Sequence[int], visual_tokens: Sequence[int], model: Any) -> list[int]:
-    """Token ids with each single placeholder repeated as often as its file has visual tokens, in order."""
+def expand_placeholders(ids: Sequence[int], shown: Sequence[Sequence[int]], model: Any) -> list[int]:
+    """Token ids with what stands for each file, see `VideoInput.ids`, in place of its placeholder, in order."""
     placeholders = (model.config.image_token_id, model.config.video_token_id)
     found = sum(token in placeholders for token in ids)
-    assert found == len(visual_tokens), f"{found} placeholders for {len(visual_tokens)} files"
-    counts = iter(visual_tokens)
-    return [token for token in ids for _ in range(next(counts) if token in placeholders else 1)]
-
-
-def token_types(input_ids: Tensor, model: Any) -> Tensor:
-    """``mm_token_type_ids``: 1 for image tokens, 2 for video tokens, 0 for text."""
-    return (input_ids == model.config.image_token_id).int() + 2 * (input_ids == model.config.video_token_id).int()
+    assert found == len(shown), f"{found} placeholders for {len(shown)} files"
+    files = iter(shown)
+    return [read for token in ids for read in (next(files) if token in placeholders else (token,))]
 
 
 def end_of_visuals(ids: Sequence[int], model: Any) -> int:

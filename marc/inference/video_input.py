@@ -4,7 +4,8 @@
 reads of that at one budget: its plan, made before anything is encoded, and its features once it is. Inference and
 training use the same records, so that a video is planned, counted, dated and encoded alike in both.
 
-Shapes: N patches, C numbers of a patch, T temporal grids, P tokens of a grid, M visual tokens that remain, D features.
+Shapes: N patches, C numbers of a patch, T temporal grids, P tokens of a grid, M visual tokens that remain, W features
+of all streams of a token (`marc.model.streams`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class VisualPatches:
         frame_seconds: Time of each frame of a video, `FRAMES_PER_GRID` for each temporal grid.
         events: Event id of each temporal grid of a video; None: not segmented.
         pixels: Patches, ``[N, C]``; None where only the size is known, or ``tower`` has replaced them.
-        tower: ``[T * P, D]``, every token of a tower that is not trained: encoded once.
+        tower: ``[T * P, W]``, every token of a tower that is not trained: encoded once.
         inputs: What the model sees of it at the budgets that have come up.
     """
 
@@ -75,11 +76,6 @@ class VisualPatches:
         )
 
     @property
-    def grid_seconds(self) -> tuple[float, ...]:
-        """Time of each temporal grid, that of its first frame."""
-        return self.frame_seconds[::FRAMES_PER_GRID]
-
-    @property
     def size(self) -> tuple[int, int]:
         """Height and width of a temporal grid in visual tokens."""
         return self.grid_thw[1] // self.merge, self.grid_thw[2] // self.merge
@@ -100,8 +96,10 @@ class VideoInput:
         plan: What becomes of a video; None: every token remains.
         events: Event id of each temporal grid of a video.
         shares: Tokens of each event; None: equal ones.
+        seconds: Time of each temporal grid of a video.
         tokens: Visual tokens that the language model reads; 0 of a dummy.
-        features: ``[M, D]``, once encoded by a tower that is not trained.
+        ids: What it reads in place of the prompt's placeholder: these, and what the family writes between them.
+        features: ``[M, W]``, once encoded by a tower that is not trained.
         members: The merged grid in which each temporal grid ended, ``int64 [T]``, once encoded; None: each by itself.
     """
 
@@ -110,41 +108,58 @@ class VideoInput:
     plan: VideoPlan | None
     events: tuple[int, ...]
     shares: tuple[int, ...] | None
+    seconds: tuple[float, ...]
     tokens: int
+    ids: tuple[int, ...]
     features: Tensor | None = None
     members: Tensor | None = None
 
     @classmethod
     def of(
-        cls, patches: VisualPatches, compression: CompressionConfig, *, shares: tuple[int, ...] | None = None
+        cls,
+        patches: VisualPatches,
+        processor: CompressedProcessor,
+        compression: CompressionConfig,
+        *,
+        shares: tuple[int, ...] | None = None,
     ) -> VideoInput:
         """Plans what remains of a video or image at a budget.
 
         Args:
             patches: What was read of it.
+            processor: The model's: it writes videos into prompts.
             compression: The budget.
             shares: Tokens for each event, see `marc.compression.plan_video`.
         """
         if patches.kind == "image":
-            return cls(patches, compression, None, (), None, patches.tokens)
-        grids = patches.grid_thw[0]
+            ids = (processor.image_token_id,) * patches.tokens
+            return cls(patches, compression, None, (), None, (), patches.tokens, ids)
+        grids, seconds = patches.grid_thw[0], processor.grid_seconds(patches.frame_seconds)
         events = tuple(event_ids(grids, compression, patches.events))
-        if not compression.enabled:
-            return cls(patches, compression, None, events, None, patches.tokens)
-        plan = plan_video(grids, patches.size, compression, events=events, shares=shares)
-        return cls(patches, compression, plan, events, shares, plan.tokens)
+        plan = None
+        if compression.enabled:
+            plan = plan_video(grids, patches.size, compression, events=events, shares=shares)
+        remains = plan or VideoPlan.whole(grids, patches.size)
+        ids = tuple(processor.video_ids(remains.cells, remains.seconds(seconds)))
+        return cls(patches, compression, plan, events, shares if plan else None, seconds, remains.tokens, ids)
+
+    @classmethod
+    def every_token(cls, patches: VisualPatches, compression: CompressionConfig) -> VideoInput:
+        """A video or image to be encoded whole, whatever is read of it later: it stands in no prompt."""
+        events = tuple(event_ids(patches.grid_thw[0], compression, patches.events))
+        return cls(patches, every_token(compression), None, events, None, (), patches.tokens, ())
 
     @classmethod
     def dummy(cls, kind: str, processor: CompressedProcessor, compression: CompressionConfig) -> VideoInput:
         """A smallest video or image, of which the language model reads nothing.
 
         Processes that train together must run the same modules and have gradients for the same weights. One that has
-        no video where another has one encodes this in its place: features ``[0, D]``, and gradients of zero.
+        no video where another has one encodes this in its place: features ``[0, W]``, and gradients of zero.
         """
         side, patch = processor.video_processor.merge_size, processor.video_processor.patch_size
         pixels = torch.zeros(side**2, FRAMES_PER_GRID * 3 * patch**2)
         smallest = VisualPatches(kind, (1, side, side), side, frame_seconds=(0.0,) * FRAMES_PER_GRID, pixels=pixels)
-        return replace(cls.of(smallest, compression), tokens=0)
+        return replace(cls.of(smallest, processor, compression), tokens=0, ids=())
 
     @property
     def kind(self) -> str:
@@ -162,14 +177,16 @@ class VideoInput:
         return self.features is not None or (self.patches.tower is not None and not self.merges_inside_tower)
 
 
-def inputs_at(rows: Iterable[Iterable[VisualPatches]], compression: CompressionConfig) -> list[tuple[VideoInput, ...]]:
+def inputs_at(
+    rows: Iterable[Iterable[VisualPatches]], processor: CompressedProcessor, compression: CompressionConfig
+) -> list[tuple[VideoInput, ...]]:
     """One input of each distinct file, shared by the rows that share it and for as long as its patches are kept."""
-    return [tuple(_input_at(patches, compression) for patches in row) for row in rows]
+    return [tuple(_input_at(patches, processor, compression) for patches in row) for row in rows]
 
 
-def _input_at(patches: VisualPatches, compression: CompressionConfig) -> VideoInput:
+def _input_at(patches: VisualPatches, processor: CompressedProcessor, compression: CompressionConfig) -> VideoInput:
     if compression not in patches.inputs:
-        patches.inputs[compression] = VideoInput.of(patches, compression)
+        patches.inputs[compression] = VideoInput.of(patches, processor, compression)
     return patches.inputs[compression]
 
 
@@ -197,7 +214,7 @@ def grid_inputs(rows: Sequence[Sequence[VideoInput]]) -> dict[str, Tensor]:
     if videos := _of_kind(rows, "video"):
         assert len({video.compression for video in videos}) == 1, "one call of the model has one budget"
         inputs["video_grid_thw"] = torch.tensor([video.patches.grid_thw for video in videos])
-        inputs["video_grid_seconds"] = padded([video.patches.grid_seconds for video in videos], torch.float64)
+        inputs["video_grid_seconds"] = padded([video.seconds for video in videos], torch.float64)
         inputs |= _planning_inputs(videos)
     if images := _of_kind(rows, "image"):
         inputs["image_grid_thw"] = torch.tensor([image.patches.grid_thw for image in images])

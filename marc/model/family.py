@@ -11,12 +11,9 @@ import pkgutil
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marc.types import FRAMES_PER_GRID
-
-if TYPE_CHECKING:
-    from marc.compression.positions import TextAfter
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,6 @@ class Family:
         ours: Our classes.
         stock: Transformers' classes.
         tower_part: Takes the vision tower apart, a `marc.model.tower.CutTower`.
-        text_after: Where text goes on after a video.
         vision_tokens: Special tokens of pictures, never sampled: in a completion they would stand for what is not
             there.
         language_linears: Regular expression of the language model's linear layers, to which LoRA's adapters go.
@@ -87,7 +83,6 @@ class Family:
     ours: Classes
     stock: StockClasses
     tower_part: str
-    text_after: TextAfter
     vision_tokens: tuple[str, ...]
     language_linears: str
     tiny: str
@@ -139,10 +134,10 @@ def family_of(thing: Any) -> Family:
     model_type = getattr(getattr(thing, "config", thing), "model_type", None)
     if model_type is not None:
         return find_family(model_type)
-    names = {kind.__name__ for kind in type(thing).__mro__}
-    for family in families():
-        if family.ours.names["processor"] in names:
-            return family
+    by_processor = {family.ours.names["processor"]: family for family in families()}
+    for kind in type(thing).__mro__:
+        if kind.__name__ in by_processor:
+            return by_processor[kind.__name__]
     raise ValueError(f"a {type(thing).__name__} belongs to no model family")
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +28,7 @@ from marc.compression.merge import compress_videos
 from marc.compression.plan import VideoPlan, plan_video
 from marc.model.family import Family, family_of, load_name
 from marc.model.segment_attention import SEGMENT_ATTENTION
+from marc.model.streams import VisualFeatures, apart, features_of_each
 from marc.model.tower import GridThw, MergingTower, run_in_chunks, split_videos
 
 
@@ -53,18 +53,6 @@ class PlannedGrid(NamedTuple):
             merge: Patches along each side of a cell.
         """
         return self.plan or VideoPlan.whole(self.temporal, (self.height // merge, self.width // merge))
-
-
-@dataclass
-class CompressedVideoFeatures(BaseModelOutputWithPooling):
-    """Features of several videos.
-
-    Attributes:
-        pooler_output: One ``[N, D]`` tensor per video.
-        members: For each compressed video, ``int64 [T]``: the merged grid in which each temporal grid ended.
-    """
-
-    members: tuple[Tensor | None, ...] | None = None
 
 
 class CompressedBaseModel(PreTrainedModel):
@@ -125,7 +113,25 @@ class CompressedBaseModel(PreTrainedModel):
     ) -> Any:
         """Plans the videos, then runs the base class (see `plan_grids` for the arguments)."""
         grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        is_shown = grids is not None or kwargs.get("image_grid_thw") is not None
+        if is_shown and input_ids is not None and kwargs.get("mm_token_type_ids") is None:
+            kwargs["mm_token_type_ids"] = token_types(input_ids, self)
+        if kwargs.get("mm_encoder_outputs"):
+            known = kwargs["mm_encoder_outputs"].items()
+            kwargs["mm_encoder_outputs"] = {kind: self._streams_apart(output) for kind, output in known}
         return super().forward(input_ids, *args, video_grid_thw=grids, **kwargs)
+
+    @property
+    def stream_width(self) -> int:
+        """Features of a visual token, of each of its streams (`marc.model.streams`)."""
+        return int(self.config.get_text_config(decoder=True).hidden_size)
+
+    def _streams_apart(self, output: Any) -> Any:
+        """Features with their streams side by side as the base class takes them; others as they are."""
+        features = getattr(output, "pooler_output", None)
+        if features is None or all(each.shape[-1] == self.stream_width for each in features):
+            return output
+        return apart(features, self.stream_width)
 
     def get_video_features(
         self,
@@ -138,7 +144,7 @@ class CompressedBaseModel(PreTrainedModel):
         """Runs the vision tower and merges each video's grids, inside the tower or after it.
 
         Returns:
-            ``pooler_output`` holds one ``[N, D]`` tensor per video, N as its plan says.
+            Of each video N tokens, as its plan says.
         """
         compression = self.config.compression
         assert isinstance(compression, CompressionConfig)
@@ -159,11 +165,10 @@ class CompressedBaseModel(PreTrainedModel):
             [video.tokens for video in seen],
             [plan.after_tower for plan in plans],
             [video.counts for video in seen] if plans[0].tower else None,
+            decided_by=self.stream_width,
         )
-        return CompressedVideoFeatures(
-            pooler_output=tuple(video.flat for video in compressed),
-            members=tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True)),
-        )
+        members = tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True))
+        return apart([video.flat for video in compressed], self.stream_width, members)
 
     def _every_token(
         self, pixels: Tensor, sizes: Sequence[GridThw], chunk: int | None, **kwargs: Any
@@ -177,7 +182,7 @@ class CompressedBaseModel(PreTrainedModel):
             return super().get_video_features(pixels, grid_thw, **kwargs)
         videos_TNC = split_videos(pixels, sizes)
         tokens = run_in_chunks(self.visual, videos_TNC, [size[1:] for size in sizes], chunk)
-        return BaseModelOutputWithPooling(pooler_output=tuple(video.flatten(0, 1) for video in tokens))
+        return apart([video.flatten(0, 1) for video in tokens], self.stream_width)
 
 
 class CompressedVLM(PreTrainedModel, GenerationMixin):
@@ -210,7 +215,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         video_grid_events: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         **_: Any,
-    ) -> dict[str, CompressedVideoFeatures]:
+    ) -> dict[str, VisualFeatures]:
         """Runs the vision tower and the compression once, for any number of questions.
 
         Pass the result as ``mm_encoder_outputs`` to ``forward`` or ``generate``, instead of ``pixel_values_videos``
@@ -219,8 +224,8 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         features = self.model.get_video_features(
             pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares
         )
-        members = features.members if isinstance(features, CompressedVideoFeatures) else None
-        return {"video": CompressedVideoFeatures(pooler_output=features.pooler_output, members=members)}
+        members = features.members if isinstance(features, VisualFeatures) else None
+        return {"video": apart(features_of_each(features), self.model.stream_width, members)}
 
     def prepare_inputs_for_generation(
         self,
@@ -243,12 +248,24 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         inputs["video_event_shares"] = video_event_shares
         return inputs
 
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Any:
+        """As the base class's, which numbers what is shown like text where nobody says which tokens show something."""
+        ids = model_kwargs.get("input_ids", inputs_tensor)
+        if model_kwargs.get("mm_token_type_ids") is None and not ids.is_floating_point():
+            model_kwargs = {**model_kwargs, "mm_token_type_ids": token_types(ids, self)}
+        return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+
     def _expand_multimodal_outputs(
         self, input_ids: Tensor, mm_encoder_output: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """Keeps the caller's features as they are: the base class writes into what it is given."""
         copies = {modality: copy(output) for modality, output in mm_encoder_output.items()}
         return super()._expand_multimodal_outputs(input_ids, copies, *args, **kwargs)
+
+
+def token_types(input_ids: Tensor, model: Any) -> Tensor:
+    """``mm_token_type_ids``: 1 for image tokens, 2 for video tokens, 0 for text."""
+    return (input_ids == model.config.image_token_id).int() + 2 * (input_ids == model.config.video_token_id).int()
 
 
 def offsets_after_prompts(positions: Tensor, present: Tensor) -> Tensor:

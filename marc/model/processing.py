@@ -9,6 +9,7 @@ returns them.
 
 import re
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,21 @@ class CompressedVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-ar
     video_shares: list[list[int] | None] | None
 
 
+class CompressedProcessingKwargs(ProcessorMixin.valid_processor_kwargs, total=False):  # type: ignore[call-arg]
+    """Options of `CompressedProcessor`: transformers', with more for videos."""
+
+    _defaults = ProcessorMixin.valid_processor_kwargs._defaults  # a TypedDict does not inherit attributes
+    videos_kwargs: CompressedVideosKwargs
+
+
 class CompressedProcessor(ProcessorMixin):
     """Turns text, images and videos into inputs for a `CompressedVLM`.
 
     Attributes:
         compression: How videos will be compressed; must be the model's.
     """
+
+    valid_processor_kwargs = CompressedProcessingKwargs
 
     def __init__(
         self,
@@ -68,6 +78,20 @@ class CompressedProcessor(ProcessorMixin):
         """
         raise NotImplementedError
 
+    def video_ids(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> list[int]:
+        """Token ids of `video_text`."""
+        short = self.video_text([(1, 1)] * len(cells), seconds)
+        counts = iter(cells)
+        return [
+            token
+            for token in self.tokenizer(short, add_special_tokens=False)["input_ids"]
+            for _ in range(prod(next(counts)) if token == self.video_token_id else 1)
+        ]
+
+    def grid_seconds(self, frame_seconds: Sequence[float]) -> tuple[float, ...]:
+        """Time of each temporal grid, by default that of its first frame."""
+        return tuple(frame_seconds[:: self.family.frames_per_grid])
+
     @property
     def family(self) -> Family:
         """What depends on the model's family."""
@@ -77,6 +101,11 @@ class CompressedProcessor(ProcessorMixin):
     def cell_pixels(self) -> int:
         """Pixels along each side of a visual token; frames are multiples of it."""
         return int(self.video_processor.patch_size * self.video_processor.merge_size)
+
+    @property
+    def frame_pixels(self) -> int:
+        """Most pixels of a frame."""
+        return int(self.video_processor.size["longest_edge"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as JSON-serialisable values."""
@@ -101,19 +130,19 @@ class CompressedProcessor(ProcessorMixin):
 
     def plan(
         self, grid_thw: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
-    ) -> VideoPlan | None:
-        """What will become of one video; ``None`` without compression.
+    ) -> VideoPlan:
+        """What will become of one video.
 
         Args:
             grid_thw: Temporal grids, height and width in patches.
             events: Event id of each temporal grid; ``None``: see `plan_video`.
             shares: Tokens for each event.
         """
-        if not self.compression.enabled:
-            return None
         grids, height, width = (int(length) for length in grid_thw)
-        merge = self.video_processor.merge_size
-        return plan_video(grids, (height // merge, width // merge), self.compression, events=events, shares=shares)
+        size = (height // self.video_processor.merge_size, width // self.video_processor.merge_size)
+        if not self.compression.enabled:
+            return VideoPlan.whole(grids, size)
+        return plan_video(grids, size, self.compression, events=events, shares=shares)
 
     def _process_videos(
         self,
@@ -127,15 +156,18 @@ class CompressedProcessor(ProcessorMixin):
         grids = processed["video_grid_thw"].tolist()
         _check_videos(grids, video_events, video_seconds, video_shares)
         processed.update(self._planning_inputs(video_events, video_seconds, video_shares))
+        if video_seconds is None and not self.compression.enabled:
+            return processed, placeholders
         texts = []
-        for video, (grid_thw, placeholder) in enumerate(zip(grids, placeholders, strict=True)):
+        for video, grid_thw in enumerate(grids):
             plan = self.plan(grid_thw, events=_of(video_events, video), shares=_of(video_shares, video))
-            seconds = _of(video_seconds, video)
-            if plan is None:
-                texts.append(placeholder)
-            else:
-                texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
+            seconds = self._sampled_seconds(processed, video) if video_seconds is None else video_seconds[video]
+            texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
         return processed, texts
+
+    def _sampled_seconds(self, processed: BatchFeature, video: int) -> Sequence[float] | None:
+        """Times of a video's temporal grids, where the prompt needs them, as the base class would write them."""
+        return None
 
     def _planning_inputs(
         self,

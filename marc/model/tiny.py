@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from marc.compression.config import CompressionConfig
 from marc.model.family import families
-from marc.model.qwen2_5_vl.tiny import CHAT_TEMPLATE as CHAT_TEMPLATE
-from marc.model.qwen2_5_vl.tiny import PATCH as PATCH
-from marc.model.qwen2_5_vl.tiny import SPECIAL_TOKENS as SPECIAL_TOKENS
 from marc.model.qwen2_5_vl.tiny import build_config as build_config
 from marc.model.qwen2_5_vl.tiny import build_processor as build_processor
-from marc.model.qwen2_5_vl.tiny import build_tokenizer as build_tokenizer
+from marc.model.qwen2_5_vl.tiny_parts import CHAT_TEMPLATE as CHAT_TEMPLATE
+from marc.model.qwen2_5_vl.tiny_parts import PATCH as PATCH
+from marc.model.qwen2_5_vl.tiny_parts import SPECIAL_TOKENS as SPECIAL_TOKENS
+from marc.model.qwen2_5_vl.tiny_parts import build_tokenizer as build_tokenizer
 
 if TYPE_CHECKING:
     from marc.model.modeling import CompressedVLM

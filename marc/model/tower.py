@@ -7,7 +7,7 @@ rotary tables are thereby those of the grids that are there, and with nothing me
 tower's. How a tower is taken apart is the family's affair (`CutTower`).
 
 Shapes: T temporal grids, S grids that remain, N patches of a grid, C numbers of a patch, P cells of a grid, X features
-of a cell's patches side by side, D features of a token.
+of a cell's patches side by side, D features of a token, W those of all its streams (`marc.model.streams`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from torch.utils.checkpoint import checkpoint
 from marc.compression.duplicates import distinct_grids
 from marc.compression.merge import compress_videos
 from marc.compression.plan import VideoPlan
+from marc.model.streams import side_by_side
 
 GridThw = tuple[int, int, int]
 """Temporal grids, height and width in patches."""
 CutTower = Callable[[Any, int, int], Any]
 """``(tower, start, stop)``: blocks ``start`` to ``stop`` of a tower as a tower of their own, sharing all weights. The
 first part reads pixels, the last one returns tokens; between parts travel the patches of each cell side by side, in
-raster order."""
+raster order. A part returns the DeepStack features of its own blocks."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TowerOutput:
     """What the tower gives of one video after merging.
 
     Attributes:
-        tokens: ``[S, P, D]``.
+        tokens: ``[S, P, W]``.
         members: ``int64 [T]``: the grid in which each temporal grid ended.
         counts: ``[S]``: how many temporal grids each stands for.
     """
@@ -101,7 +102,7 @@ class MergingTower:
 
     Attributes:
         tower: The family's: it has ``blocks``, a ``patch_embed``, a ``spatial_merge_unit`` and a ``config``, and gives
-            its tokens as ``pooler_output`` of patches and ``grid_thw``.
+            its tokens as ``pooler_output`` (with DeepStack also ``deepstack_features``) of patches and ``grid_thw``.
         cut: Takes it apart.
         chunk: Most patches that it reads at once, see `run_in_chunks`.
         duplicates: Grids that differ by no more are encoded once, see `distinct_grids`; ``None``: each by itself.
@@ -127,21 +128,27 @@ class MergingTower:
         if layers and layers[-1] >= depth:
             raise ValueError(f"compression.tower_layer {layers[-1]} is not inside the vision tower of {depth} blocks")
         sizes = [grid[1:] for grid in grids]
-        videos_TPX = self._first_blocks([*layers, depth][0], split_videos(pixels, grids), sizes, plans)
+        hidden, out = self.tower.config.hidden_size, self.tower.config.out_hidden_size
+        cell = self.tower.spatial_merge_unit * hidden
+        videos_TPW = self._first_blocks([*layers, depth][0], split_videos(pixels, grids), sizes, plans)
         members = [torch.arange(grid[0], device=pixels.device) for grid in grids]
         counts = [torch.ones(grid[0], device=pixels.device) for grid in grids]
         for stage, (start, stop) in enumerate(pairwise([*layers, depth])):
             inside = [plan.tower[stage][1] for plan in plans]
-            merged = compress_videos(videos_TPX, inside, counts if stage > 0 else None)
+            merged = compress_videos(videos_TPW, inside, counts if stage > 0 else None, decided_by=cell)
             members = [video.members[member] for video, member in zip(merged, members, strict=True)]
             counts = [
                 (member == torch.arange(len(video.grids), device=member.device)[:, None]).sum(1)
                 for video, member in zip(merged, members, strict=True)
             ]
-            hidden = self.tower.config.hidden_size
-            videos_TNC = [video.tokens.reshape(len(video.grids), -1, hidden) for video in merged]
-            videos_TPX = run_in_chunks(self.cut(self.tower, start, stop), videos_TNC, sizes, self.chunk)
-        return [TowerOutput(*video) for video in zip(videos_TPX, members, counts, strict=True)]
+            videos_TNC = [video.tokens[..., :cell].reshape(len(video.grids), -1, hidden) for video in merged]
+            later_TPW = run_in_chunks(self.cut(self.tower, start, stop), videos_TNC, sizes, self.chunk)
+            width = out if stop == depth else cell
+            videos_TPW = [
+                torch.cat((later[..., :width], video.tokens[..., cell:], later[..., width:]), -1)
+                for video, later in zip(merged, later_TPW, strict=True)
+            ]
+        return [TowerOutput(*video) for video in zip(videos_TPW, members, counts, strict=True)]
 
     def _first_blocks(
         self, stop: int, videos_TNC: Sequence[Tensor], sizes: Sequence[tuple[int, int]], plans: Sequence[VideoPlan]
@@ -194,7 +201,7 @@ def run_in_chunks(
             the others by a single bit. ``None``: all videos at once.
 
     Returns:
-        ``[T, P, X]`` of each video.
+        ``[T, P, W]`` of each video.
     """
     pieces = list(_chunks([(len(video), video.shape[1]) for video in videos_TNC], chunk))
     total = sum(prod(video.shape[:2]) for video in videos_TNC)
@@ -208,9 +215,10 @@ def run_in_chunks(
             device=patches.device,
         )
         if recompute:
-            cells = checkpoint(part, patches, grid_thw=grid_thw, use_reentrant=False).pooler_output
+            output = checkpoint(part, patches, grid_thw=grid_thw, use_reentrant=False)
         else:
-            cells = part(patches, grid_thw=grid_thw).pooler_output
+            output = part(patches, grid_thw=grid_thw)
+        cells = side_by_side(output.pooler_output, getattr(output, "deepstack_features", None))
         counts = (grid_thw.prod(1) // part.spatial_merge_unit).tolist()
         for (video, _), grids, own in zip(piece, grids_TNC, cells.split(counts), strict=True):
             outputs[video].append(own.unflatten(0, (len(grids), -1)))

@@ -154,7 +154,8 @@ def completion_states(
     """
     states = []
     with teacher.whole(), teacher.weights() as model:
-        full = inputs_at([[each.patches for each in row] for row in visuals], model.compression)
+        files = [[each.patches for each in row] for row in visuals]
+        full = inputs_at(files, trainer.processing_class, model.compression)
         encoded = trainer._encoded(model, full)
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)

@@ -37,10 +37,12 @@ from trl.trainer import grpo_trainer
 
 from marc.inference.decoding import drawn_by_one_number
 from marc.inference.hf import complete
-from marc.inference.prompts import Prompt, pad_rows, token_types
+from marc.inference.prompts import Prompt, pad_rows
 from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
 from marc.model import CompressedVLM
+from marc.model.attention import why_not_shared
 from marc.model.family import vision_token_ids
+from marc.model.modeling import token_types
 from marc.rewards import accuracy_reward, format_reward
 from marc.training.advantages import equally_rewarded, group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import (
@@ -197,12 +199,12 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         rows = read_rows(self._reader, sources, self._row_names, skip_bad=self.args.bad_video == "skip")
         self._row_is_bad = [row is None for row in rows]
         prompts = [without_visuals(p) if bad else p for p, bad in zip(prompts, self._row_is_bad, strict=True)]
-        visuals = self._row_visuals = inputs_at([row or () for row in rows], self._draw_budget())
+        processor = self._reader.processor
+        visuals = self._row_visuals = inputs_at([row or () for row in rows], processor, self._draw_budget())
         if not any(sources):
             tokenized = super()._tokenize_prompts(prompts)
             self._row_prompts = tokenized[0]
             return tokenized
-        processor = self._reader.processor
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         self._row_prompts = once_each(lambda prompt: tokenize_prompt(processor, prompt, **template), prompts)
         base = base_model(self.model)
@@ -236,7 +238,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         **_: Any,
     ) -> Tensor:
         """What TRL expects of ``generate`` for its padded rows of prompts."""
-        share = self._can_share and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled())
+        share = self.args.share_prompts and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled())
         has_videos = any(each.kind == "video" for each in features)  # about which TRL has nothing to agree with
         draw = drawn_by_one_number(len(prompts)) if share and has_videos else None
         outputs = complete(
@@ -394,9 +396,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         return [(list(range(start, min(start + size, count))), False) for start in range(0, count, size)]
 
     @property
-    def _can_share(self) -> bool:
+    def _can_pack(self) -> bool:
         text = base_model(self.accelerator.unwrap_model(self.model)).model.language_model
-        return bool(self.args.share_prompts and not text.has_sliding_layers)
+        return bool(self.args.share_prompts and not why_not_shared(text))
 
     def _scorer(
         self,
@@ -410,7 +412,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         """What TRL calls once with rows and labels; the visual inputs ride along."""
         base = base_model(self.accelerator.unwrap_model(model))
         self._shared_prompts = None
-        if not (self._can_share and any(shown) and present[:, -completion:].any()):
+        if not (self._can_pack and any(shown) and present[:, -completion:].any()):
             return partial(model, **self._visual_inputs(model, ids, shown, known))
 
         def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marc.compression import CompressionConfig
-from marc.inference.video_input import VideoInput
+from marc.inference.video_input import inputs_at
 from marc.model import CompressedProcessor
 from marc.training.reader import VisualReader, VisualSource
 
@@ -92,4 +92,5 @@ def prompt_length(reader: VisualReader, messages: Messages | str, budgets: Seque
     """Tokens of a prompt at the largest of some budgets, without decoding its files."""
     files = [reader.look(source) for source in visual_sources(messages)]
     text = len(tokenize_prompt(reader.processor, messages)) - len(files)
-    return text + max(sum(VideoInput.of(patches, budget).tokens for patches in files) for budget in budgets)
+    shown = (inputs_at([files], reader.processor, budget)[0] for budget in budgets)
+    return text + max(sum(len(each.ids) for each in row) for row in shown)

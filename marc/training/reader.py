@@ -99,7 +99,7 @@ class VisualReader:
         """How large frames and images may be."""
         video_processor = self.processor.video_processor
         factor = video_processor.patch_size * video_processor.merge_size
-        largest = self.max_pixels or min(video_processor.size["longest_edge"], MAX_TOKENS * factor**2)
+        largest = self.max_pixels or min(self.processor.frame_pixels, MAX_TOKENS * factor**2)
         return PixelLimits(self.min_pixels or min(4 * factor**2, largest), largest, factor)
 
     def _read_video(self, source: VisualSource) -> VisualPatches:

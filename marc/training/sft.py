@@ -21,9 +21,10 @@ from torch import Tensor
 from trl import SFTTrainer
 
 from marc.inference.packing import Row, pack_rows, use_prefix_attention
-from marc.inference.prompts import end_of_visuals, expand_placeholders, pad_rows, token_types
+from marc.inference.prompts import end_of_visuals, expand_placeholders, pad_rows
 from marc.inference.video_input import VideoInput, VisualPatches, grid_inputs, inputs_at
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.modeling import token_types
 from marc.training.checks import check_video_options, reject_long, rows_of
 from marc.training.config import VideoSFTConfig
 from marc.training.inputs import tokenize_prompt, visual_sources, without_visuals
@@ -139,7 +140,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
     ) -> Any:
         """TRL's, on these questions at the step's budget."""
         questions: list[Question] = inputs["questions"]
-        shown = inputs_at([question.visuals for question in questions], self._draw_budget())
+        shown = inputs_at([question.visuals for question in questions], self.processing_class, self._draw_budget())
         bad = torch.tensor(sum(question.bad for question in questions), device=self.accelerator.device)
         self._log("bad_videos", float(self.accelerator.reduce(bad)))
         batch = self._batch(model, questions, shown)
@@ -151,7 +152,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
     ) -> dict[str, Any]:
         base = base_model(self.model)
         prompts = [
-            expand_placeholders(question.prompt, [each.tokens for each in row], base)
+            expand_placeholders(question.prompt, [each.ids for each in row], base)
             for question, row in zip(questions, shown, strict=True)
         ]
         rows = [prompt + question.completion for prompt, question in zip(prompts, questions, strict=True)]

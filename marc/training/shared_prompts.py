@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from marc.inference.packing import PackedRows, Row, pack_rows
-from marc.inference.prompts import token_types
 from marc.inference.video_input import VideoInput, grid_inputs
 from marc.model.attention import attention
+from marc.model.modeling import token_types
 from marc.model.prefix_attention import PREFIX_ATTENTION
 
 OF_THE_MICRO_BATCH = ("bnpo",)

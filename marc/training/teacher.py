@@ -204,7 +204,7 @@ def answers(
         raise ValueError("the teacher sees all tokens: load it with target_frames=None")
     processor = reader.processor
     shown = inputs_at(
-        [[reader.read(source) for source in visual_sources(each)] for each in prompts], model.compression
+        [[reader.read(source) for source in visual_sources(each)] for each in prompts], processor, model.compression
     )
     asked = [
         Prompt(tuple(tokenize_prompt(processor, each)), inputs) for each, inputs in zip(prompts, shown, strict=True)

@@ -20,10 +20,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from marc.compression import CompressionConfig
 from marc.inference.encoding import encode, encode_once
-from marc.inference.prompts import token_types
 from marc.inference.video_input import KINDS, VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
+from marc.model.modeling import token_types
 from marc.training.config import VideoOptions
 from marc.training.reader import VisualReader
 from marc.training.resume import ExactResume

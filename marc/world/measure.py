@@ -100,7 +100,7 @@ def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
         return replace(VideoInput.dummy("video", processor, whole), tokens=1, features=nothing)
     events = video.event_of_frame[::FRAMES_PER_GRID] if layout == "events" else None
     patches = VisualPatches.of_frames(processor, draw_frames(video), events)
-    return VideoInput.of(patches, parse_budget(layout.removesuffix(" blind"), backend.compression))
+    return VideoInput.of(patches, backend.processor, parse_budget(layout.removesuffix(" blind"), backend.compression))
 
 
 def _answers_right(

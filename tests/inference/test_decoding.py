@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
+from tiny_inputs import PIXELS
 from tiny_prompts import QUESTIONS, prompt, shown
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -27,6 +28,7 @@ from marc.inference.decoding import (
 from marc.inference.encoding import encode_once
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
+from marc.model.tiny import build_config, build_tiny
 
 WHAT, LONG, MANY = QUESTIONS
 SAMPLED = {"do_sample": True, "temperature": 0.8, "top_k": 50, "max_new_tokens": 12}
@@ -196,9 +198,33 @@ def test_what_shares_nothing_goes_transformers_way(tiny, monkeypatch):
     monkeypatch.setattr("marc.inference.hf.decode_rows", lambda *_, **__: pytest.fail("shared"))
     complete(model, different, max_new_tokens=2)
     complete(model, [Prompt((7,))] * 3, max_new_tokens=2)
-    monkeypatch.setattr(model.model.language_model, "has_sliding_layers", True)
-    monkeypatch.setattr("marc.inference.hf._complete_alone", lambda *_: "alone")
-    assert complete(model, different[:1] * 2, max_new_tokens=2) == "alone"
+
+
+@pytest.fixture(scope="module")
+def sliding():
+    """A model two of whose layers see eight tokens back only."""
+    model, processor = build_tiny(max_pixels=PIXELS)
+    config = build_config(processor.tokenizer)
+    config.text_config.layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
+    config.text_config.sliding_window, config.text_config.use_sliding_window = 8, True
+    narrow = type(model)(config).eval()
+    narrow.load_state_dict(model.state_dict())
+    narrow.generation_config = model.generation_config
+    return narrow, processor
+
+
+@pytest.mark.parametrize("place", [None, 0, 1, 5])
+@pytest.mark.parametrize("case", ["equal prompts", "several videos mixed", "texts beside videos and pictures"])
+def test_rows_have_copies_where_layers_keep_more_than_keys_and_values(case, place, sliding):
+    model, processor = sliding
+    asked = ask(processor, *CASES[case](about(model, processor)))
+    options = {**ending_with(model, NEVER), **SAMPLED}
+    outputs, _ = answers(model, asked, share=True, **options)
+    if place is None:
+        assert outputs == answers(model, asked, share=False, **options)[0]
+        return
+    options = {**ending_with(model, outputs[0][place]), **SAMPLED}
+    assert_alike(model, asked, **options)
 
 
 @pytest.mark.parametrize("case", ["equal prompts", "several videos mixed", "texts beside videos and pictures"])

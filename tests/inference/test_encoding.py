@@ -36,7 +36,7 @@ def still(processor, seed: int = 1, *, difference: int = 0) -> VideoInput:
     pictures[6:8] += difference
     pixels, _ = frame_patches(processor.video_processor, pictures)
     video = patches(processor, seed)
-    return VideoInput.of(dataclasses.replace(video, pixels=pixels), processor.compression)
+    return VideoInput.of(dataclasses.replace(video, pixels=pixels), processor, processor.compression)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -75,7 +75,7 @@ def test_several_budgets_in_one_call(tiny):
     model, processor = tiny()
     file = patches(processor, 1)
     budgets = [model.compression, CompressionConfig("frames"), every_token(model.compression)]
-    inputs = [VideoInput.of(file, budget) for budget in budgets]
+    inputs = [VideoInput.of(file, processor, budget) for budget in budgets]
     together = encode(model, inputs)
     assert [len(together[each]) for each in inputs] == [16, 16, 64]
     for each in inputs:
@@ -89,11 +89,11 @@ def test_known_tokens_of_the_tower_give_the_same_without_the_tower(compression, 
     video, picture = shown(processor, 1, events=(0, 0, 1, 2)), shown(processor, 3, kind="image")
     with torch.no_grad():
         budget = CompressionConfig(**compression)
-        expected_input = VideoInput.of(video.patches, budget)
+        expected_input = VideoInput.of(video.patches, processor, budget)
         expected = encode(model, [expected_input])[expected_input]
     encode_once(model, [video, picture])
     assert video.patches.pixels is None and video.patches.tower.shape == (64, 128)
-    ((other,),) = inputs_at([[video.patches]], budget)
+    ((other,),) = inputs_at([[video.patches]], processor, budget)
     with tower_calls(model) as calls:
         features = encode_once(model, [other, video, picture])
     assert not calls
@@ -113,7 +113,7 @@ def test_where_the_budget_changes_what_the_tower_reads_pixels_stay(compression, 
     with tower_calls(model) as calls:
         assert encode_once(model, [video])[video] is features
     assert not calls
-    full = VideoInput.of(video.patches, every_token(model.compression))
+    full = VideoInput.of(video.patches, processor, every_token(model.compression))
     assert encode_once(model, [full])[full].shape == (64, 128)
 
 
@@ -134,7 +134,7 @@ def test_equal_frames_count_as_often_as_they_occur(once, tiny):
     model, processor = tiny(duplicates=0.0)
     apart, _ = tiny(duplicates=None)
     video, same = still(processor), still(processor)
-    same = VideoInput.of(same.patches, apart.compression)
+    same = VideoInput.of(same.patches, processor, apart.compression)
     features = (encode_once if once else encode)(model, [video])[video]
     torch.testing.assert_close(features, encode(apart, [same])[same])
     assert torch.equal(video.members, same.members)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_prompts import prompt, shown
 
-from marc.inference.prompts import Prompt, end_of_visuals, expand_placeholders, pad_rows, token_types
+from marc.inference.prompts import Prompt, end_of_visuals, expand_placeholders, pad_rows
+from marc.model.modeling import token_types
 
 IMAGE, VIDEO = 100, 101
 MODEL = SimpleNamespace(config=SimpleNamespace(image_token_id=IMAGE, video_token_id=VIDEO))
@@ -19,13 +20,13 @@ pieces = st.lists(st.tuples(texts, st.sampled_from([IMAGE, VIDEO]), st.integers(
 def test_placeholders_are_repeated_in_order(pieces, end):
     ids = [token for text, placeholder, _ in pieces for token in (*text, placeholder)] + end
     expanded = [token for text, placeholder, count in pieces for token in (*text, *[placeholder] * count)] + end
-    assert expand_placeholders(ids, [count for *_, count in pieces], MODEL) == expanded
+    assert expand_placeholders(ids, [[placeholder] * count for _, placeholder, count in pieces], MODEL) == expanded
 
 
 @pytest.mark.parametrize("counts", [[], [1], [1, 2, 3]])
 def test_placeholders_and_files_must_agree(counts):
     with pytest.raises(AssertionError, match="2 placeholders"):
-        expand_placeholders([1, VIDEO, 2, IMAGE], counts, MODEL)
+        expand_placeholders([1, VIDEO, 2, IMAGE], [[VIDEO] * count for count in counts], MODEL)
 
 
 def test_types_and_the_end_of_what_is_shown():

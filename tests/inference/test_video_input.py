@@ -47,9 +47,9 @@ def test_without_events_the_event_layout_keeps_the_order_of_all_grids(tiny):
 def test_shares_say_how_many_tokens_each_event_has(tiny):
     _, processor = tiny()
     budget = CompressionConfig(visual_tokens=6)
-    video = VideoInput.of(patches(processor, 1, events=(0, 0, 1, 1)), budget, shares=(1, 5))
+    video = VideoInput.of(patches(processor, 1, events=(0, 0, 1, 1)), processor, budget, shares=(1, 5))
     assert grid_inputs([[video]])["video_event_shares"].tolist() == [[1, 5]]
-    alike = VideoInput.of(patches(processor, 1, events=(0, 0, 1, 1)), budget)
+    alike = VideoInput.of(patches(processor, 1, events=(0, 0, 1, 1)), processor, budget)
     assert "video_event_shares" not in grid_inputs([[alike]])
     assert grid_inputs([[video, alike]])["video_event_shares"].tolist() == [[1, 5], [0, 0]]
 
@@ -65,10 +65,10 @@ def test_a_file_has_one_input_at_each_budget(tiny):
     _, processor = tiny()
     file, other = patches(processor, 1), patches(processor, 1)
     budgets = [processor.compression, CompressionConfig("frames")]
-    (first, second), (third,) = inputs_at([[file, other], [file]], budgets[0])
+    (first, second), (third,) = inputs_at([[file, other], [file]], processor, budgets[0])
     assert first is third and first is not second
-    assert inputs_at([[file]], budgets[0]) == [(first,)]
-    ((elsewhere,),) = inputs_at([[file]], budgets[1])
+    assert inputs_at([[file]], processor, budgets[0]) == [(first,)]
+    ((elsewhere,),) = inputs_at([[file]], processor, budgets[1])
     assert elsewhere is not first and elsewhere.compression == budgets[1]
 
 

@@ -63,12 +63,12 @@ def test_no_text_can_smuggle_a_special_token(processor, text):
 def test_a_prompt_with_one_placeholder_expands_to_what_the_processor_writes(tiny):
     """Questions about videos that are encoded already (`encode_video`) are not processed again."""
     model, processor = tiny()
-    texts = (" What?", " Why is that so?")
+    texts, visual = (" What?", " Why is that so?"), [model.config.video_token_id] * 16
     inputs = video_inputs(processor, [f"<video>{text}" for text in texts], [noise(8, 1), noise(4, 2)])
     for row, present, text in zip(inputs["input_ids"], inputs["attention_mask"].bool(), texts, strict=True):
         turn = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]
         chat = processor.apply_chat_template(turn, add_generation_prompt=True)
-        assert expand_placeholders(processor.tokenizer(chat)["input_ids"], [16], model) == row[present].tolist()
+        assert expand_placeholders(processor.tokenizer(chat)["input_ids"], [visual], model) == row[present].tolist()
 
 
 def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):

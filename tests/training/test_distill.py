@@ -13,10 +13,11 @@ from tiny_training import TWO_STEPS
 from torch import Tensor, nn
 
 from marc.inference.encoding import encode
-from marc.inference.prompts import Prompt, token_types
+from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, feature_inputs, grid_inputs
 from marc.model import CompressionConfig
 from marc.model.loading import load_model
+from marc.model.modeling import token_types
 from marc.model.tiny import build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset, video_trainer
 from marc.training.distill import completion_kl, reverse_kl
@@ -86,7 +87,9 @@ def test_the_gradient_of_the_divergence_in_parts(parts):
 
 def logits_alone(model, reader, prompt, completion: Tensor) -> Tensor:
     """Next-token logits ``[C, V]`` at the completion of one row by itself, without any padding."""
-    seen = tuple(VideoInput.of(reader.read(source), model.compression) for source in visual_sources(prompt))
+    seen = tuple(
+        VideoInput.of(reader.read(source), reader.processor, model.compression) for source in visual_sources(prompt)
+    )
     ids = Prompt(tuple(tokenize_prompt(reader.processor, prompt)), seen).expanded(model)
     input_ids = torch.tensor([[*ids, *completion.tolist()]])
     visual = grid_inputs([seen])

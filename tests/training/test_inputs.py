@@ -21,7 +21,8 @@ def test_tokens_are_known_before_decoding(compression, files):
     ]
     for source in sources:
         looked, read = (
-            VideoInput.of(visual, processor.compression) for visual in (reader.look(source), reader.read(source))
+            VideoInput.of(visual, processor, processor.compression)
+            for visual in (reader.look(source), reader.read(source))
         )
         assert (looked.tokens, looked.events, looked.plan) == (read.tokens, read.events, read.plan)
 
@@ -31,7 +32,7 @@ def test_cuts_become_events(files):
     reader = VisualReader(processor, VideoFiles(max_frames=8))
     visual = reader.read(VisualSource("video", str(files / "0.mp4"), (0.6, 2.1)))
     assert visual.events is not None
-    seconds = visual.grid_seconds
+    seconds = processor.grid_seconds(visual.frame_seconds)
     assert len(seconds) == len(visual.events) == visual.grid_thw[0]
     assert list(visual.events) == [(second >= 0.6) + (second >= 2.1) for second in seconds]
     assert set(visual.events) == {0, 1, 2}
@@ -48,7 +49,7 @@ def test_prompts_survive_arrow(files, rows, mixed_rows):
     reader = VisualReader(processor, VideoFiles(max_frames=8))
     for row in dataset:
         files_of_row = [reader.read(source) for source in visual_sources(row["prompt"])]
-        seen = tuple(VideoInput.of(patches, processor.compression) for patches in files_of_row)
+        seen = tuple(VideoInput.of(patches, processor, processor.compression) for patches in files_of_row)
         counts = [each.tokens for each in seen]
         ids = Prompt(tuple(tokenize_prompt(processor, row["prompt"])), seen).expanded(model)
         visual = [processor.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("video", "image")]

@@ -45,7 +45,7 @@ def test_the_loss_is_the_cross_entropy_of_the_completion_alone(compression, file
     batch = batch_of(trainer, [0, 1, 2, 3])
     total, count = 0.0, 0
     for question in batch["questions"]:
-        shown = inputs_at([question.visuals], trainer.model.compression)
+        shown = inputs_at([question.visuals], trainer.processing_class, trainer.model.compression)
         alone = trainer._batch(trainer.model, [question], shown)
         with torch.no_grad():
             logits = trainer.model(**{k: v for k, v in alone.items() if k != "labels"}).logits[0]

@@ -89,7 +89,7 @@ def test_logits_of_completions_are_those_of_single_rows(layout, files, questions
     logits = []
     for trainer in (single, packed):
         asked = batch_of(trainer, list(range(len(trainer.train_dataset))))["questions"]
-        shown = inputs_at([question.visuals for question in asked], compression)
+        shown = inputs_at([question.visuals for question in asked], trainer.processing_class, compression)
         batch = trainer._batch(trainer.model, asked, shown)
         with torch.no_grad():
             output = trainer.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
@@ -105,7 +105,7 @@ def test_logits_of_completions_are_those_of_single_rows(layout, files, questions
 def test_a_sequence_holds_each_video_once_and_no_padding(files, questions, tmp_path):
     _, packed = both(files, questions, tmp_path)
     asked = batch_of(packed, list(range(len(packed.train_dataset))))["questions"]
-    shown = inputs_at([question.visuals for question in asked], packed.model.compression)
+    shown = inputs_at([question.visuals for question in asked], packed.processing_class, packed.model.compression)
     batch = packed._batch(packed.model, asked, shown)
     ids = batch["input_ids"][0]
     distinct = {seen for row in shown for seen in row}
@@ -120,7 +120,7 @@ def test_a_sequence_holds_each_video_once_and_no_padding(files, questions, tmp_p
 def test_a_question_does_not_see_another(files, questions, tmp_path):
     _, packed = both(files, questions, tmp_path)
     asked = batch_of(packed, list(range(len(packed.train_dataset))))["questions"]
-    shown = inputs_at([question.visuals for question in asked], packed.model.compression)
+    shown = inputs_at([question.visuals for question in asked], packed.processing_class, packed.model.compression)
     batch = packed._batch(packed.model, asked, shown)
     del batch["labels"]
     places = [row for part in batch["shared_prefixes"].questions for row in part.places]
@@ -208,9 +208,9 @@ def test_other_attention_is_refused(attention, files, rows, tmp_path, monkeypatc
 def test_sliding_windows_are_refused(files, rows, tmp_path, monkeypatch):
     def sliding(**kwargs):
         model, processor = build_tiny(**kwargs)
-        model.model.language_model.has_sliding_layers = True
+        model.config.text_config.layer_types = ["full_attention", "sliding_attention", "full_attention"]
         return model, processor
 
     monkeypatch.setattr("tiny_supervised.build_tiny", sliding)
-    with pytest.raises(ValueError, match=r"pack_questions: .*use_sliding_window"):
+    with pytest.raises(ValueError, match=r"pack_questions: .*sliding window"):
         make_trainer(files, rows, tmp_path, pack_questions=True)

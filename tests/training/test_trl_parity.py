@@ -26,7 +26,7 @@ def stock(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
     ours, processor = build_tiny(compression=CompressionConfig(target_frames=None))
     values = ours.config.to_dict()
-    del values["compression"], values["model_type"]
+    del values["compression"], values["model_type"], values["text_after_video"]
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**values))
     model.load_state_dict(ours.state_dict())
     model.generation_config = ours.generation_config
@@ -107,6 +107,7 @@ def test_it_is_trl(data, options, stock, tmp_path):
     processor = Qwen2_5_VLProcessor.from_pretrained(stock, padding_side="left")
     expected, weights = run(GRPOTrainer, GRPOConfig, model, processor, theirs_rows, tmp_path / "trl", **options)
     model, processor = load_model(stock, device="cpu", target_frames=None)
+    model.config.text_after_video = "grid"
     actual, our_weights = run(CGRPOTrainer, CGRPOConfig, model, processor, our_rows, tmp_path / "marc", **options)
     assert len(actual) == 2
     if data is picture_paths:  # where we encode a picture once for its group, TRL for each row: sums are rounded apart

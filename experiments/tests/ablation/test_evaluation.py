@@ -34,7 +34,7 @@ def test_selected_frames_are_those_that_a_reader_gives_at_these_times(teacher, d
     teacher.encode([video])
     assert video.tokens == whole.tokens == {"full": 128}.get(budget, 4)
     assert torch.allclose(video.features, whole.features, atol=1e-5)
-    assert (video.events, video.patches.grid_seconds) == (whole.events, whole.patches.grid_seconds)
+    assert (video.events, video.seconds) == (whole.events, whole.seconds)
 
 
 def test_a_share_of_the_tokens_is_what_was_selected(teacher, drawn):

@@ -23,7 +23,6 @@ FAMILY = Family(
         video_processor="transformers:Qwen2VLVideoProcessor",
     ),
     tower_part="marc.model.qwen2_5_vl.vision:tower_part",
-    text_after="grid",
     vision_tokens=("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
     language_linears=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     tiny="marc.model.qwen2_5_vl.tiny",

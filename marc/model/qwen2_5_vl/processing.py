@@ -5,20 +5,11 @@ from collections.abc import Sequence
 from transformers import Qwen2_5_VLProcessor
 
 from marc.compression.plan import Size
-from marc.model.processing import CompressedProcessor, CompressedVideosKwargs
-
-
-class MarcProcessingKwargs(Qwen2_5_VLProcessor.valid_processor_kwargs, total=False):  # type: ignore[call-arg]
-    """Options of `MarcProcessor`: Qwen2.5-VL's, with more for videos."""
-
-    _defaults = Qwen2_5_VLProcessor.valid_processor_kwargs._defaults  # a TypedDict does not inherit attributes
-    videos_kwargs: CompressedVideosKwargs
+from marc.model.processing import CompressedProcessor
 
 
 class MarcProcessor(CompressedProcessor, Qwen2_5_VLProcessor):
     """Turns text, images and videos into inputs for `MarcForConditionalGeneration`."""
-
-    valid_processor_kwargs = MarcProcessingKwargs
 
     def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
         """As many placeholders as visual tokens remain."""

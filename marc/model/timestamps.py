@@ -1,0 +1,92 @@
+"""Families that write times into the prompt: what they share.
+
+A video is one block a temporal grid, ``<12.5 seconds><|vision_start|>`` its placeholders ``<|vision_end|>``, and each
+block is numbered like a picture: all its tokens at one time, text going on after its larger side. So a merged grid is
+a block that says its mean time, and one that was pooled is a smaller picture. Nothing of a video's times is left to
+the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature
+
+from marc.compression.plan import Size
+from marc.model.modeling import CompressedBaseModel, PlannedGrid
+from marc.model.processing import CompressedProcessor
+
+
+class TimestampedModel(CompressedBaseModel):
+    """A `CompressedBaseModel` whose family writes times into the prompt."""
+
+    def get_rope_index(
+        self,
+        input_ids: Tensor,
+        mm_token_type_ids: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        video_grid_thw: Tensor | list[PlannedGrid] | None = None,
+        attention_mask: Tensor | None = None,
+        video_grid_events: Tensor | None = None,
+        video_event_shares: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Positions of all tokens: the base class is told of each block that remains (see `plan_grids`).
+
+        Returns:
+            ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index.
+        """
+        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
+        positions: tuple[Tensor, Tensor] = super().get_rope_index(
+            input_ids,
+            mm_token_type_ids,
+            image_grid_thw=image_grid_thw,
+            video_grid_thw=self._blocks(grids) if isinstance(grids, list) else grids,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        return positions
+
+    def _blocks(self, grids: Sequence[PlannedGrid]) -> Tensor:
+        """The grids that remain of videos, each as a video of its own: ``int64 [blocks, 3]`` in patches."""
+        merge = self.config.vision_config.spatial_merge_size
+        cells = [size for grid in grids for size in grid.plan_in_cells(merge).cells]
+        return torch.tensor([[1, rows * merge, columns * merge] for rows, columns in cells])
+
+
+class TimestampedProcessor(CompressedProcessor):
+    """A `CompressedProcessor` whose family writes times into the prompt."""
+
+    vision_start_token: str
+    vision_end_token: str
+    video_token: str
+
+    def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
+        """A block for every grid that remains."""
+        assert seconds is not None, "the prompt says the time of every grid"
+        start, end = self.vision_start_token, self.vision_end_token
+        return "".join(
+            f"<{time:.1f} seconds>{start}{self.video_token * (rows * columns)}{end}"
+            for time, (rows, columns) in zip(seconds, cells, strict=True)
+        )
+
+    def grid_seconds(self, frame_seconds: Sequence[float]) -> tuple[float, ...]:
+        """Mean time of each temporal grid's first and last frame."""
+        frames = self.family.frames_per_grid
+        firsts, lasts = frame_seconds[::frames], frame_seconds[frames - 1 :: frames]
+        return tuple((first + last) / 2 for first, last in zip(firsts, lasts, strict=True))
+
+    @property
+    def frame_pixels(self) -> int:
+        """Most pixels of a frame: the video processor's limits on sizes are those of a whole video."""
+        return int(self.video_processor.max_video_tokens * self.cell_pixels**2)
+
+    def _sampled_seconds(self, processed: BatchFeature, video: int) -> Sequence[float] | None:
+        metadata = processed["video_metadata"][video]
+        times: list[float] = self._calculate_timestamps(
+            list(metadata.frames_indices), metadata.fps, self.video_processor.temporal_patch_size
+        )
+        return times
