@@ -204,7 +204,10 @@ class StockTransformers:
             clock.seconds["decode"] += clock.now() - first.reached
             (output,) = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :])
         visual = int((inputs["input_ids"] == self.model.config.video_token_id).sum())
-        return Answer("", output, frames, visual, visual, dict(clock.seconds), 0)
+        config, ids = self.model.config, inputs["input_ids"][0]
+        marks = ((ids == config.vision_start_token_id) | (ids == config.vision_end_token_id)).nonzero()
+        prompt = int(marks[-1] - marks[0]) + 1
+        return Answer("", output, frames, visual, visual, prompt, prompt, dict(clock.seconds), 0)
 
     def _read(self, question: str, clock: StageClock) -> tuple[Any, int]:
         """The model's inputs and the number of frames."""

@@ -16,6 +16,8 @@ from marc.options import Limits, Named, check
 
 FRAMES_PER_GRID = 2
 """Frames of one temporal grid: what the vision towers of all model families read together."""
+VISION_MARKS = 2
+"""Tokens around a video's or image's placeholder in the prompt, which say where it begins and ends."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,9 @@ class Answer:
         frames: Number of frames that were decoded for the model.
         visual_tokens_before: Visual tokens that the uncompressed model would have read for these frames.
         visual_tokens_after: Visual tokens that the language model did read.
+        prompt_tokens_before: What these frames would have cost the uncompressed model in the prompt: their visual
+            tokens, the marks around them, and the timestamps of families that write them.
+        prompt_tokens_after: What the video did cost in the prompt.
         seconds: Wall time by stage, in seconds.
         peak_memory_bytes: Peak memory of the device while answering (peak resident set on a CPU).
         events: The retrieved events in time order, empty without the memory.
@@ -181,6 +186,8 @@ class Answer:
     frames: int
     visual_tokens_before: int
     visual_tokens_after: int
+    prompt_tokens_before: int
+    prompt_tokens_after: int
     seconds: dict[str, float]
     peak_memory_bytes: int
     events: tuple[Event, ...] = ()

@@ -134,7 +134,7 @@ def _retrieved(model: HFBackend, heldout: HeldOut, k: int, compression: Compress
         info, known = probe(file), dict[tuple[object, ...], VideoInput]()
         for row in heldout.rows[index * heldout.questions : (index + 1) * heldout.questions]:
             selection = selector.select(
-                FrameRequest(info, row.problem, FrameOptions(), compression, CELLS, StageClock())
+                FrameRequest(info, row.problem, FrameOptions(), compression, CELLS, 0, StageClock())
             )
             key = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
             if key not in known:

@@ -108,6 +108,7 @@ def _as_text(answer: Answer) -> str:
         "",
         f"frames read      {answer.frames}",
         f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}",
+        f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}",
     ]
     if answer.events:
         scored = zip(answer.events, answer.scores, strict=True)

@@ -8,6 +8,7 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``events``, ``events:N`` | the layout ``events`` at the cost of one temporal grid, or of N |
 | ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
 | ``tokens:N`` | at most N, in the layout that is set otherwise |
+| ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
 
 _BUDGET = re.compile(
-    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
+    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)|prompt:(?P<prompt>[1-9]\d*)"
 )
 
 
@@ -45,6 +46,8 @@ class CompressionConfig:
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
             limit below the cost of one grid pools that grid spatially.
+        prompt_tokens: Upper limit on what a video costs in the prompt, with what stands between its visual tokens:
+            marks, and the timestamps of families that write them. Fewer visual tokens remain where that needs it.
         ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
             ratio can leave fewer than ``target_frames`` of a short video.
         window: m, the short-term memory of stage 1 in temporal grids: merges stay inside runs of this length, which
@@ -69,6 +72,7 @@ class CompressionConfig:
     layout: Layout = "events"
     target_frames: Annotated[int | None, Limits(least=1)] = 1
     visual_tokens: Annotated[int | None, Limits(least=1)] = None
+    prompt_tokens: Annotated[int | None, Limits(least=1)] = None
     ratio: Annotated[float, Limits(above=0, most=1)] = 0.5
     window: Annotated[int | None, Limits(least=1)] = 8
     merge: Merge = "mean"
@@ -125,11 +129,16 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
     match = _BUDGET.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"unknown budget {text!r}: it must be full, events, frames, events:N, frames:N or tokens:N, with N >= 1"
+            f"unknown budget {text!r}: it must be full, events, frames, events:N, frames:N, tokens:N or prompt:N, "
+            "with N >= 1"
         )
     if match["mark"] == "-":
         new = text.replace("-", ":")
         warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
+    if match["prompt"]:
+        most = int(match["prompt"])
+        grids = base.target_frames or 1
+        return replace(base, target_frames=grids, visual_tokens=most, prompt_tokens=most)
     if match["tokens"]:
         return replace(base, target_frames=base.target_frames or 1, visual_tokens=int(match["tokens"]))
     if match["layout"] is None:
@@ -142,6 +151,8 @@ def budget_name(config: CompressionConfig) -> str:
     """The budget of a configuration: what `parse_budget` makes it from, given its other options."""
     if config.target_frames is None:
         return "full"
+    if config.prompt_tokens is not None and config.prompt_tokens == config.visual_tokens:
+        return f"prompt:{config.prompt_tokens}"
     if config.visual_tokens is not None:
         return f"tokens:{config.visual_tokens}"
     return f"{config.layout}:{config.target_frames}"
@@ -150,6 +161,8 @@ def budget_name(config: CompressionConfig) -> str:
 def budget_fields(budget: str) -> tuple[str, ...]:
     """The fields of `CompressionConfig` that are left no say beside a budget."""
     own = ("target_frames", "visual_tokens")
+    if budget.startswith("prompt"):
+        return (*own, "prompt_tokens")
     return own if budget.startswith("tokens") else ("layout", *own)
 
 

@@ -13,8 +13,9 @@ the same number of tokens on one small grid per event, in time order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise, repeat
 from math import ceil
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class VideoPlan:
         merge: See `CompressionConfig`.
         tower: What is done of it inside the vision tower: after how many blocks, and a plan for the grids that are
             there then. Empty: nothing.
+        budget: The visual tokens that it might have had.
     """
 
     grids: int
@@ -54,6 +56,7 @@ class VideoPlan:
     cells: tuple[Size, ...]
     merge: Merge
     tower: tuple[tuple[int, VideoPlan], ...] = ()
+    budget: int | None = field(default=None, compare=False)
 
     frames = renamed("grids")
     grid = renamed("size")
@@ -132,6 +135,7 @@ def plan_video(
     *,
     events: Sequence[int] | None = None,
     shares: Sequence[int] | None = None,
+    limit: int | None = None,
 ) -> VideoPlan:
     """Decides how a video is compressed.
 
@@ -143,6 +147,7 @@ def plan_video(
             and the whole video is one in the other, whose windows then run through it.
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
             equal.
+        limit: Visual tokens that the prompt leaves room for, see `fit_into_prompt`; shares are scaled to them.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
@@ -155,17 +160,39 @@ def plan_video(
     budget = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
     if by_event:
         windows = tuple(_windows(lengths, window=None, ratio=0.0))
+        checked = None if shares is None else _checked(shares, len(lengths), budget)
+        budget = min(budget, limit or budget)
         kept = min(len(lengths), budget)
-        if shares is not None and kept == len(lengths):
-            cells = tuple(fit_size(size, share) for share in _checked(shares, len(lengths), budget))
+        if checked is not None and kept == len(lengths):
+            cells = tuple(fit_size(size, share) for share in _scaled(checked, budget))
         else:
             cells = (fit_size(size, budget // kept),) * kept
     else:
+        budget = min(budget, limit or budget)
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost))
         cells = (fit_size(size, min(cost, budget)),) * kept
     tower = tuple(_tower_stages(grids, size, windows, kept, config))
-    return VideoPlan(grids, size, windows, cells, config.merge, tower)
+    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget)
+
+
+def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPlan], int], most: int) -> int:
+    """The visual tokens that a video may have so that it costs no more than so many tokens in the prompt.
+
+    Args:
+        plan_at: The plan at a limit on the visual tokens.
+        cost: Prompt tokens of a plan.
+        most: ``prompt_tokens``.
+
+    Raises:
+        ValueError: If one visual token already costs more.
+    """
+    fitting = bisect_right(range(1, most + 1), most, key=lambda limit: cost(plan_at(limit)))
+    while fitting and cost(plan_at(fitting)) > most:  # a finer grid may have fewer cells than a coarse one
+        fitting -= 1
+    if fitting == 0:
+        raise ValueError(f"prompt_tokens {most}: a video costs at least {cost(plan_at(1))} tokens in the prompt")
+    return fitting
 
 
 def _tower_stages(
@@ -249,6 +276,15 @@ def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> lis
             windows.append(Window(start, run, max(1, ceil(ratio * run))))
             start += run
     return windows
+
+
+def _scaled(shares: Sequence[int], budget: int) -> Sequence[int]:
+    """Shares in about the same proportions that sum to the budget at most; each stays at least 1."""
+    total = sum(shares)
+    if total <= budget:
+        return shares
+    spare = budget - len(shares)
+    return [1 + (share - 1) * spare // max(1, total - len(shares)) for share in shares]
 
 
 def _checked(shares: Sequence[int], events: int, budget: int) -> Sequence[int]:

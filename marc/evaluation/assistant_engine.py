@@ -59,6 +59,8 @@ class AssistantEngine:
                 frames=answer.frames,
                 visual_tokens_before=answer.visual_tokens_before,
                 visual_tokens_after=answer.visual_tokens_after,
+                prompt_tokens_before=answer.prompt_tokens_before,
+                prompt_tokens_after=answer.prompt_tokens_after,
                 seconds=answer.seconds,
                 peak_memory_bytes=answer.peak_memory_bytes,
                 events=tuple((event.start, event.end) for event in answer.events),

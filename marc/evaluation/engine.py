@@ -23,6 +23,8 @@ class Reply:
         frames: Frames that were decoded for the model.
         visual_tokens_before: Visual tokens of these frames without compression.
         visual_tokens_after: Visual tokens that the language model read.
+        prompt_tokens_before: What these frames would have cost in the prompt without compression.
+        prompt_tokens_after: What the video did cost in the prompt: marks and timestamps, too.
         seconds: Wall time by stage; a batch's time is shared out evenly.
         peak_memory_bytes: Peak memory of the device (of the process on a CPU).
         events: Retrieved events as ``(start, end)`` in seconds, in time order.
@@ -33,6 +35,8 @@ class Reply:
     frames: int = 0
     visual_tokens_before: int = 0
     visual_tokens_after: int = 0
+    prompt_tokens_before: int = 0
+    prompt_tokens_after: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     events: tuple[tuple[float, float], ...] = ()

@@ -64,6 +64,8 @@ def tables(summary: RunSummary) -> list[Table]:
     costs.add("frames (mean)", f"{summary.costs.frames:.1f}")
     costs.add("visual tokens before (mean)", f"{summary.costs.visual_tokens_before:.1f}")
     costs.add("visual tokens after (mean)", f"{summary.costs.visual_tokens_after:.1f}")
+    costs.add("prompt tokens of a video before (mean)", f"{summary.costs.prompt_tokens_before:.1f}")
+    costs.add("prompt tokens of a video after (mean)", f"{summary.costs.prompt_tokens_after:.1f}")
     costs.add("peak memory (largest)", f"{summary.costs.peak_memory_bytes / 2**30:.2f} GiB")
     for stage, seconds in summary.costs.seconds.items():
         costs.add(f"{stage} (median)", f"{seconds:.4f} s")
@@ -83,7 +85,7 @@ def side_by_side(summaries: Sequence[RunSummary], *, published: bool = False) ->
     titles = list(dict.fromkeys(summary.card["run"]["benchmark"] for summary in summaries))
     columns = [*(title for title in _published()["columns"] if title in titles or published)]
     columns += [title for title in titles if title not in columns]
-    costs = ("visual tokens", "peak GiB", "s / question", "failed")
+    costs = ("visual tokens", "prompt tokens", "peak GiB", "s / question", "failed")
     table = Table("Scores (strict reading)", ("model", "frames", *columns, "mean", "mean, lenient", *costs))
     if published:
         for row in _published()["rows"]:
@@ -112,6 +114,7 @@ def side_by_side(summaries: Sequence[RunSummary], *, published: bool = False) ->
             percent(float(np.mean([run.headline.mean for run in runs]))) if complete else "",
             percent(float(np.mean([run.headline_lenient.mean for run in runs]))) if complete else "",
             f"{np.mean([run.costs.visual_tokens_after for run in runs]):.1f}",
+            f"{np.mean([run.costs.prompt_tokens_after for run in runs]):.1f}",
             f"{max(run.costs.peak_memory_bytes for run in runs) / 2**30:.2f}",
             f"{np.mean([run.costs.seconds.get('total', math.nan) for run in runs]):.3f}",
             str(sum(run.failed for run in runs)),

@@ -39,6 +39,8 @@ class Costs:
         frames: Mean number of frames decoded.
         visual_tokens_before: Mean number of visual tokens without compression.
         visual_tokens_after: Mean number of visual tokens read by the language model.
+        prompt_tokens_before: Mean cost of a video in the prompt without compression.
+        prompt_tokens_after: Mean cost of a video in the prompt, marks and timestamps included.
         peak_memory_bytes: Largest peak memory.
         seconds: Median wall time per sample by stage.
     """
@@ -46,6 +48,8 @@ class Costs:
     frames: float
     visual_tokens_before: float
     visual_tokens_after: float
+    prompt_tokens_before: float
+    prompt_tokens_after: float
     peak_memory_bytes: int
     seconds: dict[str, float]
 
@@ -170,13 +174,15 @@ def _line(group: str, value: str, rows: Sequence[Row]) -> Line:
 
 def _costs(rows: Sequence[Row]) -> Costs:
     def mean(name: str) -> float:
-        return float(np.mean([row[name] for row in rows])) if rows else 0.0
+        return float(np.mean([row.get(name, math.nan) for row in rows])) if rows else 0.0
 
     stages = dict.fromkeys(stage for row in rows for stage in row["seconds"])
     return Costs(
         mean("frames"),
         mean("visual_tokens_before"),
         mean("visual_tokens_after"),
+        mean("prompt_tokens_before"),
+        mean("prompt_tokens_after"),
         max((row["peak_memory_bytes"] for row in rows), default=0),
         {stage: float(np.median([row["seconds"].get(stage, 0.0) for row in rows])) for stage in stages},
     )

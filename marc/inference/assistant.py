@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from marc.compression.config import NEAR_DUPLICATES
+from marc.compression.plan import VideoPlan
 from marc.data.prompts import chat_messages, render_question
 from marc.grading import extract_answer
 from marc.inference.backend import Backend
@@ -74,11 +75,13 @@ class SeenVideo:
         info: The file.
         selection: The frames that were read, and why.
         video: What became of them.
+        prompt_tokens_before: What they would have cost in the prompt without compression.
     """
 
     info: VideoInfo
     selection: Selection
     video: VideoInput
+    prompt_tokens_before: int
 
     @property
     def retrieval(self) -> Retrieval | None:
@@ -311,9 +314,19 @@ class VideoAssistant:
         with clock.stage("probe"):
             info = probe(video, timeout=self.frames.timeout)
         selection = self.selector.select(
-            FrameRequest(info, question, self.frames, self.backend.compression, self._cells(info), clock)
+            FrameRequest(
+                info,
+                question,
+                self.frames,
+                self.backend.compression,
+                self._cells(info),
+                self.backend.processor.event_overhead(info.duration),
+                clock,
+            )
         )
-        return SeenVideo(info, selection, self._known_or_read(info, selection, clock))
+        seen = self._known_or_read(info, selection, clock)
+        whole = VideoPlan.whole(seen.patches.grid_thw[0], seen.patches.size)
+        return SeenVideo(info, selection, seen, self.backend.processor.prompt_tokens(whole, seen.seconds))
 
     @property
     def pixel_limits(self) -> dict[str, int]:
@@ -391,6 +404,8 @@ def _answer(output: str, seen: SeenVideo, seconds: Mapping[str, float], peak: in
         frames=len(seen.selection.seconds),
         visual_tokens_before=seen.video.patches.tokens,
         visual_tokens_after=seen.video.tokens,
+        prompt_tokens_before=seen.prompt_tokens_before,
+        prompt_tokens_after=seen.video.prompt_tokens,
         seconds=dict(seconds),
         peak_memory_bytes=peak,
         events=tuple(retrieval.events[index] for index in kept) if retrieval else (),

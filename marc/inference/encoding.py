@@ -53,7 +53,7 @@ def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInpu
     return {each: features[each][: each.tokens] for each in distinct}
 
 
-_PLANNING = ("video_grid_events", "video_event_shares")
+_PLANNING = ("video_grid_events", "video_event_shares", "video_token_limits")
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from marc.compression import CompressionConfig
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import FramePlan, VisualMemoryRetriever, plan_frames, strongest
-from marc.types import FRAMES_PER_GRID, Event, Retrieval, VideoInfo
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Event, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
 
@@ -50,6 +50,7 @@ class FrameRequest:
         frames: How many frames may be read, and how densely.
         compression: The budget at which they will be seen.
         cells: Visual tokens of one temporal grid.
+        overhead: Tokens that an event costs in the prompt beside its visual ones.
         clock: Is told what remembering and retrieving took.
     """
 
@@ -58,7 +59,25 @@ class FrameRequest:
     frames: FrameOptions
     compression: CompressionConfig
     cells: int
+    overhead: int
     clock: StageClock
+
+    @property
+    def most_events(self) -> int:
+        """Events for which there is room.
+
+        Raises:
+            ValueError: If there is none for one.
+        """
+        limits = [self.frames.max_frames // FRAMES_PER_GRID]
+        if self.compression.enabled and self.compression.layout == "events":
+            limits.append(self.compression.token_budget(self.cells))
+            if (prompt := self.compression.prompt_tokens) is not None:
+                limits.append((prompt - VISION_MARKS) // (1 + self.overhead))
+                if limits[-1] < 1:
+                    least = 1 + self.overhead + VISION_MARKS
+                    raise ValueError(f"prompt_tokens {prompt}: a video costs at least {least} tokens in the prompt")
+        return min(limits)
 
 
 @dataclass(frozen=True)
@@ -145,7 +164,7 @@ class RetrievingSelector:
         frames, compression = request.frames, request.compression
         shares_out = compression.layout == "events" and compression.enabled
         budget = compression.token_budget(request.cells) if shares_out else None
-        fits = min(frames.max_frames // FRAMES_PER_GRID, budget or frames.max_frames)
+        fits = request.most_events
         retrieval = self.retrieve(request)
         if len(retrieval.kept) > fits:
             logger.warning("%s: %d events fit into the budget, not %d", request.info.source, fits, len(retrieval.kept))
@@ -153,7 +172,7 @@ class RetrievingSelector:
         plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
         if not shares_out:
             return Selection.of_plan(plan(), retrieval)
-        return Selection.of_plan(plan(mode="allocate", token_budget=budget), retrieval)
+        return Selection.of_plan(plan(mode="allocate", token_budget=budget, max_events=fits), retrieval)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from marc.compression import CompressionConfig, VideoPlan, plan_video
+from marc.compression import CompressionConfig, VideoPlan
 from marc.compression.plan import event_ids
 from marc.model import CompressedProcessor
 from marc.model.processing import frame_patches
-from marc.types import FRAMES_PER_GRID, Frames
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Frames
 
 KINDS = ("video", "image")
 
@@ -136,12 +136,10 @@ class VideoInput:
             return cls(patches, compression, None, (), None, (), patches.tokens, ids)
         grids, seconds = patches.grid_thw[0], processor.grid_seconds(patches.frame_seconds)
         events = tuple(event_ids(grids, compression, patches.events))
-        plan = None
-        if compression.enabled:
-            plan = plan_video(grids, patches.size, compression, events=events, shares=shares)
-        remains = plan or VideoPlan.whole(grids, patches.size)
+        remains = processor.plan(patches.grid_thw, compression, events=events, shares=shares, seconds=seconds)
+        plan, shares = (remains, shares) if compression.enabled else (None, None)
         ids = tuple(processor.video_ids(remains.cells, remains.seconds(seconds)))
-        return cls(patches, compression, plan, events, shares if plan else None, seconds, remains.tokens, ids)
+        return cls(patches, compression, plan, events, shares, seconds, remains.tokens, ids)
 
     @classmethod
     def every_token(cls, patches: VisualPatches, compression: CompressionConfig) -> VideoInput:
@@ -165,6 +163,11 @@ class VideoInput:
     def kind(self) -> str:
         """``"video"`` or ``"image"``."""
         return self.patches.kind
+
+    @property
+    def prompt_tokens(self) -> int:
+        """What it costs in the prompt, with the marks around it."""
+        return len(self.ids) + VISION_MARKS
 
     @property
     def merges_inside_tower(self) -> bool:
@@ -222,12 +225,14 @@ def grid_inputs(rows: Sequence[Sequence[VideoInput]]) -> dict[str, Tensor]:
 
 
 def _planning_inputs(videos: Sequence[VideoInput]) -> dict[str, Tensor]:
-    """Events and shares of compressed videos, one padded row each."""
+    """What plans of compressed videos are made from, one padded row each."""
     if videos[0].plan is None:
         return {}
     inputs = {"video_grid_events": padded([video.events for video in videos], torch.long)}
     if any(video.shares for video in videos):
         inputs["video_event_shares"] = padded([video.shares or () for video in videos], torch.long)
+    if videos[0].compression.prompt_tokens is not None:
+        inputs["video_token_limits"] = torch.tensor([video.plan.budget for video in videos if video.plan])
     return inputs
 
 

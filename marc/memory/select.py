@@ -139,6 +139,7 @@ def plan_frames(
     max_frames: int = 64,
     mode: Literal["retrieve", "allocate"] = "retrieve",
     token_budget: int | None = None,
+    max_events: int | None = None,
 ) -> FramePlan:
     """Choose the timestamps to read and, with a budget, each event's share of the visual tokens.
 
@@ -152,6 +153,7 @@ def plan_frames(
         mode: ``"retrieve"`` reads the kept events only (the paper). ``"allocate"`` reads all: events that were not
             kept get one grid, from their middle, and one token each, and the kept ones share what is left of both.
         token_budget: Visual tokens to share out over the events; None where the layout does not share.
+        max_events: Most events with ``"allocate"``, beside the limits that the others set.
 
     Raises:
         ValueError: An argument is out of range, or the kept events do not fit into the frame limit or the budget.
@@ -162,7 +164,7 @@ def plan_frames(
     if mode == "retrieve":
         events, kept = [retrieval.events[index] for index in retrieval.kept], list(range(len(retrieval.kept)))
     else:
-        limit = grid_limit if token_budget is None else min(grid_limit, token_budget)
+        limit = min(each for each in (grid_limit, token_budget, max_events) if each is not None)
         events, kept = join_bystanders(retrieval.events, retrieval.neighbour_similarity, retrieval.kept, limit)
 
     wanted = np.ones(len(events), dtype=np.int64)

@@ -69,6 +69,7 @@ class CompressedBaseModel(PreTrainedModel):
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
     ) -> Tensor | list[PlannedGrid] | None:
         """Attaches its plan to every video's grid.
 
@@ -78,6 +79,7 @@ class CompressedBaseModel(PreTrainedModel):
                 `plan_video`.
             video_grid_seconds: ``float [V, T]`` time of each temporal grid, padded at the end.
             video_event_shares: ``int [V, E]`` tokens for each event, 0 beyond a video's events; a row of zeros: equal.
+            video_token_limits: ``int [V]`` visual tokens for which the prompt has room.
 
         Returns:
             The planned grids, or ``video_grid_thw`` itself where the base class can do all that is asked.
@@ -96,7 +98,8 @@ class CompressedBaseModel(PreTrainedModel):
                 events = None if video_grid_events is None else video_grid_events[video, :grids].tolist()
                 shares = None if video_event_shares is None else _unpadded_shares(video_event_shares[video])
                 size = (height // merge, width // merge)
-                plan = plan_video(grids, size, compression, events=events, shares=shares)
+                limit = None if video_token_limits is None else int(video_token_limits[video])
+                plan = plan_video(grids, size, compression, events=events, shares=shares, limit=limit)
             seconds = None if video_grid_seconds is None else video_grid_seconds[video, :grids].tolist()
             planned.append(PlannedGrid(grids, height, width, plan, seconds))
         return planned
@@ -109,10 +112,13 @@ class CompressedBaseModel(PreTrainedModel):
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Plans the videos, then runs the base class (see `plan_grids` for the arguments)."""
-        grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        grids = self.plan_grids(
+            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits
+        )
         is_shown = grids is not None or kwargs.get("image_grid_thw") is not None
         if is_shown and input_ids is not None and kwargs.get("mm_token_type_ids") is None:
             kwargs["mm_token_type_ids"] = token_types(input_ids, self)
@@ -139,6 +145,7 @@ class CompressedBaseModel(PreTrainedModel):
         video_grid_thw: Tensor | list[PlannedGrid] | None = None,
         video_grid_events: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Runs the vision tower and merges each video's grids, inside the tower or after it.
@@ -148,7 +155,7 @@ class CompressedBaseModel(PreTrainedModel):
         """
         compression = self.config.compression
         assert isinstance(compression, CompressionConfig)
-        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
+        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares, video_token_limits)
         if grids is None:
             return super().get_video_features(pixel_values_videos, grids, **kwargs)
         if not isinstance(grids, list):
@@ -188,8 +195,8 @@ class CompressedBaseModel(PreTrainedModel):
 class CompressedVLM(PreTrainedModel, GenerationMixin):
     """A model for video question answering from compressed videos.
 
-    Besides the base class's inputs, ``forward`` and ``generate`` take ``video_grid_events``, ``video_grid_seconds``
-    and ``video_event_shares`` (see `CompressedBaseModel.plan_grids`), all of which the processor makes.
+    Besides the base class's inputs, ``forward`` and ``generate`` take ``video_grid_events``, ``video_grid_seconds``,
+    ``video_event_shares`` and ``video_token_limits`` (see `CompressedBaseModel.plan_grids`): the processor makes them.
     """
 
     @property
@@ -214,6 +221,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         video_grid_thw: Tensor,
         video_grid_events: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **_: Any,
     ) -> dict[str, VisualFeatures]:
         """Runs the vision tower and the compression once, for any number of questions.
@@ -222,7 +230,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         and beside the processor's other outputs. It is not changed by use.
         """
         features = self.model.get_video_features(
-            pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares
+            pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares, video_token_limits
         )
         members = features.members if isinstance(features, VisualFeatures) else None
         return {"video": apart(features_of_each(features), self.model.stream_width, members)}
@@ -234,6 +242,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features.
@@ -246,6 +255,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         inputs["video_grid_events"] = video_grid_events
         inputs["video_grid_seconds"] = video_grid_seconds
         inputs["video_event_shares"] = video_event_shares
+        inputs["video_token_limits"] = video_token_limits
         return inputs
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ returns them.
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -20,9 +21,10 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_utils import VideoMetadata
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import Size, VideoPlan, event_lengths, plan_video
+from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, plan_video
 from marc.model.family import Family, family_of
-from marc.model.vision_info import separate_metadata
+from marc.model.vision_info import separate_metadata, with_whole_grids
+from marc.types import VISION_MARKS
 
 
 class CompressedVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
@@ -114,11 +116,12 @@ class CompressedProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the tensors that the model takes."""
-        return [*super().model_input_names, "video_grid_events", "video_grid_seconds", "video_event_shares"]
+        ours = ("video_grid_events", "video_grid_seconds", "video_event_shares", "video_token_limits")
+        return [*super().model_input_names, *ours]
 
     def __call__(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """As the family's; videos may also come as ``qwen_vl_utils.process_vision_info`` returns them."""
-        videos, kwargs = separate_metadata(videos, kwargs)
+        videos, kwargs = separate_metadata(videos, kwargs, samples=self.video_processor.do_sample_frames)
         return super().__call__(images=images, text=text, videos=videos, **kwargs)
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,20 +132,44 @@ class CompressedProcessor(ProcessorMixin):
         return super().apply_chat_template(self._defuse(conversation), *args, **kwargs)
 
     def plan(
-        self, grid_thw: Sequence[int], *, events: Sequence[int] | None = None, shares: Sequence[int] | None = None
+        self,
+        grid_thw: Sequence[int],
+        compression: CompressionConfig | None = None,
+        *,
+        events: Sequence[int] | None = None,
+        shares: Sequence[int] | None = None,
+        seconds: Sequence[float] | None = None,
     ) -> VideoPlan:
         """What will become of one video.
 
         Args:
             grid_thw: Temporal grids, height and width in patches.
+            compression: The options; by default this processor's.
             events: Event id of each temporal grid; ``None``: see `plan_video`.
             shares: Tokens for each event.
+            seconds: Time of each temporal grid, where the prompt says it.
+
+        Raises:
+            ValueError: If events, shares or the prompt's budget do not fit the video.
         """
+        compression = compression or self.compression
         grids, height, width = (int(length) for length in grid_thw)
         size = (height // self.video_processor.merge_size, width // self.video_processor.merge_size)
-        if not self.compression.enabled:
+        if not compression.enabled:
             return VideoPlan.whole(grids, size)
-        return plan_video(grids, size, self.compression, events=events, shares=shares)
+        plan_at = partial(_plan_at, grids, size, compression, events, shares)
+        if compression.prompt_tokens is None:
+            return plan_at(None)
+        cost = partial(self.prompt_tokens, seconds=seconds)
+        return plan_at(fit_into_prompt(plan_at, cost, compression.prompt_tokens))
+
+    def event_overhead(self, seconds: float) -> int:
+        """Tokens that a temporal grid at such a time costs in the prompt beside its visual ones."""
+        return len(self.video_ids([(1, 1)], [seconds])) - 1
+
+    def prompt_tokens(self, plan: VideoPlan, seconds: Sequence[float] | None) -> int:
+        """What a video costs in the prompt: all that stands where its placeholder and the marks around it stood."""
+        return len(self.video_ids(plan.cells, None if seconds is None else plan.seconds(seconds))) + VISION_MARKS
 
     def _process_videos(
         self,
@@ -152,17 +179,24 @@ class CompressedProcessor(ProcessorMixin):
         video_shares: Sequence[Sequence[int] | None] | None = None,
         **kwargs: Any,
     ) -> tuple[BatchFeature, list[str]]:
+        videos, kwargs["video_metadata"] = with_whole_grids(videos, kwargs.get("video_metadata"))
+        if kwargs.get("num_frames"):
+            kwargs.setdefault("fps", None)  # else the processor's own rate would contradict it
         processed, placeholders = super()._process_videos(videos, **kwargs)
         grids = processed["video_grid_thw"].tolist()
         _check_videos(grids, video_events, video_seconds, video_shares)
         processed.update(self._planning_inputs(video_events, video_seconds, video_shares))
         if video_seconds is None and not self.compression.enabled:
             return processed, placeholders
-        texts = []
+        plans, texts = [], []
         for video, grid_thw in enumerate(grids):
-            plan = self.plan(grid_thw, events=_of(video_events, video), shares=_of(video_shares, video))
             seconds = self._sampled_seconds(processed, video) if video_seconds is None else video_seconds[video]
+            events, shares = _of(video_events, video), _of(video_shares, video)
+            plan = self.plan(grid_thw, events=events, shares=shares, seconds=seconds)
+            plans.append(plan)
             texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
+        if self.compression.enabled and self.compression.prompt_tokens is not None:
+            processed["video_token_limits"] = torch.tensor([plan.budget for plan in plans])
         return processed, texts
 
     def _sampled_seconds(self, processed: BatchFeature, video: int) -> Sequence[float] | None:
@@ -200,6 +234,17 @@ class CompressedProcessor(ProcessorMixin):
     def _special_token(self) -> re.Pattern[str]:
         tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+
+def _plan_at(
+    grids: int,
+    size: Size,
+    compression: CompressionConfig,
+    events: Sequence[int] | None,
+    shares: Sequence[int] | None,
+    limit: int | None,
+) -> VideoPlan:
+    return plan_video(grids, size, compression, events=events, shares=shares, limit=limit)
 
 
 def frame_patches(video_processor: Any, rgb_THWC: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:

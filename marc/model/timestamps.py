@@ -32,6 +32,7 @@ class TimestampedModel(CompressedBaseModel):
         attention_mask: Tensor | None = None,
         video_grid_events: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Positions of all tokens: the base class is told of each block that remains (see `plan_grids`).
@@ -39,7 +40,7 @@ class TimestampedModel(CompressedBaseModel):
         Returns:
             ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index.
         """
-        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares)
+        grids = self.plan_grids(video_grid_thw, video_grid_events, None, video_event_shares, video_token_limits)
         positions: tuple[Tensor, Tensor] = super().get_rope_index(
             input_ids,
             mm_token_type_ids,

@@ -52,11 +52,20 @@ def test_a_limit_in_tokens_turns_compression_on():
     assert parse_budget("tokens:9", full) == replace(BASE, target_frames=1, visual_tokens=9)
 
 
+def test_a_budget_of_the_prompt_is_one_of_visual_tokens_too():
+    config = parse_budget("prompt:200", BASE)
+    assert config == replace(BASE, visual_tokens=200, prompt_tokens=200)
+    assert parse_budget("prompt:9", replace(BASE, target_frames=None)).target_frames == 1
+    assert budget_fields("prompt:9") == ("target_frames", "visual_tokens", "prompt_tokens")
+    assert budget_name(replace(BASE, prompt_tokens=200)) == "tokens:3", "a limit beside another budget"
+
+
 configs = st.builds(
     CompressionConfig,
     layout=st.sampled_from(["frames", "events"]),
     target_frames=st.none() | st.integers(1, 99),
     visual_tokens=st.none() | st.integers(1, 999),
+    prompt_tokens=st.none() | st.integers(1, 999),
     merge=st.sampled_from(["mean", "weighted"]),
 )
 

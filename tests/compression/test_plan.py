@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import VideoPlan, event_lengths, fit_size, plan_video
+from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, fit_size, plan_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_counts.json"
 
@@ -45,6 +46,52 @@ def test_one_frame_is_exactly_one_frames_tokens(frames, height, width):
         plan = plan_video(frames, (height, width), CompressionConfig(layout=layout), events=[0] * frames)
         assert plan.tokens == height * width
         assert plan.centers == ((frames - 1) / 2,)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from(["events", "frames"]),
+    st.integers(1, 3),
+    st.integers(0, 9),
+    st.integers(1, 600),
+    st.booleans(),
+)
+def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frames, overhead, most, shared):
+    """However many tokens each grid that remains costs beside its own."""
+    ids = [min(grid * events // grids, events - 1) for grid in range(grids)]
+    config = CompressionConfig(layout=layout, target_frames=frames)
+    shares = [1] * len(set(ids)) if shared and config.token_budget(height * width) >= len(set(ids)) else None
+    plan_at = partial(_plan_at, grids, (height, width), config, ids, shares)
+
+    def cost(plan: VideoPlan) -> int:
+        return plan.tokens + overhead * len(plan.cells) + 2
+
+    if most < 1 + overhead + 2:
+        with pytest.raises(ValueError, match=f"prompt_tokens {most}: a video costs at least {1 + overhead + 2} "):
+            fit_into_prompt(plan_at, cost, most)
+        return
+    limit = fit_into_prompt(plan_at, cost, most)
+    plan = plan_at(limit)
+    assert cost(plan) <= most
+    assert plan.tokens <= plan.budget == min(limit, config.token_budget(height * width))
+    assert all(cost(plan_at(more)) > most for more in range(limit + 1, most + 1)), "the most that fits"
+
+
+def _plan_at(grids, size, config, ids, shares, limit):
+    return plan_video(grids, size, config, events=ids, shares=shares, limit=limit)
+
+
+def test_shares_are_scaled_to_what_the_prompt_has_room_for():
+    config = CompressionConfig(visual_tokens=40)
+    shares = [1, 30, 9]
+    counts = [
+        [rows * columns for rows, columns in _plan_at(3, (8, 8), config, [0, 1, 2], shares, limit).cells]
+        for limit in (40, 20, 4, 3, 2)
+    ]
+    assert counts == [[1, 30, 9], [1, 12, 4], [1, 1, 1], [1, 1, 1], [1, 1]]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2000))

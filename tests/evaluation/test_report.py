@@ -76,9 +76,9 @@ def test_runs_side_by_side_with_published_lines(make_run):
         make_run("wrong", "wrong", benchmark="VSI", method="tiny"),
     ]
     table = side_by_side([summarise(folder) for folder in runs])
-    costs = ("visual tokens", "peak GiB", "s / question", "failed")
+    costs = ("visual tokens", "prompt tokens", "peak GiB", "s / question", "failed")
     assert table.columns == ("model", "frames", "VSI", "MMVU", "mean", "mean, lenient", *costs)
-    assert table.rows[0][5:] == ("75.00", "4.0", "1.00", "0.500", "0")
+    assert table.rows[0][5:] == ("75.00", "4.0", "6.0", "1.00", "0.500", "0")
     assert table.rows[0][0] == "scripted full (video-r1)" and table.rows[0][4] == "75.00"
     assert table.rows[1][2].startswith("0.00") and table.rows[1][3:5] == ("", "")
     published = side_by_side([summarise(folder) for folder in runs], published=True)

@@ -1,5 +1,7 @@
 """Which frames are read: the numbers are those that have always been read, so that results stay comparable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ IN_RETRIEVED = (*(4 + 11 / 12 * (place + 0.5) for place in range(6)), *(12.5 + p
 def request(name: str = "a.mp4", duration: float = 30.0, *, compression=None, **frames) -> FrameRequest:
     info = VideoInfo(name, 320, 240, duration, fps=25.0, frame_count=int(25 * duration), codec="h264")
     config = CompressionConfig(**(compression or {}))
-    return FrameRequest(info, "What?", FrameOptions(**frames), config, 99, StageClock())
+    return FrameRequest(info, "What?", FrameOptions(**frames), config, 99, 0, StageClock())
 
 
 class Remembering(RetrievingSelector):
@@ -54,6 +56,15 @@ def test_in_the_event_layout_every_event_is_read_and_the_retrieved_ones_share_th
     assert selection.grid_events == (0, 1, 1, 2, *[3] * 8)
     assert selection.shares == shares
     assert selection.retrieval is RETRIEVAL
+
+
+@pytest.mark.parametrize(("prompt", "events"), [(200, 4), (42, 4), (41, 3), (32, 3), (31, 2)])
+def test_as_many_events_are_read_as_the_prompt_has_room_for(prompt, events):
+    asked = replace(request(compression={"prompt_tokens": prompt}), overhead=9)
+    selection = Remembering().select(asked)
+    assert len(set(selection.grid_events)) == len(selection.shares) == events
+    with pytest.raises(ValueError, match="prompt_tokens 11: a video costs at least 12 tokens in the prompt"):
+        Remembering().select(replace(request(compression={"prompt_tokens": 11}), overhead=9))
 
 
 @pytest.mark.parametrize("compression", [{"layout": "frames"}, {"target_frames": None}])
