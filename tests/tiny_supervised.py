@@ -5,12 +5,22 @@ from tiny_training import TWO_STEPS
 
 from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
-from marc.model.tiny import build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
 
 
-def make_trainer(files, rows: list[TrainingRow], tmp_path, *, compression=None, data=None, kwargs=None, **options):
-    model, processor = build_tiny(compression=compression or CompressionConfig())
+def make_trainer(
+    files,
+    rows: list[TrainingRow],
+    tmp_path,
+    *,
+    family=EMBEDDED_FAMILY,
+    compression=None,
+    data=None,
+    kwargs=None,
+    **options,
+):
+    model, processor = build_tiny(family=family, compression=compression or CompressionConfig())
     defaults = {
         **TWO_STEPS,
         "bf16": False,

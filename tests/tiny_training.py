@@ -8,11 +8,14 @@ from transformers import Trainer
 
 from marc.data.rows import TrainingRow
 from marc.model import CompressionConfig
-from marc.model.tiny import build_tiny
+from marc.model.family import families
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 from marc.rewards import accuracy_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
 
 GROUP = 2
+FAMILIES = [family.name for family in families()]
+OTHER_FAMILIES = [name for name in FAMILIES if name != EMBEDDED_FAMILY]
 TWO_STEPS = {
     "max_steps": 2,
     "learning_rate": 1e-3,
@@ -41,10 +44,17 @@ def varied(completions, completion_ids, **columns) -> list[float]:
 
 
 def make_trainer(
-    files: Path, rows: list[TrainingRow], tmp_path: Path, *, compression=None, kwargs=None, **options
+    files: Path,
+    rows: list[TrainingRow],
+    tmp_path: Path,
+    *,
+    family: str = EMBEDDED_FAMILY,
+    compression=None,
+    kwargs=None,
+    **options,
 ) -> CGRPOTrainer:
     """C-GRPO with accuracy, a varied reward and retention, two steps unless told otherwise."""
-    model, processor = build_tiny(compression=compression or CompressionConfig())
+    model, processor = build_tiny(family=family, compression=compression or CompressionConfig())
     return CGRPOTrainer(
         model=model,
         reward_funcs=[accuracy_reward, varied],

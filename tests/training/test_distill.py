@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
-from tiny_training import TWO_STEPS
+from tiny_training import FAMILIES, OTHER_FAMILIES, TWO_STEPS
 from torch import Tensor, nn
 
 from marc.inference.encoding import encode
@@ -18,7 +18,7 @@ from marc.inference.video_input import VideoInput, feature_inputs, grid_inputs
 from marc.model import CompressionConfig
 from marc.model.loading import load_model
 from marc.model.modeling import token_types
-from marc.model.tiny import build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset, video_trainer
 from marc.training.distill import completion_kl, reverse_kl
 from marc.training.full_teacher import make_teacher
@@ -29,8 +29,10 @@ GROUP = 2
 OFF = CompressionConfig(target_frames=None)
 
 
-def make_trainer(files, rows, tmp_path, *, dataset=None, peft_config=None, **options) -> CGRPOTrainer:
-    model, processor = build_tiny()
+def make_trainer(
+    files, rows, tmp_path, *, family=EMBEDDED_FAMILY, dataset=None, peft_config=None, **options
+) -> CGRPOTrainer:
+    model, processor = build_tiny(family=family)
     defaults = {
         **TWO_STEPS,
         "bf16": False,
@@ -100,10 +102,16 @@ def logits_alone(model, reader, prompt, completion: Tensor) -> Tensor:
     return model.lm_head(output.last_hidden_state[0, len(ids) - 1 : -1])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("freeze_tower", [False, True])
-def test_loss_and_gradients_against_float64(freeze_tower, files, rows, mixed_rows, tmp_path):
+def test_loss_and_gradients_against_float64(family, freeze_tower, files, rows, mixed_rows, tmp_path):
     """Against models of their own, row by row: the student compressed, the teacher with every token."""
-    options = {"freeze_tower": freeze_tower, "temperature": 1.3, "per_device_train_batch_size": 6}
+    options = {
+        "family": family,
+        "freeze_tower": freeze_tower,
+        "temperature": 1.3,
+        "per_device_train_batch_size": 6,
+    }
     trainer = make_trainer(files, [*rows, mixed_rows[1]], tmp_path, **options)
     for model in (trainer.model, trainer._teacher.model):
         model.double()
@@ -115,7 +123,7 @@ def test_loss_and_gradients_against_float64(freeze_tower, files, rows, mixed_row
     loss = trainer._compute_loss(trainer.model, batch)
     loss.backward()
 
-    student, teacher = build_tiny()[0].double(), build_tiny(compression=OFF)[0].double()
+    student, teacher = (build_tiny(family=family, compression=c)[0].double() for c in (None, OFF))
     student.model.language_model.layers[0].mlp.up_proj.weight.data.mul_(1.1)
     total = torch.zeros((), dtype=torch.float64)
     examples = [row for row in trainer.train_dataset for _ in range(GROUP)]
@@ -164,9 +172,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
-    trainer = make_trainer(files, rows, tmp_path, **CASES[case])
+@pytest.mark.parametrize(
+    ("family", "case"),
+    [*((EMBEDDED_FAMILY, case) for case in CASES), *((family, "with rewards") for family in OTHER_FAMILIES)],
+)
+def test_two_steps_move_every_trainable_parameter(family, case, files, rows, tmp_path):
+    trainer = make_trainer(files, rows, tmp_path, family=family, **CASES[case])
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
     trainer.train()
     history = [row for row in trainer.state.log_history if "loss" in row]

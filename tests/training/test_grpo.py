@@ -7,12 +7,21 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from tiny_training import GROUP, TWO_STEPS, make_trainer, train_and_name_the_moved, varied
+from tiny_training import (
+    FAMILIES,
+    GROUP,
+    OTHER_FAMILIES,
+    TWO_STEPS,
+    make_trainer,
+    train_and_name_the_moved,
+    varied,
+)
 from torch import Tensor
 
+from marc.inference.decoding import drawn_by_one_number
 from marc.inference.video_input import VideoInput
 from marc.model import CompressionConfig
-from marc.model.tiny import PATCH, build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, PATCH, build_tiny
 from marc.rewards import accuracy_reward, format_reward
 from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
 
@@ -42,18 +51,24 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
-    trainer = make_trainer(files, rows, tmp_path, **CASES[case])
+@pytest.mark.parametrize(
+    ("family", "case"),
+    [
+        *((EMBEDDED_FAMILY, case) for case in CASES),
+        *((family, case) for family in OTHER_FAMILIES for case in ("gradient checkpointing", "lora and reference")),
+    ],
+)
+def test_two_steps_move_every_trainable_parameter(family, case, files, rows, tmp_path):
+    trainer = make_trainer(files, rows, tmp_path, family=family, **CASES[case])
     moved = train_and_name_the_moved(trainer)
     assert any("visual" in name for name in moved) == (case not in ("frozen tower", "lora", "lora and reference"))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("freeze_tower", [False, True])
-def test_mixed_rows(freeze_tower, files, mixed_rows, tmp_path):
-    trainer = make_trainer(
-        files, mixed_rows, tmp_path, per_device_train_batch_size=8, freeze_tower=freeze_tower, beta=0.1
-    )
+def test_mixed_rows(family, freeze_tower, files, mixed_rows, tmp_path):
+    options = {"per_device_train_batch_size": 8, "freeze_tower": freeze_tower, "beta": 0.1}
+    trainer = make_trainer(files, mixed_rows, tmp_path, family=family, **options)
     trainer.train()
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in trainer.state.log_history[:2])
 
@@ -137,10 +152,13 @@ def test_a_pass_without_gradients_encodes_each_video_once_however_it_is_cut(file
     torch.testing.assert_close(batch["ref_per_token_logps"], scored(whole, [0, 1])["ref_per_token_logps"])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
-def test_positions_agree_between_generation_and_log_probabilities(compression, files, rows, mixed_rows, tmp_path):
+def test_positions_agree_between_generation_and_log_probabilities(
+    family, compression, files, rows, mixed_rows, tmp_path
+):
     """Each row by itself in both; that shared prompts keep these positions is for `test_shared_prompts`."""
-    options = {"compression": CompressionConfig(**compression), "share_prompts": False}
+    options = {"family": family, "compression": CompressionConfig(**compression), "share_prompts": False}
     trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, **options)
     seen: list[Tensor] = []
     trainer.model.model.language_model.register_forward_pre_hook(
@@ -149,7 +167,7 @@ def test_positions_agree_between_generation_and_log_probabilities(compression, f
     batch = scored(trainer, [0, 1, 2, 3])
     generated = torch.cat(seen, dim=2)
     seen.clear()
-    gradients(trainer, batch)
+    gradients(trainer, {**batch, "advantages": torch.ones_like(batch["advantages"])})
     (one_pass,) = seen
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)[:, :-1].bool()
     assert mask[:, batch["prompt_mask"].shape[1] :].any()
@@ -172,6 +190,43 @@ def test_sampling_and_scoring_agree(files, rows, mixed_rows, tmp_path):
         tried[:, -keep] = token
         other, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, tried, mask, keep)
         assert (other[:, 0] <= logps[:, 0] + 1e-5).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("share", [False, True])
+def test_what_was_drawn_has_the_log_probabilities_that_it_was_drawn_with(
+    family, share, files, rows, mixed_rows, tmp_path, monkeypatch
+):
+    """What the head says while rows are decoded, and in one pass over the prompt and the whole answer."""
+    said: dict[int, list[float]] = {}
+
+    def drawn(count: int):
+        draw = drawn_by_one_number(count)
+
+        def note(scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+            tokens_N = draw(scores_NV, rows_N)
+            values_N = heads[-1].log_softmax(-1).gather(1, tokens_N[:, None])[:, 0]
+            for row, value in zip(rows_N.tolist(), values_N.tolist(), strict=True):
+                said.setdefault(row, []).append(value)
+            return tokens_N
+
+        return note
+
+    heads: list[Tensor] = []
+    monkeypatch.setattr("marc.training.grpo.drawn_by_one_number", drawn)
+    trainer = make_trainer(files, [*rows, *mixed_rows[1:]], tmp_path, family=family, bf16=False)
+    trainer.model.lm_head.register_forward_hook(lambda module, args, logits: heads.append(logits.float()))
+    batch = scored(trainer, [0, 1, 2, 3])
+    trainer.args.share_prompts, trainer._row_visuals = share, batch["visuals"]
+    parts = ("prompt", "completion")
+    ids, mask = (torch.cat([batch[f"{part}_{kind}"] for part in parts], 1) for kind in ("ids", "mask"))
+    count = batch["completion_ids"].shape[1]
+    with torch.no_grad():
+        logps, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, count)
+    lengths = batch["completion_mask"].sum(1).tolist()
+    assert len(lengths) == 4 * GROUP and max(lengths) > 1
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(logps[row, :length], torch.tensor(said[row][:length]), rtol=1e-5, atol=1e-5)
 
 
 def test_vision_tokens_are_never_sampled(files, rows, tmp_path):
@@ -307,8 +362,9 @@ def test_a_reward_that_hides_the_accuracy_is_warned_of(files, rows, tmp_path, ca
     assert "no retention reward" in caplog.text and "wrapped" in caplog.text
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(files, rows, mixed_rows, tmp_path):
-    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "beta": 0.1, "bf16": False}
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_resumed_run_is_the_uninterrupted_one(family, files, rows, mixed_rows, tmp_path):
+    options = {"family": family, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "beta": 0.1, "bf16": False}
     dataset = [*rows, *mixed_rows[1:]]
     whole = make_trainer(files, dataset, tmp_path / "whole", **options)
     whole.train()

@@ -1,4 +1,5 @@
 import pytest
+from tiny_training import FAMILIES
 
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput
@@ -10,9 +11,10 @@ from marc.training.reader import VisualReader, VisualSource
 from marc.video.sources import VideoFiles
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
-def test_tokens_are_known_before_decoding(compression, files):
-    _, processor = build_tiny(compression=CompressionConfig(**compression))
+def test_tokens_are_known_before_decoding(family, compression, files):
+    _, processor = build_tiny(family=family, compression=CompressionConfig(**compression))
     reader = VisualReader(processor, VideoFiles(max_frames=8))
     sources = [
         VisualSource("video", str(files / "0.mp4")),
@@ -24,7 +26,7 @@ def test_tokens_are_known_before_decoding(compression, files):
             VideoInput.of(visual, processor, processor.compression)
             for visual in (reader.look(source), reader.read(source))
         )
-        assert (looked.tokens, looked.events, looked.plan) == (read.tokens, read.events, read.plan)
+        assert (looked.ids, looked.events, looked.plan) == (read.ids, read.events, read.plan)
 
 
 def test_cuts_become_events(files):
@@ -38,9 +40,10 @@ def test_cuts_become_events(files):
     assert set(visual.events) == {0, 1, 2}
 
 
-def test_prompts_survive_arrow(files, rows, mixed_rows):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_survive_arrow(family, files, rows, mixed_rows):
     """Arrow adds empty fields to parts of other types; a template would render them as more videos."""
-    model, processor = build_tiny()
+    model, processor = build_tiny(family=family)
     dataset = to_dataset([*rows, *mixed_rows], files)
     kinds = [[source.kind for source in visual_sources(row["prompt"])] for row in dataset]
     assert kinds == [["video"], ["video"], ["video"], ["image"], [], ["video"]]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from peft import LoraConfig
 from tiny_supervised import batch_of, loss_of, make_trainer
-from tiny_training import TWO_STEPS, train_and_name_the_moved
+from tiny_training import FAMILIES, OTHER_FAMILIES, TWO_STEPS, train_and_name_the_moved
 
 from marc.inference.video_input import inputs_at
 from marc.model import CompressionConfig
-from marc.model.tiny import build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
+from marc.training.run import lora as lora_of_recipes
 
 
 def lora() -> LoraConfig:
@@ -30,17 +31,40 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_steps_move_every_trainable_parameter(case, files, rows, tmp_path):
-    trainer = make_trainer(files, rows, tmp_path, **CASES[case])
+@pytest.mark.parametrize(
+    ("family", "case"),
+    [
+        *((EMBEDDED_FAMILY, case) for case in CASES),
+        *((family, case) for family in OTHER_FAMILIES for case in ("gradient checkpointing", "inside the tower")),
+    ],
+)
+def test_two_steps_move_every_trainable_parameter(family, case, files, rows, tmp_path):
+    trainer = make_trainer(files, rows, tmp_path, family=family, **CASES[case])
     moved = train_and_name_the_moved(trainer)
     assert any("visual" in name for name in moved) == (case not in ("frozen tower", "lora"))
 
 
-@pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
-def test_the_loss_is_the_cross_entropy_of_the_completion_alone(compression, files, rows, mixed_rows, tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_go_to_every_large_linear_layer_of_the_language_model(family, files, rows, tmp_path):
+    model, _ = build_tiny(family=family)
+    trainer = make_trainer(files, rows, tmp_path, family=family, kwargs={"peft_config": lora_of_recipes(model, 4)})
+    adapted = {name.partition(".lora_A")[0] for name in train_and_name_the_moved(trainer) if "lora_A" in name}
+    linears = ((n, m) for n, m in model.model.language_model.named_modules() if isinstance(m, torch.nn.Linear))
+    large = {name for name, module in linears if module.out_features > 16}  # a recurrent layer's gates are not
+    assert {name.partition("language_model.")[2] for name in adapted} == large
+
+
+LOSSES = [
+    *((EMBEDDED_FAMILY, compression) for compression in ({}, {"layout": "frames"}, {"target_frames": None})),
+    *((family, {}) for family in OTHER_FAMILIES),
+]
+
+
+@pytest.mark.parametrize(("family", "compression"), LOSSES)
+def test_the_loss_is_the_cross_entropy_of_the_completion_alone(family, compression, files, rows, mixed_rows, tmp_path):
     """Against the model's own forward on each row by itself, through the processor's inputs, in float64."""
-    trainer = make_trainer(files, [*rows, *mixed_rows[1:3]], tmp_path, compression=CompressionConfig(**compression))
+    options = {"family": family, "compression": CompressionConfig(**compression)}
+    trainer = make_trainer(files, [*rows, *mixed_rows[1:3]], tmp_path, **options)
     trainer.model.double()
     batch = batch_of(trainer, [0, 1, 2, 3])
     total, count = 0.0, 0

@@ -43,6 +43,8 @@ def both(files, rows, tmp_path, *, double=True, **options):
     ]
     for trainer in trainers if double else ():
         trainer.model.double()
+        if trainer.args.gradient_checkpointing:
+            trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
     return trainers
 
 
@@ -61,6 +63,9 @@ CASES = {
     "inside the tower": {"compression": CompressionConfig(tower_layer=1)},
     "frozen tower": {"freeze_tower": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
+    "DeepStack": {"family": "qwen3_vl"},
+    "DeepStack, inside the tower": {"family": "qwen3_vl", "compression": CompressionConfig(tower_layer=1)},
+    "DeepStack, gradient checkpointing": {"family": "qwen3_vl", "gradient_checkpointing": True},
     "dft": {"loss_type": "dft"},
     "lora": {
         "kwargs": {
@@ -214,3 +219,8 @@ def test_sliding_windows_are_refused(files, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("tiny_supervised.build_tiny", sliding)
     with pytest.raises(ValueError, match=r"pack_questions: .*sliding window"):
         make_trainer(files, rows, tmp_path, pack_questions=True)
+
+
+def test_recurrent_layers_are_refused(files, rows, tmp_path):
+    with pytest.raises(ValueError, match=r"pack_questions: not for this model: a recurrent layer"):
+        make_trainer(files, rows, tmp_path, family="qwen3_5", pack_questions=True)

@@ -96,6 +96,10 @@ CASES = {
     "distillation alone": {"distill_coef": 1.0, "reward_coef": 0.0, "freeze_tower": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
     "gradient checkpointing and distillation": {"gradient_checkpointing": True, "distill_coef": 1.0},
+    "DeepStack, reference": {"family": "qwen3_vl", "beta": 0.1},
+    "DeepStack, inside the tower": {"family": "qwen3_vl", "compression": CompressionConfig(tower_layer=1)},
+    "DeepStack, gradient checkpointing": {"family": "qwen3_vl", "gradient_checkpointing": True},
+    "DeepStack, frozen tower, distillation": {"family": "qwen3_vl", "freeze_tower": True, "distill_coef": 1.0},
     "sequence level": {"importance_sampling_level": "sequence", "loss_type": "grpo", "num_iterations": 2},
     "entropy of the best": {"top_entropy_quantile": 0.5},
     **{name: {"loss_type": name} for name in ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")},
@@ -209,9 +213,11 @@ def test_log_probabilities_and_entropies_are_those_of_single_rows(size, grad, fi
     torch.testing.assert_close(shared_entropies, entropies, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 @pytest.mark.parametrize("compression", [{}, {"layout": "frames"}, {"target_frames": None}])
-def test_every_token_keeps_its_position(compression, files, rows, mixed_rows, tmp_path):
-    single, _ = both(files, [*rows, *mixed_rows[1:3]], tmp_path, compression=CompressionConfig(**compression))
+def test_every_token_keeps_its_position(family, compression, files, rows, mixed_rows, tmp_path):
+    options = {"family": family, "compression": CompressionConfig(**compression)}
+    single, _ = both(files, [*rows, *mixed_rows[1:3]], tmp_path, **options)
     batch = answered(single)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)

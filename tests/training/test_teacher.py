@@ -3,10 +3,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from tiny_training import FAMILIES
 
 from marc.model import CompressionConfig, MarcForConditionalGeneration
 from marc.model.family import vision_token_ids
-from marc.model.tiny import build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 from marc.training import teacher
 from marc.training.dataset import to_example
 from marc.training.reader import VisualReader
@@ -24,10 +25,14 @@ from marc.video.sources import VideoFiles
 OPTIONS = TeacherOptions(samples=3, max_new_tokens=4)
 
 
+def full_frames(family: str = EMBEDDED_FAMILY):
+    model, processor = build_tiny(family=family, compression=CompressionConfig(target_frames=None))
+    return model, VisualReader(processor, VideoFiles(max_frames=8))
+
+
 @pytest.fixture(scope="module")
 def full():
-    model, processor = build_tiny(compression=CompressionConfig(target_frames=None))
-    return model, VisualReader(processor, VideoFiles(max_frames=8))
+    return full_frames()
 
 
 def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, monkeypatch):
@@ -119,8 +124,10 @@ def test_the_teacher_answers_with_all_tokens_and_leaves_the_random_state_alone(f
     assert answers([prompt], *full, OPTIONS) == [first]
 
 
-def test_what_a_prompt_is_answered_does_not_depend_on_those_beside_it(full, files, rows, mixed_rows):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_prompt_is_answered_does_not_depend_on_those_beside_it(family, files, rows, mixed_rows):
     """So that a result is the same in every shard, and whatever else was known already."""
+    full = full_frames(family)
     prompts = [to_example(row, files)["prompt"] for row in (*rows, mixed_rows[1], mixed_rows[2])]
     alone = [answers([prompt], *full, OPTIONS)[0] for prompt in prompts]
     assert answers(prompts, *full, OPTIONS) == alone

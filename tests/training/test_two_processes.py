@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from marc import load_model
-from marc.model.tiny import build_tiny
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {
@@ -72,9 +72,9 @@ DEEPSPEED = {
 
 def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float) -> dict[str, list[dict]]:
     """What both processes say of each case, all of which they go through one after the other."""
-    model, processor = build_tiny()
-    model.save_pretrained(files / "model")
-    processor.save_pretrained(files / "model")
+    for family in {EMBEDDED_FAMILY, *(case["family"] for case in cases.values() if "family" in case)}:
+        for part in build_tiny(family=family):
+            part.save_pretrained(files / family)
     script = ROOT / "tests" / "training" / "helpers" / "two_processes.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     options = {name: {**OPTIONS, **case} for name, case in cases.items()}
@@ -106,6 +106,7 @@ def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int]
 TOGETHER = {
     "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
     "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    "qwen3_vl": {"family": "qwen3_vl", "ddp_find_unused_parameters": False},
     **{
         f"{case}, {name}": {**options, **trainer}
         for name, trainer in (("grpo", {}), ("sft", SFT))
@@ -123,6 +124,7 @@ def results(files, tmp_path_factory) -> dict[str, list[dict]]:
 @pytest.mark.timeout(1000)
 def test_processes_stay_equal(results):
     check(results["ddp"])
+    check(results["qwen3_vl"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
 

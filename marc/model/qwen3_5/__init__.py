@@ -24,6 +24,6 @@ FAMILY = Family(
     ),
     tower_part="marc.model.qwen3_5.vision:tower_part",
     vision_tokens=("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-    language_linears=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
+    language_linears=r".*language_model.*\.((q|k|v|o|gate|up|down|out)_proj|in_proj_(qkv|z))",
     tiny="marc.model.qwen3_5.tiny",
 )

@@ -1,8 +1,9 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
-Arguments: the folder of the files and the model, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with four more: ``sft`` (instead of C-GRPO), ``lora`` (on the language model), ``broken`` (the
-last row names a video that cannot be read) and ``resume`` (train again from the checkpoint of this step).
+Arguments: the folder of the files and the models, the output folder, and a JSON object of cases: names and the options
+of the trainer for each, with five more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
+language model), ``broken`` (the last row names a video that cannot be read) and ``resume`` (train again from the
+checkpoint of this step).
 """
 
 import gc
@@ -17,6 +18,7 @@ from transformers import Trainer
 
 from marc.data.rows import TrainingRow
 from marc.model.loading import load_model
+from marc.model.tiny import EMBEDDED_FAMILY
 from marc.rewards import accuracy_reward
 from marc.training import (
     CGRPOConfig,
@@ -56,7 +58,14 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def build(
-    files: Path, output: Path, options: dict, *, sft: bool = False, lora: bool = False, broken: bool = False
+    files: Path,
+    output: Path,
+    options: dict,
+    *,
+    family: str = EMBEDDED_FAMILY,
+    sft: bool = False,
+    lora: bool = False,
+    broken: bool = False,
 ) -> Trainer:
     config_class = VideoSFTConfig if sft else CGRPOConfig
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
@@ -66,7 +75,7 @@ def build(
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
         for index, (kind, path) in enumerate([*KINDS[:-1], ("video", "broken.mp4")] if broken else KINDS)
     ]
-    model, processor = load_model(files / "model", device="cpu")
+    model, processor = load_model(files / family, device="cpu")
     given = {
         "model": model,
         "args": config,
@@ -111,7 +120,7 @@ def main() -> None:
     teacher.accuracy_reward = graded
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        built = {key: options.pop(key) for key in ("sft", "lora", "broken") if key in options}
+        built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken") if key in options}
         result = run(files, output / name, resume=options.pop("resume", None), built=built, options=options)
         rank = torch.distributed.get_rank()
         (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
