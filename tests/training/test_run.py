@@ -33,6 +33,16 @@ def test_recipes_resolve(recipe, capsys, tmp_path):
         assert name in ("bf16", "output_dir", "report_to") or resolved[name] == value, name
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_a_kind_differ_in_their_model_alone(recipe):
+    kind, *name, weights = recipe.stem.split("_")
+    if name:
+        own, other = (yaml.safe_load(path.read_text()) for path in (recipe, recipe.with_stem(f"{kind}_3b_{weights}")))
+        assert own["output_dir"] == f"runs/{recipe.stem}" and recipe.read_text().count(f"{recipe.stem}") == 2
+        assert name[-1] in own["model"].lower() and name[0].removesuffix("vl") in own["model"].lower()
+        assert {**own, "model": 0, "output_dir": 0} == {**other, "model": 0, "output_dir": 0}
+
+
 @pytest.mark.parametrize("kind", ["grpo", "sft"])
 def test_the_world_recipe_trains_and_resumes(kind, tmp_path):
     recipe = ROOT / "configs" / f"{kind}_world.yaml"
