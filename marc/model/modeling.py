@@ -59,6 +59,8 @@ class CompressedBaseModel(PreTrainedModel):
     """A model without a head, with compressed videos."""
 
     def __init__(self, config: Any):
+        if config.vision_config._attn_implementation == SEGMENT_ATTENTION:  # as another model has left it
+            config.vision_config._attn_implementation = "sdpa"
         super().__init__(config)
         if self.visual.config._attn_implementation == "sdpa":
             self.visual.config._attn_implementation = SEGMENT_ATTENTION

@@ -1,5 +1,7 @@
 """Segments as batches: transformers' own loop over the segments is the oracle, to the bit on a CPU."""
 
+import copy
+
 import pytest
 import torch
 from tiny_inputs import noise, video_inputs
@@ -65,3 +67,11 @@ def test_another_implementation_can_be_asked_for(tiny, implementation):
     assert model.model.visual.config._attn_implementation == implementation
     model.set_attn_implementation({"": "sdpa", "vision_config": before})
     assert model.model.visual.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_model_is_made_from_the_configuration_of_another(tiny, copied):
+    model, _ = tiny()
+    other = type(model)(copy.deepcopy(model.config) if copied else model.config)
+    for each in (model, other):
+        assert each.model.visual.config._attn_implementation == SEGMENT_ATTENTION
