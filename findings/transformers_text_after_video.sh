@@ -4,14 +4,14 @@
 # Qwen2-VL and Qwen2.5-VL were trained with the text behind a video one after the video's largest position on any axis;
 # transformers 4 numbers it so. transformers 5 goes on after the larger of the grid's height and width and leaves the
 # times out: of a video of 64 frames, 2 a second, in a grid of 4 x 8 behind three tokens of text, the times are positions
-# 3 to 65 and the question stands at 11, as if it were asked in the fifth second. Generated tokens still go on after the
-# largest position: at 66, far from the question. Qwen3-VL, whose times are text, is numbered alike by both.
+# 3 to 65 and the question stands at 11, as if it were asked in the fifth second. rope_deltas still counts generated tokens
+# from the largest position, so that they would go on at 66. Qwen3-VL, whose times are text, is numbered alike by both.
 #
 # Seen with transformers 4.57.6 and 5.23.0, torch 2.13.0, Python 3.11, CPU:
-#   4.57.6  Qwen2.5-VL: video 3 to 65, question 66 to 69, generated tokens from 70 on
-#   4.57.6  Qwen3-VL: video 3 to 351, question 353 to 356, generated tokens from 357 on
-#   5.23.0  Qwen2.5-VL: video 3 to 65, question 11 to 14, generated tokens from 66 on
-#   5.23.0  Qwen3-VL: video 3 to 351, question 353 to 356, generated tokens from 357 on
+#   4.57.6  Qwen2.5-VL: video 3 to 65, question 66 to 69, by rope_deltas the next token at 70
+#   4.57.6  Qwen3-VL: video 3 to 351, question 353 to 356, by rope_deltas the next token at 357
+#   5.23.0  Qwen2.5-VL: video 3 to 65, question 11 to 14, by rope_deltas the next token at 66
+#   5.23.0  Qwen3-VL: video 3 to 351, question 353 to 356, by rope_deltas the next token at 357
 #
 # Needs uv; installs into folders of its own and removes them.
 set -euo pipefail
@@ -55,7 +55,7 @@ def show(name, model, ids, **more):
     first, last = positions[0, 0, [-4, -1]].tolist()
     print(
         f"{name}: video {int(video.min())} to {int(video.max())}, question {first} to {last}, "
-        f"generated tokens from {ids.shape[1] + int(offset)} on"
+        f"by rope_deltas the next token at {ids.shape[1] + int(offset)}"
     )
 
 
@@ -82,9 +82,9 @@ fail() {
   echo "$1: this finding is out of date" >&2
   exit 1
 }
-grep -qx 'Qwen2.5-VL: video 3 to 65, question 66 to 69, generated tokens from 70 on' "$folder/4.57.6.txt" ||
+grep -qx 'Qwen2.5-VL: video 3 to 65, question 66 to 69, by rope_deltas the next token at 70' "$folder/4.57.6.txt" ||
   fail 'transformers 4.57.6 does not go on after the largest position'
-grep -qx 'Qwen2.5-VL: video 3 to 65, question 11 to 14, generated tokens from 66 on' "$folder/5.23.0.txt" ||
+grep -qx 'Qwen2.5-VL: video 3 to 65, question 11 to 14, by rope_deltas the next token at 66' "$folder/5.23.0.txt" ||
   fail 'transformers 5.23.0 does not go on after the larger side of the grid'
 cmp <(grep Qwen3-VL "$folder/4.57.6.txt") <(grep Qwen3-VL "$folder/5.23.0.txt") ||
   fail 'the two number Qwen3-VL differently'

@@ -11,9 +11,11 @@ from marc.model.tiny import build_tiny
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., tuple[MarcForConditionalGeneration, MarcProcessor]]:
-    """Builds a tiny model; keyword arguments are fields of `CompressionConfig`."""
+    """Builds a tiny model; all but the first keyword argument are fields of `CompressionConfig`."""
 
-    def build(**compression):
-        return build_tiny(compression=CompressionConfig(**compression), max_pixels=PIXELS)
+    def build(text_after_video="published", **compression):
+        model, processor = build_tiny(compression=CompressionConfig(**compression), max_pixels=PIXELS)
+        model.config.text_after_video = text_after_video
+        return model, processor
 
     return build

@@ -118,7 +118,7 @@ def save_qwen_vl(folder: Path) -> None:
     """The tiny model as a stock Qwen2.5-VL."""
     ours, processor = build_tiny()
     values = ours.config.to_dict()
-    del values["compression"], values["model_type"]
+    del values["compression"], values["model_type"], values["text_after_video"]
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**values))
     model.load_state_dict(ours.state_dict())
     model.generation_config = ours.generation_config

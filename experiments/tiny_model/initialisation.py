@@ -58,6 +58,7 @@ def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGenera
         torch.manual_seed(settings.seed)
         config = build_config(tokenizer)
         config.prompt_style = "video-r1"
+        config.text_after_video = "grid"
         config.text_config.rope_parameters["rope_theta"] = settings.rope_theta
         config.text_config.num_hidden_layers = settings.layers
         config.text_config.num_key_value_heads = config.text_config.num_attention_heads

@@ -4,7 +4,7 @@ An engine of any kind calls these; nothing of a model is needed. Positions have 
 are relative to the position of the video's first token. A cell that was pooled stands at the centre of the places that
 it averages, a merged grid at its time.
 
-Shapes: N tokens that remain of a video.
+Shapes: N tokens that remain of a video; B rows of L tokens, which hold less than V videos.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from marc.compression.plan import Size, VideoPlan
 
-TextAfter = Literal["grid", "published"]
-"""Where text goes on after a video: after the larger side of its uncompressed grid, whatever its times; or, as
-Qwen2-VL and Qwen2.5-VL were trained, after its largest position on any axis."""
+TextAfter = Literal["published", "grid"]
+"""Where text goes on after a video: one after its largest position on any axis, as Qwen2-VL and Qwen2.5-VL were
+trained; or after the larger side of its uncompressed grid, whatever its times, as transformers 5 has it."""
+
+VIDEO = 2
+"""What transformers' ``mm_token_type_ids`` call a token of a video."""
 
 
 def video_positions(plan: VideoPlan, seconds: Sequence[float] | float, *, tokens_per_second: float) -> Tensor:
@@ -47,14 +51,41 @@ def video_positions(plan: VideoPlan, seconds: Sequence[float] | float, *, tokens
 
 
 def text_position(positions: Tensor, size: Size, text_after: TextAfter) -> int:
-    """Position of the text behind a video, relative to the video's first one.
+    """Position of the text behind a video, relative to the video's first one, for an engine that counts by itself.
 
     Args:
         positions: Of the video, ``int64 [3, N]``, relative too.
         size: Of an uncompressed grid.
-        text_after: The family's rule.
+        text_after: The rule.
     """
     return max(size) if text_after == "grid" else int(positions.max()) + 1
+
+
+def published_text_positions(positions_3BL: Tensor, token_types_BL: Tensor, present_BL: Tensor) -> Tensor:
+    """Moves all that follows a video, so that it goes on one after the video's largest position on any axis.
+
+    What is there already stays: pictures, and text whose positions were counted by this rule.
+
+    Args:
+        positions_3BL: Positions by any rule, such as transformers'.
+        token_types_BL: A video is a run of `VIDEO`; padding does not end it.
+        present_BL: The attention mask; padding stays where it is.
+
+    Returns:
+        ``int64 [3, B, L]``.
+    """
+    order_BL = present_BL.bool().argsort(dim=1, descending=True, stable=True)  # padding behind everything else
+    present_BL = present_BL.bool().gather(1, order_BL)
+    video_BL = (token_types_BL.gather(1, order_BL) == VIDEO) & present_BL
+    after_video_BL = pad(video_BL[:, :-1], (1, 0))
+    number_BL = (video_BL & ~after_video_BL).cumsum(1)  # of videos so far
+    positions_BL = positions_3BL.amax(0).gather(1, order_BL)
+    largest_BV = pad(torch.zeros_like(positions_BL), (0, 1))
+    largest_BV = largest_BV.scatter_reduce(1, number_BL, positions_BL * video_BL, "amax")
+    goes_on_BL = after_video_BL & ~video_BL & present_BL
+    moves_BL = (largest_BV.gather(1, number_BL) + 1 - positions_BL) * goes_on_BL
+    shifts_BL = moves_BL.cumsum(1) * present_BL
+    return positions_3BL + torch.zeros_like(shifts_BL).scatter(1, order_BL, shifts_BL)
 
 
 def _centers(length: int, cells: int) -> Tensor:

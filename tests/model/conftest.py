@@ -9,7 +9,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 def stock(tiny) -> Qwen2_5_VLForConditionalGeneration:
     """Transformers' own class with the weights of the tiny model."""
     model, _ = tiny()
-    values = {k: v for k, v in model.config.to_dict().items() if k not in ("compression", "model_type")}
+    values = {
+        k: v for k, v in model.config.to_dict().items() if k not in ("compression", "model_type", "text_after_video")
+    }
     stock = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**values)).eval()
     stock.load_state_dict(model.state_dict())
     stock.generation_config = model.generation_config

@@ -1,5 +1,6 @@
 """Checkpoints: stock ones load whole, ours round-trip, anything else is refused by name."""
 
+import copy
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConf
 
 from marc import load_model
 from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration
+from marc.model.loading import EMBEDDED_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,8 @@ def stock_folder(tiny, stock, tmp_path_factory):
 
 def test_a_stock_checkpoint_loads_whole(stock, stock_folder):
     model, processor = load_model(stock_folder, device="cpu", target_frames=None)
+    assert model.config.text_after_video == "published"
+    model.config.text_after_video = "grid"
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
 
@@ -129,3 +133,37 @@ def test_the_configuration_keeps_qwens_fields():
     config = MarcConfig(**{**Qwen2_5_VLConfig().to_dict(), "model_type": "marc", "compression": {"ratio": 0.5}})
     assert config.text_config.hidden_size == Qwen2_5_VLConfig().text_config.hidden_size
     assert config.compression == CompressionConfig(ratio=0.5)
+
+
+@pytest.mark.parametrize("text_after_video", ["published", "grid"])
+def test_a_saved_configuration_says_where_text_goes_on(text_after_video, tmp_path):
+    config = copy.deepcopy(MarcConfig(text_after_video=text_after_video))
+    config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["text_after_video"] == text_after_video
+    for loaded in (AutoConfig.from_pretrained(tmp_path), MarcConfig.from_pretrained(tmp_path)):
+        assert loaded.text_after_video == text_after_video
+        assert MarcConfig.from_dict(loaded.to_dict()).text_after_video == text_after_video
+
+
+def test_an_older_checkpoint_of_ours_was_trained_as_transformers_counts(tiny, stock_folder, tmp_path):
+    model, processor = tiny()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text())
+    del values["text_after_video"]
+    file.write_text(json.dumps(values))
+    assert AutoConfig.from_pretrained(tmp_path).text_after_video == "grid"
+    assert load_model(tmp_path, device="cpu")[0].model.config.text_after_video == "grid"
+    assert MarcForConditionalGeneration.from_pretrained(tmp_path).config.text_after_video == "grid"
+    assert MarcConfig.from_pretrained(stock_folder).text_after_video == "published"
+
+
+def test_where_text_goes_on_is_one_of_two():
+    with pytest.raises(ValueError, match="text_after_video"):
+        MarcConfig(text_after_video="somewhere")
+
+
+def test_the_embedded_model_says_that_it_was_trained_as_transformers_counts():
+    assert json.loads((EMBEDDED_FOLDER / "config.json").read_text())["text_after_video"] == "grid"
+    assert load_model(device="cpu")[0].config.text_after_video == "grid"

@@ -1,6 +1,7 @@
 """Parity with transformers where nothing is compressed; and where something is, one result whatever the way to it."""
 
 import copy
+from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny_inputs import first_logits, noise, video_inputs
-from transformers import AutoModel
+from transformers import AutoModel, DynamicCache
 
 from marc import load_model
 from marc.compression.merge import compress
@@ -16,6 +17,7 @@ from marc.model import MarcModel
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 EVENTS = [[0, 0, 0, 1, 1, 2, 2, 2]]
+SECONDS = [[0.0, 1.0, 2.0, 30.0, 31.0, 90.0, 91.0, 92.0]]
 LAYOUTS = [
     {"layout": "frames", "target_frames": 1},
     {"layout": "frames", "target_frames": 3, "window": 2, "ratio": 0.5},
@@ -27,7 +29,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_turned_off_equals_transformers_bit_for_bit(tiny, stock, attention):
-    model, processor = tiny(target_frames=None)
+    model, processor = tiny("grid", target_frames=None)
     image = noise(1, 5)[0]
     inputs = video_inputs(processor, ["<video> and <image>?", "<video>!"], [noise(8, 1), noise(6, 2)], images=[image])
     if attention is not None:
@@ -84,12 +86,12 @@ def test_a_batch_may_hold_more_videos_than_a_prompt_has_tokens(tiny):
     assert first_logits(model, inputs).isfinite().all()
 
 
-@pytest.mark.parametrize("compression", LAYOUTS[:4])
-def test_generation_and_log_probabilities_agree(tiny, compression):
+@pytest.mark.parametrize("text_after_video", ["published", "grid"])
+@pytest.mark.parametrize("compression", LAYOUTS)
+def test_generation_and_log_probabilities_agree(tiny, compression, text_after_video):
     """Positions of generated tokens: with a cache, step by step, and in one pass over prompt and completion."""
-    model, processor = tiny(**compression)
-    seconds = [[0.0, 1.0, 2.0, 30.0, 31.0, 90.0, 91.0, 92.0]]
-    inputs = video_inputs(processor, ["<video> What?"], [noise(16, 4)], video_events=EVENTS, video_seconds=seconds)
+    model, processor = tiny(text_after_video, **compression)
+    inputs = video_inputs(processor, ["<video> What?"], [noise(16, 4)], video_events=EVENTS, video_seconds=SECONDS)
     out = model.generate(**inputs, max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True)
     generated = len(out.logits)
     whole = dict(inputs)
@@ -98,6 +100,52 @@ def test_generation_and_log_probabilities_agree(tiny, compression):
     whole["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, generated))
     one_pass = first_logits(model, whole)[0, -generated - 1 : -1]
     torch.testing.assert_close(torch.stack(out.logits)[:, 0], one_pass, atol=2e-4, rtol=2e-4)
+
+
+@contextmanager
+def positions_read(model):
+    """Collects where the last token stands in each call of the language model, ``[3, B]``."""
+    read = []
+
+    def keep(_, args, kwargs):
+        read.append((kwargs["position_ids"] if "position_ids" in kwargs else args[1])[..., -1])
+
+    hook = model.model.language_model.rotary_emb.register_forward_pre_hook(keep, with_kwargs=True)
+    yield read
+    hook.remove()
+
+
+@pytest.mark.parametrize("seconds", [SECONDS, None])
+@pytest.mark.parametrize("compression", LAYOUTS)
+def test_any_way_of_generating_goes_on_at_the_same_positions(tiny, compression, seconds):
+    """With a cache, without one, by a loop of one's own that counts on from `rope_deltas`, and in one pass."""
+    model, processor = tiny(**compression)
+    inputs = video_inputs(processor, ["<video> What?", "<video> Why is that so?"], [noise(16, 4), noise(16, 5)],
+                          video_events=EVENTS * 2, video_seconds=seconds and seconds * 2)  # fmt: skip
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    with positions_read(model) as expected:
+        tokens = model.generate(**inputs, **options)
+    with positions_read(model) as uncached:
+        assert torch.equal(model.generate(**inputs, **options, use_cache=False), tokens)
+    prompt, rows = inputs["input_ids"].shape[1], dict(inputs)
+    with positions_read(model) as by_hand, torch.no_grad():
+        cache = DynamicCache()
+        for place in range(prompt, prompt + 4):
+            model(**rows, past_key_values=cache)
+            present = rows["attention_mask"]
+            rows = {
+                "input_ids": tokens[:, place, None],
+                "attention_mask": torch.nn.functional.pad(present, (0, 1), value=1),
+                "position_ids": (present.sum(1, keepdim=True) + model.model.rope_deltas).expand(3, -1, -1),
+            }
+    longer = {"attention_mask": 1, "mm_token_type_ids": 0}
+    whole = dict(inputs) | {"input_ids": tokens}
+    whole |= {name: torch.nn.functional.pad(inputs[name], (0, 4), value=value) for name, value in longer.items()}
+    del whole["pixel_values_videos"]
+    one_pass = model.model.get_rope_index(**whole)[0][..., prompt - 1 : -1]
+    assert torch.equal(torch.stack(expected, -1), one_pass)
+    assert torch.equal(torch.stack(uncached, -1), one_pass)
+    assert torch.equal(torch.stack(by_hand, -1), one_pass)
 
 
 @pytest.mark.parametrize("compression", [{"layout": "events", "visual_tokens": 32}, {"layout": "frames"}])

@@ -1,4 +1,9 @@
-"""Qwen2.5-VL with compressed videos: its positions, whose temporal axis counts seconds."""
+"""Qwen2.5-VL with compressed videos: its positions, whose temporal axis counts seconds.
+
+transformers 5 lets the text behind a video go on after the larger side of its grid, whatever its times: after a minute
+the question stands in the first seconds. Qwen trained it after all of the video; `MarcConfig.text_after_video` says
+which of the two a checkpoint knows.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Qwen2_5_VLPreTrainedModel
 
-from marc.compression.positions import video_positions
+from marc.compression.positions import published_text_positions, video_positions
 from marc.model.modeling import (
     CompressedBaseModel,
     CompressedVLM,
@@ -36,15 +41,19 @@ class MarcModel(CompressedBaseModel, Qwen2_5_VLModel):
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
+        video_token_limits: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Positions of all tokens; a video's tokens get the times of its plan (see `plan_grids` for the arguments).
 
         Returns:
-            ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index,
-            with planned videos those of `offsets_after_prompts`.
+            ``int64 [3, B, L]`` positions and ``int64 [B, 1]`` offsets of generated tokens' positions from their index:
+            after the largest of the prompt, as transformers has it; where planned videos may reach beyond the text
+            behind them (``grid``), those of `offsets_after_prompts`.
         """
-        grids = self.plan_grids(video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares)
+        grids = self.plan_grids(
+            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits
+        )
         if second_per_grid_ts is None and grids is not None:
             # The base class has as many by default as the sequence has tokens, which many short prompts outnumber.
             second_per_grid_ts = [1.0] * len(grids)
@@ -57,8 +66,11 @@ class MarcModel(CompressedBaseModel, Qwen2_5_VLModel):
             attention_mask=attention_mask,
             **kwargs,
         )
-        if isinstance(grids, list):
-            present = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        present = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.config.text_after_video == "published":
+            positions = published_text_positions(positions, mm_token_type_ids, present)
+            deltas = positions.amax((0, 2))[:, None] + 1 - present.sum(1, keepdim=True)
+        elif isinstance(grids, list):
             deltas = offsets_after_prompts(positions, present)
         return positions, deltas
 
