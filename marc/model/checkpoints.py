@@ -1,0 +1,168 @@
+"""What can be wrong with a checkpoint, said before or instead of transformers' own errors: one line that names it.
+
+A checkpoint is foreign bytes: whatever goes wrong while it is read, the caller gets a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
+
+POINTER = b"version https://git-lfs"
+"""How a file begins that stands for one that Git LFS has not fetched."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PATIENCE = 3.0
+"""Seconds that the hub has to accept a connection."""
+
+
+def check_device(device: torch.device, attention: str | None) -> None:
+    """Refuses a device that is not there, and an attention whose package is not.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r}: torch sees no CUDA device here; leave it out, or choose 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {str(device)!r}: there are {torch.cuda.device_count()} CUDA devices, from 0 on")
+    if attention == "flash_attention_2":
+        from transformers.utils import is_flash_attn_2_available
+
+        if not is_flash_attn_2_available():
+            raise ValueError(
+                "attn_implementation 'flash_attention_2' needs a GPU and the package flash-attn "
+                "(bash setup.sh installs it where there is one); leave it out, or choose 'sdpa'"
+            )
+
+
+def check_name(name: str, embedded: str) -> None:
+    """Refuses what can be no checkpoint, without waiting for the hub.
+
+    Args:
+        name: A folder or a hub name.
+        embedded: Name of the model that needs no download.
+
+    Raises:
+        ValueError: Saying what it might have been.
+    """
+    folder = Path(name)
+    if folder.is_dir() and name:
+        _check_folder(folder)
+        return
+    known = f"a local folder with a checkpoint, a model name of the hub that can be reached, or {embedded!r}"
+    if folder.is_file():
+        raise ValueError(f"cannot load the model {name!r}: it is a file; name the folder that holds config.json")
+    if difflib.get_close_matches(name.lower(), [embedded], cutoff=0.5):
+        raise ValueError(f"cannot load the model {name!r}: did you mean {embedded!r}? It must be {known}")
+    if name.count("/") != 1 or name.startswith((".", "~", "/")):
+        raise ValueError(f"cannot load the model {name!r}: there is no such folder; it must be {known}")
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str) and not _hub_answers():
+        raise ValueError(
+            f"cannot load the model {name!r}: it is not among the downloaded ones and the hub cannot be reached; "
+            f"it must be {known}"
+        )
+
+
+def _hub_answers() -> bool:
+    """Whether the hub, or the proxy on the way to it, accepts a connection."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _check_folder(folder: Path) -> None:
+    weights = sorted(folder.glob("*.safetensors"))
+    for file in weights:
+        with file.open("rb") as content:
+            if content.read(len(POINTER)) == POINTER:
+                raise ValueError(f"{file}: stands for a file that Git LFS has not fetched; run git lfs pull")
+        try:
+            with safe_open(file, "pt") as tensors:
+                tensors.keys()
+        except SafetensorError as error:
+            raise ValueError(f"{file}: cut or damaged ({error}); copy or download it again") from None
+    _check_index(folder)
+    pickles = [file for pattern in PICKLES for file in sorted(folder.glob(pattern))]
+    if pickles and not weights and (folder / "config.json").is_file():
+        raise ValueError(
+            f"{pickles[0]}: weights in Python's pickle format, which can run code when they are read, are not loaded; "
+            "save them as model.safetensors"
+        )
+
+
+def _check_index(folder: Path) -> None:
+    """Refuses an index that names files that are not there."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index}: no index of weights ({error})") from None
+    if missing := sorted(name for name in names if not (folder / str(name)).is_file()):
+        raise ValueError(f"{index}: {', '.join(missing)} is not there; copy or download it")
+
+
+@contextmanager
+def reading(name: str, part: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a part of a checkpoint is read into a `ValueError` that names both."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
+def misfits(report: dict[str, Any]) -> dict[str, list[str]]:
+    """What transformers says of weights that do not fit the model, each tensor named; empty if all do."""
+    found = {kind: sorted(map(_tensor, keys)) for kind, keys in report.items() if keys}
+    return {
+        kind: names if len(names) <= 5 else [*names[:5], f"and {len(names) - 5} more"] for kind, names in found.items()
+    }
+
+
+def _tensor(key: Any) -> str:
+    """A weight's name, with its shapes where these are what is wrong."""
+    if isinstance(key, tuple) and len(key) == 3:
+        name, stored, wanted = key
+        return f"{name} {list(stored)} instead of {list(wanted)}"
+    return str(key)
+
+
+def check_weights(model: torch.nn.Module, name: str) -> None:
+    """Refuses weights that are not numbers: such a model answers, and always the same.
+
+    Raises:
+        ValueError: Naming one of them.
+    """
+    for key, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.device.type != "meta" and not torch.isfinite(weight.sum()):
+            if torch.isfinite(weight).all():  # only the sum is too large for the type
+                continue
+            raise ValueError(f"{name}: {key} holds values that are no finite numbers; the checkpoint is damaged")

@@ -1,0 +1,179 @@
+"""Checkpoints that are damaged, incomplete or something else: each is refused in one line that names it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from marc import load_model
+from marc.model import checkpoints
+from marc.model.tiny import build_tiny
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for part in build_tiny():
+        part.save_pretrained(folder)
+    return folder
+
+
+def change_config(folder: Path, **values) -> None:
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    for path, value in values.items():
+        *parents, key = path.split("__")
+        inner = config
+        for parent in parents:
+            inner = inner[parent]
+        inner[key] = value
+    file.write_text(json.dumps(config))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def point(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def empty(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def not_numbers(folder: Path) -> None:
+    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(torch.nan))
+
+
+def narrower(folder: Path) -> None:
+    def half(weights):
+        name = "model.norm.weight"
+        weights[name] = weights[name][:64].clone()
+
+    change_weights(folder, half)
+
+
+def shards_missing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def bad_index(folder: Path) -> None:
+    shards_missing(folder)
+    (folder / "model.safetensors.index.json").write_text("[1]")
+
+
+def adapters_of_themselves(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+
+
+FAULTS = {
+    cut: r"model\.safetensors: cut or damaged",
+    empty: r"model\.safetensors: cut or damaged",
+    point: r"model\.safetensors: stands for a file that Git LFS has not fetched; run git lfs pull",
+    pickled: r"pytorch_model\.bin: weights in Python's pickle format",
+    not_numbers: r"model\.language_model\.norm\.weight holds values that are no finite numbers",
+    narrower: r"model\.language_model\.norm\.weight \[64\] instead of \[128\]",
+    shards_missing: r"index\.json: model-00001-of-00002\.safetensors is not there",
+    bad_index: r"index\.json: no index of weights",
+    adapters_of_themselves: r"adapter_config\.json: the adapters' base is these adapters themselves",
+    lambda folder: (folder / "config.json").write_text("{"): "config",
+    lambda folder: (folder / "config.json").write_text("[]"): "config",
+    lambda folder: (folder / "config.json").write_text("[" * 100_000): "config",
+    lambda folder: (folder / "config.json").unlink(): "config",
+    lambda folder: (folder / "tokenizer.json").write_text("{}"): "processor",
+    lambda folder: change_config(folder, text_config__hidden_size=-1): "hidden_size|cannot be read|weights",
+    lambda folder: change_config(folder, text_config__num_attention_heads=0): "cannot be read|weights",
+    lambda folder: change_config(folder, vision_config__depth="many"): "depth",
+    lambda folder: change_config(folder, compression={"layout": "spiral"}): "layout",
+    lambda folder: change_config(folder, compression=7): "cannot be read|compression",
+}
+
+
+@pytest.mark.parametrize("number", range(len(FAULTS)))
+def test_a_fault_is_named_in_one_line(number, good, tmp_path):
+    break_it, message = list(FAULTS.items())[number]
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    break_it(folder)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(folder, device="cpu")
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_adapters_in_a_circle_are_refused(good, tmp_path):
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        config = json.dumps({"base_model_name_or_path": str(tmp_path / base)})
+        (tmp_path / name / "adapter_config.json").write_text(config)
+    with pytest.raises(ValueError, match="the adapters' base is these adapters themselves"):
+        load_model(tmp_path / "a", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["tyni", "Tiny", "tinny"])
+def test_a_typing_error_is_understood(name):
+    with pytest.raises(ValueError, match="did you mean 'tiny'"):
+        load_model(name)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/no/where/at/all", "a/b/c", ""])
+def test_what_can_be_no_hub_name_does_not_wait_for_the_hub(name, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_hub_answers", lambda: pytest.fail("asked"))
+    with pytest.raises(ValueError, match="cannot load the model"):
+        load_model(name)
+
+
+def test_without_a_network_that_is_said(monkeypatch):
+    monkeypatch.setattr(checkpoints.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="the hub cannot be reached"):
+        load_model("Qwen/Qwen3-VL-2B-Instruct")
+
+
+def test_a_hub_that_refuses_connections_is_noticed(monkeypatch):
+    monkeypatch.setattr(checkpoints.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(checkpoints.constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.delenv("https_proxy", raising=False)
+    assert not checkpoints._hub_answers()
+
+
+def test_a_file_is_no_model(good):
+    with pytest.raises(ValueError, match="it is a file; name the folder"):
+        load_model(good / "config.json")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has what is missing here")
+def test_devices_and_packages_that_are_not_there_are_named(good):
+    with pytest.raises(ValueError, match="device 'cuda': torch sees no CUDA device here"):
+        load_model(good, device="cuda")
+    with pytest.raises(ValueError, match="device 'tpu-ish'"):
+        load_model(good, device="tpu-ish")
+    with pytest.raises(ValueError, match="'flash_attention_2' needs a GPU and the package flash-attn"):
+        load_model(good, device="cpu", attn_implementation="flash_attention_2")
+
+
+def test_weights_whose_sum_alone_is_too_large_are_taken(good, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))
+    assert load_model(folder, device="cpu")[0] is not None
