@@ -1,21 +1,71 @@
-"""The tiny model with random weights and any compression: a fixture for several folders' ``conftest.py``."""
+"""Tiny models with random weights and any compression, and transformers' own: for several folders' ``conftest.py``."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tiny_inputs import PIXELS
 
-from marc.model import CompressionConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.tiny import build_tiny
+from marc.model import CompressedProcessor, CompressedVLM, CompressionConfig
+from marc.model.family import families
+from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
+
+FAMILIES = [family.name for family in families()]
 
 
-@pytest.fixture(scope="session")
-def tiny() -> Callable[..., tuple[MarcForConditionalGeneration, MarcProcessor]]:
-    """Builds a tiny model; all but the first keyword argument are fields of `CompressionConfig`."""
+def of(*names: str) -> pytest.MarkDecorator:
+    """Runs a test of `tiny` on some families only."""
+    return pytest.mark.parametrize("tiny", names, indirect=True)
+
+
+def builder(family: str) -> Callable[..., tuple[CompressedVLM, CompressedProcessor]]:
+    """Builds tiny models of a family; all but the first keyword argument are fields of `CompressionConfig`."""
 
     def build(text_after_video="published", **compression):
-        model, processor = build_tiny(compression=CompressionConfig(**compression), max_pixels=PIXELS)
-        model.config.text_after_video = text_after_video
+        model, processor = build_tiny(family=family, compression=CompressionConfig(**compression), max_pixels=PIXELS)
+        if hasattr(model.config, "text_after_video"):
+            model.config.text_after_video = text_after_video
         return model, processor
 
     return build
+
+
+def each_with(name: str, first: Any, *others: Any) -> pytest.MarkDecorator:
+    """Runs a test of `tiny` on all families with one value of a parameter, on the embedded model's with others too."""
+    cases = [(family, first) for family in FAMILIES] + [(EMBEDDED_FAMILY, other) for other in others]
+    return pytest.mark.parametrize(("tiny", name), cases, indirect=["tiny"])
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def tiny(request) -> Callable[..., tuple[CompressedVLM, CompressedProcessor]]:
+    """Builds tiny models of each family."""
+    return builder(request.param)
+
+
+@pytest.fixture(scope="session")
+def stock(tiny) -> Any:
+    """Transformers' own class with the weights of the tiny model."""
+    return stock_model(tiny()[0])
+
+
+def stock_model(ours: CompressedVLM) -> Any:
+    """A model of transformers' own class with the configuration and the weights of one of ours."""
+    theirs = ours.family.stock.load("config")
+    known = set(theirs().to_dict()) - {"model_type"}
+    config = theirs(**{key: value for key, value in ours.config.to_dict().items() if key in known})
+    model = ours.family.stock.load("generator")(config).eval()
+    model.load_state_dict(ours.state_dict())
+    model.generation_config = ours.generation_config
+    return model
+
+
+def feature_width(model: CompressedVLM) -> int:
+    """Features of a visual token, all streams."""
+    taps = getattr(model.config.vision_config, "deepstack_visual_indexes", ())
+    return (1 + len(taps)) * int(model.config.text_config.hidden_size)
+
+
+def stock_processor(ours: CompressedProcessor) -> Any:
+    """A processor of transformers' own class with the parts of one of ours."""
+    parts = (ours.image_processor, ours.tokenizer, ours.video_processor)
+    return ours.family.stock.load("processor")(*parts, chat_template=ours.chat_template)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from tiny_inputs import noise
+from tiny_models import feature_width
 from tiny_prompts import patches, shown
 
 from marc.compression import CompressionConfig
 from marc.inference.encoding import encode, encode_once
 from marc.inference.video_input import KINDS, VideoInput, every_token, feature_inputs, inputs_at
 from marc.model.processing import frame_patches
+from marc.model.streams import features_of_each
 
 COMPRESSIONS = ({}, {"visual_tokens": 3}, {"layout": "frames"}, {"target_frames": None}, {"tower_layer": 1})
 
@@ -48,7 +50,7 @@ def test_features_and_members_are_those_of_the_models_own_call(compression, even
     with torch.no_grad():
         own = model.model.get_video_features(video.patches.pixels, torch.tensor([video.patches.grid_thw]), **planning)
         features = encode(model, [video])
-    torch.testing.assert_close(features[video], own.pooler_output[0])
+    torch.testing.assert_close(features[video], features_of_each(own)[0])
     assert len(features[video]) == video.tokens
     if video.plan:
         assert torch.equal(video.members, own.members[0]) and video.members.shape == (4,)
@@ -92,13 +94,13 @@ def test_known_tokens_of_the_tower_give_the_same_without_the_tower(compression, 
         expected_input = VideoInput.of(video.patches, processor, budget)
         expected = encode(model, [expected_input])[expected_input]
     encode_once(model, [video, picture])
-    assert video.patches.pixels is None and video.patches.tower.shape == (64, 128)
+    assert video.patches.pixels is None and video.patches.tower.shape == (64, feature_width(model))
     ((other,),) = inputs_at([[video.patches]], processor, budget)
     with tower_calls(model) as calls:
         features = encode_once(model, [other, video, picture])
     assert not calls
     torch.testing.assert_close(features[other], expected)
-    assert features[video] is video.features and features[picture].shape == (16, 128)
+    assert features[video] is video.features and features[picture].shape == (16, feature_width(model))
     assert (other.members is None) == (expected_input.members is None)
     if other.members is not None:
         assert torch.equal(other.members, expected_input.members)
@@ -114,7 +116,7 @@ def test_where_the_budget_changes_what_the_tower_reads_pixels_stay(compression, 
         assert encode_once(model, [video])[video] is features
     assert not calls
     full = VideoInput.of(video.patches, processor, every_token(model.compression))
-    assert encode_once(model, [full])[full].shape == (64, 128)
+    assert encode_once(model, [full])[full].shape == (64, feature_width(model))
 
 
 @pytest.mark.parametrize("once", [False, True])
@@ -161,7 +163,7 @@ def test_a_dummy_is_not_seen_and_gives_the_tower_gradients_of_zero(kind, compres
     model, processor = tiny(**compression)
     dummy = VideoInput.dummy(kind, processor, model.compression)
     features = encode(model, [dummy])
-    assert features[dummy].shape == (0, model.config.text_config.hidden_size)
+    assert features[dummy].shape == (0, feature_width(model))
     ids = torch.tensor([processor.tokenizer("Why?")["input_ids"]])
     logits = model(input_ids=ids, mm_encoder_outputs=feature_inputs([[dummy]], features)).logits
     assert torch.equal(logits, model(input_ids=ids).logits)

@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
+from tiny_models import each_with, feature_width
 from tiny_prompts import QUESTIONS, prompt, shown
 from transformers import CompileConfig
 
@@ -42,7 +43,7 @@ def first_logits(monkeypatch):
 
 
 @pytest.mark.parametrize("static", [False, True])
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@each_with("compression", *COMPRESSIONS)
 def test_questions_about_one_video_are_answered_as_one_by_one(tiny, first_logits, compression, static):
     alone = HFBackend(*tiny(**compression))
     asked = prompts(alone, encoded(alone, 1))
@@ -58,7 +59,7 @@ def test_questions_about_one_video_are_answered_as_one_by_one(tiny, first_logits
     assert again == expected
 
 
-@pytest.mark.parametrize("questions", [QUESTIONS, QUESTIONS[:1] * 3])
+@each_with("questions", QUESTIONS[:1] * 3, QUESTIONS)
 def test_what_they_begin_with_is_read_once(tiny, questions):
     backend = HFBackend(*tiny(target_frames=None))
     asked = prompts(backend, encoded(backend, 1), questions)
@@ -66,7 +67,7 @@ def test_what_they_begin_with_is_read_once(tiny, questions):
     with mock.patch.object(language_model, "forward", wraps=language_model.forward) as run:
         backend.generate(asked, GenerationOptions(max_new_tokens=2))
     read = [tuple(call.kwargs["inputs_embeds"].shape[:2]) for call in run.call_args_list]
-    lengths = [len(each.ids) + 63 for each in asked]
+    lengths = [len(each.expanded(backend.model)) for each in asked]
     (rows, prefix), (all_rows, rest), step = read
     assert (rows, all_rows, step) == (1, 3, (3, 1))
     assert prefix > 64
@@ -84,6 +85,15 @@ def test_different_videos_go_in_one_padded_batch(tiny, static):
     assert backend.generate(asked, options) == [backend.generate([each], options)[0] for each in asked]
 
 
+def tensors_of(cache) -> tuple[int, ...]:
+    """Where a cache keeps keys and values, or the states of recurrent layers."""
+    kept = [
+        (layer.keys, layer.values) if hasattr(layer, "keys") else (layer.conv_states[0], layer.recurrent_states[0])
+        for layer in cache.layers
+    ]
+    return tuple(tensor.data_ptr() for both in kept for tensor in both)
+
+
 def test_static_tensors_stay_where_they_are(tiny):
     backend = HFBackend(*tiny(layout="events", visual_tokens=3))
     together = prompts(backend, encoded(backend, 1))
@@ -93,7 +103,7 @@ def test_static_tensors_stay_where_they_are(tiny):
         for asked in ([each], together):
             backend.generate(asked, options)
             rows = 1 if len(asked) == 1 else 4
-            places[rows].add(backend._static[rows].cache.layers[0].keys.data_ptr())
+            places[rows].add(tensors_of(backend._static[rows].cache))
     assert [len(kept) for kept in places.values()] == [1, 1], "neither number of rows takes the other's place"
     backend.generate(together[:1], GenerationOptions(max_new_tokens=STATIC_LENGTHS + 1, static=True))
     assert [backend._static[rows].room for rows in (1, 4)] == [2 * STATIC_LENGTHS, STATIC_LENGTHS]
@@ -175,7 +185,7 @@ def test_encoding_gives_up_the_pixels_and_is_done_once(tiny):
     backend = HFBackend(*tiny(layout="events"))
     video = encoded(backend, 1)
     before = video.features
-    assert video.patches.pixels is None and before.shape == (video.tokens, 128)
+    assert video.patches.pixels is None and before.shape == (video.tokens, feature_width(backend.model))
     backend.encode([video])
     assert video.features is before
 

@@ -52,4 +52,4 @@ def test_prompts_are_equal_where_they_say_and_show_the_same(tiny):
     assert len({asked, prompt(processor, "What?", [other]), prompt(processor, "Why?", [video])}) == 3
     assert isinstance(asked, Prompt)
     assert asked.expanded(model).count(model.config.video_token_id) == video.tokens == 16
-    assert len(asked.expanded(model)) == len(asked.ids) - 1 + video.tokens
+    assert len(asked.expanded(model)) == len(asked.ids) - 1 + len(video.ids)

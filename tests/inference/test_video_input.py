@@ -15,6 +15,14 @@ from marc.inference.video_input import (
     inputs_at,
     padded,
 )
+from marc.model.timestamps import TimestampedProcessor
+
+
+def grid_times(processor, grids: int) -> list[float]:
+    """Of frames every five seconds: each first frame's, or the mean of two where the prompt says it."""
+    first = 2.5 if isinstance(processor, TimestampedProcessor) else 0.0
+    return [first + 10 * grid for grid in range(grids)]
+
 
 COMPRESSIONS = ({}, {"visual_tokens": 3}, {"layout": "frames", "target_frames": 2}, {"target_frames": None})
 
@@ -32,7 +40,7 @@ def test_it_counts_as_the_processor_writes_and_plans_as_the_model_does(compressi
     assert told["video_grid_thw"].tolist() == inputs["video_grid_thw"].tolist() == [[4, 8, 8]]
     (grid,) = model.model.plan_grids(told["video_grid_thw"], told.get("video_grid_events"), told["video_grid_seconds"])
     assert grid.plan == video.plan
-    assert list(grid[-1]) == [0.0, 10.0, 20.0, 30.0]
+    assert list(grid.seconds) == grid_times(processor, 4)
     assert video.patches.tokens == 64
     assert (video.tokens < 64) == (compression.get("target_frames", 1) is not None)
 
@@ -76,7 +84,7 @@ def test_times_and_events_of_different_lengths_are_padded(tiny):
     _, processor = tiny()
     rows = [[shown(processor, 1)], [], [shown(processor, 2, frames=4), shown(processor, 3, kind="image")]]
     told = grid_inputs(rows)
-    assert told["video_grid_seconds"].tolist() == [[0, 10, 20, 30], [0, 10, 0, 0]]
+    assert told["video_grid_seconds"].tolist() == [grid_times(processor, 4), [*grid_times(processor, 2), 0, 0]]
     assert told["video_grid_events"].tolist() == [[0, 1, 2, 3], [0, 1, 0, 0]]
     assert told["video_grid_thw"].tolist() == [[4, 8, 8], [2, 8, 8]]
     assert told["image_grid_thw"].tolist() == [[1, 8, 8]]

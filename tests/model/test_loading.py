@@ -8,7 +8,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_inputs import first_logits, noise, video_inputs
-from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLProcessor
+from tiny_models import of, stock_model, stock_processor
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from marc import load_model
 from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration
@@ -19,20 +20,20 @@ from marc.model.loading import EMBEDDED_FOLDER
 def stock_folder(tiny, stock, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
     stock.save_pretrained(folder)
-    processor = tiny()[1]
-    parts = (processor.image_processor, processor.tokenizer, processor.video_processor)
-    Qwen2_5_VLProcessor(*parts, chat_template=processor.chat_template).save_pretrained(folder)
+    stock_processor(tiny()[1]).save_pretrained(folder)
     return folder
 
 
 def test_a_stock_checkpoint_loads_whole(stock, stock_folder):
     model, processor = load_model(stock_folder, device="cpu", target_frames=None)
-    assert model.config.text_after_video == "published"
-    model.config.text_after_video = "grid"
+    if hasattr(model.config, "text_after_video"):
+        assert model.config.text_after_video == "published"
+        model.config.text_after_video = "grid"
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
 
 
+@of("qwen2_5_vl")
 def test_the_published_key_names_load_too(stock, stock_folder, tmp_path):
     """Qwen's own files name the tower ``visual`` and the language model ``model``."""
     published = {
@@ -63,10 +64,61 @@ def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):
     model, processor = tiny(layout="frames", target_frames=2, ratio=0.5, merge="weighted")
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    assert isinstance(AutoConfig.from_pretrained(tmp_path), MarcConfig)
-    assert isinstance(AutoModelForImageTextToText.from_pretrained(tmp_path), MarcForConditionalGeneration)
+    ours = model.family.ours
+    assert type(AutoConfig.from_pretrained(tmp_path)) is ours.load("config")
+    assert type(AutoModelForImageTextToText.from_pretrained(tmp_path)) is ours.load("generator")
     loaded, loaded_processor = load_model(tmp_path, device="cpu")
     assert loaded.compression == loaded_processor.compression == model.compression
+    inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
+    assert torch.equal(first_logits(loaded, inputs), first_logits(model, inputs))
+
+
+def changed(model, *, vision=None, text=None, **fields):
+    """A model with random weights of other sizes."""
+    config = copy.deepcopy(model.config)
+    for part, values in ((config.vision_config, vision or {}), (config.text_config, text or {}), (config, fields)):
+        for name, value in values.items():
+            setattr(part, name, value)
+    torch.manual_seed(1)
+    other = type(model)(config).eval()
+    other.generation_config = model.generation_config
+    return other
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shards", "tied"),
+    [(torch.float32, "1GB", True), (torch.bfloat16, "300KB", True), (torch.float32, "300KB", False)],
+)
+def test_stock_checkpoints_of_other_sizes_load_whole(tiny, tmp_path, dtype, shards, tied):
+    """In one file or in several, with a head of their own or without one."""
+    ours, processor = tiny("grid", target_frames=None)
+    theirs = stock_model(ours)
+    other = {"intermediate_size": 160, "num_key_value_heads": 1, "vocab_size": 600}
+    theirs = changed(theirs, vision={"intermediate_size": 96}, text=other, tie_word_embeddings=tied).to(dtype)
+    theirs.save_pretrained(tmp_path, max_shard_size=shards)
+    stock_processor(processor).save_pretrained(tmp_path)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shards == "300KB")
+    model, processor = load_model(tmp_path, device="cpu", dtype=dtype, target_frames=None)
+    if hasattr(model.config, "text_after_video"):
+        model.config.text_after_video = "grid"
+    theirs = type(theirs).from_pretrained(tmp_path, dtype=dtype)
+    expected, loaded = theirs.state_dict(), model.state_dict()
+    assert expected.keys() == loaded.keys() and all(torch.equal(expected[key], loaded[key]) for key in expected)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+    inputs = video_inputs(processor, ["<video> or <image>?"], [noise(8, 1)], images=[noise(1, 2)[0]])
+    logits = first_logits(model, inputs)
+    assert logits.dtype == dtype and torch.equal(logits, first_logits(theirs, inputs))
+    options = {"max_new_tokens": 4, "do_sample": False}
+    assert torch.equal(model.generate(**inputs, **options), theirs.generate(**inputs, **options))
+
+
+def test_a_head_of_its_own_is_saved_and_loaded(tiny, tmp_path):
+    model, processor = tiny()
+    model = changed(model, tie_word_embeddings=False)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded, _ = load_model(tmp_path, device="cpu")
+    assert loaded.lm_head.weight is not loaded.get_input_embeddings().weight
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     assert torch.equal(first_logits(loaded, inputs), first_logits(model, inputs))
 
@@ -145,6 +197,7 @@ def test_a_saved_configuration_says_where_text_goes_on(text_after_video, tmp_pat
         assert MarcConfig.from_dict(loaded.to_dict()).text_after_video == text_after_video
 
 
+@of("qwen2_5_vl")
 def test_an_older_checkpoint_of_ours_was_trained_as_transformers_counts(tiny, stock_folder, tmp_path):
     model, processor = tiny()
     model.save_pretrained(tmp_path)

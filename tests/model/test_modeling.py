@@ -9,11 +9,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny_inputs import first_logits, noise, video_inputs
+from tiny_models import of, stock_processor
 from transformers import AutoModel, DynamicCache
 
 from marc import load_model
 from marc.compression.merge import compress
-from marc.model import MarcModel
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 EVENTS = [[0, 0, 0, 1, 1, 2, 2, 2]]
@@ -27,18 +27,50 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_turned_off_equals_transformers_bit_for_bit(tiny, stock, attention):
+SHOWN = {
+    "texts": ["What?", "And what is it that comes after all of that?"],
+    "pictures": ["<image> and <image>?", "<image> What is it?"],
+    "videos": ["<video> and <video>?", "<video>!"],
+    "all of them": ["<video> and <image>?", "Who?", "<image> <video>!"],
+}
+
+
+@pytest.mark.parametrize("attention", [None, "eager"])
+@pytest.mark.parametrize("shown", SHOWN)
+def test_turned_off_equals_transformers_bit_for_bit(tiny, stock, shown, attention):
+    """What is asked, where its tokens stand, logits and answers."""
     model, processor = tiny("grid", target_frames=None)
-    image = noise(1, 5)[0]
-    inputs = video_inputs(processor, ["<video> and <image>?", "<video>!"], [noise(8, 1), noise(6, 2)], images=[image])
+    texts = SHOWN[shown]
+    videos = [noise(8 - 2 * index, index) for index in range("".join(texts).count("<video>"))]
+    images = [noise(1, 5, width=56 - 28 * (index % 2))[0] for index in range("".join(texts).count("<image>"))]
+    inputs, theirs = (
+        video_inputs(each, texts, videos, images=images or None) for each in (processor, stock_processor(processor))
+    )
+    assert inputs.keys() == theirs.keys() and all(torch.equal(inputs[name], theirs[name]) for name in inputs)
+    positions, expected = (
+        each.model.get_rope_index(**{name: value for name, value in inputs.items() if "pixel" not in name})
+        for each in (model, stock)
+    )
+    assert all(torch.equal(*both) for both in zip(positions, expected, strict=True))
     if attention is not None:
         model.set_attn_implementation(attention)
-    stock.set_attn_implementation(attention)
+        stock.set_attn_implementation(attention)
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
     options = {"max_new_tokens": 6, "do_sample": False}
     assert torch.equal(model.generate(**inputs, **options), stock.generate(**inputs, **options))
     stock.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("compression", [{"layout": "events", "visual_tokens": 5}, {"target_frames": None}])
+def test_which_tokens_show_something_need_not_be_said(tiny, compression):
+    model, processor = tiny(**compression)
+    inputs = video_inputs(
+        processor, ["<image> or <video> What?", "<video>!"], [noise(16, 1), noise(4, 2)], images=[noise(1, 5)[0]]
+    )
+    untold = {name: value for name, value in inputs.items() if name != "mm_token_type_ids"}
+    assert torch.equal(first_logits(model, untold), first_logits(model, inputs))
+    options = {"max_new_tokens": 5, "do_sample": False}
+    assert torch.equal(model.generate(**untold, **options), model.generate(**inputs, **options))
 
 
 @pytest.mark.parametrize("compression", LAYOUTS)
@@ -78,6 +110,7 @@ def test_a_padded_batch_equals_its_rows(tiny, compression):
             torch.testing.assert_close(ours[row], theirs[0], atol=2e-4, rtol=2e-4)
 
 
+@of("qwen2_5_vl")
 def test_a_batch_may_hold_more_videos_than_a_prompt_has_tokens(tiny):
     model, processor = tiny(visual_tokens=1)
     inputs = video_inputs(processor, ["<video>"] * 40, [noise(2, 1)] * 40)
@@ -129,7 +162,7 @@ def test_any_way_of_generating_goes_on_at_the_same_positions(tiny, compression, 
         assert torch.equal(model.generate(**inputs, **options, use_cache=False), tokens)
     prompt, rows = inputs["input_ids"].shape[1], dict(inputs)
     with positions_read(model) as by_hand, torch.no_grad():
-        cache = DynamicCache()
+        cache = DynamicCache(config=model.config.get_text_config(decoder=True))
         for place in range(prompt, prompt + 4):
             model(**rows, past_key_values=cache)
             present = rows["attention_mask"]
@@ -193,9 +226,10 @@ def test_images_are_never_compressed(tiny, stock):
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
 
 
+@pytest.mark.parametrize("layout", ["frames", "events"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_reach_every_parameter(tiny, checkpointing):
-    model, processor = tiny(layout="events")
+def test_gradients_reach_every_parameter(tiny, checkpointing, layout):
+    model, processor = tiny(layout=layout)
     model = copy.deepcopy(model).train()
     if checkpointing:
         model.gradient_checkpointing_enable()
@@ -230,14 +264,19 @@ def test_bfloat16_is_near_float32(tiny):
 
 def test_lora_trains_the_language_model_only(tiny):
     model, processor = tiny()
-    adapters = LoraConfig(target_modules=r".*language_model.*\.(q_proj|v_proj)", r=2)
-    adapted = get_peft_model(copy.deepcopy(model), adapters)
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules=model.family.language_linears, r=2))
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     torch.testing.assert_close(first_logits(adapted, inputs), first_logits(model, inputs))
     adapted(**inputs, labels=inputs["input_ids"]).loss.backward()
     trained = {name for name, p in adapted.named_parameters() if p.grad is not None}
-    assert trained
     assert all("language_model" in name and "lora" in name for name in trained)
+    layers = {name.split(".layers.")[1].split(".lora")[0] for name in trained}
+    linears = {
+        name
+        for name, module in model.model.language_model.layers.named_modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features > 8
+    }
+    assert layers == linears, "every layer's, but for a recurrent layer's gates, a number for each head"
 
 
 @NEEDS_GPU
@@ -293,7 +332,7 @@ def test_the_inner_model_loads_on_its_own(tiny, tmp_path):
     model, processor = tiny()
     model.save_pretrained(tmp_path)
     inner, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert isinstance(inner, MarcModel)
+    assert type(inner) is model.family.ours.load("model")
     assert not report["missing_keys"]
     inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)])
     with torch.no_grad():

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from tiny_inputs import noise, video_inputs
 
 from marc.inference.prompts import expand_placeholders
-from marc.model import MarcProcessor
+from marc.model import CompressedProcessor
 from marc.model.tiny import SPECIAL_TOKENS
 
 
 @pytest.fixture(scope="module")
-def processor(tiny) -> MarcProcessor:
+def processor(tiny) -> CompressedProcessor:
     return tiny()[1]
 
 
@@ -63,12 +63,18 @@ def test_no_text_can_smuggle_a_special_token(processor, text):
 def test_a_prompt_with_one_placeholder_expands_to_what_the_processor_writes(tiny):
     """Questions about videos that are encoded already (`encode_video`) are not processed again."""
     model, processor = tiny()
-    texts, visual = (" What?", " Why is that so?"), [model.config.video_token_id] * 16
-    inputs = video_inputs(processor, [f"<video>{text}" for text in texts], [noise(8, 1), noise(4, 2)])
-    for row, present, text in zip(inputs["input_ids"], inputs["attention_mask"].bool(), texts, strict=True):
+    texts, seconds = (" What?", " Why is that so?"), [[0.0, 1.0, 7.0, 9.0], [0.5, 90.0]]
+    inputs = video_inputs(
+        processor, [f"<video>{text}" for text in texts], [noise(8, 1), noise(4, 2)], video_seconds=seconds
+    )
+    whole = (row[present] for row, present in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True))
+    for row, grid, text, times in zip(whole, inputs["video_grid_thw"], texts, seconds, strict=True):
+        plan = processor.plan(grid)
+        visual = processor.video_ids(plan.cells, plan.seconds(times))
+        assert visual.count(model.config.video_token_id) == plan.tokens == 16
         turn = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]
         chat = processor.apply_chat_template(turn, add_generation_prompt=True)
-        assert expand_placeholders(processor.tokenizer(chat)["input_ids"], [visual], model) == row[present].tolist()
+        assert expand_placeholders(processor.tokenizer(chat)["input_ids"], [visual], model) == row.tolist()
 
 
 def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):
@@ -77,7 +83,7 @@ def test_saved_and_loaded_it_is_the_same(tiny, tmp_path):
     _, processor = tiny(layout="frames", target_frames=2, ratio=0.5)
     processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
-    assert isinstance(loaded, MarcProcessor)
+    assert type(loaded) is type(processor)
     assert loaded.compression == processor.compression
     ours, theirs = (video_inputs(p, ["<video>!"], [noise(8, 1)]) for p in (processor, loaded))
     assert {name: value.tolist() for name, value in ours.items()} == {n: v.tolist() for n, v in theirs.items()}

@@ -12,8 +12,9 @@ from transformers import AttentionInterface
 from marc.compression.merge import compress, compress_videos
 from marc.compression.plan import plan_video
 from marc.model import CompressionConfig
-from marc.model.qwen2_5_vl.vision import tower_part
+from marc.model.family import load_name
 from marc.model.segment_attention import segment_attention
+from marc.model.streams import features_of_each, side_by_side
 from marc.model.tower import MergingTower, run_in_chunks, with_linear_patches
 
 EVENTS = [0, 0, 0, 1, 1, 2, 2, 2]
@@ -28,19 +29,36 @@ def repeating(seed: int):
 
 @pytest.fixture
 def video(tiny):
+    """A tower, how it is taken apart, and what it reads."""
     model, processor = tiny()
     inputs = video_inputs(processor, ["<video>"], [noise(16, 1)])
-    return model.model.visual, inputs["pixel_values_videos"], tuple(inputs["video_grid_thw"][0].tolist())
+    grid = tuple(inputs["video_grid_thw"][0].tolist())
+    return model.model.visual, load_name(model.family.tower_part), inputs["pixel_values_videos"], grid
+
+
+CELL = 4 * 64
+"""Features of a cell's patches side by side, between the parts of a tower."""
+
+
+def read(part, patches, grid):
+    """What a part gives of each grid, all streams: ``[T, P, W]``."""
+    output = part(patches, grid_thw=torch.tensor([grid]))
+    levels = getattr(output, "deepstack_features", None)
+    return side_by_side(output.pooler_output, levels).unflatten(0, (grid[0], -1))
+
+
+def streams(model, inputs):
+    """Features of each video, all streams."""
+    return features_of_each(model.encode_video(**inputs)["video"])
 
 
 @pytest.mark.parametrize("tower_layer", [None, 1, {1: 8}])
 def test_with_nothing_merged_it_is_the_stock_model_to_the_bit(tiny, stock, tower_layer):
     model, processor = tiny(layout="events", visual_tokens=8 * 16, tower_layer=tower_layer, tower_chunk=None)
     inputs = video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[list(range(8))])
-    (ours,) = model.encode_video(**inputs)["video"].pooler_output
     with torch.no_grad():
         theirs = stock.model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"])
-    assert torch.equal(ours, theirs.pooler_output[0])
+    assert torch.equal(streams(model, inputs)[0], features_of_each(theirs)[0])
 
 
 @pytest.mark.parametrize(
@@ -58,15 +76,16 @@ def test_a_static_clip_loses_nothing(tiny, layout, tower_layer, merge):
 
 def test_the_grids_that_are_left_are_averages_of_hidden_states(video):
     """By hand: the first block on every grid, the merge, the second block on what is left."""
-    tower, pixels, grid = video
+    tower, cut, pixels, grid = video
     config = CompressionConfig(layout="events", merge="weighted", tower_layer=1, visual_tokens=48)
     plan = plan_video(8, (4, 4), config, events=EVENTS)
     with torch.no_grad():
-        (got,) = MergingTower(tower, tower_part)(pixels, [grid], [plan])
-        hidden = tower_part(tower, 0, 1)(pixels, grid_thw=torch.tensor([grid])).pooler_output.unflatten(0, (8, 16))
+        (got,) = MergingTower(tower, cut)(pixels, [grid], [plan])
+        hidden = read(cut(tower, 0, 1), pixels, grid)
         means = torch.stack([hidden[:3].mean(0), hidden[3:5].mean(0), hidden[5:].mean(0)])
-        rest = tower_part(tower, 1, 2)(means.reshape(-1, 64), grid_thw=torch.tensor([[3, 8, 8]])).pooler_output
-    torch.testing.assert_close(got.tokens, rest.unflatten(0, (3, 16)))
+        rest = read(cut(tower, 1, len(tower.blocks)), means[..., :CELL].reshape(-1, 64), (3, 8, 8))
+    expected = torch.cat((rest[..., :128], means[..., CELL:], rest[..., 128:]), dim=-1)
+    torch.testing.assert_close(got.tokens, expected)
     assert got.members.tolist() == EVENTS
     assert got.counts.tolist() == [3, 2, 3]
 
@@ -74,12 +93,12 @@ def test_the_grids_that_are_left_are_averages_of_hidden_states(video):
 @pytest.mark.parametrize("tower_layer", [1, {1: 4}])
 def test_the_rules_inside_are_those_outside(video, tower_layer):
     """Members of a merge after block 1 are those of `compress` on the hidden states there."""
-    tower, pixels, grid = video
+    tower, cut, pixels, grid = video
     config = CompressionConfig(layout="frames", target_frames=2, window=3, ratio=0.7, tower_layer=tower_layer)
     plan = plan_video(8, (4, 4), config, events=EVENTS)
     with torch.no_grad():
-        (got,) = MergingTower(tower, tower_part)(pixels, [grid], [plan])
-        hidden = tower_part(tower, 0, 1)(pixels, grid_thw=torch.tensor([grid])).pooler_output.unflatten(0, (8, 16))
+        (got,) = MergingTower(tower, cut)(pixels, [grid], [plan])
+        hidden = read(cut(tower, 0, 1), pixels, grid)[..., :CELL]
     left = 2 if tower_layer == 1 else 4
     outside = compress(hidden, CompressionConfig("frames", left, window=3, ratio=0.7), events=EVENTS, size=(4, 4))
     assert got.members.tolist() == outside.members.tolist()
@@ -88,19 +107,19 @@ def test_the_rules_inside_are_those_outside(video, tower_layer):
 
 def test_a_schedule_of_the_event_layout_goes_down_within_events(video):
     """By hand: two grids of each event after the first block, one of each after the tower."""
-    tower, pixels, grid = video
+    tower, cut, pixels, grid = video
     config = CompressionConfig(layout="events", merge="weighted", tower_layer={1: 2}, visual_tokens=48)
     plan = plan_video(8, (4, 4), config, events=EVENTS)
     with torch.no_grad():
-        (got,) = MergingTower(tower, tower_part)(pixels, [grid], [plan])
-        hidden = tower_part(tower, 0, 1)(pixels, grid_thw=torch.tensor([grid])).pooler_output.unflatten(0, (8, 16))
+        (got,) = MergingTower(tower, cut)(pixels, [grid], [plan])
+        hidden = read(cut(tower, 0, 1), pixels, grid)[..., :CELL]
     pairs = [
         compress(hidden[start:stop], CompressionConfig("frames", 2, window=None, ratio=0.1 + 1 / (stop - start)))
         for start, stop in ((0, 3), (3, 5), (5, 8))
     ]
     expected = [number + 2 * event for event, pair in enumerate(pairs) for number in pair.members.tolist()]
     assert got.members.tolist() == expected
-    final = compress_videos([got.tokens], [plan.after_tower], [got.counts])[0]
+    final = compress_videos([got.tokens], [plan.after_tower], [got.counts], decided_by=128)[0]
     assert final.members[got.members].tolist() == EVENTS
     by_event = (got.tokens * got.counts[:, None, None]).unflatten(0, (3, 2)).sum(1) / torch.tensor([3, 2, 3])[
         :, None, None
@@ -132,14 +151,12 @@ def test_later_blocks_run_on_what_is_left(tiny):
 def test_a_batch_of_different_videos_equals_its_rows(tiny, layout, tower_layer):
     model, processor = tiny(layout=layout, target_frames=2, tower_layer=tower_layer)
     videos, events = [noise(16, 1), noise(6, 2, width=28), noise(2, 3)], [EVENTS, [0, 1, 1], [0]]
-    together = model.encode_video(**video_inputs(processor, ["<video><video><video>"], videos, video_events=events))[
-        "video"
-    ]
+    inputs = video_inputs(processor, ["<video><video><video>"], videos, video_events=events)
+    together = model.encode_video(**inputs)["video"]
     for index, own in enumerate(videos):
-        alone = model.encode_video(**video_inputs(processor, ["<video>"], [own], video_events=[events[index]]))[
-            "video"
-        ]
-        assert torch.equal(together.pooler_output[index], alone.pooler_output[0])
+        inputs = video_inputs(processor, ["<video>"], [own], video_events=[events[index]])
+        alone = model.encode_video(**inputs)["video"]
+        assert torch.equal(features_of_each(together)[index], features_of_each(alone)[0])
         assert together.members[index].tolist() == alone.members[0].tolist()
 
 
@@ -153,16 +170,17 @@ def test_chunks_change_nothing(tiny, layout, tower_layer, chunk):
         model, processor = tiny(**options, tower_chunk=size)
         videos = [noise(16, 1), noise(6, 2, width=28), noise(2, 3)]
         inputs = video_inputs(processor, ["<video><video><video>"], videos, video_events=events)
-        features.append(model.encode_video(**inputs)["video"])
-    for whole, chunked in zip(features[0].pooler_output, features[1].pooler_output, strict=True):
+        features.append(streams(model, inputs))
+    for whole, chunked in zip(*features, strict=True):
         torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-5)
 
 
 def test_no_chunk_is_larger_than_asked(video):
-    tower, pixels, grid = video
+    tower, cut, pixels, grid = video
     with mock.patch.object(tower.blocks[0], "forward", wraps=tower.blocks[0].forward) as run, torch.no_grad():
         frames = pixels.unflatten(0, (8, -1))
-        outputs = run_in_chunks(tower_part(tower, 0, 2), [frames[:5], frames[5:]], [grid[1:]] * 2, 3 * 64)
+        whole = cut(tower, 0, len(tower.blocks))
+        outputs = run_in_chunks(whole, [frames[:5], frames[5:]], [grid[1:]] * 2, 3 * 64)
     assert [call.args[0].shape[0] for call in run.call_args_list] == [3 * 64, 2 * 64, 3 * 64]
     assert [len(video) for video in outputs] == [5, 3]
 
@@ -203,7 +221,7 @@ def test_activations_kept_for_the_backward_pass_do_not_grow_with_the_video(tiny)
 
 
 def test_patches_as_a_product_of_matrices(video):
-    tower, pixels, _ = video
+    tower, _, pixels, _ = video
     linear = with_linear_patches(tower)
     with torch.no_grad():
         torch.testing.assert_close(linear.patch_embed(pixels), tower.patch_embed(pixels), atol=1e-5, rtol=1e-5)
@@ -212,7 +230,7 @@ def test_patches_as_a_product_of_matrices(video):
 
 
 def test_attention_is_within_the_grids_that_are_left(tiny, monkeypatch):
-    """The boundaries that a kernel for segments gets, such as flash-attn's: those of 8 grids, then of 3."""
+    """The boundaries that a kernel for segments gets, such as flash-attn's: of 8 grids or their windows, then of 3."""
     model, processor = tiny(layout="events", tower_layer=1)
     seen = []
 
@@ -223,7 +241,9 @@ def test_attention_is_within_the_grids_that_are_left(tiny, monkeypatch):
     AttentionInterface.register("recorded_flash", record)
     model.model.visual.config._attn_implementation = "recorded_flash"
     model.encode_video(**video_inputs(processor, ["<video>"], [noise(16, 1)], video_events=[EVENTS]))
-    assert seen == [([16] * 8 * 4, 16), ([64] * 3, 64)]
+    has_windows, depth = hasattr(model.model.visual, "fullatt_block_indexes"), len(model.model.visual.blocks)
+    assert seen[0] == (([16] * 8 * 4, 16) if has_windows else ([64] * 8, 64))
+    assert seen[1:] == [([64] * 3, 64)] * (depth - 1)
 
 
 def test_token_counts_do_not_depend_on_where_it_merges():
@@ -299,7 +319,7 @@ def test_parts_of_a_tower_that_accelerate_has_hooked_are_parts(tiny):
         add_hook_to_module(module, Seen())
     assert torch.equal(hooked.encode_video(**inputs)["video"].pooler_output[0], expected)
     towers = [module for module in seen if isinstance(module, type(tower))]
-    assert [len(part.blocks) for part in towers] == [1, 1]
+    assert [len(part.blocks) for part in towers] == [1, len(tower.blocks) - 1]
 
 
 @pytest.mark.parametrize("value", [0, -1, True, {}, {2: 4, 3: 5}, {0: 4}, {2: 0}, "deep"])
@@ -309,8 +329,9 @@ def test_a_wrong_layer_is_named(value):
 
 
 def test_a_layer_that_the_tower_lacks_is_named(tiny):
-    model, processor = tiny(tower_layer=2)
-    with pytest.raises(ValueError, match="tower_layer 2 is not inside the vision tower of 2 blocks"):
+    depth = len(tiny()[0].model.visual.blocks)
+    model, processor = tiny(tower_layer=depth)
+    with pytest.raises(ValueError, match=f"tower_layer {depth} is not inside the vision tower of {depth} blocks"):
         model.encode_video(**video_inputs(processor, ["<video>"], [noise(8, 1)]))
 
 
@@ -335,7 +356,7 @@ def test_encoding_equal_grids_once_changes_nothing(tiny, layout, tower_layer, me
             features[duplicates] = model.encode_video(**inputs)["video"]
         patches = sum(call.args[0].shape[0] for call in run.call_args_list)
         assert patches == 2 * 64 * (8 if duplicates is None else 4)
-    for every, once in zip(features[None].pooler_output, features[0.0].pooler_output, strict=True):
+    for every, once in zip(*map(features_of_each, features.values()), strict=True):
         torch.testing.assert_close(once, every, atol=1e-6, rtol=1e-5)
     for every, once in zip(features[None].members, features[0.0].members, strict=True):
         assert once.tolist() == every.tolist()
