@@ -8,8 +8,11 @@ step, and cut the time to learn it by more than half:
   the transposed value projection, so it copies what it attends to. In the first layers half of the heads look back by
   one or two tokens instead: without them, that "B" belongs to "red" in "B. red" was not found in 500 steps.
 - **A word is nearly the same with and without a space before it**, as in a question and at the start of an answer.
-- **The tower speaks in words**: its last layer is replaced by the least-squares map from what it knows about a grid to
-  the sum of the language model's own embeddings of the words that describe it.
+- **The tower speaks in words**: the last layer of each of its streams is replaced by the least-squares map from what
+  it knows about a grid to the sum of the language model's own embeddings of the words that describe it.
+
+Looking back is written into the biases of queries and keys. A family without them, such as Qwen3-VL, begins from the
+trained language model of another family instead (`take_over`); what does not fit is learnt again in a hundred steps.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from experiments.tiny_model.families import FAMILIES
 from experiments.tiny_model.recipe import TrainSettings
-from experiments.tiny_model.tower import encode_grids, grids_to_patches, random_grids
-from marc.model import MarcForConditionalGeneration, MarcProcessor
-from marc.model.tiny import build_config, build_processor
+from experiments.tiny_model.tower import colours_of, encode_grids, grids_to_patches, mergers, random_grids
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.world.questions import plural
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 from marc.world.vocabulary import build_world_tokenizer
@@ -49,35 +52,40 @@ POSITION_SIZE = 5.5
 """Of the biases on them: the token at the right distance has a logit of 3 above its neighbours."""
 COPY = 0.5
 """How much of what it attends to a token takes over in one layer."""
+DEEP_SIZE = 2.0
+"""As `TOKEN_SIZE`, of what DeepStack adds behind the first layers, which make about 9 of a token."""
+NORM_SIZE = 2.2
+"""Root mean square of the embedded model's queries and keys, and so the weight of norms that come to stand there."""
 
 
-def build_world_model(settings: TrainSettings) -> tuple[MarcForConditionalGeneration, MarcProcessor]:
+def build_world_model(settings: TrainSettings) -> tuple[CompressedVLM, CompressedProcessor]:
     """The tiny model with random weights and a tokenizer that knows the world's words."""
-    tokenizer = build_world_tokenizer()
+    family = FAMILIES[settings.family]
+    tokenizer = build_world_tokenizer(family.words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        config = build_config(tokenizer)
+        config = family.build_config(tokenizer)
         config.prompt_style = "video-r1"
-        config.text_after_video = "grid"
         config.text_config.rope_parameters["rope_theta"] = settings.rope_theta
         config.text_config.num_hidden_layers = settings.layers
         config.text_config.num_key_value_heads = config.text_config.num_attention_heads
         config.text_config.layer_types = ["full_attention"] * settings.layers
-        model = MarcForConditionalGeneration(config)
+        model = family.build_model(config)
         torch.manual_seed(settings.seed)  # again, so that tower and embeddings do not depend on the number of layers
         initialise_embeddings(model.model.language_model.embed_tokens.weight, tokenizer)
         for weight in model.model.visual.parameters():
             if weight.ndim > 1:
                 nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
-        for layer in model.model.language_model.layers:
-            initialise_attention(layer.self_attn)
         attentions = [layer.self_attn for layer in model.model.language_model.layers]
-        for layer, distance in LOOKING_BACK.items():
-            look_back(attentions[layer], model.model.language_model.rotary_emb.inv_freq, distance=distance)
-        induce(attentions[INDUCTION - 1], attentions[INDUCTION])
+        for attention in attentions:
+            initialise_attention(attention)
+        if attentions[0].q_proj.bias is not None:
+            for layer, distance in LOOKING_BACK.items():
+                look_back(attentions[layer], model.model.language_model.rotary_emb.inv_freq, distance=distance)
+            induce(attentions[INDUCTION - 1], attentions[INDUCTION])
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, build_processor(tokenizer)
+    return model, family.build_processor(tokenizer)
 
 
 @torch.no_grad()
@@ -104,7 +112,8 @@ def initialise_attention(attention: Any) -> None:
     nn.init.orthogonal_(attention.v_proj.weight)
     attention.o_proj.weight.copy_(for_every_head(attention.v_proj.weight).T * (COPY / groups))
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-        nn.init.zeros_(projection.bias)
+        if projection.bias is not None:
+            nn.init.zeros_(projection.bias)
 
 
 @torch.no_grad()
@@ -147,7 +156,7 @@ def induce(looking_back: Any, attention: Any) -> None:
     attention.o_proj.weight[:, -width:] = itself.T
 
 
-def word_embeddings(model: MarcForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, ...]:
+def word_embeddings(model: CompressedVLM, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, ...]:
     """The embeddings of the words for backgrounds, colours, shapes and directions: each ``[words, D]``."""
     table = model.model.language_model.embed_tokens.weight
     kinds = (BACKGROUNDS, COLOURS, SHAPES, DIRECTIONS)
@@ -157,35 +166,87 @@ def word_embeddings(model: MarcForConditionalGeneration, tokenizer: PreTrainedTo
 
 
 @torch.no_grad()
+def take_over(
+    model: CompressedVLM, processor: CompressedProcessor, known: CompressedVLM, known_processor: CompressedProcessor
+) -> None:
+    """Begin with the language model of another family: the tokens that both know, and all weights that both have.
+
+    Biases that this family does not have are left behind; queries and keys that it normalises keep about their size.
+
+    Args:
+        model: Its language model is overwritten.
+        processor: Of the model.
+        known: A trained model of the same width and number of layers.
+        known_processor: Its processor.
+
+    Raises:
+        ValueError: If it has other layers.
+    """
+    ours, theirs = model.model.language_model, known.model.language_model
+    table, known_table = ours.embed_tokens.weight, theirs.embed_tokens.weight
+    known_ids = known_processor.tokenizer.get_vocab()
+    for token, index in processor.tokenizer.get_vocab().items():
+        if token in known_ids:
+            table[index] = known_table[known_ids[token]]
+    ours.norm.load_state_dict(theirs.norm.state_dict())
+    known_weights = theirs.layers.state_dict()
+    for name, weight in ours.layers.state_dict().items():
+        if name.endswith(("q_norm.weight", "k_norm.weight")) and name not in known_weights:
+            nn.init.constant_(weight, NORM_SIZE)
+        elif name in known_weights and known_weights[name].shape == weight.shape:
+            weight.copy_(known_weights[name])
+        else:
+            raise ValueError(f"start_from: that model has no layers.{name} of shape {tuple(weight.shape)}")
+
+
+@torch.no_grad()
 def speak_in_words(
-    model: MarcForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, *, seed: int, grids: int = 8192
-) -> float:
-    """Replace the tower's last layer by its least-squares map to the words of what it sees, scaled to mean square 1.
+    model: CompressedVLM,
+    processor: CompressedProcessor,
+    *,
+    seed: int,
+    like: tuple[CompressedVLM, CompressedProcessor] | None = None,
+    grids: int = 8192,
+) -> list[float]:
+    """Replace the last layer of each of the tower's streams by its least-squares map to the words of what it sees.
 
     Args:
         model: Its tower is trained, see `experiments.tiny_model.tower.pretrain_tower`.
-        tokenizer: Its tokenizer.
-        seed: Draws the grids that the map is fitted on.
+        processor: Of the model.
+        seed: Draws the grids that the maps are fitted on.
+        like: The model that was taken over, and its processor: the map is to what its tower says instead.
         grids: How many; those that stand still, and so show no direction, are left out.
 
     Returns:
-        The share of the words' variance that the map leaves unexplained.
+        The share of the words' variance that each map leaves unexplained.
     """
     tower = model.model.visual
     drawn = random_grids(grids, torch.Generator(device=tower.device).manual_seed(seed))
     moving = drawn.labels[:, 3] >= 0
-    tokens_NPD = encode_grids(tower, grids_to_patches(drawn.frames[moving]))
-    labels = drawn.labels[moving]
-    words_ND = torch.stack(
-        [table[labels[:, kind]] for kind, table in enumerate(word_embeddings(model, tokenizer))]
-    ).sum(0)
+    frames, labels = drawn.frames[moving], drawn.labels[moving]
+    tokens_NPW = encode_grids(tower, grids_to_patches(frames, colours_of(processor)))
+    if like is None:
+        tables = word_embeddings(model, processor.tokenizer)
+        words_ND = torch.stack([table[labels[:, kind]] for kind, table in enumerate(tables)]).sum(0)
+        words_NPD = words_ND[:, None].expand(-1, tokens_NPW.shape[1], -1)
+    else:
+        words_NPD = encode_grids(like[0].model.visual, grids_to_patches(frames, colours_of(like[1])))
+    streams = tokens_NPW.split(words_NPD.shape[-1], -1)
+    return [
+        _map_to_words(merger, stream, words_NPD, DEEP_SIZE if depth else TOKEN_SIZE)
+        for depth, (merger, stream) in enumerate(zip(mergers(tower), streams, strict=True))
+    ]
+
+
+def _map_to_words(merger: nn.Module, tokens_NPD: Tensor, words_NPD: Tensor, size: float) -> float:
+    """Replace the last layer of a stream that gives these tokens, so that it gives words of a size."""
     inputs = nn.functional.pad(tokens_NPD, (0, 1), value=1.0).flatten(0, 1).double()
-    targets = words_ND[:, None].expand(-1, tokens_NPD.shape[1], -1).flatten(0, 1).double()
+    targets = words_NPD.flatten(0, 1).double()
     gram = inputs.T @ inputs + 1e-6 * len(inputs) * torch.eye(inputs.shape[1], dtype=inputs.dtype)
     solution = torch.linalg.solve(gram, inputs.T @ targets)
     fitted = inputs @ solution
-    scale = TOKEN_SIZE * fitted.square().mean().rsqrt()
-    last = tower.merger.mlp[2]
+    scale = size * fitted.square().mean().rsqrt()
+    last = [part for part in merger.modules() if isinstance(part, nn.Linear)][-1]
     matrix, offset = (scale * solution).float().split((inputs.shape[1] - 1, 1))
     last.bias.copy_((last.bias @ matrix + offset)[0])
     last.weight.copy_(matrix.T @ last.weight)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from experiments.tiny_model.families import FAMILIES
 from marc.world.questions import KINDS
 
 
@@ -68,6 +69,8 @@ class TrainSettings:
 
     Attributes:
         seed: Seed of everything.
+        family: Model family, see `experiments.tiny_model.families`.
+        start_from: Model whose language model is taken over instead of random weights, as `marc.load_model` takes it.
         layers: Layers of the language model.
         rope_theta: Base of its rotary positions.
         tower_steps: Steps of the tower's pre-training.
@@ -85,6 +88,8 @@ class TrainSettings:
     """
 
     seed: int = 0
+    family: str = "qwen2_5_vl"
+    start_from: str | None = None
     layers: int = 4
     rope_theta: float = 1_000_000.0
     tower_steps: int = 1600
@@ -101,6 +106,8 @@ class TrainSettings:
     log_every: int = 50
 
     def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}")
 

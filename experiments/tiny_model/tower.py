@@ -6,7 +6,8 @@ colour, the shape, the direction and the place of the object from *every* merged
 readable). And once it is frozen, its features can be computed once for every kind of event and put together to any
 number of new videos (`bank`): the language model's training then never runs the tower.
 
-Shapes: N grids, S patches of a grid, X numbers of a patch, P merged tokens of a grid, D features.
+Shapes: N grids, S patches of a grid, X numbers of a patch, P merged tokens of a grid, D features of a stream, W
+those of all streams of a token (`marc.model.streams`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from marc.model import CompressedProcessor
+from marc.model.streams import side_by_side
 from marc.world.renderer import FrameBatch, render
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, STEPS
 
 KINDS = (len(BACKGROUNDS), len(COLOURS), len(SHAPES), len(DIRECTIONS))
 """Number of backgrounds, colours, shapes and directions: the label of an easy event."""
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of red, green and blue, by which pixels are normalised."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,14 @@ class Grids:
     labels: Tensor
 
 
-def grids_to_patches(frames_N2HWC: Tensor, *, patch: int = 7, merge: int = 2) -> Tensor:
-    """Normalise and cut grids into patches in the order of Qwen2.5-VL's video processor: ``[N, S, X]``."""
-    mean, std = frames_N2HWC.new_tensor(OPENAI_CLIP_MEAN), frames_N2HWC.new_tensor(OPENAI_CLIP_STD)
+def colours_of(processor: CompressedProcessor) -> Colours:
+    """How a processor normalises pixels."""
+    return tuple(processor.video_processor.image_mean), tuple(processor.video_processor.image_std)
+
+
+def grids_to_patches(frames_N2HWC: Tensor, colours: Colours, *, patch: int = 7, merge: int = 2) -> Tensor:
+    """Normalise and cut grids into patches in the order of Qwen's video processors: ``[N, S, X]``."""
+    mean, std = (frames_N2HWC.new_tensor(values) for values in colours)
     pixels = (frames_N2HWC - mean) / std
     side = SIZE // (patch * merge)
     pixels = pixels.reshape(-1, 2, side, merge, patch, side, merge, patch, 3)
@@ -52,12 +61,18 @@ def grids_to_patches(frames_N2HWC: Tensor, *, patch: int = 7, merge: int = 2) ->
 
 
 def encode_grids(tower: PreTrainedModel, patches_NSX: Tensor) -> Tensor:
-    """The tower on N grids of one size, as on a video that shows one after the other: merged tokens ``[N, P, D]``."""
+    """The tower on N grids of one size, as on a video that shows one after the other: merged tokens ``[N, P, W]``."""
     count, length, _ = patches_NSX.shape
     side = isqrt(length)
     grid_thw = torch.tensor([[count, side, side]], device=patches_NSX.device)
-    tokens: Tensor = tower(patches_NSX.flatten(0, 1), grid_thw=grid_thw).pooler_output
+    output = tower(patches_NSX.flatten(0, 1), grid_thw=grid_thw)
+    tokens = side_by_side(output.pooler_output, getattr(output, "deepstack_features", None))
     return tokens.unflatten(0, (count, -1))
+
+
+def mergers(tower: PreTrainedModel) -> list[nn.Module]:
+    """What makes the streams of a token, in the order in which they stand side by side."""
+    return [tower.merger, *getattr(tower, "deepstack_merger_list", ())]
 
 
 def random_grids(count: int, generator: torch.Generator) -> Grids:
@@ -144,6 +159,7 @@ class GridHeads(nn.Module):
 
 def pretrain_tower(
     tower: PreTrainedModel,
+    colours: Colours,
     *,
     steps: int,
     batch: int,
@@ -151,14 +167,15 @@ def pretrain_tower(
     log: Callable[[dict[str, float]], None],
     log_every: int = 50,
 ) -> None:
-    """Train the tower in place until every merged token tells what its grid shows; the heads are thrown away.
+    """Train the tower in place until every stream of every token tells what its grid shows; the heads are thrown away.
 
     Muon for the matrices, AdamW for the rest: with AdamW alone the shape is told as well only after four times the
     steps. The rates rise over 50 steps and fall to zero over the second half.
     """
     generator = torch.Generator(device=tower.device).manual_seed(seed)
     torch.manual_seed(seed)
-    heads = GridHeads(tower.config.out_hidden_size).to(tower.device)
+    width = tower.config.out_hidden_size
+    heads = nn.ModuleList([GridHeads(width) for _ in mergers(tower)]).to(tower.device)
     parameters = [*tower.parameters(), *heads.parameters()]
     matrices = [parameter for parameter in tower.parameters() if parameter.ndim == 2]
     others = [parameter for parameter in parameters if all(parameter is not matrix for matrix in matrices)]
@@ -173,7 +190,9 @@ def pretrain_tower(
     started = time.perf_counter()
     for step in range(1, steps + 1):
         grids = random_grids(batch, generator)
-        loss, accuracy = heads(encode_grids(tower, grids_to_patches(grids.frames)), grids.labels)
+        streams = encode_grids(tower, grids_to_patches(grids.frames, colours)).split(width, -1)
+        read = [head(stream, grids.labels) for head, stream in zip(heads, streams, strict=True)]
+        loss, accuracy = torch.stack([loss for loss, _ in read]).mean(), read[0][1]
         tower.zero_grad(set_to_none=True)
         heads.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,6 +1,7 @@
-"""Train the embedded model from scratch: tower first, then the language model on features of the frozen tower.
+"""Train a tiny model of the micro-world: tower first, then the language model on features of the frozen tower.
 
-The recipe is a YAML file (``configs/world_tiny.yaml``), read into `TrainSettings`. Everything random in a step follows
+The recipe is a YAML file, read into `TrainSettings`: ``configs/world_tiny.yaml`` is the embedded model's, from scratch,
+``configs/world_qwen3_vl.yaml`` one of another family, whose language model begins with the embedded one's. Everything random in a step follows
 from the seed and the step's number, and a checkpoint holds the rest, so a run that was killed and resumed ends with
 the same weights as one that was not.
 
@@ -29,12 +30,13 @@ from torch.nn import functional as F
 
 from experiments.tiny_model.bank import FeatureBank
 from experiments.tiny_model.batches import STORIES, Mixture, World, loss_names
-from experiments.tiny_model.initialisation import build_world_model, speak_in_words
+from experiments.tiny_model.initialisation import build_world_model, speak_in_words, take_over
 from experiments.tiny_model.packed_questions import AskedVideos, PackedQuestions, pack_questions, target_logits
 from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
-from experiments.tiny_model.tower import pretrain_tower
+from experiments.tiny_model.tower import colours_of, pretrain_tower
 from marc.io import write_atomically, write_text
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.loading import load_model
 from marc.world.questions import KINDS
 
 FEWEST_STEPS = 40
@@ -249,15 +251,21 @@ def train_world_model(settings: TrainSettings, run: Path, log: Log) -> tuple[Com
     """
     run.mkdir(parents=True, exist_ok=True)
     model, processor = build_world_model(settings)
+    known = None if settings.start_from is None else load_model(settings.start_from)
+    if known is not None:
+        take_over(model, processor, *known)
     tower_file, bank_file = run / "tower.pt", run / "bank.pt"
-    tower = model.model.visual
+    tower, colours = model.model.visual, colours_of(processor)
     if not tower_file.exists():
-        pretrain_tower(tower, steps=settings.tower_steps, batch=settings.tower_batch, seed=settings.seed, log=log)
-        log({"step": 0, "tower/unexplained": speak_in_words(model, processor.tokenizer, seed=settings.seed)})
+        pretrain_tower(
+            tower, colours, steps=settings.tower_steps, batch=settings.tower_batch, seed=settings.seed, log=log
+        )
+        unexplained = speak_in_words(model, processor, seed=settings.seed, like=known)
+        log({"step": 0, **{f"tower/unexplained {stream}": value for stream, value in enumerate(unexplained)}})
         save_atomically(tower.state_dict(), tower_file)
     tower.load_state_dict(torch.load(tower_file, weights_only=True))
     if not bank_file.exists():
-        bank = FeatureBank.build(tower, variants=settings.variants, seed=settings.seed)
+        bank = FeatureBank.build(tower, colours, variants=settings.variants, seed=settings.seed)
         save_atomically({"features": bank.features}, bank_file)
     bank = FeatureBank(torch.load(bank_file, weights_only=True)["features"])
     world = World(bank, settings.seed, settings.videos, settings.questions)

@@ -7,6 +7,7 @@ than the plain one, and the model learns to answer under all of them at the pric
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from transformers import AddedToken, PreTrainedTokenizerBase
@@ -45,8 +46,14 @@ def corpus(videos: int = 300) -> list[str]:
     return texts
 
 
-def build_world_tokenizer() -> PreTrainedTokenizerBase:
-    """Train it on `corpus`; the same on every machine."""
+def build_world_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    """Train it on `corpus`; the same on every machine.
+
+    Args:
+        words: More single tokens, such as a family writes around its videos.
+    """
     tokenizer = build_tokenizer(corpus(), vocab_size=1024)
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *instructions())])
+    tokenizer.add_tokens(
+        [AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *instructions(), *words)]
+    )
     return tokenizer

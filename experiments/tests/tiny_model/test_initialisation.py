@@ -4,13 +4,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from experiments.tiny_model.initialisation import INDUCTION, LOOKING_BACK, build_world_model, word_embeddings
+from experiments.tiny_model.families import FAMILIES
+from experiments.tiny_model.initialisation import (
+    INDUCTION,
+    LOOKING_BACK,
+    NORM_SIZE,
+    build_world_model,
+    take_over,
+    word_embeddings,
+)
 from experiments.tiny_model.recipe import TrainSettings
-from marc.model import MarcForConditionalGeneration
+from marc.model import CompressedVLM
+from marc.model.loading import load_model
 
 
-def test_tokens_attend_to_their_like_and_copy_it() -> None:
-    model, _ = build_world_model(TrainSettings(layers=3))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_attend_to_their_like_and_copy_it(family: str) -> None:
+    model, _ = build_world_model(TrainSettings(family=family, layers=3))
     attention = model.model.language_model.layers[0].self_attn
     states_TD = torch.randn(40, 128, generator=torch.Generator().manual_seed(0))
     states_TD[-1] = states_TD[7]
@@ -25,7 +35,7 @@ def test_tokens_attend_to_their_like_and_copy_it() -> None:
     assert alike.min() > 0.4
 
 
-def attention_weights(model: MarcForConditionalGeneration, inputs_1TD: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def attention_weights(model: CompressedVLM, inputs_1TD: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Attention of all layers to a text of these embeddings, each ``[1, H, T, T]``."""
     text = model.model.language_model
     text.config._attn_implementation = "eager"
@@ -66,6 +76,38 @@ def test_words_resemble_themselves_behind_a_space_and_no_other() -> None:
     bare, spaced = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("red", " red"))
     assert len(bare) == len(spaced) == 1 and bare != spaced
     assert F.cosine_similarity(table[bare[0]], table[spaced[0]], dim=0) > 0.65
+
+
+def test_a_family_without_biases_takes_over_what_it_can() -> None:
+    """Embeddings of the tokens that both know, whatever their numbers; all matrices; norms where there were none."""
+    known, known_processor = load_model("tiny")
+    model, processor = build_world_model(TrainSettings(family="qwen3_vl"))
+    take_over(model, processor, known, known_processor)
+    ours, theirs = model.model.language_model, known.model.language_model
+    tokens = ("<answer>", "\u0120striped", "<|video_pad|>")
+    tables = zip((ours, theirs), (processor, known_processor), strict=True)
+    mine, other = (
+        text.embed_tokens.weight[each.tokenizer.convert_tokens_to_ids(list(tokens))] for text, each in tables
+    )
+    assert torch.equal(mine, other)
+    for layer, known_layer in zip(ours.layers, theirs.layers, strict=True):
+        assert torch.equal(layer.self_attn.q_proj.weight, known_layer.self_attn.q_proj.weight)
+        assert torch.equal(layer.mlp.down_proj.weight, known_layer.mlp.down_proj.weight)
+        states_TD = torch.randn(50, 128, generator=torch.Generator().manual_seed(0))
+        size = layer.self_attn.q_norm(layer.self_attn.q_proj(states_TD).unflatten(1, (4, 32))).square().mean().sqrt()
+        assert size.item() == pytest.approx(NORM_SIZE, rel=0.01)
+
+
+def test_only_a_model_of_the_same_size_is_taken_over() -> None:
+    model, processor = build_world_model(TrainSettings(family="qwen3_vl", layers=5))
+    with pytest.raises(ValueError, match=r"start_from: that model has no layers\.4"):
+        take_over(model, processor, *load_model("tiny"))
+
+
+def test_a_tiny_model_stays_below_a_million_parameters() -> None:
+    for family in FAMILIES:
+        model, _ = build_world_model(TrainSettings(family=family))
+        assert sum(weight.numel() for weight in model.parameters()) < 1_000_000, family
 
 
 def test_the_start_follows_from_the_seed_alone() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tiny_model.recipe import Phase, read_settings
+from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-@pytest.mark.parametrize("name", ["world_tiny", "world_text_only"])
+@pytest.mark.parametrize("name", ["world_tiny", "world_text_only", "world_qwen3_vl"])
 def test_a_recipe_reads(name: str) -> None:
     settings = read_settings(CONFIGS / f"{name}.yaml")
     assert settings.phases and settings.phases[-1].max_events == 4
@@ -28,6 +28,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     recipe.write_text("sede: 1\nphases: []\n", encoding="utf-8")
     with pytest.raises(ValueError, match="sede"):
         read_settings(recipe)
+    with pytest.raises(ValueError, match="family must be one of qwen2_5_vl, qwen3_vl, got 'gpt'"):
+        TrainSettings(family="gpt")
     with pytest.raises(ValueError, match="layouts must sum to 1"):
         Phase(1, {"events": 0.5}, {"plain": 1.0})
     with pytest.raises(ValueError, match="smell"):

@@ -20,6 +20,9 @@ from experiments.tiny_model.train import (
     save_model,
     train_world_model,
 )
+from marc.model.loading import load_model
+from marc.world.measure import measure
+from marc.world.options import WorldOptions
 
 SMALL = TrainSettings(
     layers=3,
@@ -104,6 +107,18 @@ def test_the_tower_is_frozen_and_everything_else_moves(run: Path) -> None:
     after = train_world_model(SMALL, run, lambda row: None)[0].state_dict()
     for name, value in before.items():
         assert torch.equal(value, after[name]) == ("visual" in name), name
+
+
+def test_a_model_of_another_family_is_trained_saved_and_asked(tmp_path: Path) -> None:
+    """Through its own code path: streams of DeepStack, times in the prompt, the engine."""
+    settings = replace(SMALL, family="qwen3_vl", start_from="tiny", layers=4, phases=SMALL.phases[1:])
+    trained, processor = train_world_model(settings, tmp_path / "run", lambda row: None)
+    save_model(trained, processor, tmp_path / "model")
+    model, processor = load_model(str(tmp_path / "model"))
+    assert model.family.name == "qwen3_vl" and torch.equal(model.lm_head.weight, trained.lm_head.weight)
+    world = WorldOptions(videos=1, questions=2)
+    for layout in ("full", "events"):
+        assert len(measure(model, processor, world, layout=layout)) == 2
 
 
 def test_a_phase_ends_when_it_is_learnt(run: Path) -> None:
