@@ -3,8 +3,8 @@
 A family's own classes have one of these and transformers' class as bases, in this order, and add how the family
 numbers positions. The only changes to transformers' model: `get_video_features` compresses what the tower returns, and
 ``get_rope_index`` gives the tokens that remain the positions of the places and times for which they stand. With
-compression off and no times given, every call goes to the base class unchanged; only a video of more patches than
-``tower_chunk`` is read in several.
+compression off and no times given, every call goes to the base class unchanged, but for a family's own rule of
+positions; only a video of more patches than ``tower_chunk`` is read in several.
 
 A video's plan (`marc.compression.plan`) is attached to its row of ``video_grid_thw``, as a `PlannedGrid`: that is how
 it travels through the base class's unmodified ``forward``.
