@@ -1,40 +1,44 @@
 """The models that the bench runs: true architectures with random weights, built where they run, nothing downloaded.
 
 Speed and memory do not depend on the values of the model's weights. Several models share one set of them
-(`Weights.model`), so that stock transformers and every setting of ours run in one process on the memory of one.
+(`Weights.model`), so that stock transformers and every setting of ours run in one process on the memory of one. Sizes
+are those of the ``config.json`` files that Qwen publishes with the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from transformers import BaseVideoProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    BaseVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from marc.compression import CompressionConfig
-from marc.model import MarcConfig, MarcForConditionalGeneration, MarcProcessor
-from marc.model.family import find_family
+from marc.model.family import Family, family_of, find_family
 from marc.model.tiny import CHAT_TEMPLATE, build_tokenizer
 from marc.options import OptionError
 
-PATCH, MERGE = 14, 2
-FACTOR = PATCH * MERGE
-"""Frames are multiples of this many pixels."""
+TIMES = (" seconds", " seconds")
+"""What one token says in the tokenizers of real checkpoints, and in ours."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-FAMILY = find_family(MarcConfig.model_type)
-StockModel = FAMILY.stock.load("generator")
-Tower = FAMILY.stock.load("tower")
 
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """A Qwen2.5-VL.
+    """A model of one of the families.
 
     Attributes:
+        family: Which.
         text: Fields of transformers' text configuration.
         vision: Fields of its vision configuration.
         cells: ``(height, width)`` of a temporal grid in visual tokens.
@@ -42,6 +46,7 @@ class Architecture:
         words: Whether a word of the question is one token; else every byte is, which makes a prompt of real length.
     """
 
+    family: Family
     text: dict[str, Any]
     vision: dict[str, Any]
     cells: tuple[int, int]
@@ -49,9 +54,29 @@ class Architecture:
     words: bool = False
 
     @property
+    def stock_model(self) -> Any:
+        """Transformers' class."""
+        return self.family.stock.load("generator")
+
+    @property
+    def our_model(self) -> Any:
+        """Our class."""
+        return self.family.ours.load("generator")
+
+    @property
     def depth(self) -> int:
         """Blocks of the vision tower."""
-        return self.vision["depth"]
+        return int(self.vision["depth"])
+
+    @property
+    def merge(self) -> int:
+        """Patches along each side of a visual token."""
+        return int(self.vision["spatial_merge_size"])
+
+    @property
+    def factor(self) -> int:
+        """Pixels along each side of a visual token; frames are multiples of it."""
+        return int(self.vision["patch_size"]) * self.merge
 
     @property
     def tokens_per_grid(self) -> int:
@@ -61,15 +86,26 @@ class Architecture:
     @property
     def patches(self) -> tuple[int, int]:
         """``(height, width)`` of a frame in patches of the tower."""
-        return self.cells[0] * MERGE, self.cells[1] * MERGE
+        return self.cells[0] * self.merge, self.cells[1] * self.merge
 
     @property
     def frame_pixels(self) -> int:
         """Pixels of a frame as the model reads it."""
-        return self.tokens_per_grid * FACTOR**2
+        return self.tokens_per_grid * self.factor**2
+
+    def build_tokenizer(self, corpus: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+        """A tokenizer of the kind of the project's tiny model.
+
+        Args:
+            corpus: Texts whose words it learns, if words are wanted.
+        """
+        return build_tokenizer((*TIMES, *(2 * list(corpus) if self.words else ())))
 
 
-def _text(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> dict[str, Any]:
+def qwen2_5_text(
+    hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int = 151936, *, tied: bool
+) -> dict[str, Any]:
+    """Qwen2.5-VL's text configuration."""
     return {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
@@ -79,77 +115,133 @@ def _text(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int
         "num_key_value_heads": kv_heads,
         "max_position_embeddings": 128000,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        "tie_word_embeddings": tied,
     }
 
 
-def _vision(hidden: int, intermediate: int, depth: int, heads: int, output: int) -> dict[str, Any]:
+def qwen2_5_vision(hidden: int, intermediate: int, depth: int, heads: int, output: int) -> dict[str, Any]:
+    """Its vision configuration."""
     return {
         "depth": depth,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "num_heads": heads,
         "out_hidden_size": output,
-        "patch_size": PATCH,
-        "spatial_merge_size": MERGE,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
         "window_size": 112,
         "fullatt_block_indexes": [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)],
         "tokens_per_second": 2,
     }
 
 
+def qwen3_text(
+    hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int = 151936, *, tied: bool
+) -> dict[str, Any]:
+    """Qwen3-VL's text configuration."""
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    return {
+        **qwen2_5_text(hidden, intermediate, layers, heads, kv_heads, vocabulary, tied=tied),
+        "head_dim": 128,
+        "max_position_embeddings": 262144,
+        "rope_parameters": rope,
+    }
+
+
+def qwen3_vision(
+    hidden: int, intermediate: int, depth: int, heads: int, output: int, deepstack: Sequence[int]
+) -> dict[str, Any]:
+    """Its vision configuration."""
+    return {
+        "depth": depth,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_heads": heads,
+        "out_hidden_size": output,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": list(deepstack),
+    }
+
+
+QWEN2_5_VL, QWEN3_VL = find_family("qwen2_5_vl"), find_family("qwen3_vl")
+LARGE: dict[str, Any] = {"cells": (8, 16), "embedder": "PE-Core-B-16"}
+SMALL: dict[str, Any] = {"cells": (4, 8), "embedder": "tiny", "words": True}
+
 ARCHITECTURES = {
     "3b": Architecture(
-        _text(2048, 11008, 36, 16, 2, 151936) | {"tie_word_embeddings": True},
-        _vision(1280, 3420, 32, 16, 2048),
-        cells=(8, 16),
-        embedder="PE-Core-B-16",
+        QWEN2_5_VL,
+        qwen2_5_text(2048, 11008, 36, 16, 2, tied=True),
+        qwen2_5_vision(1280, 3420, 32, 16, 2048),
+        **LARGE,
     ),
     "7b": Architecture(
-        _text(3584, 18944, 28, 28, 4, 152064) | {"tie_word_embeddings": False},
-        _vision(1280, 3420, 32, 16, 3584),
-        cells=(8, 16),
-        embedder="PE-Core-B-16",
+        QWEN2_5_VL,
+        qwen2_5_text(3584, 18944, 28, 28, 4, 152064, tied=False),
+        qwen2_5_vision(1280, 3420, 32, 16, 3584),
+        **LARGE,
+    ),
+    "qwen3-vl-2b": Architecture(
+        QWEN3_VL,
+        qwen3_text(2048, 6144, 28, 16, 8, tied=True),
+        qwen3_vision(1024, 4096, 24, 16, 2048, (5, 11, 17)),
+        **LARGE,
+    ),
+    "qwen3-vl-4b": Architecture(
+        QWEN3_VL,
+        qwen3_text(2560, 9728, 36, 32, 8, tied=True),
+        qwen3_vision(1024, 4096, 24, 16, 2560, (5, 11, 17)),
+        **LARGE,
+    ),
+    "qwen3-vl-8b": Architecture(
+        QWEN3_VL,
+        qwen3_text(4096, 12288, 36, 32, 8, tied=False),
+        qwen3_vision(1152, 4304, 27, 16, 4096, (8, 16, 24)),
+        **LARGE,
     ),
     "scaled": Architecture(
-        _text(256, 1376, 9, 2, 1, 9600) | {"tie_word_embeddings": True},
-        _vision(160, 428, 8, 2, 256),
-        cells=(4, 8),
-        embedder="tiny",
-        words=True,
+        QWEN2_5_VL,
+        qwen2_5_text(256, 1376, 9, 2, 1, 9600, tied=True),
+        qwen2_5_vision(160, 428, 8, 2, 256),
+        **SMALL,
+    ),
+    "scaled-qwen3-vl": Architecture(
+        QWEN3_VL,
+        qwen3_text(256, 768, 9, 2, 1, 9600, tied=True),
+        qwen3_vision(128, 512, 8, 2, 256, (1, 3, 5)),
+        **SMALL,
     ),
 }
-"""Qwen2.5-VL-3B and 7B, and the 3B at an eighth of its width, a quarter of its depth and of its tokens a grid.
+"""Qwen2.5-VL-3B and 7B; Qwen3-VL-2B, 4B and 8B; and the smallest of each made small for a CPU.
 
-The scaled one keeps the 3B's head sizes and about its ratio of tower to prefill for 64 frames.
+The scaled ones have an eighth of the width, a quarter of the depth (of Qwen3-VL-2B a third) and of the tokens a grid.
+They keep head sizes and about the ratio of tower to prefill for 64 frames.
 """
 
 
 def find_architecture(name: str) -> Architecture:
-    """One of `ARCHITECTURES`, or that of a Qwen2.5-VL's configuration, of which nothing else is read.
+    """One of `ARCHITECTURES`, or that of a configuration of any family, of which nothing else is read.
 
     Args:
         name: Such a name, a folder with a ``config.json``, such a file, or a name of the hub.
 
     Raises:
-        OptionError: If there is no such configuration, or it has other patches.
+        OptionError: If there is no such configuration.
     """
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     try:
-        config = FAMILY.stock.load("config").from_pretrained(name)
+        config = AutoConfig.from_pretrained(name)
+        family = family_of(config)
     except (OSError, ValueError) as error:
         problem = (
-            f"must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of a Qwen2.5-VL's "
-            f"configuration, got {name!r}: {error}"
+            f"must be one of {', '.join(ARCHITECTURES)}, or a folder, file or hub name of the configuration of a "
+            f"model of a known family, got {name!r}: {error}"
         )
         raise OptionError("model", problem, "--") from error
-    like = ARCHITECTURES["3b"]
-    text = {key: getattr(config.text_config, key) for key in like.text if key != "tie_word_embeddings"}
-    vision = {key: getattr(config.vision_config, key) for key in like.vision}
-    if (vision["patch_size"], vision["spatial_merge_size"]) != (PATCH, MERGE):
-        problem = f"{name}: only patches of {PATCH} pixels, {MERGE} x {MERGE} a token, are measured"
-        raise OptionError("model", problem, "--")
-    return replace(like, text=text | {"tie_word_embeddings": config.tie_word_embeddings}, vision=vision)
+    text = {**config.text_config.to_dict(), "tie_word_embeddings": config.tie_word_embeddings}
+    return Architecture(family, text, config.vision_config.to_dict(), **LARGE)
 
 
 def build_config(
@@ -164,7 +256,12 @@ def build_config(
     """
     token_id = tokenizer.convert_tokens_to_ids
     values: dict[str, Any] = {
-        "text_config": deepcopy(architecture.text) | {"bos_token_id": None, "eos_token_id": None},
+        "text_config": {
+            **deepcopy(architecture.text),
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "pad_token_id": None,
+        },
         "vision_config": dict(architecture.vision),
         "image_token_id": token_id("<|image_pad|>"),
         "video_token_id": token_id("<|video_pad|>"),
@@ -172,16 +269,38 @@ def build_config(
         "vision_end_token_id": token_id("<|vision_end|>"),
         "tie_word_embeddings": architecture.text["tie_word_embeddings"],
     }
-    if compression is None:
-        return FAMILY.stock.load("config")(**values)
-    return MarcConfig(**values, compression=compression)
+    classes = architecture.family.stock if compression is None else architecture.family.ours
+    ours = {} if compression is None else {"compression": compression}
+    config: PreTrainedConfig = classes.load("config")(**values, **ours)
+    return config
 
 
-def video_processor(least: int, most: int) -> BaseVideoProcessor:
+def video_processor(architecture: Architecture, least: int, most: int) -> BaseVideoProcessor:
     """Transformers' video processor, for frames of so many pixels."""
-    size = _pixels(least, most)
-    make = FAMILY.stock.load("video_processor")
-    return make(patch_size=PATCH, merge_size=MERGE, size=size, cap_pixels_per_frame=False)
+    make = architecture.family.stock.load("video_processor")
+    processor: BaseVideoProcessor = make(
+        patch_size=architecture.vision["patch_size"],
+        merge_size=architecture.merge,
+        size=_pixels(least, most),
+        cap_pixels_per_frame=False,
+        max_video_tokens=most // architecture.factor**2,
+    )
+    return processor
+
+
+def build_processor(
+    architecture: Architecture, tokenizer: PreTrainedTokenizerBase, compression: CompressionConfig | None = None
+) -> ProcessorMixin:
+    """Transformers' processor, or ours if a compression is given; see `build_config`."""
+    least, most = architecture.factor**2, architecture.frame_pixels
+    make = architecture.family.stock.load("image_processor")
+    patch = architecture.vision["patch_size"]
+    image = make(patch_size=patch, merge_size=architecture.merge, size=_pixels(least, most))
+    video = video_processor(architecture, least, most)
+    classes = architecture.family.stock if compression is None else architecture.family.ours
+    ours = {} if compression is None else {"compression": compression}
+    processor: ProcessorMixin = classes.load("processor")(image, tokenizer, video, chat_template=CHAT_TEMPLATE, **ours)
+    return processor
 
 
 def _pixels(least: int, most: int) -> dict[str, int]:
@@ -229,11 +348,11 @@ class Weights:
             placement: Where, and of what type.
             corpus: Texts whose words the tokenizer learns, if the architecture wants words.
         """
-        tokenizer = build_tokenizer(2 * list(corpus) if architecture.words else ())
+        tokenizer = architecture.build_tokenizer(corpus)
         config = build_config(architecture, tokenizer, CompressionConfig())
         torch.manual_seed(0)
         with placement.device:
-            holder = MarcForConditionalGeneration._from_config(config, dtype=placement.dtype)
+            holder = architecture.our_model._from_config(config, dtype=placement.dtype)
         return cls(architecture, placement, tokenizer, holder.eval().requires_grad_(False))
 
     def model(self, model_class: type[Model], compression: CompressionConfig | None = None) -> Model:
@@ -258,12 +377,7 @@ class Weights:
 
     def processor(self, compression: CompressionConfig | None = None) -> ProcessorMixin:
         """Transformers' processor, or ours if a compression is given."""
-        least, most = FACTOR**2, self.architecture.frame_pixels
-        image = FAMILY.stock.load("image_processor")(patch_size=PATCH, merge_size=MERGE, size=_pixels(least, most))
-        video = video_processor(least, most)
-        if compression is None:
-            return FAMILY.stock.load("processor")(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE)
-        return MarcProcessor(image, self.tokenizer, video, chat_template=CHAT_TEMPLATE, compression=compression)
+        return build_processor(self.architecture, self.tokenizer, compression)
 
     @property
     def bytes(self) -> int:

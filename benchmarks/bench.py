@@ -2,6 +2,7 @@
 
     marc bench                                # two minutes on a CPU, with a scaled-down model
     marc bench --model 3b --device cuda       # the real sizes on one GPU
+    marc bench --model qwen3-vl-2b --device cuda
     marc bench --merge weighted               # one more setting: ours, with options of your own
 
 Weights are random: what is measured does not depend on their values, but for the events that a random dual encoder
@@ -33,7 +34,8 @@ class BenchOptions:
     """How the bench is run.
 
     Attributes:
-        model: 3b, 7b, scaled (the 3B made small for a CPU), or where a config.json is.
+        model: 3b, 7b, qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b, scaled (the 3B made small for a CPU), scaled-qwen3-vl, or
+            where a config.json is.
         device: cpu or cuda.
         output: Folder for bench.json, bench.md and bench.png.
         repeats: Measured rounds, after one that is not.

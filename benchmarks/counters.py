@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import AttentionInterface, PreTrainedModel
@@ -171,12 +172,19 @@ AttentionInterface.register(COUNTED_ATTENTION, _counted_attention)
 
 
 class _GridsStayReal(TorchFunctionMode):
-    """Keeps the small integer tensors that say how a video is laid out on the CPU, where they have values."""
+    """Keeps the small integer tensors that say how a video is laid out on the CPU, where they have values.
+
+    What is computed from them (places, weights of a table of positions) goes to the meta device where it meets what is
+    there.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == "meta":
             kwargs = {**kwargs, "device": "cpu"}
+        devices = {part.device.type for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
+        if devices == {"cpu", "meta"}:
+            args, kwargs = tree_map_only(Tensor, lambda part: part.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -186,7 +194,6 @@ def on_meta(model_class: type[PreTrainedModel], config: Any, dtype: torch.dtype)
         model = model_class._from_config(config, dtype=dtype, attn_implementation=COUNTED_ATTENTION).eval()
     tower = model.get_submodule("model.visual")
     tower.config._attn_implementation = SEGMENT_ATTENTION
-    tower.rotary_pos_emb.register_forward_pre_hook(lambda _, tensors: tuple(tensor.to("meta") for tensor in tensors))
     return model
 
 

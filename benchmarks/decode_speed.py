@@ -17,13 +17,13 @@ from dataclasses import replace
 import torch
 from transformers import CompileConfig
 
-from benchmarks.architectures import ARCHITECTURES, MERGE, Architecture, Placement, Weights
+from benchmarks.architectures import ARCHITECTURES, Architecture, Placement, Weights
 from marc.compression import CompressionConfig
 from marc.data.prompts import chat_messages
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches
-from marc.model import CompressedProcessor, MarcForConditionalGeneration
+from marc.model import CompressedProcessor
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 
 GRIDS = 32
@@ -68,7 +68,7 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
         tokens: Generated per question.
     """
     compression = CompressionConfig(layout="frames")
-    model, processor = weights.model(MarcForConditionalGeneration, compression), weights.processor(compression)
+    model, processor = weights.model(weights.architecture.our_model, compression), weights.processor(compression)
     compiled = CompileConfig(mode="reduce-overhead" if model.device.type == "cuda" else "default")
     compiled._compile_all_devices = True
     plain, graphs = HFBackend(model, processor), HFBackend(model, processor, compiled)
@@ -101,9 +101,10 @@ def ways_to_generate(weights: Weights, questions: list[str], tokens: int) -> dic
 def _encoded_noise(architecture: Architecture, processor: CompressedProcessor, device: torch.device) -> VideoInput:
     """A video of noise as one temporal grid."""
     seconds = tuple(frame / FRAMES_PER_GRID for frame in range(GRIDS * FRAMES_PER_GRID))
-    patches = VisualPatches("video", (GRIDS, *architecture.patches), MERGE, "noise", seconds)
+    patches = VisualPatches("video", (GRIDS, *architecture.patches), architecture.merge, "noise", seconds)
     video = VideoInput.of(patches, processor, processor.compression)
-    video.features = torch.randn(video.tokens, architecture.vision["out_hidden_size"], device=device)
+    streams = 1 + len(architecture.vision.get("deepstack_visual_indexes", ()))
+    video.features = torch.randn(video.tokens, streams * architecture.vision["out_hidden_size"], device=device)
     return video
 
 

@@ -9,17 +9,18 @@ prints the table of docs/efficiency.md. Nothing is computed: operations are coun
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 
-from benchmarks.architectures import ARCHITECTURES, Architecture, StockModel, build_config
+from benchmarks.architectures import ARCHITECTURES, Architecture, build_config, build_processor
 from benchmarks.counters import count_language, count_vision, on_meta
 from marc.compression import CompressionConfig
-from marc.model import MarcForConditionalGeneration
-from marc.model.tiny import build_tokenizer
+from marc.types import VISION_MARKS
 
 GRIDS = 32
 TEXT_TOKENS = 120
+SECONDS = [2.0 * grid for grid in range(GRIDS)]
 
 
 def main() -> None:
@@ -54,11 +55,16 @@ def merges(depth: int) -> dict[str, CompressionConfig | None]:
 
 
 def count(architecture: Architecture, compression: CompressionConfig | None) -> tuple[float, float]:
-    """Operations of tower and merge, and of the prefill with `TEXT_TOKENS` beside the visual ones."""
-    model_class = StockModel if compression is None else MarcForConditionalGeneration
-    model = on_meta(model_class, build_config(architecture, build_tokenizer(), compression), torch.bfloat16)
-    vision, visual_tokens = count_vision(model, (GRIDS, *architecture.patches))
-    prefill, _ = count_language(model, visual_tokens + TEXT_TOKENS)
+    """Operations of tower and merge, and of the prefill with `TEXT_TOKENS` beside the video's in the prompt."""
+    tokenizer = architecture.build_tokenizer()
+    model_class = architecture.stock_model if compression is None else architecture.our_model
+    model = on_meta(model_class, build_config(architecture, tokenizer, compression), torch.bfloat16)
+    vision, _ = count_vision(model, (GRIDS, *architecture.patches))
+    budget = compression or CompressionConfig(target_frames=None)
+    processor: Any = build_processor(architecture, tokenizer, budget)
+    plan = processor.plan((GRIDS, *architecture.patches))
+    video = processor.prompt_tokens(plan, SECONDS) - VISION_MARKS
+    prefill, _ = count_language(model, video + TEXT_TOKENS)
     return vision.flops, prefill.flops
 
 

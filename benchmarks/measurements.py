@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from benchmarks.accuracy import Accuracy
-from benchmarks.architectures import Architecture, Placement, StockModel, Weights, build_config, find_architecture
+from benchmarks.architectures import Architecture, Placement, Weights, build_config, find_architecture
 from benchmarks.bench import FEWEST_ROUNDS, BenchOptions
 from benchmarks.clip import ClipOptions, write_clip
 from benchmarks.counters import (
@@ -37,9 +37,8 @@ from marc.evaluation.run_card import environment
 from marc.inference.stages import StageClock, stages_timed_by
 from marc.memory.embedder import EventEmbedder
 from marc.memory.index import remember
-from marc.model.tiny import build_tokenizer
 from marc.options import OptionError
-from marc.types import Answer
+from marc.types import VISION_MARKS, Answer
 from marc.video.options import FrameOptions
 
 QUESTIONS = (
@@ -284,7 +283,7 @@ def warm_up(setting: Setting, system: System, workload: Workload, before: int) -
     for question in reversed(QUESTIONS):
         answer = system.ask(question)
     system.forget()
-    counts = count(system, answer.visual_tokens_after, workload)
+    counts = count(system, answer.prompt_tokens_after, workload)
     system.forget()
     held = memory_in_use(workload.device) - before if workload.device.type == "cuda" else 0
     peak = peak_bytes_above(lambda: system.ask(QUESTIONS[0]), workload.device)
@@ -292,21 +291,28 @@ def warm_up(setting: Setting, system: System, workload: Workload, before: int) -
     return Measurement(setting, counts, None if peak is None else peak + held)
 
 
-def count(system: System, visual_tokens: int, workload: Workload) -> Counts:
-    """Counts what a system has to compute for the first question: the tower as it runs, the rest on shapes alone."""
+def count(system: System, video_tokens: int, workload: Workload) -> Counts:
+    """Counts what a system has to compute for the first question: the tower as it runs, the rest on shapes alone.
+
+    Args:
+        system: The system.
+        video_tokens: What the video costs in the prompt, the marks around it included.
+        workload: What it is asked.
+    """
     tower = system.model.model.visual
     with countable_attention(tower), WorkCounter().only_in(tower) as counter:
         system.encode(QUESTIONS[0])
     weights = workload.weights
-    text_tokens = len(weights.tokenizer(chat(weights.processor(), QUESTIONS[0])).input_ids) - 1
-    prefill, token = count_language_of(weights.architecture, weights.placement.dtype, visual_tokens + text_tokens)
+    chat_tokens = len(weights.tokenizer(chat(weights.processor(), QUESTIONS[0])).input_ids)
+    prompt = chat_tokens - 1 - VISION_MARKS + video_tokens
+    prefill, token = count_language_of(weights.architecture, weights.placement.dtype, prompt)
     return Counts(counter.work, prefill, token)
 
 
 @cache
 def count_language_of(architecture: Architecture, dtype: torch.dtype, prompt_tokens: int) -> tuple[Work, Work]:
     """`count_language` for an architecture, once for all settings whose prompts are equally long."""
-    language = on_meta(StockModel, build_config(architecture, build_tokenizer()), dtype)
+    language = on_meta(architecture.stock_model, build_config(architecture, architecture.build_tokenizer()), dtype)
     return count_language(language, prompt_tokens)
 
 
@@ -340,6 +346,6 @@ def load_average() -> float | None:
 def _generated_video(folder: Path, architecture: Architecture) -> Path:
     """A file twice as wide and high as what the model reads of it."""
     path = folder / "clip.mp4"
-    height, width = (56 * cells for cells in architecture.cells)
+    height, width = (2 * architecture.factor * cells for cells in architecture.cells)
     write_clip(path, ClipOptions(width, height))
     return path

@@ -85,7 +85,7 @@ def tables(result: BenchResult) -> list[Table]:
 
 
 def size_table(result: BenchResult) -> Table:
-    """Visual tokens, frames and peak memory."""
+    """Visual tokens, tokens in the prompt, frames and peak memory."""
     table = _table("What is read, and the memory that it takes", result)
     stock = _stock(result)
 
@@ -100,6 +100,11 @@ def size_table(result: BenchResult) -> Table:
     add(
         "visual tokens",
         lambda measured: f"{(n := measured.first[0].visual_tokens_after)}{saved(n, tokens)}",
+    )
+    prompt = stock.first[0].prompt_tokens_after
+    add(
+        "the video's tokens in the prompt",
+        lambda measured: f"{(n := measured.first[0].prompt_tokens_after)}{saved(n, prompt)}",
     )
     peaks = [measured.peak_bytes_above for measured in result.measurements]
     if None not in peaks and stock.peak_bytes_above is not None:
@@ -237,6 +242,7 @@ def _as_json(measured: Measurement, result: BenchResult) -> dict[str, Any]:
         **asdict(measured.setting),
         "frames_read": measured.first[0].frames,
         "visual_tokens": measured.first[0].visual_tokens_after,
+        "prompt_tokens": measured.first[0].prompt_tokens_after,
         "peak_bytes_above": measured.peak_bytes_above,
         "seconds": rows(measured, new_tokens),
         "second_question_stages": [answer.seconds for answer in measured.second],

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.architectures import FACTOR, video_processor
+from benchmarks.architectures import ARCHITECTURES, video_processor
 from marc.compression.duplicates import distinct_grids, grid_distance
 from marc.model.processing import frame_patches
 from marc.video import read_frames, write_video
@@ -54,9 +54,10 @@ def main() -> None:
 
 def pixels_as_read(path: Path) -> Tensor:
     """What the 3B's tower would be given of a clip at 2 frames a second and 128 tokens a grid: ``[grids, P, C]``."""
-    least, most = 4 * FACTOR**2, 128 * FACTOR**2
-    frames = read_frames(path, fps=2.0, max_frames=64, min_frames=4, factor=FACTOR, min_pixels=least, max_pixels=most)
-    pixels, grid_thw = frame_patches(video_processor(least, most), frames.rgb)
+    model = ARCHITECTURES["3b"]
+    factor, least, most = model.factor, 4 * model.factor**2, 128 * model.factor**2
+    frames = read_frames(path, fps=2.0, max_frames=64, min_frames=4, factor=factor, min_pixels=least, max_pixels=most)
+    pixels, grid_thw = frame_patches(video_processor(model, least, most), frames.rgb)
     return pixels.unflatten(0, (int(grid_thw[0, 0]), -1))
 
 

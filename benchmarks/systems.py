@@ -17,7 +17,7 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.video_utils import VideoMetadata
 
-from benchmarks.architectures import StockModel, Weights
+from benchmarks.architectures import Weights
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig, override_compression
 from marc.data.prompts import chat_messages, render_question
 from marc.inference.assistant import VideoAssistant
@@ -25,7 +25,7 @@ from marc.inference.hf import HFBackend
 from marc.inference.selectors import FrameRequest, FrameSelector, RetrievingSelector, Selection, UniformSelector
 from marc.inference.stages import FirstToken, StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.model import MarcForConditionalGeneration
+from marc.model import CompressedVLM
 from marc.types import FRAMES_PER_GRID, Answer, Event, GenerationOptions, VideoInfo
 from marc.video import probe, read_frames, sample_times
 from marc.video.options import FrameOptions
@@ -175,7 +175,7 @@ class StockTransformers:
     processor: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.model = self.workload.weights.model(StockModel)
+        self.model = self.workload.weights.model(self.workload.weights.architecture.stock_model)
         self.processor = self.workload.weights.processor()
 
     def forget(self) -> None:
@@ -211,12 +211,13 @@ class StockTransformers:
 
     def _read(self, question: str, clock: StageClock) -> tuple[Any, int]:
         """The model's inputs and the number of frames."""
-        video, pixels = self.workload.video, self.workload.weights.architecture.frame_pixels
+        video, architecture = self.workload.video, self.workload.weights.architecture
+        pixels, factor = architecture.frame_pixels, architecture.factor
         with clock.stage("probe"):
             info = probe(video)
         with clock.stage("video_decode"):
             times = evenly(info, self.workload.frames)
-            frames = read_frames(video, times, min_pixels=pixels, max_pixels=pixels)
+            frames = read_frames(video, times, factor=factor, min_pixels=pixels, max_pixels=pixels)
         with clock.stage("preprocess"):
             inputs = self.processor(
                 text=[chat(self.processor, question)],
@@ -235,12 +236,12 @@ class Ours:
 
     workload: Workload
     setting: Setting
-    model: MarcForConditionalGeneration = field(init=False)
+    model: CompressedVLM = field(init=False)
     assistant: VideoAssistant = field(init=False)
 
     def __post_init__(self) -> None:
         weights, compression = self.workload.weights, self.setting.compression
-        self.model = weights.model(MarcForConditionalGeneration, compression)
+        self.model = weights.model(weights.architecture.our_model, compression)
         backend = HFBackend(self.model, weights.processor(compression))
         static = self.setting.compiled and self.workload.device.type == "cuda" and "static" not in backend.cannot
         self.assistant = VideoAssistant(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks.architectures import ARCHITECTURES, Architecture, Tower, build_config
+from benchmarks.architectures import ARCHITECTURES, Architecture, build_config
 from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import plan_video
@@ -55,7 +55,10 @@ def build_tower(architecture: Architecture, blocks: int, device: torch.device) -
     """The first blocks of a tower and a last one that sees whole pictures, with random weights."""
     sizes = architecture.vision | {"depth": blocks, "fullatt_block_indexes": [blocks - 1]}
     config = build_config(replace(architecture, vision=sizes), build_tokenizer()).vision_config
-    tower = Tower._from_config(config, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
+    make = architecture.family.stock.load("tower")
+    tower: PreTrainedModel = make._from_config(
+        config, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32
+    )
     tower.config._attn_implementation = SEGMENT_ATTENTION
     return tower.to(device).eval()
 

@@ -11,7 +11,17 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks import architectures
-from benchmarks.architectures import Architecture, Placement, StockModel, Weights
+from benchmarks.architectures import (
+    QWEN2_5_VL,
+    QWEN3_VL,
+    Architecture,
+    Placement,
+    Weights,
+    qwen2_5_text,
+    qwen2_5_vision,
+    qwen3_text,
+    qwen3_vision,
+)
 from benchmarks.clip import STILL_EVERY, ClipOptions, _pictures, write_clip
 from benchmarks.counters import countable_attention
 from benchmarks.measurements import ProcessorTime
@@ -19,14 +29,20 @@ from benchmarks.systems import OWN, STOCK, settings
 from marc.cli import app
 from marc.compression import CompressionConfig
 from marc.inference.stages import StageClock, stages_timed_by
-from marc.model import MarcForConditionalGeneration
 from marc.model.segment_attention import SEGMENT_ATTENTION
-from marc.model.tiny import build_tokenizer
 from marc.video import probe
 
 SMALL = Architecture(
-    architectures._text(128, 64, 2, 1, 1, 512) | {"tie_word_embeddings": True},
-    architectures._vision(32, 48, 4, 1, 128),
+    QWEN2_5_VL,
+    qwen2_5_text(128, 64, 2, 1, 1, 512, tied=True),
+    qwen2_5_vision(32, 48, 4, 1, 128),
+    cells=(2, 4),
+    embedder="tiny",
+)
+SMALL_QWEN3_VL = Architecture(
+    QWEN3_VL,
+    qwen3_text(128, 64, 2, 1, 1, 512, tied=True),
+    qwen3_vision(32, 48, 4, 1, 128, (0, 1)),
     cells=(2, 4),
     embedder="tiny",
 )
@@ -41,16 +57,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("bench")
+def run_bench(clip: Path, folder: Path, architecture: Architecture, *more: str):
     arguments = ["bench", "--model", "small", "--video", str(clip), "--output", str(folder), "--frames", str(FRAMES)]
-    arguments += ["--repeats", "3", "--new-tokens", "3", "--accuracy", "1", "--endurance", "20", "--merge", "weighted"]
+    arguments += ["--repeats", "3", "--new-tokens", "3", *more]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+        patch.setitem(architectures.ARCHITECTURES, "small", architecture)
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     return json.loads((folder / "bench.json").read_text()), folder, result.output
+
+
+@pytest.fixture(scope="module")
+def found(clip: Path, tmp_path_factory: pytest.TempPathFactory):
+    more = ("--accuracy", "1", "--endurance", "20", "--merge", "weighted")
+    return run_bench(clip, tmp_path_factory.mktemp("bench"), SMALL, *more)
 
 
 def test_a_clip_has_the_length_and_size_that_was_asked_for(clip: Path):
@@ -88,6 +108,24 @@ def test_every_setting_reads_what_it_says(found):
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert "tower + prefill" in (folder / "bench.md").read_text()
     assert "Times faster than stock" in output
+
+
+def test_a_model_that_writes_times_pays_for_them(clip: Path, found, tmp_path: Path):
+    """Each temporal grid that remains costs its time and two marks, beside the two marks around the video."""
+    report, folder, _ = run_bench(clip, tmp_path, SMALL_QWEN3_VL, "--accuracy", "0")
+    read, without = ({n: s for n, s in each["settings"].items() if n != OWN} for each in (report, found[0]))
+    assert {name: setting["visual_tokens"] for name, setting in read.items()} == {
+        name: setting["visual_tokens"] for name, setting in without.items()
+    }
+    times = {name: setting["prompt_tokens"] - setting["visual_tokens"] - 2 for name, setting in read.items()}
+    assert all(setting["prompt_tokens"] == setting["visual_tokens"] + 2 for setting in without.values())
+    digits = sum(len(str(2 * grid)) for grid in range(FRAMES // 2))
+    assert times[STOCK] == FRAMES // 2 * 7 + digits, "<12.5 seconds> and two marks: 7 tokens and the digits of 12"
+    assert times["paper"] == times["schedule"] == 9
+    assert 8 * SHOTS <= times["events"] == times["inside"] <= 9 * SHOTS
+    prefill = {name: setting["counted"]["prefill"]["flops"] for name, setting in read.items()}
+    assert prefill[STOCK] > prefill["events"] > prefill["paper"]
+    assert "the video's tokens in the prompt" in (folder / "bench.md").read_text()
 
 
 def test_stages_and_other_make_up_the_whole(found):
@@ -180,33 +218,48 @@ def test_processor_time_counts_work_and_not_waiting():
     assert seconds() - start > waited + 0.005
 
 
-def test_models_share_weights_and_stock_is_stock():
+@pytest.mark.parametrize("architecture", [SMALL, SMALL_QWEN3_VL], ids=["qwen2_5_vl", "qwen3_vl"])
+def test_models_share_weights_and_stock_is_stock(architecture: Architecture):
     """One set of weights; without compression ours gives transformers' own logits."""
-    weights = Weights.random(SMALL, Placement(torch.device("cpu")))
-    stock = weights.model(StockModel)
-    ours = weights.model(MarcForConditionalGeneration, CompressionConfig(target_frames=None))
+    weights = Weights.random(architecture, Placement(torch.device("cpu")))
+    stock = weights.model(architecture.stock_model)
+    ours = weights.model(architecture.our_model, CompressionConfig(target_frames=None))
     ours.config.text_after_video = "grid"
     for one, other in zip(stock.parameters(), ours.parameters(), strict=True):
         assert one.data_ptr() == other.data_ptr()
         assert one.device.type == "cpu"
+    height, width = (architecture.factor * cells for cells in architecture.cells)
     processor = weights.processor()
     inputs = processor(text=["<|vision_start|><|video_pad|><|vision_end|>What?"],
-                       videos=[torch.randint(0, 256, (4, 3, 56, 112), dtype=torch.uint8)],
+                       videos=[torch.randint(0, 256, (4, 3, height, width), dtype=torch.uint8)],
                        do_sample_frames=False, do_resize=False, return_tensors="pt")  # fmt: skip
     with torch.no_grad():
         assert torch.equal(stock(**inputs).logits, ours(**inputs).logits)
     assert weights.bytes == sum(parameter.nbytes for parameter in stock.parameters())
 
 
-def test_any_configuration_can_be_measured(tmp_path):
-    config = architectures.build_config(SMALL, build_tokenizer())
+@pytest.mark.parametrize("architecture", [SMALL, SMALL_QWEN3_VL], ids=["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("ours", [False, True])
+def test_any_configuration_can_be_measured(ours: bool, architecture: Architecture, tmp_path: Path):
+    compression = CompressionConfig() if ours else None
+    config = architectures.build_config(architecture, architecture.build_tokenizer(), compression)
     config.save_pretrained(tmp_path)
     found = architectures.find_architecture(str(tmp_path))
-    assert found.text == SMALL.text
-    assert found.vision == SMALL.vision
+    assert found.family is architecture.family
+    for sizes, same in ((found.text, architecture.text), (found.vision, architecture.vision)):
+        assert {name: sizes[name] for name in same} == same
+    assert (found.factor, found.depth) == (architecture.factor, architecture.depth)
+    again = architectures.build_config(found, found.build_tokenizer(), compression)
+    assert again.to_diff_dict() == config.to_diff_dict()
+
+
+def test_an_unknown_model_is_refused(tmp_path: Path):
     assert architectures.find_architecture("scaled") is architectures.ARCHITECTURES["scaled"]
-    with pytest.raises(ValueError, match="--model must be one of 3b, 7b, scaled"):
+    with pytest.raises(ValueError, match="--model must be one of 3b, 7b, qwen3-vl-2b"):
         architectures.find_architecture(str(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match=r"model of a known family .* is needed, found 'gpt2'"):
+        architectures.find_architecture(str(tmp_path))
 
 
 def test_a_flash_kernel_is_counted_as_what_it_computes():
@@ -221,7 +274,7 @@ def test_a_flash_kernel_is_counted_as_what_it_computes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "4b"], "--model must be one of 3b, 7b, scaled"),
+        (["--model", "4b"], "--model must be one of 3b, 7b, qwen3-vl-2b"),
         (["--repeats", "2"], "--repeats must be a whole number >= 3"),
         (["--new-tokens", "1"], "--new-tokens must be a whole number >= 2"),
         (["--dtype", "int8"], "--dtype must be one of float32, bfloat16, none"),

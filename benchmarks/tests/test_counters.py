@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.architectures import ARCHITECTURES, StockModel, build_config
+from benchmarks.architectures import ARCHITECTURES, build_config
 from benchmarks.counters import (
     Ceilings,
     Product,
@@ -23,9 +23,14 @@ TEXT_TOKENS = 120
 EVENTS = [grid // 4 for grid in range(32)]
 
 
+def true_size(name: str, compression: CompressionConfig | None = None):
+    architecture = ARCHITECTURES[name]
+    model_class = architecture.stock_model if compression is None else architecture.our_model
+    return on_meta(model_class, build_config(architecture, build_tokenizer(), compression), torch.bfloat16)
+
+
 def true_3b(compression: CompressionConfig | None = None):
-    model_class = StockModel if compression is None else MarcForConditionalGeneration
-    return on_meta(model_class, build_config(ARCHITECTURES["3b"], build_tokenizer(), compression), torch.bfloat16)
+    return true_size("3b", compression)
 
 
 def tower_flops(patches_by_block: list[int], *, last: int) -> float:
@@ -65,6 +70,31 @@ def test_the_real_size():
 
 
 @pytest.mark.parametrize(
+    ("name", "parameters"), [("qwen3-vl-2b", 2.1275e9), ("qwen3-vl-4b", 4.4378e9), ("qwen3-vl-8b", 8.7671e9)]
+)
+def test_qwen3_vl_has_its_published_number_of_parameters(name: str, parameters: float):
+    assert sum(weight.numel() for weight in true_size(name).parameters()) == pytest.approx(parameters, rel=1e-4)
+
+
+def test_the_real_size_of_qwen3_vl():
+    """Linear layers, attention within a grid, patches in; four mergers out, of which DeepStack's are three."""
+    model = true_size("qwen3-vl-2b")
+    vision, tokens = count_vision(model, GRID)
+    width, inner, patches, cells = 1024, 4096, 16384, 4096
+    block = 2 * patches * (4 * width**2 + 2 * width * inner) + 4 * patches * 512 * width
+    mergers = 4 * 2 * cells * (4096 * 4096 + 4096 * 2048)
+    assert tokens == cells
+    assert vision.flops == pytest.approx(24 * block + 2 * patches * 1536 * width + mergers, rel=1e-6)
+    prompt = 4390
+    prefill, token = count_language(model, prompt)
+    width, inner, heads = 2048, 6144, 2048
+    linear = 2 * (2 * width * heads + 2 * width * 1024 + 3 * width * inner)
+    attention, head = 4 * heads * prompt * (prompt + 1) / 2, 2 * width * 151936
+    assert prefill.flops == pytest.approx(28 * (prompt * linear + attention) + head, rel=1e-6)
+    assert token.flops == pytest.approx(28 * (linear + 4 * heads * (prompt + 1)) + head, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("tower_layer", "tera_flops", "patches_after"),
     [(None, 22.4, None), ({8: 4}, 8.6, (8, 4)), (8, 7.1, (8, 1)), (4, 4.6, (4, 1))],
 )
@@ -81,16 +111,17 @@ def test_merging_saves_what_it_should(tower_layer, tera_flops, patches_after, pr
     assert prefill_of_one_frame.flops == pytest.approx(prefill_flops(248), rel=1e-6)
 
 
-def test_the_same_as_when_it_really_runs():
+@pytest.mark.parametrize("name", ["scaled", "scaled-qwen3-vl"])
+def test_the_same_as_when_it_really_runs(name: str):
     """On shapes alone, in a real forward by our counter, and in one by torch's: the same operations."""
-    architecture = ARCHITECTURES["scaled"]
+    architecture = ARCHITECTURES[name]
     config = build_config(
         architecture, build_tokenizer(), CompressionConfig(layout="events", tower_layer=2, duplicates=None)
     )
     grid, events = (8, 8, 16), [0, 0, 0, 1, 1, 2, 2, 2]
-    on_shapes, tokens = count_vision(on_meta(MarcForConditionalGeneration, config, torch.float32), grid, events=events)
-    model = MarcForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
-    pixels = torch.randn(8 * 8 * 16, 3 * 2 * 14 * 14)
+    on_shapes, tokens = count_vision(on_meta(architecture.our_model, config, torch.float32), grid, events=events)
+    model = architecture.our_model._from_config(config, attn_implementation="eager").eval()
+    pixels = torch.randn(8 * 8 * 16, 3 * 2 * architecture.vision["patch_size"] ** 2)
 
     def see() -> int:
         with torch.no_grad():

@@ -32,8 +32,9 @@ def test_chunks_keep_the_peak_low():
     assert chunked < whole / 2
 
 
-def test_an_earlier_merge_leaves_less_to_compute():
-    architecture = ARCHITECTURES["scaled"]
+@pytest.mark.parametrize("name", ["scaled", "scaled-qwen3-vl"])
+def test_an_earlier_merge_leaves_less_to_compute(name: str):
+    architecture = ARCHITECTURES[name]
     counts = [flops.count(architecture, compression) for compression in flops.merges(architecture.depth).values()]
     towers, prefills = zip(*counts, strict=True)
     assert sorted(map(sum, counts), reverse=True) == list(map(sum, counts))
