@@ -241,6 +241,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         *args: Any,
+        inputs_embeds: Tensor | None = None,
         video_grid_events: Tensor | None = None,
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
@@ -249,9 +250,10 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features.
 
-        From 5.20 on transformers takes all of it away itself, having encoded the videos before.
+        From 5.20 on transformers takes all of it away itself, having encoded the videos before. It takes
+        embeddings only where their name is among the arguments here.
         """
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, inputs_embeds=inputs_embeds, **kwargs)
         if inputs.get("pixel_values_videos") is None:
             return inputs | {"video_grid_thw": None}
         inputs["video_grid_events"] = video_grid_events
