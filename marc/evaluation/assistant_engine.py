@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from marc.inference.assistant import Query, VideoAssistant
 from marc.inference.hf import HFBackend
 from marc.inference.selectors import RandomSelector, RetrievingSelector
 from marc.io import sha256_tensors
+from marc.model.config import CompressedConfig
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 
 
@@ -73,7 +74,9 @@ class AssistantEngine:
         """Model, checkpoint hash, compression, frames and memory."""
         return {
             "model": self.options.model.name,
+            "family": self._engine.model.family.title,
             "checkpoint": self._checkpoint,
+            "reading": self._reading,
             "compression": asdict(self._engine.compression),
             "frames": {name: value for name, value in asdict(self.assistant.frames).items() if name != "timeout"},
             "dtype": str(self._engine.model.dtype).removeprefix("torch."),
@@ -85,6 +88,13 @@ class AssistantEngine:
     def _engine(self) -> HFBackend:
         assert isinstance(self.assistant.backend, HFBackend)
         return self.assistant.backend
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """What else of its configuration says how a prompt is read: the fields that its family adds."""
+        config, stock = self._engine.config, self._engine.model.family.stock.load("config")
+        known = {field.name for each in (stock, CompressedConfig) for field in fields(each)}
+        return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in known}
 
     @cached_property
     def _checkpoint(self) -> str:

@@ -34,8 +34,8 @@ from marc.training.dataset import STYLE, to_example
 from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import VisualReader
 
-SAMPLING = 2
-"""Version of how `answers` samples; part of every result's key."""
+SAMPLING = 3
+"""Version of how `answers` samples and of what it has a model read; part of every result's key."""
 
 
 @dataclass(frozen=True)

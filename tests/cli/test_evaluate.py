@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.evaluation.engine import Reply
+from marc.model.family import families
+from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions
 
 PLAIN = {
@@ -182,3 +184,26 @@ def test_the_real_model_on_real_files(data, tmp_path):
         ["frames2", "uniform", "random", "marc-frames", "marc-events"], 4.0
     )
     assert tokens["tiny"] < tokens["full"]
+
+
+@pytest.mark.parametrize("family", [family.name for family in families()])
+def test_checkpoints_of_every_family(family, data, tmp_path):
+    """With every token, at budgets of visual and of prompt tokens, and through the memory."""
+    for part in build_tiny(family=family, corpus=[" seconds"] * 2):
+        part.save_pretrained(tmp_path / "model")
+    methods = ("full", "marc-events", "tiny", "prompt:40", "frames2+memory")
+    options = ["--data", data, "--output", tmp_path / "out", "--model", tmp_path / "model", "--max-new-tokens", 2]
+    options += ["--embedder", "tiny", "--batch-size", 2, *(part for name in methods for part in ("--method", name))]
+    done = call("eval", "--benchmark", "mmvu", *options)
+    assert done.exit_code == 0, done.output
+    costs = {}
+    for name in methods:
+        report = json.loads((tmp_path / "out" / "mmvu" / name / "report.json").read_text())
+        assert report["headline"]["n"] == 4
+        costs[name] = report["costs"]
+    assert costs["full"]["visual_tokens_after"] == costs["full"]["visual_tokens_before"] > 4
+    assert costs["marc-events"]["visual_tokens_after"] <= costs["frames2+memory"]["visual_tokens_after"] == 4
+    assert costs["prompt:40"]["prompt_tokens_after"] <= 40
+    card = json.loads((tmp_path / "out" / "mmvu" / "full" / "run.json").read_text())["run"]
+    assert card["family"] == next(known.title for known in families() if known.name == family)
+    assert card["reading"] == ({"text_after_video": "published"} if family == "qwen2_5_vl" else {})

@@ -13,6 +13,8 @@ pytest.importorskip("lmms_eval", reason="lmms-eval is an extra of its own")
 
 from marc.evaluation.engine import Reply
 from marc.evaluation.lmms_eval_plugin import Marc, cut, generation_of, manifest
+from marc.model.family import families
+from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions
 
 TASK = """
@@ -79,12 +81,19 @@ class OddEngine:
         return [Reply("1") for _ in samples]
 
 
-def evaluate(model, folder):
+def evaluate(model, folder, **model_args):
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
     manager = TaskManager("ERROR", include_path=str(folder), model_name="marc")
-    results = simple_evaluate(model=model, tasks=["marc_local"], task_manager=manager, batch_size=3, device="cpu")
+    results = simple_evaluate(
+        model=model,
+        model_args=",".join(f"{name}={value}" for name, value in model_args.items()),
+        tasks=["marc_local"],
+        task_manager=manager,
+        batch_size=3,
+        device="cpu",
+    )
     return results["results"]["marc_local"]
 
 
@@ -102,11 +111,15 @@ def test_a_local_task_is_asked_in_batches_and_scored(task_folder, monkeypatch):
     assert engine.seen[0][1] == GenerationOptions(max_new_tokens=8)
 
 
-def test_the_real_model_answers(task_folder):
+@pytest.mark.parametrize("family", [family.name for family in families()])
+def test_the_real_model_answers(family, task_folder, tmp_path):
     from lmms_eval.models import MODEL_REGISTRY_V2
 
+    for part in build_tiny(family=family):
+        part.save_pretrained(tmp_path / "model")
     MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
-    assert 0.0 <= evaluate("marc", task_folder)["exact,none"] <= 1.0
+    options = {"pretrained": tmp_path / "model", "method": "prompt:40+memory", "embedder": "tiny"}
+    assert 0.0 <= evaluate("marc", task_folder, **options)["exact,none"] <= 1.0
 
 
 def test_lmms_eval_finds_the_entry_point(tmp_path):
