@@ -1,6 +1,7 @@
 """Tiny models with random weights and any compression, and transformers' own: for several folders' ``conftest.py``."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,12 @@ def stock_model(ours: CompressedVLM) -> Any:
     model.load_state_dict(ours.state_dict())
     model.generation_config = ours.generation_config
     return model
+
+
+def save_stock(folder: Path, ours: CompressedVLM, processor: CompressedProcessor) -> None:
+    """Saves a checkpoint of transformers' own classes."""
+    stock_model(ours).save_pretrained(folder)
+    stock_processor(processor).save_pretrained(folder)
 
 
 def feature_width(model: CompressedVLM) -> int:

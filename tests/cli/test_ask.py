@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from tiny_models import FAMILIES, save_stock
 from typer.testing import CliRunner
 
 from marc.cli import app
@@ -54,6 +55,15 @@ def test_json_is_one_object(folder):
     } <= set(answer)
     assert answer["frames"] == 8
     assert answer["visual_tokens_after"] == 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stock_checkpoints_of_every_family_answer(folder, family, tmp_path):
+    save_stock(tmp_path, *build_tiny(family=family))
+    result = ask(folder, "--json", "--model", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert (answer["visual_tokens_before"], answer["visual_tokens_after"]) == (16, 4)
 
 
 def test_the_report_says_what_it_cost(folder):

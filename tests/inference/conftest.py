@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiny_models import FAMILIES, save_stock
 from tiny_models import tiny as tiny
 
 from marc import VideoAssistant
@@ -21,6 +22,14 @@ def checkpoint(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tiny")
     for part in build_tiny():
         part.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def stock_checkpoint(request, tmp_path_factory) -> str:
+    """Random weights of each family, as transformers' own classes save them."""
+    folder = tmp_path_factory.mktemp("stock")
+    save_stock(folder, *build_tiny(family=request.param))
     return str(folder)
 
 
@@ -56,10 +65,10 @@ def embedder() -> Embedder:
 
 
 @pytest.fixture
-def remembering(checkpoint, embedder, monkeypatch) -> VideoAssistant:
+def remembering(stock_checkpoint, embedder, monkeypatch) -> VideoAssistant:
     """An assistant that remembers three scenes and retrieves the one whose number a question contains."""
     assistant = VideoAssistant.from_pretrained(
-        checkpoint, retrieval=RetrievalOptions(k=1), generation=SHORT, device="cpu"
+        stock_checkpoint, retrieval=RetrievalOptions(k=1), generation=SHORT, device="cpu"
     )
     assert isinstance(assistant.selector, RetrievingSelector)
     assistant.selector.load_embedder = lambda: embedder

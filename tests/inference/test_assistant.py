@@ -30,8 +30,8 @@ def warned_of_names():
 
 
 @pytest.fixture(scope="module")
-def assistant(checkpoint):
-    return VideoAssistant.from_pretrained(checkpoint, memory=None, generation=SHORT, device="cpu")
+def assistant(stock_checkpoint):
+    return VideoAssistant.from_pretrained(stock_checkpoint, memory=None, generation=SHORT, device="cpu")
 
 
 def test_counts_and_stages(assistant, clip):
@@ -212,9 +212,9 @@ def test_what_would_not_change_a_loaded_model_is_refused(option, value):
         VideoAssistant(loaded=loaded, **{"memory": False, option: value})
 
 
-def test_the_constructor_still_takes_a_name_and_warns(checkpoint, assistant, clip):
+def test_the_constructor_still_takes_a_name_and_warns(stock_checkpoint, assistant, clip):
     with warned_of_names() as warned:
-        before = VideoAssistant(checkpoint, memory=False, generation=SHORT, device="cpu", dtype="float32")
+        before = VideoAssistant(stock_checkpoint, memory=False, generation=SHORT, device="cpu", dtype="float32")
     assert [warning.filename for warning in warned] == [__file__]
     assert before.backend.compression == assistant.backend.compression
     assert before.ask(clip, "What is shown?").output == assistant.ask(clip, "What is shown?").output

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_inputs import first_logits, noise, video_inputs
-from tiny_models import of, stock_model, stock_processor
+from tiny_models import of, save_stock, stock_model, stock_processor
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from marc import load_model
@@ -17,10 +17,9 @@ from marc.model.loading import EMBEDDED_FOLDER
 
 
 @pytest.fixture(scope="module")
-def stock_folder(tiny, stock, tmp_path_factory):
+def stock_folder(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
-    stock.save_pretrained(folder)
-    stock_processor(tiny()[1]).save_pretrained(folder)
+    save_stock(folder, *tiny())
     return folder
 
 

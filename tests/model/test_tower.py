@@ -52,6 +52,25 @@ def streams(model, inputs):
     return features_of_each(model.encode_video(**inputs)["video"])
 
 
+def test_parts_in_a_row_are_the_tower(video):
+    """Cut anywhere, also where pictures of several sizes are read."""
+    tower, cut, pixels, grid = video
+    depth, grids = len(tower.blocks), torch.tensor([grid, (1, 4, 4)])
+    pixels = torch.cat([pixels, pixels[:16]])
+    with torch.no_grad():
+        whole = tower(pixels, grid_thw=grids)
+        for place in range(1, depth + 1):
+            first = cut(tower, 0, place)(pixels, grid_thw=grids)
+            parts = [first]
+            if place < depth:
+                parts.append(cut(tower, place, depth)(first.pooler_output.reshape(-1, 64), grid_thw=grids))
+            assert torch.equal(parts[-1].pooler_output, whole.pooler_output)
+            levels = [level for part in parts for level in getattr(part, "deepstack_features", None) or ()]
+            expected = getattr(whole, "deepstack_features", None) or ()
+            assert len(levels) == len(expected) and all(map(torch.equal, levels, expected))
+    assert len(tower.blocks) == depth, "the tower itself is left alone"
+
+
 @pytest.mark.parametrize("tower_layer", [None, 1, {1: 8}])
 def test_with_nothing_merged_it_is_the_stock_model_to_the_bit(tiny, stock, tower_layer):
     model, processor = tiny(layout="events", visual_tokens=8 * 16, tower_layer=tower_layer, tower_chunk=None)
