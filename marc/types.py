@@ -16,6 +16,8 @@ from marc.options import Limits, Named, check
 
 FRAMES_PER_GRID = 2
 """Frames of one temporal grid: what the vision towers of all model families read together."""
+GENERATED = (224, 224, 20.0)
+"""Width, height and frames a second of the files that ``marc world`` writes by default."""
 VISION_MARKS = 2
 """Tokens around a video's or image's placeholder in the prompt, which say where it begins and ends."""
 
@@ -43,6 +45,11 @@ class VideoInfo:
     frame_count: int
     codec: str
     rotation: int = 0
+
+    @property
+    def may_be_generated(self) -> bool:
+        """Whether it has the size and rate of files that ``marc world`` writes by default."""
+        return (self.width, self.height, self.fps) == GENERATED
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,8 @@ class Answer:
         peak_memory_bytes: Peak memory of the device while answering (peak resident set on a CPU).
         events: The retrieved events in time order, empty without the memory.
         scores: Cosine similarity of the question with each of ``events``.
+        visual_tokens_budget: Visual tokens that the video might have had.
+        warnings: What the user should know about the answer, see `marc.inference.remarks`.
     """
 
     answer: str
@@ -192,3 +201,5 @@ class Answer:
     peak_memory_bytes: int
     events: tuple[Event, ...] = ()
     scores: tuple[float, ...] = field(default=())
+    visual_tokens_budget: int | None = None
+    warnings: tuple[str, ...] = ()

@@ -56,6 +56,8 @@ def ask(
     given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
     given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
     changes = compression_changes(given, compression, "full" if no_compression else budget)
+    if not question.strip():
+        raise ValueError("the question is empty")
     _check(video, frames.timeout, prompt_style, storyboard)
 
     from marc.cli.progress import share_bar
@@ -81,6 +83,8 @@ def ask(
         from marc.inference.storyboard import save_storyboard
 
         save_storyboard(storyboard, question, answer, seen)
+    for remark in answer.warnings:
+        typer.echo(f"marc ask: {remark}", err=True)
     typer.echo(json.dumps(_as_json(answer)) if as_json else _as_text(answer))
 
 
@@ -103,11 +107,12 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 
 def _as_text(answer: Answer) -> str:
+    budget = "" if answer.visual_tokens_budget is None else f" of a budget of {answer.visual_tokens_budget}"
     lines = [
         answer.answer or "(the model gave no answer)",
         "",
         f"frames read      {answer.frames}",
-        f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}",
+        f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}{budget}",
         f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}",
     ]
     if answer.events:

@@ -147,14 +147,14 @@ def default_library() -> Path:
 
 def _chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Given) -> str:
     """What the user named, or else what goes with the model, with a word about it if that knows no real footage."""
-    from marc.memory import default_embedder
+    from marc.memory.select import default_embedder, knows_generated_videos_only
 
     if retrieval.embedder is not None:
         if given.flags("model"):
             raise ValueError("--embedder leaves nothing for --model to choose; leave one of them out")
         return retrieval.embedder
     name = default_embedder(model.name)
-    if name == "tiny":
+    if knows_generated_videos_only(name):
         typer.echo(
             "marc: with the embedded encoder 'tiny', which knows generated videos only; for real footage name the "
             "--model that you ask with, or an --embedder",

@@ -30,6 +30,7 @@ from marc.grading import extract_answer
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
+from marc.inference.remarks import remarks
 from marc.inference.selectors import FrameRequest, FrameSelector, RetrievingSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput, VisualPatches
@@ -76,12 +77,14 @@ class SeenVideo:
         selection: The frames that were read, and why.
         video: What became of them.
         prompt_tokens_before: What they would have cost in the prompt without compression.
+        remarks: What the user should know about it.
     """
 
     info: VideoInfo
     selection: Selection
     video: VideoInput
     prompt_tokens_before: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def retrieval(self) -> Retrieval | None:
@@ -278,6 +281,8 @@ class VideoAssistant:
 
         Questions that see the same frames share their features and the part of the prompt that they begin with.
         """
+        if isinstance(questions, str):
+            raise ValueError(f"ask_many takes a list of questions, got one text: {questions[:80]!r}; use ask for one")
         return self.ask_batch([Query(video, question) for question in questions])
 
     def ask_batch(self, queries: Sequence[Query]) -> list[Answer]:
@@ -291,6 +296,8 @@ class VideoAssistant:
     @_in_turn
     def answer_and_show(self, queries: Sequence[Query]) -> list[tuple[Answer, SeenVideo]]:
         """As `ask_batch`, with what the model saw for each question."""
+        for query in queries:
+            self._check(query)
         reset_peak_memory(self.backend.device)
         clock = StageClock(self.backend.device)
         with clock.stage("total"):
@@ -303,6 +310,18 @@ class VideoAssistant:
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
         return [(_answer(text, each, seconds, peak), each) for text, each in zip(texts, seen, strict=True)]
 
+    def _check(self, query: Query) -> None:
+        """Refuses, before anything is read, what is no question about a video, or has more text than there is room."""
+        if not isinstance(query.video, str | Path) or not isinstance(query.question, str):
+            what = f"{type(query.video).__name__} and {type(query.question).__name__}"
+            raise ValueError(f"a question is a text about one video file, got {what}")
+        text = query.question if query.prompt is None else query.prompt
+        if not (text.strip() and query.question.strip()):
+            raise ValueError("the question is empty")
+        room = int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
+        if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
+            raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
+
     @_in_turn
     def view(self, video: str | Path, question: str, clock: StageClock | None = None) -> SeenVideo:
         """Chooses, reads and encodes what the model will see of a video for a question.
@@ -313,20 +332,20 @@ class VideoAssistant:
         clock = clock or StageClock(self.backend.device)
         with clock.stage("probe"):
             info = probe(video, timeout=self.frames.timeout)
-        selection = self.selector.select(
-            FrameRequest(
-                info,
-                question,
-                self.frames,
-                self.backend.compression,
-                self._cells(info),
-                self.backend.processor.event_overhead(info.duration),
-                clock,
-            )
+        request = FrameRequest(
+            info,
+            question,
+            self.frames,
+            self.backend.compression,
+            self._cells(info),
+            self.backend.processor.event_overhead(info.duration),
+            clock,
         )
+        selection = self.selector.select(request)
         seen = self._known_or_read(info, selection, clock)
         whole = VideoPlan.whole(seen.patches.grid_thw[0], seen.patches.size)
-        return SeenVideo(info, selection, seen, self.backend.processor.prompt_tokens(whole, seen.seconds))
+        before = self.backend.processor.prompt_tokens(whole, seen.seconds)
+        return SeenVideo(info, selection, seen, before, remarks(self.backend, request, selection, seen))
 
     @property
     def pixel_limits(self) -> dict[str, int]:
@@ -410,4 +429,6 @@ def _answer(output: str, seen: SeenVideo, seconds: Mapping[str, float], peak: in
         peak_memory_bytes=peak,
         events=tuple(retrieval.events[index] for index in kept) if retrieval else (),
         scores=tuple(retrieval.scores[index] for index in kept) if retrieval else (),
+        visual_tokens_budget=seen.video.plan.budget if seen.video.plan else None,
+        warnings=seen.remarks,
     )

@@ -14,10 +14,12 @@ Shape legend: E events, D embedding dimensions, T frames, G temporal grids (2 fr
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -114,8 +116,24 @@ def strongest(retrieval: Retrieval, limit: int) -> Retrieval:
 
 
 def default_embedder(model_name: str) -> str:
-    """The dual encoder that goes with an answering model: the embedded one with the embedded one, else PE-Core-B."""
-    return EMBEDDED if model_name == EMBEDDED else PERCEPTION_ENCODER
+    """The dual encoder that goes with an answering model: what its configuration names, else PE-Core-B.
+
+    Args:
+        model_name: The embedded model, a folder, or a hub name.
+    """
+    if model_name == EMBEDDED:
+        return EMBEDDED
+    file = Path(model_name) / "config.json"
+    try:
+        named = json.loads(file.read_text(encoding="utf-8")).get("embedder") if file.is_file() else None
+    except (OSError, ValueError, AttributeError):
+        named = None  # whoever loads the model says what is wrong with it
+    return str(named or PERCEPTION_ENCODER)
+
+
+def knows_generated_videos_only(embedder: str | None) -> bool:
+    """Whether a dual encoder, and the model that it goes with, were trained on the micro-world alone."""
+    return embedder == EMBEDDED
 
 
 def top_k(scores_E: Sequence[float] | NDArray[np.floating], k: int) -> list[int]:

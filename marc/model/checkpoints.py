@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
+from transformers.utils import logging
 
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
@@ -131,6 +132,18 @@ def reading(name: str, part: str) -> Iterator[None]:
         raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
     except Exception as error:
         raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Keeps transformers from drawing one, which a terminal would show beside those of the caller."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _line(error: Exception) -> str:

@@ -17,6 +17,7 @@ class CompressedConfig(PreTrainedConfig):
     Attributes:
         compression: A `CompressionConfig`, or its fields as a dictionary; ``None`` stands for the defaults.
         prompt_style: The style of `marc.data.prompts` in which it is best asked: the one that it was trained in.
+        embedder: The dual encoder that goes with it; ``None``: PE-Core-B.
 
     Raises:
         ValueError: If a compression option is unknown or out of range; the message names it.
@@ -24,6 +25,7 @@ class CompressedConfig(PreTrainedConfig):
 
     compression: CompressionConfig | dict[str, Any] | None = None
     prompt_style: str = "short"
+    embedder: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.compression is None:

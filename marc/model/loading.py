@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
 from marc.compression.config import CompressionConfig, override_compression
 from marc.extras import extra
-from marc.model.checkpoints import check_device, check_name, check_weights, misfits, reading
+from marc.model.checkpoints import check_device, check_name, check_weights, misfits, reading, without_progress_bar
 from marc.model.config import CompressedConfig
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
@@ -94,7 +94,7 @@ def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any
         stored = AutoConfig.from_pretrained(name)
         family = _family(name, stored)
         config = _our_config(family, stored)
-    with reading(name, "weights"):
+    with reading(name, "weights"), without_progress_bar():
         model, report = family.ours.load("generator").from_pretrained(
             name,
             config=config,

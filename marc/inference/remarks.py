@@ -1,0 +1,67 @@
+"""What a user should know about an answer and would not see: each in one sentence, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from marc.memory.select import knows_generated_videos_only
+from marc.types import FRAMES_PER_GRID, VideoInfo
+
+if TYPE_CHECKING:
+    from marc.inference.backend import Backend
+    from marc.inference.selectors import FrameRequest, Selection
+    from marc.inference.video_input import VideoInput
+
+SPENT = 0.9
+"""A budget of which less was used is remarked upon."""
+
+
+def remarks(backend: Backend, request: FrameRequest, selection: Selection, seen: VideoInput) -> tuple[str, ...]:
+    """Remarks on an answer.
+
+    Args:
+        backend: What answers.
+        request: What frames were wanted for.
+        selection: The frames.
+        seen: What became of them.
+    """
+    return (
+        *_about_footage(backend, request.info),
+        *_about_budget(seen),
+        *_about_frames(request, selection),
+    )
+
+
+def _about_footage(backend: Backend, info: VideoInfo) -> Iterator[str]:
+    if knows_generated_videos_only(getattr(backend.config, "embedder", None)) and not info.may_be_generated:
+        yield (
+            "this model knows generated videos only (marc world sample): what it says about real footage means "
+            "nothing; choose another with --model"
+        )
+
+
+def _about_budget(seen: VideoInput) -> Iterator[str]:
+    plan = seen.plan
+    if plan is None or plan.budget is None:
+        return
+    most = min(plan.budget, plan.tokens_before)
+    if plan.tokens >= SPENT * most:
+        return
+    grids = f"{len(plan.cells)} grid{'s' if len(plan.cells) > 1 else ''}"
+    yield (
+        f"{plan.tokens} of {most} visual tokens were used: what remains is {grids} of at most "
+        f"{plan.size[0]} x {plan.size[1]} tokens, each pooled to whole rows and columns"
+    )
+
+
+def _about_frames(request: FrameRequest, selection: Selection) -> Iterator[str]:
+    retrieval, events = selection.retrieval, selection.grid_events
+    if retrieval is None or events is None or len(selection.seconds) < request.frames.max_frames - 1:
+        return
+    sparse = sum(retrieval.events[index].duration > FRAMES_PER_GRID / request.frames.fps for index in retrieval.kept)
+    if sparse and len(events) < FRAMES_PER_GRID * len(set(events)):
+        yield (
+            f"{len(selection.seconds)} frames show most of the {len(set(events))} events once, as if nothing moved "
+            "in them; raise --max-frames"
+        )

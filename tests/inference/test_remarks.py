@@ -1,0 +1,90 @@
+"""What users are told about an answer, and what is refused before anything is read."""
+
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+
+from marc import VideoAssistant
+from marc.model.tiny import build_tiny
+from marc.types import GenerationOptions
+from marc.video.options import FrameOptions
+
+SHORT = GenerationOptions(max_new_tokens=2)
+
+
+@pytest.fixture(scope="module")
+def assistant(checkpoint) -> VideoAssistant:
+    return VideoAssistant.from_pretrained(checkpoint, memory=None, generation=SHORT, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def of_the_world(tmp_path_factory) -> VideoAssistant:
+    """A model that says of itself that it goes with the embedded encoder."""
+    folder = tmp_path_factory.mktemp("world")
+    model, processor = build_tiny()
+    model.config.embedder = "tiny"
+    for part in (model, processor):
+        part.save_pretrained(folder)
+    return VideoAssistant.from_pretrained(str(folder), memory=None, generation=SHORT, device="cpu")
+
+
+def test_of_a_usual_answer_there_is_nothing_to_say(assistant, clip):
+    answer = assistant.ask(clip, "What?")
+    assert answer.warnings == ()
+    assert answer.visual_tokens_after == answer.visual_tokens_budget == 4
+
+
+def test_a_budget_that_is_not_spent_is_explained(assistant, clip):
+    with mock.patch.object(assistant.backend.processor, "compression", assistant.backend.compression):
+        before = assistant.backend.compression
+        assistant.backend.compression = replace(before, layout="frames", target_frames=1, visual_tokens=40)
+        try:
+            answer = assistant.ask(clip, "What?")
+        finally:
+            assistant.backend.compression = before
+    assert (answer.visual_tokens_after, answer.visual_tokens_budget) == (4, 40)
+    assert answer.warnings == (
+        "4 of 40 visual tokens were used: what remains is 1 grid of at most 2 x 2 tokens, each pooled to whole rows "
+        "and columns",
+    )
+
+
+def test_a_model_of_generated_videos_says_so_of_others(of_the_world, clip):
+    (remark,) = of_the_world.ask(clip, "What?").warnings
+    assert remark.startswith("this model knows generated videos only")
+    info = of_the_world.view(clip, "What?").info
+    generated = replace(info, width=224, height=224, fps=20.0)
+    with mock.patch("marc.inference.assistant.probe", return_value=generated):
+        assert of_the_world.ask(clip, "What?").warnings == ()
+
+
+def test_frames_that_show_each_event_once_are_remarked_upon(remembering, clip):
+    remembering.frames = FrameOptions(max_frames=6)
+    (remark,) = remembering.ask(clip, "What happens in scene 1?").warnings
+    assert remark.startswith("6 frames show most of the 3 events once") and remark.endswith("raise --max-frames")
+    remembering.frames = FrameOptions(max_frames=24)
+    assert remembering.ask(clip, "What happens in scene 1?").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("video", "question", "message"),
+    [
+        ("a.mp4", "", "the question is empty"),
+        ("a.mp4", " \n", "the question is empty"),
+        ("a.mp4", None, "a question is a text about one video file, got str and NoneType"),
+        (["a.mp4"], "What?", "a question is a text about one video file, got list and str"),
+        ("a.mp4", "why " * 3000, r"the question has \d+ tokens, the model has room for 4096"),
+    ],
+)
+def test_what_is_no_question_is_refused_before_anything_is_read(video, question, message, assistant):
+    with (
+        mock.patch("marc.inference.assistant.probe", side_effect=AssertionError("read")),
+        pytest.raises(ValueError, match=message),
+    ):
+        assistant.ask(video, question)
+
+
+def test_one_text_is_no_list_of_questions(assistant, clip):
+    with pytest.raises(ValueError, match="ask_many takes a list of questions"):
+        assistant.ask_many(clip, "What?")
