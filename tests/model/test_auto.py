@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from marc.model.loading import EMBEDDED_FOLDER
+from marc.model.family import families
+from marc.model.tiny import build_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDERS = {
@@ -18,23 +19,27 @@ EACH_BY_ITSELF = """
 import json, os, sys
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, pipeline
 
-folder, bare = sys.argv[1:]
-asked = {
-    "AutoConfig": lambda: AutoConfig.from_pretrained(folder),
-    "AutoModel": lambda: AutoModel.from_pretrained(folder),
-    "AutoModelForImageTextToText": lambda: AutoModelForImageTextToText.from_pretrained(folder),
-    "AutoProcessor": lambda: AutoProcessor.from_pretrained(folder),
-    "AutoProcessor by the model's configuration": lambda: AutoProcessor.from_pretrained(bare),
-    "pipeline": lambda: pipeline("image-text-to-text", model=folder, device="cpu").processor,
+ways = {
+    "AutoConfig": AutoConfig.from_pretrained,
+    "AutoModel": AutoModel.from_pretrained,
+    "AutoModelForImageTextToText": AutoModelForImageTextToText.from_pretrained,
+    "AutoProcessor": AutoProcessor.from_pretrained,
+    "AutoProcessor by the model's configuration": lambda folder: AutoProcessor.from_pretrained(folder + "/bare"),
+    "pipeline": lambda folder: pipeline("image-text-to-text", model=folder, device="cpu").processor,
 }
-for name, ask in asked.items():
+folders = sys.argv[1:]
+alone = [([name], folders[:1]) for name in ways]
+for names, asked in [*alone, (list(ways), folders)]:
     sys.stdout.flush()
-    child = os.fork()  # finding one class of ours registers all of them
+    child = os.fork()  # finding one class of ours registers all of its family
     if child == 0:
-        assert "marc.model.qwen2_5_vl.config" not in sys.modules, "not before it is asked for"
-        print("\\n" + json.dumps([name, type(ask()).__name__]), flush=True)
+        for folder in asked:
+            config = f"marc.model.{os.path.basename(folder)}.config"
+            assert config not in sys.modules, "not before it is asked for"
+            found = {name: type(ways[name](folder)).__name__ for name in names}
+            print("\\n" + json.dumps([os.path.basename(folder), found]), flush=True)
         os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, name
+    assert os.waitpid(child, 0)[1] == 0, names
 """
 
 
@@ -47,34 +52,48 @@ def run(code: str, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory) -> Path:
-    """The embedded model's folder without what names its processor."""
-    folder = tmp_path_factory.mktemp("bare")
-    for file in EMBEDDED_FOLDER.iterdir():
-        if file.suffix in (".json", ".jinja"):
-            (folder / file.name).write_bytes(file.read_bytes())
-    parts = json.loads((folder / "processor_config.json").read_text())
-    (folder / "processor_config.json").unlink()
-    (folder / "preprocessor_config.json").write_text(json.dumps(parts["image_processor"]))
-    (folder / "video_preprocessor_config.json").write_text(json.dumps(parts["video_processor"]))
-    named = json.loads((folder / "tokenizer_config.json").read_text())
-    named.pop("processor_class", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps(named))
-    return folder
+def folders(tmp_path_factory) -> list[Path]:
+    """A checkpoint of each family, and in it a folder without what names its processor."""
+    parent = tmp_path_factory.mktemp("families")
+    for family in families():
+        folder = parent / family.name
+        for part in build_tiny(family=family.name):
+            part.save_pretrained(folder)
+        (folder / "bare").mkdir()
+        for file in [*folder.glob("*.json"), *folder.glob("*.jinja")]:
+            (folder / "bare" / file.name).write_bytes(file.read_bytes())
+        parts = json.loads((folder / "processor_config.json").read_text())
+        (folder / "bare" / "processor_config.json").unlink()
+        named = json.loads((folder / "tokenizer_config.json").read_text())
+        named.pop("processor_class", None)
+        for name, values in (
+            ("preprocessor_config", parts["image_processor"]),
+            ("video_preprocessor_config", parts["video_processor"]),
+            ("tokenizer_config", named),
+        ):
+            (folder / "bare" / f"{name}.json").write_text(json.dumps(values))
+    return [parent / family.name for family in families()]
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_every_auto_class_finds_ours(order, bare):
-    output = run(ORDERS[order] + EACH_BY_ITSELF, EMBEDDED_FOLDER, bare)
-    found = dict(json.loads(line) for line in output.splitlines() if line.startswith("["))
-    assert found == {
-        "AutoConfig": "MarcConfig",
-        "AutoModel": "MarcModel",
-        "AutoModelForImageTextToText": "MarcForConditionalGeneration",
-        "AutoProcessor": "MarcProcessor",
-        "AutoProcessor by the model's configuration": "MarcProcessor",
-        "pipeline": "MarcProcessor",
-    }
+def test_every_auto_class_finds_ours(order, folders):
+    """Of one family each in a process of its own, of all of them one after another."""
+    output = run(ORDERS[order] + EACH_BY_ITSELF, *folders)
+    found = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
+    expected = {}
+    for family in families():
+        names = family.ours.names
+        expected[family.name] = {
+            "AutoConfig": names["config"],
+            "AutoModel": names["model"],
+            "AutoModelForImageTextToText": names["generator"],
+            "AutoProcessor": names["processor"],
+            "AutoProcessor by the model's configuration": names["processor"],
+            "pipeline": names["processor"],
+        }
+    first = next(iter(expected))
+    by_itself = [[first, {way: name}] for way, name in expected[first].items()]
+    assert found == [*by_itself, *map(list, expected.items())]
 
 
 def test_what_is_not_used_costs_nothing_and_types_of_transformers_are_found_as_before():
