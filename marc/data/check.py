@@ -16,6 +16,7 @@ from typing import Protocol
 
 from marc.io import sha256_file
 from marc.video import VideoError, read_frames
+from marc.video.pictures import read_picture
 
 SMALLEST = 4 * 28**2
 
@@ -139,7 +140,7 @@ def problem_with(
         if sha256 is not None and sha256_file(path) != sha256:
             return "the file is not the one of the manifest (its checksum differs)"
         if data_type == "image":
-            _read_image(path)
+            read_picture(path)
         else:
             most, limit = options.frames, options.timeout
             read_frames(path, max_frames=most, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=limit)
@@ -148,10 +149,3 @@ def problem_with(
     except Exception as error:  # whatever a decoder makes of a damaged file is that file's problem alone
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _read_image(path: Path) -> None:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        image.load()

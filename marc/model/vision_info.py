@@ -16,9 +16,7 @@ import torch
 from transformers.video_utils import VideoMetadata, make_batched_metadata, make_batched_videos
 
 
-def separate_metadata(
-    videos: Any, options: Mapping[str, Any], *, samples: bool = True
-) -> tuple[Any, dict[str, Any]]:
+def separate_metadata(videos: Any, options: Mapping[str, Any], *, samples: bool = True) -> tuple[Any, dict[str, Any]]:
     """The videos of a processor's call alone, and its options with their metadata.
 
     Args:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from marc.inference.video_input import VisualPatches
 from marc.model import CompressedProcessor
 from marc.types import FRAMES_PER_GRID
 from marc.video import frame_size
+from marc.video.pictures import picture_size, read_picture
 from marc.video.sources import FrameSource, PixelLimits, VideoFiles
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,7 @@ class VisualReader:
         """
         patch, merge = self.processor.video_processor.patch_size, self.processor.video_processor.merge_size
         if source.kind == "image":
-            size = _open_image(source.path).size
-            width, height = frame_size(*size, source=source.path, **vars(self.limits))
+            width, height = frame_size(*picture_size(source.path), source=source.path, **vars(self.limits))
             return VisualPatches("image", (1, height // patch, width // patch), merge, source.path)
         shape = self.frames.shape(source.path, self.limits)
         times = shape.seconds[::FRAMES_PER_GRID]
@@ -107,12 +107,9 @@ class VisualReader:
         return VisualPatches.of_frames(self.processor, frames, _events(source, frames.grid_seconds))
 
     def _read_image(self, source: VisualSource) -> VisualPatches:
-        image = _open_image(source.path)
+        image = read_picture(source.path)
         size = frame_size(*image.size, source=source.path, **vars(self.limits))
-        try:
-            picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError) as error:  # Pillow has a SyntaxError for a broken PNG
-            raise ValueError(f"{source.path}: the image is damaged ({error})") from error
+        picture = image.resize(size, Image.Resampling.BICUBIC)
         image_processor = self.processor.image_processor
         processed = image_processor([picture], do_resize=False, return_tensors="pt")
         return VisualPatches(
@@ -171,10 +168,3 @@ def _events(source: VisualSource, grid_times: NDArray[np.float64]) -> tuple[int,
 def _grid(grid_thw: Tensor) -> tuple[int, int, int]:
     temporal, height, width = grid_thw[0].tolist()
     return temporal, height, width
-
-
-def _open_image(path: str) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error

@@ -93,6 +93,18 @@ def check_limits(source: str, *, fps: float, max_frames: int, min_frames: int) -
         )
 
 
+def check_aspect(width: int, height: int, source: str) -> None:
+    """Refuses a picture one side of which is more than `MAX_ASPECT_RATIO` times the other.
+
+    Raises:
+        VideoError: Naming it.
+    """
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise VideoError(
+            f"{source}: a picture of {width}x{height} is too narrow (at most {MAX_ASPECT_RATIO}:1); crop it"
+        )
+
+
 def frame_size(
     width: int,
     height: int,
@@ -126,10 +138,7 @@ def frame_size(
             f"{source}: pixel limits need 0 < min_pixels <= max_pixels and at least one {factor}x{factor} patch in "
             f"max_pixels, got min_pixels={min_pixels}, max_pixels={max_pixels}, factor={factor}"
         )
-    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise VideoError(
-            f"{source}: a picture of {width}x{height} is too narrow (at most {MAX_ASPECT_RATIO}:1); crop it"
-        )
+    check_aspect(width, height, source)
     area = width * height
     across, down = (max(factor, round(side / factor) * factor) for side in (width, height))
     if across * down > max_pixels:
