@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import ModelOptions
@@ -48,7 +49,10 @@ Answering = Annotated[
     },
 )
 def remember(
-    videos: Annotated[list[Path], typer.Argument(help="Video files.", metavar="VIDEO...")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(help="Video files, folders, patterns, or @LIST with one on each line.", metavar="VIDEO..."),
+    ],
     *,
     workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.")] = 1,
     library: Library = None,
@@ -60,7 +64,7 @@ def remember(
     """Cut videos into events and remember them; what is remembered already is skipped."""
     from marc.memory.workers import remember_all
 
-    paths = list(dict.fromkeys(map(str, videos)))
+    paths = video_files(videos)
     load = partial(_load_embedder, _chosen_embedder(retrieval, model, given), model.device)
     run = partial(
         remember_all,
@@ -135,8 +139,14 @@ def forget(
     from marc.memory.library import MemoryLibrary
 
     shelf = MemoryLibrary(library or default_library())
+    unknown = []
     for video in videos:
-        typer.echo(f"{video}: {shelf.remove(video)} events forgotten")
+        if events := shelf.remove(video):
+            typer.echo(f"{video}: {events} events forgotten")
+        else:
+            unknown.append(str(video))
+    if unknown:
+        raise ValueError(f"not in this library: {', '.join(unknown)}")
 
 
 def default_library() -> Path:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 16
 COLOURS = 20
+TITLE_INCHES = 0.25
+"""Height of what stands above a frame."""
 PICTURE_PIXELS = 160 * 120
 
 
@@ -55,11 +57,12 @@ def save_storyboard(path: str | Path, question: str, answer: Answer, seen: SeenV
         from matplotlib.figure import Figure
 
     rows = ceil(len(seen.video.patches.frame_seconds) / COLUMNS)
-    figure = Figure(figsize=(16, 2.2 + rows), dpi=100, layout="constrained")
+    inches = rows * (TITLE_INCHES + seen.info.height / seen.info.width)  # a column is one inch wide
+    figure = Figure(figsize=(COLUMNS, 2.2 + inches), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     title = textwrap.shorten(f"{question}  →  {answer.answer or '(no answer)'}", 150, placeholder=" …")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    outer = figure.add_gridspec(2, 1, height_ratios=[1.2, rows])
+    outer = figure.add_gridspec(2, 1, height_ratios=[1.2, inches])
     _draw_time_line(figure.add_subplot(outer[0]), seen, answer)
     _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS), seen)
     figure.savefig(path)
@@ -108,7 +111,7 @@ def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
     pictures = read_frames(seen.info.source, seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb
     for index, (picture, second, colour) in enumerate(zip(pictures, seconds, _colours(seen), strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]
-        axes.imshow(picture, interpolation="nearest", aspect="auto")
+        axes.imshow(picture, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_title(f"{second:.1f}", fontsize=7, pad=2)

@@ -1,0 +1,73 @@
+"""Files as users name them on the command line: one by one, by folder, by pattern, or in a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+VIDEO_ENDINGS = frozenset(
+    {
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    }
+)
+"""By which videos in a folder are known."""
+LIST_MARK = "@"
+
+
+def video_files(named: Iterable[str | Path]) -> list[str]:
+    """The video files that arguments name, each once, in order.
+
+    Args:
+        named: Files; folders, for all videos below them; patterns such as ``films/*.mp4``, for shells that leave
+            them alone; ``@list.txt``, for a file with one of these on each line. A file is taken whatever its ending.
+
+    Raises:
+        ValueError: If a folder, a pattern or a list names no video.
+    """
+    return list(dict.fromkeys(file for each in named for file in _files(str(each))))
+
+
+def _files(named: str) -> Iterator[str]:
+    path = Path(named)
+    if named.startswith(LIST_MARK) and not path.exists():
+        yield from _listed(Path(named.removeprefix(LIST_MARK)))
+    elif path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS and file.is_file())
+        yield from _some(found, f"{named}: no video in this folder; known are {' '.join(sorted(VIDEO_ENDINGS))}")
+    elif not path.exists() and any(mark in named for mark in "*?["):
+        root = Path(path.anchor or ".")
+        yield from _some(sorted(root.glob(str(path.relative_to(path.anchor)))), f"{named}: no file is called so")
+    else:
+        yield named
+
+
+def _listed(file: Path) -> Iterator[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: a list of videos is a text with one on each line ({error})") from error
+    yield from video_files(_some([line.strip() for line in lines if line.strip()], f"{file}: the list is empty"))
+
+
+def _some(found: list[Path] | list[str], problem: str) -> Iterator[str]:
+    if not found:
+        raise ValueError(problem)
+    yield from map(str, found)
