@@ -35,3 +35,10 @@ def video_inputs(processor: MarcProcessor, texts: list[str], videos: list[np.nda
 def first_logits(model, inputs) -> torch.Tensor:
     with torch.no_grad():
         return model(**inputs).logits
+
+
+def answered(model, inputs, **options) -> tuple[torch.Tensor, torch.Tensor]:
+    """Six tokens of each row behind the prompts, and the logits that each was chosen from, ``[steps, rows, V]``."""
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, **options}
+    output = model.generate(**inputs, **options, output_logits=True, return_dict_in_generate=True)
+    return output.sequences, torch.stack(output.logits)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_inputs import first_logits, noise, video_inputs
+from tiny_inputs import answered, first_logits, noise, video_inputs
 from tiny_models import stock_processor
 from transformers import DynamicCache
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -189,12 +189,13 @@ def test_embeddings_may_be_given_instead_of_ids(ours, stock):
     ids = inputs.pop("input_ids")
     embedded = {**inputs, "inputs_embeds": model.get_input_embeddings()(ids)}
     assert torch.equal(first_logits(model, embedded), first_logits(model, {**inputs, "input_ids": ids}))
-    expected = model.generate(input_ids=ids, **inputs, **GREEDY)
-    assert torch.equal(model.generate(**embedded, **GREEDY), expected[:, ids.shape[1] :])
+    tokens, logits = answered(model, embedded)
+    expected = answered(model, {**inputs, "input_ids": ids})
+    assert torch.equal(tokens, expected[0][:, ids.shape[1] :]) and torch.equal(logits, expected[1])
     inputs = both(processor)
     embedded = {**inputs, "inputs_embeds": model.get_input_embeddings()(inputs.pop("input_ids"))}
     del embedded["input_ids"]
-    assert torch.equal(model.generate(**embedded, **GREEDY), stock.generate(**embedded, **GREEDY))
+    assert all(map(torch.equal, answered(model, embedded), answered(stock, embedded)))
 
 
 def test_padding_in_front_changes_nothing(ours):
@@ -206,7 +207,9 @@ def test_padding_in_front_changes_nothing(ours):
         name: torch.nn.functional.pad(inputs[name], (7, 0), value=value) for name, value in pads.items()
     }
     torch.testing.assert_close(first_logits(model, padded)[:, 7:], expected, atol=1e-5, rtol=1e-5)
-    assert torch.equal(model.generate(**padded, **GREEDY)[:, 7:], model.generate(**inputs, **GREEDY))
+    (tokens, logits), expected = answered(model, padded), answered(model, inputs)
+    assert torch.equal(tokens[:, 7:], expected[0])
+    torch.testing.assert_close(logits, expected[1], atol=1e-5, rtol=1e-5)
 
 
 WAYS = {
@@ -225,10 +228,12 @@ def test_every_way_to_generate_is_transformers(ours, stock, way):
     inputs, outputs = both(processor), []
     for each in (model, stock):
         torch.manual_seed(0)
-        outputs.append(each.generate(**inputs, **{**GREEDY, **WAYS[way]}))
-    assert torch.equal(*outputs)
+        outputs.append(answered(each, inputs, **WAYS[way]))
+    assert all(map(torch.equal, *outputs))
     if way in ("without a cache", "static"):
-        assert torch.equal(outputs[0], model.generate(**inputs, **GREEDY))
+        (tokens, logits), expected = outputs[0], answered(model, inputs)
+        assert torch.equal(tokens, expected[0])
+        torch.testing.assert_close(logits, expected[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("way", ["prompt lookup", "an assistant"])
@@ -249,8 +254,8 @@ def test_drafted_tokens_change_no_answer(ours, way):
 def test_generation_goes_on_from_a_cache(ours):
     model, processor = ours
     inputs = both(processor)
-    expected = model.generate(**inputs, **GREEDY)
-    half = {**GREEDY, "max_new_tokens": 3, "min_new_tokens": 3}
+    expected, logits = answered(model, inputs)
+    half = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
     begun = model.generate(**inputs, **half, return_dict_in_generate=True)
     assert torch.equal(begun.sequences, expected[:, :-3])
     rest = {name: value for name, value in inputs.items() if "pixel" not in name and "mm_" not in name}
@@ -258,7 +263,9 @@ def test_generation_goes_on_from_a_cache(ours):
         "input_ids": begun.sequences,
         "attention_mask": torch.nn.functional.pad(inputs["attention_mask"], (0, 3), value=1),
     }
-    assert torch.equal(model.generate(**rest, past_key_values=begun.past_key_values, **half), expected)
+    tokens, later = answered(model, rest, past_key_values=begun.past_key_values, **half)
+    assert torch.equal(tokens, expected)
+    torch.testing.assert_close(later, logits[3:], atol=1e-5, rtol=1e-5)
 
 
 def test_a_text_may_be_read_in_pieces(ours):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_inputs import first_logits, noise, video_inputs
+from tiny_inputs import answered, first_logits, noise, video_inputs
 from tiny_models import of, stock_processor
 from transformers import AutoModel, DynamicCache
 
@@ -56,8 +56,7 @@ def test_turned_off_equals_transformers_bit_for_bit(tiny, stock, shown, attentio
         model.set_attn_implementation(attention)
         stock.set_attn_implementation(attention)
     assert torch.equal(first_logits(model, inputs), first_logits(stock, inputs))
-    options = {"max_new_tokens": 6, "do_sample": False}
-    assert torch.equal(model.generate(**inputs, **options), stock.generate(**inputs, **options))
+    assert all(map(torch.equal, answered(model, inputs), answered(stock, inputs)))
     stock.set_attn_implementation("sdpa")
 
 
@@ -69,8 +68,7 @@ def test_which_tokens_show_something_need_not_be_said(tiny, compression):
     )
     untold = {name: value for name, value in inputs.items() if name != "mm_token_type_ids"}
     assert torch.equal(first_logits(model, untold), first_logits(model, inputs))
-    options = {"max_new_tokens": 5, "do_sample": False}
-    assert torch.equal(model.generate(**untold, **options), model.generate(**inputs, **options))
+    assert all(map(torch.equal, answered(model, untold), answered(model, inputs)))
 
 
 @pytest.mark.parametrize("compression", LAYOUTS)
@@ -217,6 +215,24 @@ def test_generating_several_sequences_reads_every_video_once(tiny):
     with mock.patch.object(model.model.visual, "forward", wraps=model.model.visual.forward) as tower:
         assert len(model.generate(**inputs, max_new_tokens=2, do_sample=True, num_return_sequences=4)) == 8
     assert tower.call_count == 2, "once for each video"
+
+
+@pytest.mark.parametrize("compression", [{"visual_tokens": 8}, {"layout": "frames", "tower_layer": 1}])
+def test_beams_of_a_batch_are_those_of_its_rows(tiny, compression):
+    model, processor = tiny(**compression)
+    texts, videos = ["<video> What?", "<image> Who <video> is <video>?"], [noise(16, 1), noise(8, 2), noise(4, 3)]
+    images, options = [noise(1, 5)[0]], {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 5}
+    together, *alone = (
+        model.generate(**inputs, **options, output_scores=True, return_dict_in_generate=True)
+        for inputs in (
+            video_inputs(processor, texts, videos, images=images),
+            video_inputs(processor, texts[:1], videos[:1]),
+            video_inputs(processor, texts[1:], videos[1:], images=images),
+        )
+    )
+    expected = torch.cat([each.sequences_scores for each in alone])
+    torch.testing.assert_close(together.sequences_scores, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(together.sequences[:, -5:], torch.cat([each.sequences[:, -5:] for each in alone]))
 
 
 def test_images_are_never_compressed(tiny, stock):
