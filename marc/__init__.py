@@ -10,10 +10,15 @@ from marc.model import auto
 if TYPE_CHECKING:
     from marc.inference.assistant import VideoAssistant as VideoAssistant
     from marc.model.loading import load_model as load_model
+    from marc.version import __version__ as __version__
 
-_HOMES = {"VideoAssistant": "marc.inference.assistant", "load_model": "marc.model.loading"}
+_HOMES = {
+    "VideoAssistant": "marc.inference.assistant",
+    "__version__": "marc.version",
+    "load_model": "marc.model.loading",
+}
 
-__all__ = ["VideoAssistant", "load_model"]
+__all__ = ["VideoAssistant", "__version__", "load_model"]
 
 auto.install()
 

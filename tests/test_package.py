@@ -15,6 +15,9 @@ from imports import ROOT, imports_of, modules
 from packages import CORE, EXTRAS, OPTIONAL, PROJECT, declared
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
+
+from marc.cli import app
 
 BIN = Path(sys.executable).parent
 TEST_COMMAND = ".venv/bin/python -m pytest"
@@ -180,3 +183,13 @@ def test_the_wheel_holds_the_whole_package(tmp_path: Path):
     expected = {str(path.relative_to(source)) for path in (source / "marc").rglob("*") if path.is_file()}
     assert expected <= packed, sorted(expected - packed)
     assert {name.partition("/")[0] for name in packed} == {"marc", f"marc_video-{PROJECT['version']}.dist-info"}
+
+
+def test_the_version_is_the_installed_one():
+    from importlib.metadata import version
+
+    import marc
+
+    assert marc.__version__ == version("marc-video")
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"marc {marc.__version__}\n")

@@ -3,6 +3,8 @@
 Modules import torch and models inside their functions, so that ``marc --help`` answers at once.
 """
 
+from typing import Annotated
+
 import typer
 
 from marc.cli import ask, bench, data, evaluate, memory, train, world
@@ -13,6 +15,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from marc.version import __version__
+
+        typer.echo(f"marc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Ask questions about videos from one frame's worth of visual tokens."""
+
+
 app.command()(ask.ask)
 app.command()(memory.remember)
 app.command()(memory.recall)
