@@ -111,8 +111,10 @@ def test_questions_about_a_video_share_one_encoding(files, rows, tmp_path):
     assert grids == [2], "two videos in one call"
 
 
-def test_kept_videos_are_decoded_and_encoded_once(files, rows, tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kept_videos_are_decoded_and_encoded_once(family, files, rows, tmp_path):
     options = {
+        "family": family,
         "freeze_tower": True,
         "keep_visuals": 2,
         "max_steps": 4,
