@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_inputs import PIXELS
 
 from marc.model import CompressedProcessor, CompressedVLM, CompressionConfig
@@ -64,6 +65,13 @@ def save_stock(folder: Path, ours: CompressedVLM, processor: CompressedProcessor
     """Saves a checkpoint of transformers' own classes."""
     stock_model(ours).save_pretrained(folder)
     stock_processor(processor).save_pretrained(folder)
+
+
+def make_loud(model: CompressedVLM) -> None:
+    """DeepStack's earlier features outweigh the last ones, which random weights' own do not."""
+    for number, merger in enumerate(model.model.visual.deepstack_merger_list):
+        generator = torch.Generator().manual_seed(number)
+        torch.nn.init.normal_(merger.linear_fc2.weight, std=10.0, generator=generator)
 
 
 def feature_width(model: CompressedVLM) -> int:

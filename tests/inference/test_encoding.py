@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_inputs import noise
-from tiny_models import feature_width
+from tiny_models import feature_width, make_loud, of
 from tiny_prompts import patches, shown
 
 from marc.compression import CompressionConfig
@@ -104,6 +104,20 @@ def test_known_tokens_of_the_tower_give_the_same_without_the_tower(compression, 
     assert (other.members is None) == (expected_input.members is None)
     if other.members is not None:
         assert torch.equal(other.members, expected_input.members)
+
+
+@of("qwen3_vl")
+def test_of_known_tokens_the_last_features_decide(tiny):
+    model, processor = tiny(layout="frames", target_frames=3)
+    make_loud(model)
+    video = shown(processor, 1, frames=32)
+    expected = encode(model, [video])[video]
+    members = video.members
+    encode_once(model, [video])
+    ((again,),) = inputs_at([[video.patches]], processor, model.compression)
+    assert video.patches.tower is not None and again is not video
+    torch.testing.assert_close(encode_once(model, [again])[again], expected)
+    assert torch.equal(again.members, members)
 
 
 @pytest.mark.parametrize("compression", [{"tower_layer": 1}, {"duplicates": 0.1}])

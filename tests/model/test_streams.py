@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from tiny_inputs import first_logits, noise, video_inputs
-from tiny_models import of, stock_model
+from tiny_models import make_loud, of, stock_model
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -61,6 +61,19 @@ def test_one_decision_by_the_last_features_holds_for_every_stream(tiny, stock, c
         pooled = [adaptive_avg_pool2d(grid, size) for grid, size in zip(merged, decided.cells, strict=True)]
         expected = torch.cat([grid.flatten(1).T for grid in pooled])
         torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@has_streams
+@pytest.mark.parametrize("tower_layer", [None, 1, {2: 4}])
+def test_earlier_features_decide_nothing_however_large_they_are(tiny, tower_layer):
+    model, processor = tiny(layout="frames", target_frames=3, tower_layer=tower_layer)
+    inputs = video_inputs(processor, ["<video>"], [noise(32, 1)])
+    before = model.encode_video(**inputs)["video"]
+    make_loud(model)
+    after = model.encode_video(**inputs)["video"]
+    assert after.deepstack_features[0][0].abs().mean() > 10 * after.pooler_output[0].abs().mean()
+    assert after.members[0].tolist() == before.members[0].tolist()
+    assert torch.equal(after.pooler_output[0], before.pooler_output[0])
 
 
 @has_streams
