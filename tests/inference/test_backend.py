@@ -1,7 +1,6 @@
 """The seam for an engine: what the one in this process offers, and how little another one needs."""
 
 import inspect
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from marc import VideoAssistant
 from marc.inference.assistant import Query
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
-from marc.model.tiny import build_processor
+from marc.model.tiny import build_config, build_processor
 
 
 class Scripted:
@@ -19,11 +18,10 @@ class Scripted:
     cannot: dict[str, str] = {}  # noqa: RUF012
     device = torch.device("cpu")
     name = "scripted"
-    config = SimpleNamespace(prompt_style="short")
 
     def __init__(self):
         self.processor = build_processor()
-        self.compression = self.processor.compression
+        self.config, self.compression = build_config(self.processor.tokenizer), self.processor.compression
 
     def encode(self, inputs, clock=None):
         for each in inputs:
