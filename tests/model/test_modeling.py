@@ -71,6 +71,19 @@ def test_which_tokens_show_something_need_not_be_said(tiny, compression):
     assert all(map(torch.equal, answered(model, untold), answered(model, inputs)))
 
 
+@of("qwen3_vl", "qwen3_5")
+@pytest.mark.parametrize("compression", [{"target_frames": None}, {"visual_tokens": 4 * 16}])
+def test_where_nothing_merges_times_are_transformers(tiny, stock, compression):
+    """Told or not: in the prompt, and in what is made of it."""
+    model, processor = tiny(**compression)
+    expected = video_inputs(stock_processor(processor), ["<video> What?"], [noise(8, 1)])
+    logits = first_logits(stock, expected)
+    for seconds in (None, [[0.25, 1.25, 2.25, 3.25]]):
+        inputs = video_inputs(processor, ["<video> What?"], [noise(8, 1)], video_seconds=seconds)
+        assert torch.equal(inputs["input_ids"], expected["input_ids"])
+        assert torch.equal(first_logits(model, inputs), logits)
+
+
 @pytest.mark.parametrize("compression", LAYOUTS)
 def test_placeholders_match_the_features(tiny, compression):
     model, processor = tiny(**compression)
