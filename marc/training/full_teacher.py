@@ -101,7 +101,7 @@ def _gathering(trainer: Any, engine: Callable[[], Any]) -> Callable[[], Abstract
         kwargs = trainer.args.gradient_checkpointing_kwargs
         with (
             unwrap_model_for_generation(engine(), trainer.accelerator, gradient_checkpointing_kwargs=kwargs) as model,
-            _without_hooks(model),
+            without_hooks(model),
         ):
             yield
 
@@ -118,7 +118,7 @@ def _gathered(module: torch.nn.Module) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _without_hooks(root: Any) -> Iterator[None]:
+def without_hooks(root: Any) -> Iterator[None]:
     """TRL takes ZeRO-3's hooks off all modules, but not those at the root, which wait for the other processes."""
     names = ("_forward_pre_hooks", "_forward_hooks")
     kept = {name: getattr(root, name) for name in names}

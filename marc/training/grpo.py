@@ -55,7 +55,7 @@ from marc.training.checks import (
 )
 from marc.training.config import CGRPOConfig
 from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
-from marc.training.full_teacher import completion_states, make_teacher, needs_copy
+from marc.training.full_teacher import completion_states, make_teacher, needs_copy, without_hooks
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
 from marc.training.resume import EpochSampler
@@ -222,9 +222,10 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         prompts = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
         with torch.no_grad():
             features = self._encoded(self.model, visuals).features
-        if not any(visuals):
-            return super()._generate_single_turn(*args, **kwargs)
-        with _generating(model, partial(self._answers, base_model(model), prompts, features)):
+        answers = partial(self._answers, base_model(model), prompts, features) if any(visuals) else model.generate
+        if is_deepspeed_zero3_enabled() and self.args.ds3_gather_for_generation:
+            answers = partial(_alone, model, answers)
+        with _generating(model, answers):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _answers(
@@ -235,15 +236,15 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         *,
         input_ids: Tensor,
         generation_config: Any,
+        synced_gpus: bool | None = None,
         **_: Any,
     ) -> Tensor:
         """What TRL expects of ``generate`` for its padded rows of prompts."""
         share = self.args.share_prompts and (self.args.ds3_gather_for_generation or not is_deepspeed_zero3_enabled())
         has_videos = any(each.kind == "video" for each in features)  # about which TRL has nothing to agree with
         draw = drawn_by_one_number(len(prompts)) if share and has_videos else None
-        outputs = complete(
-            model, prompts, features=features, share=share, draw=draw, generation_config=generation_config
-        )
+        how = {"generation_config": generation_config, "synced_gpus": synced_gpus}
+        outputs = complete(model, prompts, features=features, share=share, draw=draw, **how)
         completions = pad_rows(outputs, self._tokenizer.pad_token_id).to(input_ids.device)
         return torch.cat((input_ids, completions), 1)
 
@@ -525,6 +526,12 @@ def _generating(model: Any, answers: Callable[..., Tensor]) -> Iterator[None]:
         yield
     finally:
         vars(model).pop("generate", None)
+
+
+def _alone(model: Any, answers: Callable[..., Tensor], **inputs: Any) -> Tensor:
+    """Answers of a process that has all weights: others may answer in another way, and it does not wait for them."""
+    with without_hooks(model):
+        return answers(**inputs, synced_gpus=False)
 
 
 @contextmanager
