@@ -13,6 +13,7 @@ Shape legend: T frames, H height, W width, C colour channels, D embedding dimens
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import re
@@ -29,6 +30,7 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from PIL import Image
 from safetensors.torch import save_file
 
+from marc.hub import hub_answers, is_downloaded
 from marc.io import sha256_of
 from marc.memory.precision import multiplies_bfloat16
 from marc.memory.vectors import average_direction
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 TINY_FOLDER = Path(__file__).parents[1] / "assets" / "tiny_clip"
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+WEIGHTS_FILES = (WEIGHTS_FILE, "open_clip_pytorch_model.bin")
+"""As open_clip calls them on the hub."""
 Precision = Literal["auto", "fp32", "bf16"]
 
 _FINGERPRINT_SAMPLES = 1024
@@ -379,15 +383,21 @@ def _resolve_listed(name: str) -> tuple[str, str]:
     model_name, _, tag = name.partition(":")
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if not tags:
+        alike = difflib.get_close_matches(model_name, ["tiny", *open_clip.list_models()], n=1)
+        meant = f" (did you mean {alike[0]}?)" if alike else ""
         raise ValueError(
-            f"{name}: neither a folder nor an open_clip model with published weights; "
+            f"{name}: neither a folder nor an open_clip model with published weights{meant}; "
             "`python -c 'import open_clip; print(open_clip.list_pretrained())'` lists them"
         )
     tag = tag or tags[0]
     if tag not in tags:
         raise ValueError(f"{name}: {model_name} has no weights called {tag!r}, but {', '.join(tags)}")
+    source = open_clip.get_pretrained_cfg(model_name, tag)
+    repository = str(source.get("hf_hub", "")).rstrip("/")
+    if repository and not is_downloaded(repository, *WEIGHTS_FILES) and not hub_answers():
+        raise ValueError(f"{name}: not downloaded yet, and the hub cannot be reached. {_HOW_TO_GET_WEIGHTS}")
     try:
-        open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, tag))
+        open_clip.download_pretrained(source)
     except OSError as error:
         raise ValueError(f"{name}: cannot get the weights: {error} {_HOW_TO_GET_WEIGHTS}") from error
     return model_name, tag

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
+
+from marc.hub import hub_answers, is_downloaded
 
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-PATIENCE = 3.0
-"""Seconds that the hub has to accept a connection."""
 
 
 def check_device(device: torch.device, attention: str | None) -> None:
@@ -68,26 +64,11 @@ def check_name(name: str, embedded: str) -> None:
         raise ValueError(f"cannot load the model {name!r}: did you mean {embedded!r}? It must be {known}")
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         raise ValueError(f"cannot load the model {name!r}: there is no such folder; it must be {known}")
-    if not isinstance(try_to_load_from_cache(name, "config.json"), str) and not _hub_answers():
+    if not is_downloaded(name, "config.json") and not hub_answers():
         raise ValueError(
             f"cannot load the model {name!r}: it is not among the downloaded ones and the hub cannot be reached; "
             f"it must be {known}"
         )
-
-
-def _hub_answers() -> bool:
-    """Whether the hub, or the proxy on the way to it, accepts a connection."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=PATIENCE).close()
-    except OSError:
-        return False
-    return True
 
 
 def _check_folder(folder: Path) -> None:

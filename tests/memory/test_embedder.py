@@ -216,10 +216,21 @@ def test_weights_that_do_not_fit_are_refused(dual_encoder_folder, tmp_path):
         EventEmbedder.from_pretrained(tmp_path / "model")
 
 
-def test_without_network_the_way_out_is_named(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("answers", "said"), [(False, "the hub cannot be reached"), (True, "cannot get the weights")])
+def test_without_network_the_way_out_is_named(answers, said, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise OSError("connection lost")
+
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match=r"cannot get the weights.*run once with network access"):
+    monkeypatch.setattr("marc.memory.embedder.hub_answers", lambda: answers)
+    monkeypatch.setattr("open_clip.download_pretrained", fail)
+    with pytest.raises(ValueError, match=rf"{said}.*run once with network access"):
         EventEmbedder.from_pretrained("PE-Core-T-16-384")
+
+
+def test_a_name_that_is_nearly_right_is_suggested():
+    with pytest.raises(ValueError, match=r"did you mean PE-Core-B-16\?"):
+        EventEmbedder.from_pretrained("PE-Core-B16")
 
 
 @pytest.mark.parametrize(
