@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from transformers import Qwen2Tokenizer, Qwen2VLImageProcessor, Qwen3VLVideoProcessor
 
@@ -49,8 +50,18 @@ def picture_processors(max_pixels: int | None) -> tuple[Qwen2VLImageProcessor, Q
 
 def build_config(tokenizer: Qwen2Tokenizer, compression: CompressionConfig | None = None) -> MarcQwen3VLConfig:
     """The architecture: 3 text layers of width 128, 3 vision blocks of width 64, DeepStack after two of these."""
-    return MarcQwen3VLConfig(
-        text_config={
+    return MarcQwen3VLConfig(**config_values(tokenizer), compression=compression)
+
+
+def config_values(tokenizer: Qwen2Tokenizer, **text: Any) -> dict[str, Any]:
+    """Fields of the configuration.
+
+    Args:
+        tokenizer: Its special tokens are the model's.
+        **text: Further fields of the text configuration.
+    """
+    return {
+        "text_config": {
             **text_token_ids(tokenizer),
             "hidden_size": 128,
             "intermediate_size": 192,
@@ -65,8 +76,9 @@ def build_config(tokenizer: Qwen2Tokenizer, compression: CompressionConfig | Non
                 "mrope_section": [6, 5, 5],
                 "mrope_interleaved": True,
             },
+            **text,
         },
-        vision_config={
+        "vision_config": {
             "depth": 3,
             "hidden_size": 64,
             "intermediate_size": 128,
@@ -78,9 +90,8 @@ def build_config(tokenizer: Qwen2Tokenizer, compression: CompressionConfig | Non
             "deepstack_visual_indexes": [0, 1],
         },
         **token_ids(tokenizer),
-        tie_word_embeddings=True,
-        compression=compression,
-    )
+        "tie_word_embeddings": True,
+    }
 
 
 def build_tiny(
