@@ -1,9 +1,9 @@
 """Train a tiny model of the micro-world: tower first, then the language model on features of the frozen tower.
 
-The recipe is a YAML file, read into `TrainSettings`: ``configs/world_tiny.yaml`` is the embedded model's, from scratch,
-``configs/world_qwen3_vl.yaml`` one of another family, whose language model begins with the embedded one's. Everything random in a step follows
-from the seed and the step's number, and a checkpoint holds the rest, so a run that was killed and resumed ends with
-the same weights as one that was not.
+The recipe is a YAML file, read into `TrainSettings`: ``configs/world_tiny.yaml`` is that of the embedded model, from
+scratch; ``configs/world_qwen3_vl.yaml`` of another family, whose language model begins as the embedded one. Everything
+random in a step follows from the seed and the step's number, and a checkpoint holds the rest, so a run that was killed
+and resumed ends with the same weights as one that was not.
 
     python training_script/train_world.py OUTPUT --config configs/world_tiny.yaml
 
