@@ -16,6 +16,8 @@ from marc.training import CGRPOConfig, CGRPOTrainer, to_dataset
 GROUP = 2
 FAMILIES = [family.name for family in families()]
 OTHER_FAMILIES = [name for name in FAMILIES if name != EMBEDDED_FAMILY]
+IN_FLOAT64 = [name for name in FAMILIES if not name.endswith("_moe")]
+"""Families whose layers compute in float64; torch's product of grouped matrices does not."""
 TWO_STEPS = {
     "max_steps": 2,
     "learning_rate": 1e-3,

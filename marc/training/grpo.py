@@ -398,8 +398,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
 
     @property
     def _can_pack(self) -> bool:
+        """Whether rows may share a prompt's tokens, of which a loss on the experts' router counts each."""
         text = base_model(self.accelerator.unwrap_model(self.model)).model.language_model
-        return bool(self.args.share_prompts and not why_not_shared(text))
+        return bool(self.args.share_prompts and not why_not_shared(text) and not self.aux_loss_enabled)
 
     def _scorer(
         self,
