@@ -96,8 +96,10 @@ def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     processor, whole = backend.processor, every_token(backend.compression)
     if layout == "blank":
-        nothing = torch.zeros(1, backend.config.vision_config.out_hidden_size, device=backend.device)
-        return replace(VideoInput.dummy("video", processor, whole), tokens=1, features=nothing)
+        smallest = VideoInput.of(VideoInput.dummy("video", processor, whole).patches, processor, whole)
+        backend.encode([smallest])
+        assert smallest.features is not None
+        return replace(smallest, features=torch.zeros_like(smallest.features))
     events = video.event_of_frame[::FRAMES_PER_GRID] if layout == "events" else None
     patches = VisualPatches.of_frames(processor, draw_frames(video), events)
     return VideoInput.of(patches, backend.processor, parse_budget(layout.removesuffix(" blind"), backend.compression))

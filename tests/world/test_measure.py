@@ -10,6 +10,7 @@ from marc.inference.assistant import Query, VideoAssistant
 from marc.inference.hf import HFBackend
 from marc.memory.options import RetrievalOptions
 from marc.model.loading import EMBEDDED_FOLDER, load_model
+from marc.model.tiny import build_tiny
 from marc.world.export import FileOptions, export_world, write_sample
 from marc.world.measure import Measured, measure, show, summarise
 from marc.world.options import WorldOptions
@@ -92,6 +93,12 @@ def test_a_layout_costs_its_tokens(layout: str, tokens: int) -> None:
     assert bool(shown.features.any()) == (layout != "blank")
     if layout == "events":
         assert shown.events == tuple(video.event_of_frame[::2])
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_question_can_be_asked_without_a_picture(family: str) -> None:
+    model, processor = build_tiny(family=family)
+    assert len(measure(model, processor, WorldOptions(videos=2, questions=1), layout="blank", style="short")) == 2
 
 
 def test_unknown_layouts_are_refused() -> None:
