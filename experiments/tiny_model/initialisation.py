@@ -65,7 +65,7 @@ def build_world_model(settings: TrainSettings) -> tuple[CompressedVLM, Compresse
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         config = family.build_config(tokenizer)
-        config.prompt_style = "video-r1"
+        config.prompt_style, config.embedder = "video-r1", "tiny"
         config.text_config.rope_parameters["rope_theta"] = settings.rope_theta
         config.text_config.num_hidden_layers = settings.layers
         config.text_config.num_key_value_heads = config.text_config.num_attention_heads

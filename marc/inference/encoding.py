@@ -16,6 +16,7 @@ from torch import Tensor
 from marc.compression import CompressionConfig
 from marc.compression.merge import compress_videos
 from marc.inference.video_input import (
+    KINDS,
     VideoInput,
     VisualPatches,
     at_compression,
@@ -38,7 +39,8 @@ def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInpu
     for each in distinct:
         if each not in features:
             together[each.kind, each.compression].append(each)
-    for (kind, compression), some in together.items():
+    # In the same order whatever comes first: processes that share the tower's weights out call it in step.
+    for (kind, compression), some in sorted(together.items(), key=lambda item: KINDS.index(item[0][0])):
         pixels, grids = _pixels(model, [each.patches for each in some])
         fits = compression.tower_chunk is None or len(pixels) <= compression.tower_chunk
         with at_compression(model, replace(compression, tower_chunk=None) if fits else compression):

@@ -73,6 +73,16 @@ def test_each_distinct_video_and_picture_is_encoded_once(compression, tiny):
         torch.testing.assert_close(together[each], features, rtol=1e-4, atol=1e-5)
 
 
+def test_the_tower_is_called_in_the_same_order_whatever_comes_first(tiny):
+    """Processes that share its weights out (ZeRO-3) must call it in step."""
+    model, processor = tiny()
+    video, picture = shown(processor, 1), shown(processor, 3, kind="image")
+    with tower_calls(model) as calls:
+        encode(model, [video, picture])
+        encode(model, [picture, video])
+    assert calls[:2] == calls[2:] and calls[0] != calls[1]
+
+
 def test_several_budgets_in_one_call(tiny):
     model, processor = tiny()
     file = patches(processor, 1)
