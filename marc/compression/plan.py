@@ -48,6 +48,7 @@ class VideoPlan:
         tower: What is done of it inside the vision tower: after how many blocks, and a plan for the grids that are
             there then. Empty: nothing.
         budget: The visual tokens that it might have had.
+        most_grids: The grids that the prompt had room for; ``None``: any number.
     """
 
     grids: int
@@ -57,6 +58,7 @@ class VideoPlan:
     merge: Merge
     tower: tuple[tuple[int, VideoPlan], ...] = ()
     budget: int | None = field(default=None, compare=False)
+    most_grids: int | None = field(default=None, compare=False)
 
     frames = renamed("grids")
     grid = renamed("size")
@@ -135,7 +137,7 @@ def plan_video(
     *,
     events: Sequence[int] | None = None,
     shares: Sequence[int] | None = None,
-    limit: int | None = None,
+    limit: tuple[int, int] | None = None,
 ) -> VideoPlan:
     """Decides how a video is compressed.
 
@@ -147,7 +149,7 @@ def plan_video(
             and the whole video is one in the other, whose windows then run through it.
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
             equal.
-        limit: Visual tokens that the prompt leaves room for, see `fit_into_prompt`; shares are scaled to them.
+        limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
@@ -161,19 +163,31 @@ def plan_video(
     if by_event:
         windows = tuple(_windows(lengths, window=None, ratio=0.0))
         checked = None if shares is None else _checked(shares, len(lengths), budget)
-        budget = min(budget, limit or budget)
-        kept = min(len(lengths), budget)
+        budget, most = (budget, grids) if limit is None else (min(budget, limit[0]), limit[1])
+        kept = min(len(lengths), budget, most)
         if checked is not None and kept == len(lengths):
             cells = tuple(fit_size(size, share) for share in _scaled(checked, budget))
         else:
             cells = (fit_size(size, budget // kept),) * kept
     else:
-        budget = min(budget, limit or budget)
+        budget, most = (budget, grids) if limit is None else (min(budget, limit[0]), limit[1])
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
-        kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost))
+        kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
         cells = (fit_size(size, min(cost, budget)),) * kept
     tower = tuple(_tower_stages(grids, size, windows, kept, config))
-    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget)
+    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget, None if limit is None else limit[1])
+
+
+def most_grids(prompt_tokens: int, overhead: int) -> int:
+    """Grids of a video in a prompt, of which what stands beside their tokens may take half at most; at least one.
+
+    Else many grids of one token would be dated, and hardly anything seen.
+
+    Args:
+        prompt_tokens: For the video, without the marks around it.
+        overhead: What a grid costs beside its tokens.
+    """
+    return max(1, prompt_tokens // max(1 + overhead, 2 * overhead))
 
 
 def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPlan], int], most: int) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.compression import CompressionConfig
+from marc.compression.plan import most_grids
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import FramePlan, VisualMemoryRetriever, plan_frames, strongest
@@ -73,10 +74,10 @@ class FrameRequest:
         if self.compression.enabled and self.compression.layout == "events":
             limits.append(self.compression.token_budget(self.cells))
             if (prompt := self.compression.prompt_tokens) is not None:
-                limits.append((prompt - VISION_MARKS) // (1 + self.overhead))
-                if limits[-1] < 1:
-                    least = 1 + self.overhead + VISION_MARKS
+                least = 1 + self.overhead + VISION_MARKS
+                if prompt < least:
                     raise ValueError(f"prompt_tokens {prompt}: a video costs at least {least} tokens in the prompt")
+                limits.append(most_grids(prompt - VISION_MARKS, self.overhead))
         return min(limits)
 
 

@@ -232,7 +232,9 @@ def _planning_inputs(videos: Sequence[VideoInput]) -> dict[str, Tensor]:
     if any(video.shares for video in videos):
         inputs["video_event_shares"] = padded([video.shares or () for video in videos], torch.long)
     if videos[0].compression.prompt_tokens is not None:
-        inputs["video_token_limits"] = torch.tensor([video.plan.budget for video in videos if video.plan])
+        inputs["video_token_limits"] = torch.tensor(
+            [(video.plan.budget, video.plan.most_grids) for video in videos if video.plan]
+        )
     return inputs
 
 

@@ -75,6 +75,7 @@ def load_model(
             quantization_config=quantization_config,
         )
         processor = _load_processor(folder, model.family)
+        _check_processor(folder, processor, model.config)
         if _adapters_base(folder):
             model.compression = processor.compression
         model = model if device_map or quantization_config else model.to(device)
@@ -137,12 +138,29 @@ def _load_processor(name: str, family: Family) -> CompressedProcessor:
         return processor
     if not isinstance(processor, stock):
         raise ValueError(f"{name}: expected {family.title}'s processor, found {type(processor).__name__}")
+    if processor.video_processor.cap_pixels_per_frame is None:  # what it then does, without a warning
+        processor.video_processor.cap_pixels_per_frame = False
     return ours(
         processor.image_processor,
         processor.tokenizer,
         processor.video_processor,
         chat_template=processor.chat_template,
     )
+
+
+def _check_processor(name: str, processor: CompressedProcessor, config: Any) -> None:
+    """Refuses a processor that makes patches or writes placeholders for another model."""
+    vision, videos, images = config.vision_config, processor.video_processor, processor.image_processor
+    pairs = {
+        "patch_size": (vision.patch_size, videos.patch_size, images.patch_size),
+        "temporal_patch_size": (vision.temporal_patch_size, videos.temporal_patch_size, images.temporal_patch_size),
+        "spatial_merge_size": (vision.spatial_merge_size, videos.merge_size, images.merge_size),
+        "video_token_id": (config.video_token_id, processor.video_token_id),
+        "image_token_id": (config.image_token_id, processor.image_token_id),
+    }
+    for field, (wanted, *found) in pairs.items():
+        if other := [each for each in found if each != wanted]:
+            raise ValueError(f"{name}: the processor is another model's: {field} is {other[0]}, the model's {wanted}")
 
 
 def _family(name: str, config: PreTrainedConfig) -> Family:

@@ -81,7 +81,7 @@ class CompressedBaseModel(PreTrainedModel):
                 `plan_video`.
             video_grid_seconds: ``float [V, T]`` time of each temporal grid, padded at the end.
             video_event_shares: ``int [V, E]`` tokens for each event, 0 beyond a video's events; a row of zeros: equal.
-            video_token_limits: ``int [V]`` visual tokens for which the prompt has room.
+            video_token_limits: ``int [V, 2]`` visual tokens and grids for which the prompt has room.
 
         Returns:
             The planned grids, or ``video_grid_thw`` itself where the base class can do all that is asked.
@@ -100,7 +100,7 @@ class CompressedBaseModel(PreTrainedModel):
                 events = None if video_grid_events is None else video_grid_events[video, :grids].tolist()
                 shares = None if video_event_shares is None else _unpadded_shares(video_event_shares[video])
                 size = (height // merge, width // merge)
-                limit = None if video_token_limits is None else int(video_token_limits[video])
+                limit = None if video_token_limits is None else tuple(video_token_limits[video].tolist())
                 plan = plan_video(grids, size, compression, events=events, shares=shares, limit=limit)
             seconds = None if video_grid_seconds is None else video_grid_seconds[video, :grids].tolist()
             planned.append(PlannedGrid(grids, height, width, plan, seconds))
@@ -229,7 +229,8 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         """Runs the vision tower and the compression once, for any number of questions.
 
         Pass the result as ``mm_encoder_outputs`` to ``forward`` or ``generate``, instead of ``pixel_values_videos``
-        and beside the processor's other outputs. It is not changed by use.
+        and beside the processor's other outputs; for ``forward`` pictures must come encoded, too, as ``"image"``. It
+        is not changed by use.
         """
         features = self.model.get_video_features(
             pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares, video_token_limits
@@ -274,7 +275,13 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """Keeps the caller's features as they are: the base class writes into what it is given."""
         copies = {modality: copy(output) for modality, output in mm_encoder_output.items()}
-        return super()._expand_multimodal_outputs(input_ids, copies, *args, **kwargs)
+        without_levels = [each for each in copies.values() if getattr(each, "deepstack_features", None) == []]
+        for each in without_levels:  # the base class looks at the first level
+            each.deepstack_features = None
+        expanded: dict[str, Any] = super()._expand_multimodal_outputs(input_ids, copies, *args, **kwargs)
+        for each in without_levels:
+            each.deepstack_features = []
+        return expanded
 
 
 def token_types(input_ids: Tensor, model: Any) -> Tensor:

@@ -21,7 +21,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_utils import VideoMetadata
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, plan_video
+from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
 from marc.model.family import Family, family_of
 from marc.model.vision_info import separate_metadata, with_whole_grids
 from marc.types import VISION_MARKS
@@ -36,9 +36,9 @@ class CompressedVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-ar
         video_shares: Tokens for each event, for the event layout; ``None`` for equal shares.
     """
 
-    video_events: list[list[int]] | None
-    video_seconds: list[list[float]] | None
-    video_shares: list[list[int] | None] | None
+    video_events: Any
+    video_seconds: Any
+    video_shares: Any
 
 
 class CompressedProcessingKwargs(ProcessorMixin.valid_processor_kwargs, total=False):  # type: ignore[call-arg]
@@ -157,11 +157,15 @@ class CompressedProcessor(ProcessorMixin):
         size = (height // self.video_processor.merge_size, width // self.video_processor.merge_size)
         if not compression.enabled:
             return VideoPlan.whole(grids, size)
-        plan_at = partial(_plan_at, grids, size, compression, events, shares)
-        if compression.prompt_tokens is None:
-            return plan_at(None)
+        plan_at = partial(plan_video, grids, size, compression, events=events, shares=shares)
+        most = compression.prompt_tokens
+        if most is None:
+            return plan_at()
+        overhead = self.event_overhead(max(seconds, default=0.0) if seconds else 0.0)
+        room = most_grids(most - VISION_MARKS, overhead)
         cost = partial(self.prompt_tokens, seconds=seconds)
-        return plan_at(fit_into_prompt(plan_at, cost, compression.prompt_tokens))
+        tokens = fit_into_prompt(lambda tokens: plan_at(limit=(tokens, room)), cost, most)
+        return plan_at(limit=(tokens, room))
 
     def event_overhead(self, seconds: float) -> int:
         """Tokens that a temporal grid at such a time costs in the prompt beside its visual ones."""
@@ -197,7 +201,7 @@ class CompressedProcessor(ProcessorMixin):
             plans.append(plan)
             texts.append(self.video_text(plan.cells, None if seconds is None else plan.seconds(seconds)))
         if self.compression.enabled and self.compression.prompt_tokens is not None:
-            processed["video_token_limits"] = torch.tensor([plan.budget for plan in plans])
+            processed["video_token_limits"] = torch.tensor([(plan.budget, plan.most_grids) for plan in plans])
         return processed, texts
 
     def _sample(self, videos: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -241,17 +245,6 @@ class CompressedProcessor(ProcessorMixin):
         return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 
 
-def _plan_at(
-    grids: int,
-    size: Size,
-    compression: CompressionConfig,
-    events: Sequence[int] | None,
-    shares: Sequence[int] | None,
-    limit: int | None,
-) -> VideoPlan:
-    return plan_video(grids, size, compression, events=events, shares=shares, limit=limit)
-
-
 def frame_patches(video_processor: Any, rgb_THWC: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
     """What the vision tower reads of frames that have their final size already.
 
@@ -285,8 +278,15 @@ def _check_videos(
             raise ValueError(
                 f"video {video} has {len(seconds[video])} times for {count} temporal grids; give one each"
             )
+        if seconds is not None and not _are_times(seconds[video]):
+            raise ValueError(f"video {video}: times must be numbers from 0 on that do not fall, got {seconds[video]}")
         if events is not None:
             event_lengths(events[video], count)
+
+
+def _are_times(seconds: Sequence[float]) -> bool:
+    times = np.asarray(seconds, dtype=float)
+    return bool(np.isfinite(times).all() and (times >= 0).all() and (np.diff(times) >= 0).all())
 
 
 def _of(values: Sequence[Any] | None, video: int) -> Any:

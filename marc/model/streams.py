@@ -54,4 +54,4 @@ def apart(features: Sequence[Tensor], width: int, members: tuple[Tensor | None, 
     """
     streams = [each.split(width, -1) for each in features]
     last, *levels = zip(*streams, strict=True)
-    return VisualFeatures(pooler_output=last, deepstack_features=levels or None, members=members)
+    return VisualFeatures(pooler_output=last, deepstack_features=levels, members=members)

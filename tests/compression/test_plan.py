@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, fit_size, plan_video
+from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, fit_size, most_grids, plan_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_counts.json"
 
@@ -64,7 +64,8 @@ def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frame
     ids = [min(grid * events // grids, events - 1) for grid in range(grids)]
     config = CompressionConfig(layout=layout, target_frames=frames)
     shares = [1] * len(set(ids)) if shared and config.token_budget(height * width) >= len(set(ids)) else None
-    plan_at = partial(_plan_at, grids, (height, width), config, ids, shares)
+    room = most_grids(most - 2, overhead)
+    plan_at = partial(_plan_at, grids, (height, width), config, ids, shares, room)
 
     def cost(plan: VideoPlan) -> int:
         return plan.tokens + overhead * len(plan.cells) + 2
@@ -75,20 +76,31 @@ def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frame
         return
     limit = fit_into_prompt(plan_at, cost, most)
     plan = plan_at(limit)
+    assert len(plan.cells) <= room
+    assert overhead * len(plan.cells) <= most / 2 or len(plan.cells) == 1, "most of it is seen"
     assert cost(plan) <= most
     assert plan.tokens <= plan.budget == min(limit, config.token_budget(height * width))
     assert all(cost(plan_at(more)) > most for more in range(limit + 1, most + 1)), "the most that fits"
 
 
-def _plan_at(grids, size, config, ids, shares, limit):
-    return plan_video(grids, size, config, events=ids, shares=shares, limit=limit)
+def _plan_at(grids, size, config, ids, shares, room, tokens):
+    return plan_video(grids, size, config, events=ids, shares=shares, limit=(tokens, room))
+
+
+def test_timestamps_do_not_take_a_prompt_for_themselves():
+    """Of 32 grids that nobody has cut into events as many are kept as leave half of the prompt to what is seen."""
+    plan_at = partial(_plan_at, 32, (8, 16), CompressionConfig(visual_tokens=200), None, None, most_grids(198, 9))
+    limit = fit_into_prompt(plan_at, lambda plan: plan.tokens + 9 * len(plan.cells) + 2, 200)
+    plan = plan_at(limit)
+    assert (len(plan.cells), plan.tokens) == (11, 88)
+    assert most_grids(198, 0) == 198 and most_grids(198, 1) == 99 and most_grids(5, 9) == 1
 
 
 def test_shares_are_scaled_to_what_the_prompt_has_room_for():
     config = CompressionConfig(visual_tokens=40)
     shares = [1, 30, 9]
     counts = [
-        [rows * columns for rows, columns in _plan_at(3, (8, 8), config, [0, 1, 2], shares, limit).cells]
+        [rows * columns for rows, columns in _plan_at(3, (8, 8), config, [0, 1, 2], shares, 3, limit).cells]
         for limit in (40, 20, 4, 3, 2)
     ]
     assert counts == [[1, 30, 9], [1, 12, 4], [1, 1, 1], [1, 1, 1], [1, 1]]

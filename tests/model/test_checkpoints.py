@@ -170,3 +170,23 @@ def test_weights_whose_sum_alone_is_too_large_are_taken(good, tmp_path):
     shutil.copytree(good, folder)
     change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))
     assert load_model(folder, device="cpu")[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        (("video_processor", "patch_size"), 14, "patch_size is 14, the model's 7"),
+        (("image_processor", "patch_size"), 14, "patch_size is 14, the model's 7"),
+        (("video_processor", "merge_size"), 1, "spatial_merge_size is 1, the model's 2"),
+        (("video_processor", "temporal_patch_size"), 1, "temporal_patch_size is 1, the model's 2"),
+    ],
+)
+def test_another_models_processor_is_refused(field, value, said, good, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    file = folder / "processor_config.json"
+    config = json.loads(file.read_text())
+    config[field[0]][field[1]] = value
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=said):
+        load_model(folder, device="cpu")

@@ -64,3 +64,19 @@ def test_the_rate_of_frames_that_were_sampled_acts(fps, expected, processor):
 def test_as_many_frames_are_sampled_as_asked_for(total, processor):
     inputs, _ = read(processor, [noise(total, 1)], num_frames=14)
     assert inputs["video_grid_thw"].tolist()[0][0] == 7
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray])
+def test_times_and_events_may_be_any_sequence(kind, processor):
+    told = {"video_seconds": [kind([0, 1])], "video_events": [kind([0, 1])]}
+    inputs, _ = read(processor, [noise(4, 1)], do_sample_frames=False, fps=2, **told)
+    same, _ = read(
+        processor, [noise(4, 1)], do_sample_frames=False, fps=2, video_seconds=[[0.0, 1.0]], video_events=[[0, 1]]
+    )
+    assert all((inputs[name] == same[name]).all() for name in same)
+
+
+@pytest.mark.parametrize("seconds", [[0.0, float("nan")], [0.0, float("inf")], [-1.0, 0.0], [2.0, 1.0]])
+def test_times_that_are_none_are_refused(seconds, processor):
+    with pytest.raises(ValueError, match="video 0: times must be numbers from 0 on that do not fall"):
+        read(processor, [noise(4, 1)], do_sample_frames=False, fps=2, video_seconds=[seconds])

@@ -32,7 +32,7 @@ def test_side_by_side_and_apart():
     for got, stream in zip((features.pooler_output, *features.deepstack_features), (last, *levels), strict=True):
         assert torch.equal(got[0], stream) and torch.equal(got[1], stream[:2])
     assert all(map(torch.equal, features_of_each(features), [together, together[:2]]))
-    assert apart([last], 4).deepstack_features is None
+    assert apart([last], 4).deepstack_features == []
 
 
 @has_streams
@@ -128,3 +128,18 @@ def test_every_stream_reaches_the_language_model(tiny):
             for features in level:
                 features.zero_()
         assert not torch.allclose(first_logits(model, {**rest, "mm_encoder_outputs": blind}), expected, atol=1e-3)
+
+
+@has_streams
+def test_a_tower_without_any_is_read_too(tiny):
+    model, processor = tiny()
+    plain = tapped(model, [], 2)
+    inputs = video_inputs(processor, ["<video> What?"], [noise(16, 1)], video_events=EVENTS)
+    output = plain.generate(**inputs, max_new_tokens=3, num_return_sequences=2, do_sample=True)
+    assert output.shape == (2, inputs["input_ids"].shape[1] + 3)
+    with torch.no_grad():
+        again = plain(
+            **{name: value for name, value in inputs.items() if name != "pixel_values_videos"},
+            mm_encoder_outputs=plain.encode_video(**inputs),
+        ).logits
+    assert torch.equal(first_logits(plain, inputs), again)
