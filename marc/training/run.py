@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -215,11 +216,17 @@ def read_options(
         The run's and the trainer's options; None after a dry run, which prints them.
 
     Raises:
-        ValueError: If the output folder holds another run's checkpoints.
+        ValueError: If the recipe cannot be read, or the output folder holds another run's checkpoints.
     """
     _take_one_gpu()
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    options, config = RecipeParser((options_class, config_class), typed).parse_args_and_config(typed)
+    parser = RecipeParser((options_class, config_class), typed)
+    try:
+        options, config = parser.parse_args_and_config(typed)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        recipe = next((path for flag, path in pairwise(typed) if flag == "--config"), "--config")
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{recipe}: a recipe is YAML with plain values, one option a line: {reason}") from error
     resolved = yaml.safe_dump({**asdict(options), **config.to_dict()}, sort_keys=True)
     if options.dry_run:
         print(resolved)

@@ -278,3 +278,13 @@ def test_wrong_options_are_named_before_anything_is_loaded(options, message):
 def test_wrong_options_of_frames_are_named(tmp_path):
     with pytest.raises(ValueError, match="decoder must be one of pyav, decord, torchcodec"):
         launch.VideoSFTConfig(str(tmp_path), use_cpu=True, bf16=False, decoder="vlc")
+
+
+@pytest.mark.parametrize(
+    "text", [b"model: !!python/name:os.getcwd\n", b"model: [1\n", b"a: \xff\n", b"a: b: c\n", b"\tmodel: x\n"]
+)
+def test_a_recipe_that_is_none_is_named(text, tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(text)
+    with pytest.raises(ValueError, match=r"recipe\.yaml: a recipe is YAML with plain values") as caught:
+        MAINS["sft"](["--config", str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value)
