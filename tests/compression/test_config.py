@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marc.compression.config import CompressionConfig, budget_fields, budget_name, override_compression, parse_budget
@@ -75,9 +75,14 @@ def test_the_name_of_a_budget_gives_it_back(config):
     assert parse_budget(budget_name(config), config) == config
 
 
-@given(st.sampled_from(["full", "events:3", "frames:1", "tokens:12"]), configs)
+@given(st.sampled_from(["full", "events:3", "frames:1", "tokens:12", "prompt:12"]), configs)
+@example("tokens:12", CompressionConfig(prompt_tokens=12))
 def test_a_budget_has_its_own_name(text, config):
-    assert budget_name(parse_budget(text, config)) == text
+    """But for as many visual tokens as the prompt may have, which is the prompt's budget."""
+    asked = parse_budget(text, config)
+    same = text == "tokens:12" and config.prompt_tokens == 12
+    assert budget_name(asked) == ("prompt:12" if same else text)
+    assert parse_budget(budget_name(asked), config) == asked
 
 
 def test_overrides_may_be_fields_a_budget_or_both():
