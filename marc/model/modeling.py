@@ -17,7 +17,7 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -200,6 +200,14 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
     Besides the base class's inputs, ``forward`` and ``generate`` take ``video_grid_events``, ``video_grid_seconds``,
     ``video_event_shares`` and ``video_token_limits`` (see `CompressedBaseModel.plan_grids`): the processor makes them.
     """
+
+    def __init__(self, config: Any):
+        # Not the family's own __init__, which names its inner model's class.
+        PreTrainedModel.__init__(self, config)
+        text = config.get_text_config(decoder=True)
+        self.model = family_of(config).ours.load("model")(config)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
 
     @property
     def family(self) -> Family:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Qwen2_5_VLPreTrainedModel
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
 from marc.compression.positions import published_text_positions, video_positions
 from marc.model.modeling import (
@@ -102,13 +102,6 @@ class MarcForConditionalGeneration(CompressedVLM, Qwen2_5_VLForConditionalGenera
 
     config: MarcConfig
     config_class = MarcConfig
-
-    def __init__(self, config: MarcConfig):
-        # Not the direct base's __init__, which names its inner model's class.
-        Qwen2_5_VLPreTrainedModel.__init__(self, config)
-        self.model = MarcModel(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        self.post_init()
 
 
 load_weights_as(MarcModel, Qwen2_5_VLModel)

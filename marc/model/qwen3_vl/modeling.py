@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-from transformers import Qwen3VLForConditionalGeneration, Qwen3VLModel, Qwen3VLPreTrainedModel
+from transformers import Qwen3VLForConditionalGeneration, Qwen3VLModel
 
 from marc.model.modeling import CompressedVLM, load_weights_as
 from marc.model.qwen3_vl.config import MarcQwen3VLConfig
@@ -22,13 +21,6 @@ class MarcQwen3VLForConditionalGeneration(CompressedVLM, Qwen3VLForConditionalGe
 
     config: MarcQwen3VLConfig
     config_class = MarcQwen3VLConfig
-
-    def __init__(self, config: MarcQwen3VLConfig):
-        # Not the direct base's __init__, which names its inner model's class.
-        Qwen3VLPreTrainedModel.__init__(self, config)
-        self.model = MarcQwen3VLModel(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        self.post_init()
 
 
 load_weights_as(MarcQwen3VLModel, Qwen3VLModel)

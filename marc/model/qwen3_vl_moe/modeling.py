@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-from transformers import Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeModel, Qwen3VLMoePreTrainedModel
+from transformers import Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeModel
 
 from marc.model.modeling import CompressedVLM, load_weights_as
 from marc.model.qwen3_vl_moe.config import MarcQwen3VLMoeConfig
@@ -22,13 +21,6 @@ class MarcQwen3VLMoeForConditionalGeneration(CompressedVLM, Qwen3VLMoeForConditi
 
     config: MarcQwen3VLMoeConfig
     config_class = MarcQwen3VLMoeConfig
-
-    def __init__(self, config: MarcQwen3VLMoeConfig):
-        # Not the direct base's __init__, which names its inner model's class.
-        Qwen3VLMoePreTrainedModel.__init__(self, config)
-        self.model = MarcQwen3VLMoeModel(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        self.post_init()
 
 
 load_weights_as(MarcQwen3VLMoeModel, Qwen3VLMoeModel)
