@@ -23,7 +23,7 @@ from transformers.video_utils import VideoMetadata
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
 from marc.model.family import Family, family_of
-from marc.model.vision_info import separate_metadata, with_whole_grids
+from marc.model.video_arguments import separate_metadata, with_whole_grids
 from marc.types import VISION_MARKS
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers.video_utils import VideoMetadata
 
-from marc.model.vision_info import separate_metadata
+from marc.model.video_arguments import separate_metadata
 
 FRAMES = torch.zeros(4, 3, 28, 28)
 METADATA = {"fps": 20.0, "frames_indices": [0, 10, 20, 30], "total_num_frames": 40}
