@@ -159,6 +159,8 @@ class Retrieval:
         neighbour_similarity: Cosine similarity of each event with the next one, one number less than there are events.
         query: The part of the question that was embedded: its stem, without answer options.
         query_truncated: Whether ``query`` was longer than the text encoder reads, so that its end had no influence.
+        text_scores: How well the words of each event's subtitles match the question (BM25, 0 where none does); empty
+            where no text took part in the ranking.
     """
 
     events: tuple[Event, ...]
@@ -167,6 +169,7 @@ class Retrieval:
     neighbour_similarity: tuple[float, ...]
     query: str = ""
     query_truncated: bool = False
+    text_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
