@@ -52,6 +52,39 @@ class RememberedEvents(Protocol):
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """What is remembered of a part of a video.
+
+    Attributes:
+        events: What lies in it of the video's events, in time order.
+        embeddings: Unit vectors of the whole events, ``float32 [E, D]``.
+    """
+
+    events: tuple[Event, ...]
+    embeddings: NDArray[np.float32]
+
+
+def within(memory: RememberedEvents, stretch: Event) -> RememberedEvents:
+    """What is remembered of a stretch of a video; events that it cuts keep what lies inside.
+
+    Raises:
+        ValueError: If no event lies in it.
+    """
+    if stretch.start <= memory.events[0].start and stretch.end >= memory.events[-1].end:
+        return memory
+    inside = [
+        index
+        for index, event in enumerate(memory.events)
+        if max(event.start, stretch.start) < min(event.end, stretch.end)
+    ]
+    if not inside:
+        raise ValueError(f"no event was found between {stretch.start:g} s and {stretch.end:g} s")
+    events = [memory.events[index] for index in inside]
+    cut = (Event(max(each.start, stretch.start), min(each.end, stretch.end)) for each in events)
+    return Stretch(tuple(cut), memory.embeddings[inside])
+
+
+@dataclass(frozen=True)
 class FramePlan:
     """Which frames to read, to which event each temporal grid belongs, and how many tokens each event may keep.
 
