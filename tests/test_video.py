@@ -511,7 +511,7 @@ def process():
 def test_a_decoder_that_hangs_in_c_is_stopped(tmp_path, process, monkeypatch, clip):
     os.mkfifo(tmp_path / "pipe")
     probe(clip)
-    monkeypatch.setattr(reading, "_check_file", lambda path, timeout: None)
+    monkeypatch.setattr(reading, "check_file", lambda path, timeout: None)
     begin = time.monotonic()
     with pytest.raises(VideoError, match=r"pipe.*stopped"):
         read_frames(tmp_path / "pipe", timeout=0.5)

@@ -5,6 +5,7 @@
 - `read_frames` gives the frames shown at such times, resized while decoding: memory follows the frames asked for.
 - `stream_frames` gives every frame of a file in order, in batches, in constant memory.
 - `read_to` reads a file once and pushes to each of several consumers the frames that it asks for.
+- `read_subtitles` gives the lines of a file beside the video or of a track in it; `event_texts` shares them out.
 - `write_video` writes H.264.
 
 Whatever FFmpeg reads can be read. What cannot be read raises a `VideoError` that names file, cause and remedy. Every
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from marc.video.reading import FrameConsumer, backends, probe, read_frames, read_to, stream_frames, warm_up
     from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
     from marc.video.sampling import frame_size, sample_times
+    from marc.video.subtitles import SubtitleLine, Subtitles, event_texts, read_subtitles, text_of
     from marc.video.writing import write_video
 
 __all__ = [
@@ -38,15 +40,20 @@ __all__ = [
     "FrameRequest",
     "Frames",
     "SampledFrames",
+    "SubtitleLine",
+    "Subtitles",
     "VideoError",
     "VideoInfo",
     "backends",
+    "event_texts",
     "frame_size",
     "probe",
     "read_frames",
+    "read_subtitles",
     "read_to",
     "sample_times",
     "stream_frames",
+    "text_of",
     "warm_up",
     "write_video",
 ]
@@ -58,15 +65,20 @@ _HOMES = {
     "FrameRequest": "marc.video.requests",
     "Frames": "marc.types",
     "SampledFrames": "marc.video.requests",
+    "SubtitleLine": "marc.video.subtitles",
+    "Subtitles": "marc.video.subtitles",
     "VideoError": "marc.video.errors",
     "VideoInfo": "marc.types",
     "backends": "marc.video.reading",
+    "event_texts": "marc.video.subtitles",
     "frame_size": "marc.video.sampling",
     "probe": "marc.video.reading",
     "read_frames": "marc.video.reading",
+    "read_subtitles": "marc.video.subtitles",
     "read_to": "marc.video.reading",
     "sample_times": "marc.video.sampling",
     "stream_frames": "marc.video.reading",
+    "text_of": "marc.video.subtitles",
     "warm_up": "marc.video.reading",
     "write_video": "marc.video.writing",
 }

@@ -94,13 +94,24 @@ class VideoReader:
         self.stream_index = self._stream.index
         self.has_other_videos = len(_video_streams(self._container)) > 1
 
+    @property
+    def first_seconds(self) -> float:
+        """When the first picture is shown, on the file's own clock."""
+        return self._zero or 0.0
+
+    @property
+    def start_seconds(self) -> float:
+        """When the file starts, with a picture or a sound, on its own clock."""
+        start = self._container.start_time
+        return self.first_seconds if start is None else start / av.time_base
+
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
     def _open(self) -> None:
         """Open the file at its first picture."""
-        self._container = _open_container(self._path)
+        self._container = open_container(self._path)
         self._stream = _default_stream(self._path, self._container)
         _check_size(self._path, self._stream)
         codec = self._stream.codec_context.codec.canonical_name
@@ -271,7 +282,7 @@ class VideoReader:
     def _measure(self) -> tuple[int, float]:
         """Number of pictures and length of the video, from all its packets; nothing is decoded."""
         count, end = 0, 0.0
-        with _open_container(self._path) as container:
+        with open_container(self._path) as container:
             for packet in container.demux(container.streams[self._stream.index]):
                 count += packet.size > 0
                 if packet.pts is not None:
@@ -281,7 +292,12 @@ class VideoReader:
         return max(count, 1), end if self._zero is not None and end > 0 else max(count, 1) * self._interval
 
 
-def _open_container(path: str) -> InputContainer:
+def open_container(path: str) -> InputContainer:
+    """Open a file without looking for a video in it.
+
+    Raises:
+        VideoError: FFmpeg cannot open it.
+    """
     try:
         return av.open(_url(path))
     except av.FFmpegError as error:

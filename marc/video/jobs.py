@@ -1,4 +1,4 @@
-"""What can be asked of the decoding process: describe a file, read frames of it, read all of it once.
+"""What can be asked of the decoding process: describe a file, read frames of it or its subtitles, read all of it once.
 
 A job is a frozen record that travels to the process and is run there; it may raise `VideoError`. Frames are written
 into memory that both sides map (`Allocate`), so that no picture is copied on its way.
@@ -19,6 +19,7 @@ from marc.video.decoders import Converter, decoder
 from marc.video.decoding import Picture, open_video
 from marc.video.requests import FrameRequest
 from marc.video.sampling import frame_size, sample_times
+from marc.video.subtitle_tracks import Cue, Track, read_text_file, read_track
 
 Allocate = Callable[[tuple[int, int, int, int]], NDArray[np.uint8]]
 Seconds = NDArray[np.float64]
@@ -132,4 +133,16 @@ class _Batch:
         return seconds_T
 
 
-Job = Probe | Read | Stream
+@dataclass(frozen=True)
+class ReadSubtitles:
+    """Read the subtitles of `video` from the text file `path`, or where both are the same, from a track in it."""
+
+    path: str
+    video: str
+
+    def run(self, allocate: Allocate) -> Iterator[Track | list[Cue]]:
+        """Say what is read, then give its cues."""
+        return read_track(self.video) if self.path == self.video else read_text_file(self.path, self.video)
+
+
+Job = Probe | Read | Stream | ReadSubtitles

@@ -60,7 +60,7 @@ def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
     Raises:
         VideoError: The file is missing, is not a video, is damaged, or took too long.
     """
-    _check_file(path, timeout)
+    check_file(path, timeout)
     ((info, _),) = POOL.run(Probe(os.path.abspath(path)), timeout)
     return replace(info, source=str(path))
 
@@ -105,7 +105,7 @@ def read_frames(
     Raises:
         VideoError: The file cannot be read, a limit is out of range, or the time is over.
     """
-    _check_file(path, timeout)
+    check_file(path, timeout)
     decoder(backend)
     check_limits(str(path), fps=fps, max_frames=max_frames, min_frames=min_frames)
     times = None if seconds is None else _checked_times(path, seconds)
@@ -200,7 +200,7 @@ def read_to(
 
 def _stream(path: str | Path, job: Stream, ahead: int, timeout: float) -> Generator[tuple[int, Frames], None, None]:
     """Every batch of a job, with the number of its request."""
-    _check_file(path, timeout)
+    check_file(path, timeout)
     _check_stream(path, job, ahead)
     for (number, seconds_T), rgb_THWC in POOL.run(job, timeout, ahead):
         assert rgb_THWC is not None
@@ -218,7 +218,12 @@ def _check_stream(path: str | Path, job: Stream, ahead: int) -> None:
         raise VideoError(f"{path}: a stretch needs 0 <= start < end, got start={job.start}, end={job.end}")
 
 
-def _check_file(path: str | Path, timeout: float) -> None:
+def check_file(path: str | Path, timeout: float) -> None:
+    """Refuse what is no file with something in it, and a time limit that is none.
+
+    Raises:
+        VideoError: Names the path and what to do.
+    """
     if not 0 < timeout < math.inf:
         raise VideoError(f"{path}: timeout must be a positive, finite number of seconds, got {timeout}")
     file = Path(path)
