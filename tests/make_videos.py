@@ -10,14 +10,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import SubtitleSet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -133,11 +138,83 @@ def write_audio(path: Path) -> None:
     """A second of silence and no picture."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000, layout="mono")
-        for _ in range(8):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate = 8000
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        for packet in _silence(stream):
+            container.mux(packet)
+
+
+def _silence(stream: AudioStream) -> Iterator[Packet]:
+    for _ in range(8):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+@dataclass(frozen=True)
+class SubtitleTrack:
+    """Subtitles to be written: its codec, its lines in ASS with start and end on the file's clock, and flags."""
+
+    codec: str = "subrip"
+    lines: tuple[tuple[float, float, str], ...] = ()
+    language: str = ""
+    flags: int = 0
+
+
+def write_with_subtitles(path: Path, *tracks: SubtitleTrack, offset: float = 0.0, sound: bool = False) -> None:
+    """A video of four seconds with tracks of subtitles.
+
+    Args:
+        path: File to write; its extension chooses the container.
+        tracks: What to write. Of a codec whose subtitles are pictures, packets of nonsense are written.
+        offset: When the first picture is shown, in seconds.
+        sound: Whether there is a second of silence, from 0 on.
+    """
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30)
+        video.height, video.width, video.pix_fmt = *FRAMES.shape[1:3], "yuv420p"
+        streams = [_add_subtitles(container, track) for track in tracks]
+        packets = list(_silence(container.add_stream("aac", rate=8000, layout="mono"))) if sound else []
+        for packet in _encoded(video, FRAMES, None):
+            packet.pts += round(offset / packet.time_base)
+            packet.dts += round(offset / packet.time_base)
+            packets.append(packet)
+        for track, stream in zip(tracks, streams, strict=True):
+            packets += [_subtitle(stream, *line) for line in track.lines]
+        for packet in packets:
+            container.mux(packet)
+
+
+def _add_subtitles(container: OutputContainer, track: SubtitleTrack) -> SubtitleStream:
+    stream = container.add_stream(track.codec)
+    stream.codec_context.time_base = Fraction(1, 1000)
+    stream.codec_context.subtitle_header = ASS_HEADER
+    stream.disposition = Disposition(track.flags)
+    stream.metadata["language"] = track.language
+    return stream
+
+
+def _subtitle(stream: SubtitleStream, start: float, end: float, text: str) -> Packet:
+    if stream.codec_context.codec.text_sub:
+        content = SubtitleSet.create(f"0,0,Default,,0,0,0,,{text}".encode(), 0, round(1000 * (end - start)))
+        packet = stream.codec_context.encode_subtitle(content)
+    else:
+        packet = Packet(text.encode())
+    packet.stream, packet.time_base = stream, Fraction(1, 1000)
+    packet.pts = packet.dts = round(1000 * start)
+    packet.duration = round(1000 * (end - start))
+    return packet
+
+
+ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,16
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 
 
 LONG_GOP = {"g": "250", "bf": "3", "sc_threshold": "0"}
