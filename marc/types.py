@@ -7,6 +7,8 @@ RGB ``uint8``. Only numpy is imported here, so that everything may depend on thi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -173,8 +175,90 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A video or picture that a question is about, or a stretch of a video.
+
+    Attributes:
+        source: The file.
+        start: Where the stretch begins, in seconds.
+        end: Where it ends, exclusive; ``None``: with the video.
+        found: The events that are shown, where that is known; ``None``: they are chosen for the question.
+        share: Part of the budget that it may have, in the event layout.
+
+    Raises:
+        ValueError: If the stretch is none.
+    """
+
+    source: str | Path
+    start: float = 0.0
+    end: float | None = None
+    found: Retrieval | None = None
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < (inf if self.end is None else self.end):
+            raise ValueError(
+                f"{self.source}: a stretch of a video needs 0 <= start < end, got start={self.start:g} and "
+                f"end={'none' if self.end is None else f'{self.end:g}'}"
+            )
+
+    def within(self, duration: float) -> Event:
+        """The stretch of a video of this length in seconds.
+
+        Raises:
+            ValueError: If it begins behind the end.
+        """
+        if self.start >= duration:
+            raise ValueError(f"{self.source}: start={self.start:g} is behind the end of this {duration:.2f} s video")
+        return Event(self.start, duration if self.end is None else min(self.end, duration))
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """What an answer rests on of one video or picture. Times are the file's: seconds from its first picture.
+
+    Attributes:
+        source: The file, or what stands for it where frames were given.
+        kind: ``"video"`` or ``"image"``.
+        start: Where the stretch that was asked about begins.
+        end: Where it ends.
+        frame_seconds: Time of each frame that was read, T of them; none of a picture.
+        grid_events: Event to which each temporal grid of two frames belongs, T / 2 numbers; none without events.
+        grid_groups: Merged grid in which each temporal grid ended, T / 2 numbers.
+        events: The retrieved events in time order.
+        scores: Cosine similarity of the question with each of ``events``.
+        visual_tokens_before: Visual tokens that the uncompressed model would have read.
+        visual_tokens_after: Visual tokens that the language model did read.
+        visual_tokens_budget: Visual tokens that it might have had; ``None``: no limit.
+        prompt_tokens_before: Its uncompressed tokens in the prompt: visual tokens, marks around them, timestamps.
+        prompt_tokens_after: What it did cost in the prompt.
+        subtitles: Where the subtitles are from that were used; empty without.
+        subtitle_tokens: Tokens of subtitles in the prompt, not among ``prompt_tokens_after``.
+    """
+
+    source: str
+    kind: str
+    start: float
+    end: float
+    frame_seconds: tuple[float, ...]
+    grid_events: tuple[int, ...]
+    grid_groups: tuple[int, ...]
+    events: tuple[Event, ...]
+    scores: tuple[float, ...]
+    visual_tokens_before: int
+    visual_tokens_after: int
+    visual_tokens_budget: int | None
+    prompt_tokens_before: int
+    prompt_tokens_after: int
+    subtitles: str = ""
+    subtitle_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Answer:
     """What `marc.inference.assistant.VideoAssistant.ask` returns.
+
+    Counts of frames and tokens are those of all videos together; ``videos`` has those of each.
 
     Attributes:
         answer: The extracted answer, without tags.
@@ -184,13 +268,16 @@ class Answer:
         visual_tokens_after: Visual tokens that the language model did read.
         prompt_tokens_before: What these frames would have cost the uncompressed model in the prompt: their visual
             tokens, the marks around them, and the timestamps of families that write them.
-        prompt_tokens_after: What the video did cost in the prompt.
+        prompt_tokens_after: What the videos did cost in the prompt.
         seconds: Wall time by stage, in seconds.
         peak_memory_bytes: Peak memory of the device while answering (peak resident set on a CPU).
-        events: The retrieved events in time order, empty without the memory.
+        events: The retrieved events, video by video in time order; empty without the memory.
         scores: Cosine similarity of the question with each of ``events``.
-        visual_tokens_budget: Visual tokens that the video might have had.
+        visual_tokens_budget: Visual tokens that the videos might have had; ``None``: no limit.
         warnings: What the user should know about the answer, see `marc.inference.remarks`.
+        question: What was asked.
+        model: Name of the model that answered.
+        videos: What was shown of each video or picture, in the order of the question.
     """
 
     answer: str
@@ -206,3 +293,6 @@ class Answer:
     scores: tuple[float, ...] = field(default=())
     visual_tokens_budget: int | None = None
     warnings: tuple[str, ...] = ()
+    question: str = ""
+    model: str = ""
+    videos: tuple[ShownVideo, ...] = ()

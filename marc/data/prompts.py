@@ -95,10 +95,20 @@ def chat_messages(text: str, *, data_type: str = "video", path: str | None = Non
     """
     if data_type not in ("video", "image", "text"):
         raise ValueError(f"data_type must be 'video', 'image' or 'text', got {data_type!r}")
-    content: list[Message] = [] if data_type == "text" else [{"type": data_type}]
-    if content and path is not None:
-        content[0][data_type] = path
-    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+    messages = message_about([] if data_type == "text" else [data_type], text)
+    if path is not None and data_type != "text":
+        messages[0]["content"][0][data_type] = path
+    return messages
+
+
+def message_about(kinds: Sequence[str], text: str) -> list[Message]:
+    """One user turn about several videos and images: their placeholders in order, then the text.
+
+    Args:
+        kinds: ``"video"`` or ``"image"`` each.
+        text: A rendered question.
+    """
+    return [{"role": "user", "content": [*({"type": kind} for kind in kinds), {"type": "text", "text": text}]}]
 
 
 def _fill(template: str, question: str, options: Sequence[str] = ()) -> str:

@@ -12,33 +12,30 @@ video is kept, so that another question about the same frames costs neither deco
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import torch
 
 from marc.compression.config import NEAR_DUPLICATES
-from marc.compression.plan import VideoPlan
-from marc.data.prompts import chat_messages, render_question
+from marc.data.prompts import message_about, render_question
 from marc.grading import extract_answer
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
-from marc.inference.remarks import remarks
-from marc.inference.selectors import FrameRequest, FrameSelector, RetrievingSelector, Selection, UniformSelector
+from marc.inference.selectors import FrameSelector, RetrievingSelector, Selection
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
-from marc.inference.video_input import VideoInput, VisualPatches
+from marc.inference.video_input import VideoInput
+from marc.inference.viewing import Footage, SeenVideo, Viewer, footage, in_turn
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
-from marc.types import FRAMES_PER_GRID, Answer, Frames, GenerationOptions, Retrieval, VideoInfo
-from marc.video import frame_size, probe, read_frames
+from marc.types import FRAMES_PER_GRID, Answer, Clip, Frames, GenerationOptions
+from marc.video import frame_size
 from marc.video import warm_up as start_decoder
 from marc.video.options import FrameOptions
 
@@ -46,63 +43,22 @@ if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
 
-KEPT_VIDEOS = 8
-"""How many encoded videos an assistant keeps."""
-
 _Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question about a video.
+    """A question about a video, or about several videos and pictures.
 
     Attributes:
-        video: The file.
+        video: The file, a stretch of one, given frames, or a list of these, which are shown in order.
         question: What retrieval looks for.
         prompt: What the model reads; ``None``: the question in the assistant's prompt style.
     """
 
-    video: str | Path
+    video: Footage | Sequence[Footage]
     question: str
     prompt: str | None = None
-
-
-@dataclass(frozen=True)
-class SeenVideo:
-    """What the model saw of a video for a question.
-
-    Attributes:
-        info: The file.
-        selection: The frames that were read, and why.
-        video: What became of them.
-        prompt_tokens_before: What they would have cost in the prompt without compression.
-        remarks: What the user should know about it.
-    """
-
-    info: VideoInfo
-    selection: Selection
-    video: VideoInput
-    prompt_tokens_before: int
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def retrieval(self) -> Retrieval | None:
-        """What the memory found, if it was asked."""
-        return self.selection.retrieval
-
-
-def _in_turn(
-    method: Callable[Concatenate[VideoAssistant, _Arguments], _Result],
-) -> Callable[Concatenate[VideoAssistant, _Arguments], _Result]:
-    """Has threads wait for each other."""
-
-    @wraps(method)
-    def guarded(self: VideoAssistant, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return guarded
 
 
 def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
@@ -137,7 +93,7 @@ def _parts_by_name(model_name: str | Path = EMBEDDED, memory: bool = True, **opt
     return {**options, "backend": backend, "selector": selector}
 
 
-class VideoAssistant:
+class VideoAssistant(Viewer):
     """Answers questions about video files; threads that ask at once are answered one after the other.
 
     Attributes:
@@ -145,6 +101,7 @@ class VideoAssistant:
         selector: Chooses the frames.
         frames: How many frames are read, and how large.
         generation: How answers are generated; assign to change it.
+        name: What the model is called in answers.
 
     Args:
         backend: The engine, see `marc.inference.backend`.
@@ -167,13 +124,10 @@ class VideoAssistant:
         generation: GenerationOptions | None = None,
         prompt_style: str | None = None,
     ) -> None:
-        self.backend = backend
-        self.selector = selector or UniformSelector()
-        self.frames = frames or FrameOptions()
+        super().__init__(backend, selector, frames)
         self.generation = generation or GenerationOptions()
+        self.name = backend.name
         self._style = prompt_style or backend.config.prompt_style
-        self._inputs: OrderedDict[tuple[Any, ...], VideoInput] = OrderedDict()
-        self._lock = RLock()
 
     @classmethod
     def from_pretrained(
@@ -211,9 +165,11 @@ class VideoAssistant:
         selector = None
         if memory is not None:
             selector = _retrieving(name, backend, memory, retrieval or RetrievalOptions(), progress)
-        return cls(backend, selector, **options)
+        assistant = cls(backend, selector, **options)
+        assistant.name = str(name)
+        return assistant
 
-    @_in_turn
+    @in_turn
     def remember(self, video: str | Path) -> VideoMemory:
         """Cuts a video into events and embeds them, or finds that in the memory on disk.
 
@@ -224,7 +180,7 @@ class VideoAssistant:
             raise ValueError("this assistant has no memory: its frames are not retrieved")
         return self.selector.remember(video)
 
-    @_in_turn
+    @in_turn
     def warm_up(self) -> None:
         """Does beforehand what the first question about a remembered video would wait for.
 
@@ -239,44 +195,57 @@ class VideoAssistant:
             self.selector.embedder.embed_question(query.question)
         clock = StageClock(self.backend.device)
         video = self._encode(picture, Selection(picture.seconds), clock)
-        self.backend.generate([self._prompt(query, video)], self.generation, clock)
-
-    @_in_turn
-    def forget(self) -> None:
-        """Drops what was read of videos; their memories on disk stay."""
-        self._inputs.clear()
+        self.backend.generate([self._prompt(query, [video])], self.generation, clock)
 
     def ask(
         self,
-        video: str | Path,
+        video: Footage | Sequence[Footage],
         question: str,
         *,
         options: Sequence[str] = (),
         prompt: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
     ) -> Answer:
         """Answers one question.
 
         Args:
-            video: A video file.
+            video: The file of a video or picture; a `marc.Clip`; frames that are there already (`marc.Frames`); or a
+                list of these, which are shown in order, each at the model's budget.
             question: In natural language.
             options: Possible answers, such as ``"A. red"``, for a multiple-choice question.
             prompt: What the model reads instead of question and options in the assistant's prompt style.
+            start: Where the stretch begins that is asked about, in seconds; for one file.
+            end: Where it ends, exclusive.
 
         Raises:
             ValueError: If the video cannot be read (a `marc.video.VideoError`) or an option is wrong.
         """
-        return self.ask_batch([self.query(video, question, options=options, prompt=prompt)])[0]
+        return self.ask_batch([self.query(video, question, options=options, prompt=prompt, start=start, end=end)])[0]
 
     def query(
-        self, video: str | Path, question: str, *, options: Sequence[str] = (), prompt: str | None = None
+        self,
+        video: Footage | Sequence[Footage],
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        prompt: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
     ) -> Query:
         """A question with its possible answers as it will be asked; see `ask`."""
         if prompt is None:
             problem_type = "multiple choice" if options else "free-form"
             prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
+        if start is not None or end is not None:
+            if not isinstance(video, str | Path):
+                raise ValueError(
+                    "start and end are for one file; of several, give each as marc.Clip(file, start, end)"
+                )
+            video = Clip(video, start or 0.0, end)
         return Query(video, question, prompt)
 
-    def ask_many(self, video: str | Path, questions: Sequence[str]) -> list[Answer]:
+    def ask_many(self, video: Footage | Sequence[Footage], questions: Sequence[str]) -> list[Answer]:
         """Answers several questions about one video in one generation; answers are those of `ask`.
 
         Questions that see the same frames share their features and the part of the prompt that they begin with.
@@ -293,104 +262,90 @@ class VideoAssistant:
         """
         return [answer for answer, _ in self.answer_and_show(queries)]
 
-    @_in_turn
-    def answer_and_show(self, queries: Sequence[Query]) -> list[tuple[Answer, SeenVideo]]:
-        """As `ask_batch`, with what the model saw for each question."""
-        for query in queries:
-            self._check(query)
+    @in_turn
+    def answer_and_show(self, queries: Sequence[Query]) -> list[tuple[Answer, tuple[SeenVideo, ...]]]:
+        """As `ask_batch`, with what the model saw for each question, video by video."""
+        asked = [self._checked(query) for query in queries]
         reset_peak_memory(self.backend.device)
         clock = StageClock(self.backend.device)
         with clock.stage("total"):
-            seen = [self.view(query.video, query.question, clock) for query in queries]
+            seen = [
+                tuple(self.view(each, query.question, clock) for each in clips)
+                for query, clips in zip(queries, asked, strict=True)
+            ]
             with clock.stage("tokenize"):
-                prompts = [self._prompt(query, each.video) for query, each in zip(queries, seen, strict=True)]
+                prompts = [
+                    self._prompt(query, [each.video for each in shown])
+                    for query, shown in zip(queries, seen, strict=True)
+                ]
             outputs = self.backend.generate(prompts, self.generation, clock)
             texts = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
-        return [(_answer(text, each, seconds, peak), each) for text, each in zip(texts, seen, strict=True)]
+        return [
+            (self._answer(query, text, shown, seconds, peak), shown)
+            for query, text, shown in zip(queries, texts, seen, strict=True)
+        ]
 
-    def _check(self, query: Query) -> None:
-        """Refuses, before anything is read, what is no question about a video, or has more text than there is room."""
-        if not isinstance(query.video, str | Path) or not isinstance(query.question, str):
-            what = f"{type(query.video).__name__} and {type(query.question).__name__}"
-            raise ValueError(f"a question is a text about one video file, got {what}")
+    def _checked(self, query: Query) -> tuple[Clip | Frames, ...]:
+        """What a query is about; refuses, before anything is read, what is no question or has no room."""
+        if not isinstance(query.question, str):
+            raise ValueError(f"a question is a text, got {type(query.question).__name__}")
         text = query.question if query.prompt is None else query.prompt
         if not (text.strip() and query.question.strip()):
             raise ValueError("the question is empty")
-        room = int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
+        room = self._room
         if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
             raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
-
-    @_in_turn
-    def view(self, video: str | Path, question: str, clock: StageClock | None = None) -> SeenVideo:
-        """Chooses, reads and encodes what the model will see of a video for a question.
-
-        Returns:
-            The encoded video, from an earlier question if it needed the same frames, and why it was chosen.
-        """
-        clock = clock or StageClock(self.backend.device)
-        with clock.stage("probe"):
-            info = probe(video, timeout=self.frames.timeout)
-        request = FrameRequest(
-            info,
-            question,
-            self.frames,
-            self.backend.compression,
-            self._cells(info),
-            self.backend.processor.event_overhead(info.duration),
-            clock,
-        )
-        selection = self.selector.select(request)
-        seen = self._known_or_read(info, selection, clock)
-        whole = VideoPlan.whole(seen.patches.grid_thw[0], seen.patches.size)
-        before = self.backend.processor.prompt_tokens(whole, seen.seconds)
-        return SeenVideo(info, selection, seen, before, remarks(self.backend, request, selection, seen))
+        return footage(query.video)
 
     @property
-    def pixel_limits(self) -> dict[str, int]:
-        """Limits on the size of the frames that are read, see `marc.video.frame_size`."""
-        video_processor = self.backend.processor.video_processor
-        factor = video_processor.patch_size * video_processor.merge_size
-        largest = self.frames.max_pixels or min(self.backend.processor.frame_pixels, 256 * factor**2)
-        smallest = self.frames.min_pixels or min(4 * factor**2, largest)
-        return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
+    def _room(self) -> int:
+        """Tokens for which the model has positions."""
+        return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
 
-    def _cells(self, info: VideoInfo) -> int:
-        """Visual tokens of one temporal grid of a video."""
-        limits = self.pixel_limits
-        width, height = frame_size(info.width, info.height, source=info.source, **limits)
-        return (width // limits["factor"]) * (height // limits["factor"])
+    def _prompt(self, query: Query, inputs: Sequence[VideoInput]) -> Prompt:
+        """What the model reads.
 
-    def _known_or_read(self, info: VideoInfo, selection: Selection, clock: StageClock) -> VideoInput:
-        limits, frames = self.pixel_limits, self.frames
-        modified = Path(info.source).stat().st_mtime_ns
-        look = (*limits.values(), frames.backend, self.backend.compression)
-        chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
-        key = (str(Path(info.source).resolve()), modified, *chosen, look)
-        if key not in self._inputs:
-            with clock.stage("video_decode"):
-                read = read_frames(
-                    info.source, selection.seconds, backend=frames.backend, timeout=frames.timeout, **limits
-                )
-            self._inputs[key] = self._encode(read, selection, clock)
-        self._inputs.move_to_end(key)
-        if len(self._inputs) > KEPT_VIDEOS:
-            self._inputs.popitem(last=False)
-        return self._inputs[key]
-
-    def _encode(self, frames: Frames, selection: Selection, clock: StageClock) -> VideoInput:
-        with clock.stage("preprocess"):
-            patches = VisualPatches.of_frames(self.backend.processor, frames, selection.grid_events)
-        video = VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=selection.shares)
-        self.backend.encode([video], clock)
-        return video
-
-    def _prompt(self, query: Query, video: VideoInput) -> Prompt:
+        Raises:
+            ValueError: If it has no room for that.
+        """
         processor = self.backend.processor
         text = query.prompt or render_question(query.question, style=self._style)
-        chat = processor.apply_chat_template(chat_messages(text), add_generation_prompt=True)
-        return Prompt(tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"]), (video,))
+        messages = message_about([each.kind for each in inputs], text)
+        chat = processor.apply_chat_template(messages, add_generation_prompt=True)
+        ids = tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"])
+        tokens = len(ids) + sum(len(each.ids) for each in inputs)
+        if tokens > self._room:
+            raise ValueError(
+                f"the prompt has {tokens} tokens, the model has room for {self._room}: ask about fewer videos, or at "
+                "a smaller budget"
+            )
+        return Prompt(ids, tuple(inputs))
+
+    def _answer(
+        self, query: Query, output: str, seen: Sequence[SeenVideo], seconds: Mapping[str, float], peak: int
+    ) -> Answer:
+        videos = tuple(each.shown for each in seen)
+        budgets = [each.visual_tokens_budget for each in videos]
+        return Answer(
+            answer=extract_answer(output, protocol="official"),
+            output=output,
+            frames=sum(len(each.frame_seconds) for each in videos),
+            visual_tokens_before=sum(each.visual_tokens_before for each in videos),
+            visual_tokens_after=sum(each.visual_tokens_after for each in videos),
+            prompt_tokens_before=sum(each.prompt_tokens_before for each in videos),
+            prompt_tokens_after=sum(each.prompt_tokens_after for each in videos),
+            seconds=dict(seconds),
+            peak_memory_bytes=peak,
+            events=tuple(event for each in videos for event in each.events),
+            scores=tuple(score for each in videos for score in each.scores),
+            visual_tokens_budget=None if None in budgets else sum(each for each in budgets if each is not None),
+            warnings=tuple(dict.fromkeys(remark for each in seen for remark in each.remarks)),
+            question=query.question,
+            model=self.name,
+            videos=videos,
+        )
 
 
 def _load_backend(name: str | Path, compression: Mapping[str, Any] | None, **load: Any) -> HFBackend:
@@ -412,23 +367,3 @@ def _load_embedder(name: str, device: torch.device) -> EventEmbedder:
     from marc.memory.embedder import EventEmbedder
 
     return EventEmbedder.from_pretrained(name, device=device)
-
-
-def _answer(output: str, seen: SeenVideo, seconds: Mapping[str, float], peak: int) -> Answer:
-    retrieval = seen.retrieval
-    kept = retrieval.kept if retrieval else ()
-    return Answer(
-        answer=extract_answer(output, protocol="official"),
-        output=output,
-        frames=len(seen.selection.seconds),
-        visual_tokens_before=seen.video.patches.tokens,
-        visual_tokens_after=seen.video.tokens,
-        prompt_tokens_before=seen.prompt_tokens_before,
-        prompt_tokens_after=seen.video.prompt_tokens,
-        seconds=dict(seconds),
-        peak_memory_bytes=peak,
-        events=tuple(retrieval.events[index] for index in kept) if retrieval else (),
-        scores=tuple(retrieval.scores[index] for index in kept) if retrieval else (),
-        visual_tokens_budget=seen.video.plan.budget if seen.video.plan else None,
-        warnings=seen.remarks,
-    )

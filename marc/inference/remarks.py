@@ -27,13 +27,14 @@ def remarks(backend: Backend, request: FrameRequest, selection: Selection, seen:
         seen: What became of them.
     """
     return (
-        *_about_footage(backend, request.info),
+        *about_footage(backend, request.info),
         *_about_budget(seen),
         *_about_frames(request, selection),
     )
 
 
-def _about_footage(backend: Backend, info: VideoInfo) -> Iterator[str]:
+def about_footage(backend: Backend, info: VideoInfo) -> Iterator[str]:
+    """Whether the model knows such footage."""
     if knows_generated_videos_only(getattr(backend.config, "embedder", None)) and not info.may_be_generated:
         yield (
             "this model knows generated videos only (marc world sample): what it says about real footage means "

@@ -26,8 +26,8 @@ from marc.compression import CompressionConfig
 from marc.compression.plan import most_grids
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.memory.select import FramePlan, VisualMemoryRetriever, plan_frames, strongest
-from marc.types import FRAMES_PER_GRID, VISION_MARKS, Event, Retrieval, VideoInfo
+from marc.memory.select import FramePlan, RememberedEvents, VisualMemoryRetriever, plan_frames, strongest, within
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
 
@@ -53,6 +53,7 @@ class FrameRequest:
         cells: Visual tokens of one temporal grid.
         overhead: Tokens that an event costs in the prompt beside its visual ones.
         clock: Is told what remembering and retrieving took.
+        clip: Which part of the video is asked about; None: all of it.
     """
 
     info: VideoInfo
@@ -62,6 +63,29 @@ class FrameRequest:
     cells: int
     overhead: int
     clock: StageClock
+    clip: Clip | None = None
+
+    @property
+    def stretch(self) -> Event:
+        """The stretch that is asked about.
+
+        Raises:
+            ValueError: If it begins behind the end of the video.
+        """
+        return (self.clip or Clip(self.info.source)).within(self.info.duration)
+
+    @property
+    def asks_for_all(self) -> bool:
+        """Whether that is the whole video."""
+        return self.clip is None or (self.clip.start == 0 and self.clip.end is None)
+
+    @property
+    def shared_budget(self) -> int | None:
+        """Visual tokens that are shared out over the events; None where the layout does not share."""
+        if not (self.compression.enabled and self.compression.layout == "events"):
+            return None
+        budget = self.compression.token_budget(self.cells)
+        return max(1, round(budget * self.clip.share)) if self.clip else budget
 
     @property
     def most_events(self) -> int:
@@ -71,8 +95,8 @@ class FrameRequest:
             ValueError: If there is none for one.
         """
         limits = [self.frames.max_frames // FRAMES_PER_GRID]
-        if self.compression.enabled and self.compression.layout == "events":
-            limits.append(self.compression.token_budget(self.cells))
+        if (budget := self.shared_budget) is not None:
+            limits.append(budget)
             if (prompt := self.compression.prompt_tokens) is not None:
                 least = 1 + self.overhead + VISION_MARKS
                 if prompt < least:
@@ -98,8 +122,26 @@ class Selection:
     retrieval: Retrieval | None = None
 
     @classmethod
-    def of_plan(cls, plan: FramePlan, retrieval: Retrieval) -> Selection:
-        """The frames of some events."""
+    def of_events(cls, request: FrameRequest, retrieval: Retrieval, fits: int) -> Selection:
+        """The frames of the retrieved events, and in the event layout some of each other event.
+
+        Args:
+            request: What frames are wanted for.
+            retrieval: Events and the retrieved ones.
+            fits: Events for which there is room, see `FrameRequest.most_events`.
+        """
+        frames = request.frames
+        if len(retrieval.kept) > fits:
+            logger.warning("%s: %d events fit into the budget, not %d", request.info.source, fits, len(retrieval.kept))
+            retrieval = strongest(retrieval, fits)
+        plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
+        budget = request.shared_budget
+        if budget is None:
+            return cls._of_plan(plan(), retrieval)
+        return cls._of_plan(plan(mode="allocate", token_budget=budget, max_events=fits), retrieval)
+
+    @classmethod
+    def _of_plan(cls, plan: FramePlan, retrieval: Retrieval) -> Selection:
         return cls(plan.seconds, tuple(plan.grid_events.tolist()), plan.shares, retrieval)
 
 
@@ -120,9 +162,16 @@ class UniformSelector:
 
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""
-        frames = request.frames
+        frames, stretch = request.frames, request.stretch
         return Selection(
-            sample_times(request.info, fps=frames.fps, max_frames=frames.max_frames, min_frames=frames.fewest)
+            sample_times(
+                request.info,
+                fps=frames.fps,
+                max_frames=frames.max_frames,
+                min_frames=frames.fewest,
+                start=stretch.start,
+                end=stretch.end,
+            )
         )
 
 
@@ -154,26 +203,18 @@ class RetrievingSelector:
         return remember(video, self.embedder, self.options, folder=self.retrieval.folder, progress=self.progress)
 
     def retrieve(self, request: FrameRequest) -> Retrieval:
-        """The events nearest to the question."""
+        """The events nearest to the question, of those that lie in the stretch that is asked about."""
         with request.clock.stage("remember"):
-            memory = self.remember(request.info.source)
+            memory: RememberedEvents = self.remember(request.info.source)
+            if not request.asks_for_all:
+                memory = within(memory, request.stretch)
         with request.clock.stage("retrieve"):
             return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k)
 
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""
-        frames, compression = request.frames, request.compression
-        shares_out = compression.layout == "events" and compression.enabled
-        budget = compression.token_budget(request.cells) if shares_out else None
-        fits = request.most_events
-        retrieval = self.retrieve(request)
-        if len(retrieval.kept) > fits:
-            logger.warning("%s: %d events fit into the budget, not %d", request.info.source, fits, len(retrieval.kept))
-            retrieval = strongest(retrieval, fits)
-        plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
-        if not shares_out:
-            return Selection.of_plan(plan(), retrieval)
-        return Selection.of_plan(plan(mode="allocate", token_budget=budget, max_events=fits), retrieval)
+        room = request.most_events
+        return Selection.of_events(request, self.retrieve(request), room)
 
 
 @dataclass(frozen=True)
@@ -191,7 +232,7 @@ class RandomSelector:
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""
         info, retrieval = request.info, self.memory.retrieve(request) if self.memory else None
-        events = retrieval.events if retrieval else (Event(0.0, info.duration),)
+        events = retrieval.events if retrieval else (request.stretch,)
         kept = retrieval.kept if retrieval else (0,)
         generator = np.random.default_rng(zlib.crc32(Path(info.source).name.encode()))
         event = events[int(generator.choice(kept))]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from marc.extras import extra
 from marc.types import FRAMES_PER_GRID
 from marc.video import read_frames
+from marc.video.pictures import read_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +45,8 @@ def check_storyboard(path: str | Path) -> None:
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
-def save_storyboard(path: str | Path, question: str, answer: Answer, seen: SeenVideo) -> None:
-    """Draws question and answer, the events with their scores on a time line, and the frames in order.
+def save_storyboard(path: str | Path, question: str, answer: Answer, seen: Sequence[SeenVideo]) -> None:
+    """Draws question and answer, and of each video events with their scores on a time line, and the frames in order.
 
     Args:
         path: A file whose ending matplotlib knows, such as ``.png``.
@@ -56,15 +58,20 @@ def save_storyboard(path: str | Path, question: str, answer: Answer, seen: SeenV
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    rows = ceil(len(seen.video.patches.frame_seconds) / COLUMNS)
-    inches = rows * (TITLE_INCHES + seen.info.height / seen.info.width)  # a column is one inch wide
-    figure = Figure(figsize=(COLUMNS, 2.2 + inches), dpi=100, layout="constrained")
+    rows = [ceil(max(1, len(each.video.patches.frame_seconds)) / COLUMNS) for each in seen]
+    inches = [
+        count * (TITLE_INCHES + each.info.height / each.info.width) for count, each in zip(rows, seen, strict=True)
+    ]
+    figure = Figure(figsize=(COLUMNS, 0.7 + sum(inches) + 1.5 * len(seen)), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     title = textwrap.shorten(f"{question}  →  {answer.answer or '(no answer)'}", 150, placeholder=" …")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    outer = figure.add_gridspec(2, 1, height_ratios=[1.2, inches])
-    _draw_time_line(figure.add_subplot(outer[0]), seen, answer)
-    _draw_frames(figure, outer[1].subgridspec(rows, COLUMNS), seen)
+    heights = [height for each in inches for height in (1.2, each)]
+    outer = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    for number, each in enumerate(seen):
+        name = Path(each.info.source).name if len(seen) > 1 else ""
+        _draw_time_line(figure.add_subplot(outer[2 * number]), each, name)
+        _draw_frames(figure, outer[2 * number + 1].subgridspec(rows[number], COLUMNS), each)
     figure.savefig(path)
 
 
@@ -80,17 +87,22 @@ def _colours(seen: SeenVideo) -> np.ndarray:
     return colormaps["tab20"](strong_then_pale)
 
 
-def _draw_time_line(axes: Axes, seen: SeenVideo, answer: Answer) -> None:
-    retrieval, seconds = seen.retrieval, seen.video.patches.frame_seconds
-    axes.set_xlim(0, seen.info.duration)
+def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
+    retrieval, seconds, shown = seen.retrieval, seen.video.patches.frame_seconds, seen.shown
+    axes.set_xlim(shown.start, shown.end or 1.0)
     axes.set_ylim(0, 2 if retrieval else 0.7)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.set_title(name, loc="left", fontsize=10)
+    read = f"seconds · {len(seconds)} frames read" if seconds else "a picture"
     axes.set_xlabel(
-        f"seconds · {answer.frames} frames read · {answer.visual_tokens_before} visual tokens → "
-        f"{answer.visual_tokens_after} · a colour is a merged grid",
+        f"{read} · {shown.visual_tokens_before} visual tokens → {shown.visual_tokens_after} · a colour is a merged "
+        "grid",
         fontsize=9,
     )
+    if not seconds:
+        axes.set_xticks([])
+        return
     axes.scatter(seconds, np.full(len(seconds), 0.35), c=_colours(seen), marker="s", s=45)
     if retrieval is None:
         return
@@ -107,13 +119,24 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, answer: Answer) -> None:
 
 
 def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
-    seconds = np.array(seen.video.patches.frame_seconds)
-    pictures = read_frames(seen.info.source, seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb
-    for index, (picture, second, colour) in enumerate(zip(pictures, seconds, _colours(seen), strict=True)):
+    seconds = seen.video.patches.frame_seconds
+    labels = [f"{second:.1f}" for second in seconds] or [""]
+    colours = _colours(seen) if seconds else ["black"]
+    for index, (picture, label, colour) in enumerate(zip(_pictures(seen), labels, colours, strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]
         axes.imshow(picture, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(f"{second:.1f}", fontsize=7, pad=2)
+        axes.set_title(label, fontsize=7, pad=2)
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=3)
+
+
+def _pictures(seen: SeenVideo) -> Sequence[Any]:
+    """The frames, or the picture, as they are drawn."""
+    if seen.given is not None:
+        return list(seen.given.rgb)
+    if seen.video.kind == "image":
+        return [read_picture(seen.info.source)]
+    seconds = np.array(seen.video.patches.frame_seconds)
+    return list(read_frames(seen.info.source, seconds, max_pixels=PICTURE_PIXELS, min_pixels=1, factor=4).rgb)

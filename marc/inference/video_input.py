@@ -75,6 +75,14 @@ class VisualPatches:
             pixels,
         )
 
+    @classmethod
+    def of_picture(cls, processor: CompressedProcessor, picture: Any, source: str) -> VisualPatches:
+        """A ``PIL.Image``, read at its final size."""
+        processed = processor.image_processor([picture], do_resize=False, return_tensors="pt")
+        temporal, height, width = processed["image_grid_thw"][0].tolist()
+        merge = processor.image_processor.merge_size
+        return cls("image", (temporal, height, width), merge, source, pixels=processed["pixel_values"])
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of a temporal grid in visual tokens."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from marc.inference.video_input import VisualPatches
 from marc.model import CompressedProcessor
@@ -110,15 +109,7 @@ class VisualReader:
         image = read_picture(source.path)
         size = frame_size(*image.size, source=source.path, **vars(self.limits))
         picture = image.resize(size, Image.Resampling.BICUBIC)
-        image_processor = self.processor.image_processor
-        processed = image_processor([picture], do_resize=False, return_tensors="pt")
-        return VisualPatches(
-            "image",
-            _grid(processed["image_grid_thw"]),
-            image_processor.merge_size,
-            source.path,
-            pixels=processed["pixel_values"],
-        )
+        return VisualPatches.of_picture(self.processor, picture, source.path)
 
 
 def read_rows(
@@ -163,8 +154,3 @@ def _events(source: VisualSource, grid_times: NDArray[np.float64]) -> tuple[int,
     if source.cuts is None:
         return None
     return tuple(np.searchsorted(source.cuts, grid_times, side="right").tolist())
-
-
-def _grid(grid_thw: Tensor) -> tuple[int, int, int]:
-    temporal, height, width = grid_thw[0].tolist()
-    return temporal, height, width

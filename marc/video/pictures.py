@@ -21,6 +21,21 @@ MOST_PIXELS = 2**27
 """Of a picture as it is stored: 134 million."""
 
 
+def is_picture(path: str | Path) -> bool:
+    """Whether a file holds a still picture, whatever its name; what moves is a video."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return image.format == "TIFF" or not getattr(image, "is_animated", False)
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # whatever Pillow makes of a file that is none of its own
+        return False
+
+
 def picture_size(path: str | Path) -> tuple[int, int]:
     """Width and height as shown, without decoding.
 

@@ -49,6 +49,6 @@ def test_an_assistant_answers_through_any_engine(clip):
     answer = assistant.ask(clip, "What?")
     assert (answer.answer, answer.visual_tokens_after, answer.visual_tokens_before) == ("4", 4, 48)
     assistant.backend.compression = type(assistant.backend.compression)(target_frames=None)
-    ((answer, seen), _) = assistant.answer_and_show([Query(clip, "What?"), Query(clip, "Why?")])
+    ((answer, (seen,)), _) = assistant.answer_and_show([Query(clip, "What?"), Query(clip, "Why?")])
     assert answer.answer == "48" and seen.video.features.shape == (48, 1)
     assistant.warm_up()

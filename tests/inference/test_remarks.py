@@ -55,7 +55,7 @@ def test_a_model_of_generated_videos_says_so_of_others(of_the_world, clip):
     assert remark.startswith("this model knows generated videos only")
     info = of_the_world.view(clip, "What?").info
     generated = replace(info, width=224, height=224, fps=20.0)
-    with mock.patch("marc.inference.assistant.probe", return_value=generated):
+    with mock.patch("marc.inference.viewing.probe", return_value=generated):
         assert of_the_world.ask(clip, "What?").warnings == ()
 
 
@@ -72,14 +72,16 @@ def test_frames_that_show_each_event_once_are_remarked_upon(remembering, clip):
     [
         ("a.mp4", "", "the question is empty"),
         ("a.mp4", " \n", "the question is empty"),
-        ("a.mp4", None, "a question is a text about one video file, got str and NoneType"),
-        (["a.mp4"], "What?", "a question is a text about one video file, got list and str"),
+        ("a.mp4", None, "a question is a text, got NoneType"),
+        (["a.mp4", None], "What?", "a question is about video files, Clips or Frames, got NoneType"),
+        ([], "What?", r"a question is about a video file or a list of some, got \[\]"),
+        (3, "What?", "a question is about a video file or a list of some, got 3"),
         ("a.mp4", "why " * 3000, r"the question has \d+ tokens, the model has room for 4096"),
     ],
 )
 def test_what_is_no_question_is_refused_before_anything_is_read(video, question, message, assistant):
     with (
-        mock.patch("marc.inference.assistant.probe", side_effect=AssertionError("read")),
+        mock.patch("marc.inference.viewing.probe", side_effect=AssertionError("read")),
         pytest.raises(ValueError, match=message),
     ):
         assistant.ask(video, question)

@@ -16,7 +16,7 @@ def test_a_storyboard_shows_what_was_seen_without_looking_again(remembering, cli
 def test_a_storyboard_without_a_memory_is_drawn(remembering, clip, tmp_path):
     remembering.selector = UniformSelector()
     ((answer, seen),) = remembering.answer_and_show([Query(clip, "What?")])
-    assert seen.retrieval is None
+    assert seen[0].retrieval is None
     save_storyboard(tmp_path / "board.png", "What?", answer, seen)
     assert Image.open(tmp_path / "board.png").size[0] == 1600
 

@@ -1,0 +1,317 @@
+"""What a model sees of videos, pictures and frames for a question: chosen, read, planned and encoded, each once.
+
+Shapes: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from threading import RLock
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from marc.compression.plan import VideoPlan
+from marc.inference.backend import Backend
+from marc.inference.remarks import about_footage, remarks
+from marc.inference.selectors import FrameRequest, FrameSelector, Selection, UniformSelector
+from marc.inference.stages import StageClock
+from marc.inference.video_input import VideoInput, VisualPatches
+from marc.io import sha256_of
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Frames, Retrieval, ShownVideo, VideoInfo
+from marc.video import frame_size, probe, read_frames
+from marc.video.options import FrameOptions
+from marc.video.pictures import is_picture, picture_size, read_picture
+
+KEPT_VIDEOS = 8
+"""How many encoded videos an assistant keeps."""
+
+Footage: TypeAlias = str | Path | Clip | Frames
+"""What a question can be about: the file of a video or picture, a stretch of a video, or frames that are there."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_Viewer = TypeVar("_Viewer", bound="Viewer")
+
+
+def footage(video: Footage | Sequence[Footage]) -> tuple[Clip | Frames, ...]:
+    """One or several videos and pictures as clips and frames.
+
+    Raises:
+        ValueError: If something else is among them, or nothing.
+    """
+    if isinstance(video, str | Path | Clip | Frames):
+        video = (video,)
+    if not isinstance(video, Sequence) or not video:
+        raise ValueError(f"a question is about a video file or a list of some, got {video!r}"[:200])
+    return tuple(_one(each) for each in video)
+
+
+def _one(video: Footage) -> Clip | Frames:
+    if isinstance(video, Clip | Frames):
+        return video
+    if not isinstance(video, str | Path):
+        raise ValueError(f"a question is about video files, Clips or Frames, got {type(video).__name__}")
+    return Clip(video)
+
+
+@dataclass(frozen=True)
+class SeenVideo:
+    """What the model saw of a video, picture or given frames for a question.
+
+    Attributes:
+        info: The file; of a picture, a video of one frame that lasts no time.
+        selection: The frames that were read, and why; none of a picture.
+        video: What became of them.
+        prompt_tokens_before: What they would have cost in the prompt without compression.
+        stretch: What was asked about; None: a picture.
+        given: The frames that the user gave, as large as the model read them.
+        remarks: What the user should know about it.
+    """
+
+    info: VideoInfo
+    selection: Selection
+    video: VideoInput
+    prompt_tokens_before: int
+    stretch: Event | None = None
+    given: Frames | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def retrieval(self) -> Retrieval | None:
+        """What the memory found, if it was asked."""
+        return self.selection.retrieval
+
+    @property
+    def shown(self) -> ShownVideo:
+        """What is reported of it."""
+        retrieval, video = self.retrieval, self.video
+        kept = retrieval.kept if retrieval else ()
+        grids = video.patches.grid_thw[0] if video.kind == "video" else 0
+        return ShownVideo(
+            source=self.info.source,
+            kind=video.kind,
+            start=self.stretch.start if self.stretch else 0.0,
+            end=self.stretch.end if self.stretch else 0.0,
+            frame_seconds=video.patches.frame_seconds,
+            grid_events=tuple(video.patches.events or ()),
+            grid_groups=tuple(range(grids) if video.members is None else video.members.tolist()),
+            events=tuple(retrieval.events[index] for index in kept) if retrieval else (),
+            scores=tuple(retrieval.scores[index] for index in kept) if retrieval else (),
+            visual_tokens_before=video.patches.tokens,
+            visual_tokens_after=video.tokens,
+            visual_tokens_budget=video.plan.budget if video.plan else None,
+            prompt_tokens_before=self.prompt_tokens_before,
+            prompt_tokens_after=video.prompt_tokens,
+        )
+
+
+def in_turn(
+    method: Callable[Concatenate[_Viewer, _Arguments], _Result],
+) -> Callable[Concatenate[_Viewer, _Arguments], _Result]:
+    """Has threads wait for each other."""
+
+    @wraps(method)
+    def guarded(self: _Viewer, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
+class Viewer:
+    """Chooses, reads and encodes what a model sees for a question, and keeps it for the next one.
+
+    Attributes:
+        backend: The engine that encodes.
+        selector: Chooses the frames of videos.
+        frames: How many frames are read, and how large.
+
+    Args:
+        backend: The engine, see `marc.inference.backend`.
+        selector: Chooses the frames, see `marc.inference.selectors`; by default evenly.
+        frames: How many frames are read, and how large.
+    """
+
+    def __init__(self, backend: Backend, selector: FrameSelector | None, frames: FrameOptions | None) -> None:
+        self.backend = backend
+        self.selector = selector or UniformSelector()
+        self.frames = frames or FrameOptions()
+        self._inputs: OrderedDict[Hashable, VideoInput] = OrderedDict()
+        self._lock = RLock()
+
+    @in_turn
+    def view(self, video: Footage, question: str, clock: StageClock | None = None) -> SeenVideo:
+        """Chooses, reads and encodes what the model will see of a video for a question.
+
+        Args:
+            video: A file, a stretch of one, or frames: these are all shown, up to the limit of frames.
+            question: What is asked.
+            clock: Is told what the stages took.
+
+        Returns:
+            The encoded video, from an earlier question if it needed the same frames, and why it was chosen.
+
+        Raises:
+            ValueError: If the file cannot be read (a `marc.video.VideoError`) or an option is wrong.
+        """
+        clock = clock or StageClock(self.backend.device)
+        clip = _one(video)
+        if isinstance(clip, Frames):
+            return self._view_frames(clip, clock)
+        if is_picture(clip.source):
+            return self._view_picture(clip, clock)
+        return self._view_clip(clip, question, clock)
+
+    @in_turn
+    def forget(self) -> None:
+        """Drops what was read of videos; their memories on disk stay."""
+        self._inputs.clear()
+
+    @property
+    def pixel_limits(self) -> dict[str, int]:
+        """``min_pixels``, ``max_pixels`` and ``factor`` at which frames are read, see `marc.video.frame_size`."""
+        video_processor = self.backend.processor.video_processor
+        factor = video_processor.patch_size * video_processor.merge_size
+        largest = self.frames.max_pixels or min(self.backend.processor.frame_pixels, 256 * factor**2)
+        smallest = self.frames.min_pixels or min(4 * factor**2, largest)
+        return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
+
+    def _view_clip(self, clip: Clip, question: str, clock: StageClock) -> SeenVideo:
+        with clock.stage("probe"):
+            info = probe(clip.source, timeout=self.frames.timeout)
+        request = FrameRequest(
+            info,
+            question,
+            self.frames,
+            self.backend.compression,
+            self._cells(info),
+            self.backend.processor.event_overhead(info.duration),
+            clock,
+            clip,
+        )
+        stretch = request.stretch
+        if clip.found is None:
+            selection = self.selector.select(request)
+        else:
+            selection = Selection.of_events(request, clip.found, request.most_events)
+        video = self._known_or_read(info, selection, clock)
+        noted = remarks(self.backend, request, selection, video)
+        return SeenVideo(info, selection, video, self._uncompressed(video), stretch, remarks=noted)
+
+    def _view_frames(self, frames: Frames, clock: StageClock) -> SeenVideo:
+        info = _described(frames)
+        chosen = _up_to(frames, self.frames.max_frames)
+        width, height = frame_size(info.width, info.height, source=info.source, **self.pixel_limits)
+        resized = replace(chosen, rgb=np.stack([_resized(picture, (width, height)) for picture in chosen.rgb]))
+        selection = Selection(chosen.seconds)
+        key = (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), self.backend.compression)
+        video = self._known(key, lambda: self._encode(resized, selection, clock))
+        stretch = Event(0.0, info.duration)
+        noted = tuple(about_footage(self.backend, info))
+        return SeenVideo(info, selection, video, self._uncompressed(video), stretch, resized, noted)
+
+    def _view_picture(self, clip: Clip, clock: StageClock) -> SeenVideo:
+        if clip.start or clip.end is not None:
+            raise ValueError(f"{clip.source}: a picture has no start and no end")
+        source = str(clip.source)
+        limits, look = self.pixel_limits, (_changed(source), self.backend.compression)
+        key = ("picture", *look, *limits.values())
+        width, height = picture_size(source)
+        info = VideoInfo(source, width, height, duration=0.0, fps=0.0, frame_count=1, codec="")
+        size = frame_size(width, height, source=source, **limits)
+        video = self._known(key, lambda: self._encode_picture(source, size, clock))
+        noted = tuple(about_footage(self.backend, info))
+        before = video.patches.tokens + VISION_MARKS
+        return SeenVideo(info, Selection(np.zeros(0)), video, before, remarks=noted)
+
+    def _uncompressed(self, video: VideoInput) -> int:
+        """Tokens that a video would cost in the prompt."""
+        whole = VideoPlan.whole(video.patches.grid_thw[0], video.patches.size)
+        return int(self.backend.processor.prompt_tokens(whole, video.seconds))
+
+    def _cells(self, info: VideoInfo) -> int:
+        """Visual tokens of one temporal grid of a video."""
+        limits = self.pixel_limits
+        width, height = frame_size(info.width, info.height, source=info.source, **limits)
+        return (width // limits["factor"]) * (height // limits["factor"])
+
+    def _known_or_read(self, info: VideoInfo, selection: Selection, clock: StageClock) -> VideoInput:
+        limits, frames = self.pixel_limits, self.frames
+        look = (*limits.values(), frames.backend, self.backend.compression)
+        chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
+
+        def read() -> VideoInput:
+            with clock.stage("video_decode"):
+                shown = read_frames(
+                    info.source, selection.seconds, backend=frames.backend, timeout=frames.timeout, **limits
+                )
+            return self._encode(shown, selection, clock)
+
+        return self._known((_changed(info.source), *chosen, look), read)
+
+    def _known(self, key: Hashable, make: Callable[[], VideoInput]) -> VideoInput:
+        if key not in self._inputs:
+            self._inputs[key] = make()
+        self._inputs.move_to_end(key)
+        if len(self._inputs) > KEPT_VIDEOS:
+            self._inputs.popitem(last=False)
+        return self._inputs[key]
+
+    def _encode(self, frames: Frames, selection: Selection, clock: StageClock) -> VideoInput:
+        with clock.stage("preprocess"):
+            patches = VisualPatches.of_frames(self.backend.processor, frames, selection.grid_events)
+        video = VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=selection.shares)
+        self.backend.encode([video], clock)
+        return video
+
+    def _encode_picture(self, source: str, size: tuple[int, int], clock: StageClock) -> VideoInput:
+        with clock.stage("picture_decode"):
+            picture = _resized(read_picture(source), size)
+        with clock.stage("preprocess"):
+            patches = VisualPatches.of_picture(self.backend.processor, picture, source)
+        image = VideoInput.of(patches, self.backend.processor, self.backend.compression)
+        self.backend.encode([image], clock)
+        return image
+
+
+def _changed(source: str) -> tuple[str, int]:
+    """What tells a file from what it was before."""
+    path = Path(source)
+    return str(path.resolve()), path.stat().st_mtime_ns
+
+
+def _described(frames: Frames) -> VideoInfo:
+    """Given frames as if they were a file; it ends one mean distance after the last frame.
+
+    Raises:
+        ValueError: If there are none, or their times are no times.
+    """
+    count, seconds = len(frames), frames.seconds
+    if not count or not np.isfinite(seconds).all() or (np.diff(seconds) < 0).any() or seconds[0] < 0:
+        raise ValueError(
+            f"{frames.source}: frames need times from 0 on that do not fall, got {count} frames at {seconds.tolist()}"
+        )
+    step = float(seconds[-1] - seconds[0]) / (count - 1) if count > 1 and seconds[-1] > seconds[0] else 1.0
+    height, width = frames.rgb.shape[1:3]
+    return VideoInfo(frames.source, width, height, float(seconds[-1]) + step, 1 / step, count, codec="")
+
+
+def _up_to(frames: Frames, most: int) -> Frames:
+    """At most so many of the frames, evenly chosen, in pairs: the last one twice if their number is odd."""
+    count = min(len(frames), most - most % FRAMES_PER_GRID)
+    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    chosen = np.append(chosen, [chosen[-1]] * (-count % FRAMES_PER_GRID))
+    return replace(frames, rgb=frames.rgb[chosen], seconds=frames.seconds[chosen])
+
+
+def _resized(picture: Any, size: tuple[int, int]) -> Any:
+    """A picture, or ``uint8 [H, W, 3]``, at another width and height."""
+    if isinstance(picture, np.ndarray):
+        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    return picture.resize(size, Image.Resampling.BICUBIC)
