@@ -207,6 +207,12 @@ class RecipeParser(TrlParser):
         return unknown
 
 
+def recipe_parser(method: str, typed: Sequence[str]) -> RecipeParser:
+    """The parser of a recipe's options: of ``"grpo"`` or ``"sft"``."""
+    classes = {"grpo": (RunOptions, CGRPOConfig), "sft": (SFTRunOptions, VideoSFTConfig)}
+    return RecipeParser(classes[method], typed)
+
+
 def read_options(
     options_class: type[Options], config_class: type[Config], arguments: Sequence[str] | None
 ) -> tuple[Options, Config] | None:

@@ -1,0 +1,35 @@
+"""`marc train METHOD --help` says what TRL's parser says, without asking it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from marc.cli import app, recipes
+
+
+@pytest.mark.parametrize("method", recipes.METHODS)
+def test_what_is_written_is_what_the_parser_says(method: str):
+    written = json.loads(recipes.WRITTEN.read_text(encoding="utf-8"))
+    if written["versions"] != recipes.installed_versions():
+        pytest.skip(f"written with {written['versions']}")
+    assert written[method] == recipes.described(method), "python -m marc.cli.recipes"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_options_of_ours_and_of_trl_with_their_defaults(flag: str):
+    result = CliRunner().invoke(app, ["train", "grpo", flag])
+    text = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert text.startswith("usage: marc train grpo --config RECIPE")
+    for part in ("--num_generations NUM_GENERATIONS", "Weight of the retention reward", "(default: 0.3)"):
+        assert part in text, part
+
+
+def test_with_other_versions_the_parser_is_asked(monkeypatch: pytest.MonkeyPatch):
+    told = [{"flags": ["--from_another_trl"], "nargs": None, "default": 7, "help": "New."}]
+    monkeypatch.setattr(recipes, "installed_versions", lambda: {"transformers": "9", "trl": "9"})
+    monkeypatch.setattr(recipes, "described", lambda method: told)
+    result = CliRunner().invoke(app, ["train", "sft", "--help"])
+    assert "--from_another_trl" in result.output
+    assert "--learning_rate" not in result.output
