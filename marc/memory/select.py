@@ -1,9 +1,10 @@
 """From a question and a remembered video to the frames and tokens that answer it.
 
 Paper, section "Visual Memory Retriever": nearest neighbours by cosine keep the top-k events (k = 3), which return to
-temporal order and are sampled into at most 64 frames at 1 fps. Beyond the paper: ``k="auto"`` cuts at the widest gap
-of the scores, and `plan_frames` with ``mode="allocate"`` blinds nothing: every event keeps a grid of frames and a
-token at its time, and the retrieved events share the rest.
+temporal order and are sampled into at most 64 frames at 1 fps. Beyond the paper: where there are subtitles, what is
+said in the events counts; ``k="auto"`` cuts at the widest gap of the scores; and `plan_frames` with
+``mode="allocate"`` blinds nothing: every event keeps a grid of frames and a token at its time, and the retrieved
+events share the rest.
 
     retrieval = VisualMemoryRetriever(embedder).retrieve(memory, "What does he cook first?")
     plan = plan_frames(retrieval, fps=1.0, max_frames=64)
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from marc.memory.events import evenly_inside
+from marc.memory.ranking import best_first, fused_scores, word_scores
 from marc.memory.vectors import cosine_scores, neighbour_similarity
 from marc.types import FRAMES_PER_GRID, Event, Retrieval
 
@@ -116,20 +118,33 @@ class VisualMemoryRetriever:
     def __init__(self, embedder: EventEmbedder) -> None:
         self.embedder = embedder
 
-    def retrieve(self, memory: RememberedEvents, question: str, k: int | Literal["auto"] = 3) -> Retrieval:
+    def retrieve(
+        self,
+        memory: RememberedEvents,
+        question: str,
+        k: int | Literal["auto"] = 3,
+        texts: Sequence[str] | None = None,
+    ) -> Retrieval:
         """Keep the k events nearest to the question, all of them if there are fewer.
 
         Args:
             memory: Events and their embeddings.
             question: The question; answer options are stripped before embedding.
             k: Number of events, or ``"auto"`` for the cut at the widest gap of the scores (see `gap_k`).
+            texts: What is said in each event, empty where nothing is. With them events are ranked by picture and words
+                together, see `marc.memory.ranking.fused_scores`; where no word of the question is in them, nothing
+                changes.
 
         Raises:
-            ValueError: k is neither positive nor ``"auto"``, or the memory comes from a model of another dimension.
+            ValueError: k is neither positive nor ``"auto"``, the memory comes from a model of another dimension, or
+                there is not one text for each event.
         """
+        if texts is not None and len(texts) != len(memory.events):
+            raise ValueError(f"{len(memory.events)} events need as many texts, not {len(texts)}")
         query = self.embedder.embed_question(question)
         scores = cosine_scores(query.vector, memory.embeddings)
-        kept = top_k(scores, gap_k(scores) if k == "auto" else k)
+        text_scores = word_scores(query.text, texts or ())
+        kept = top_k(scores, gap_k(fused_scores(scores, text_scores)) if k == "auto" else k, text_scores)
         return Retrieval(
             events=memory.events,
             scores=tuple(scores.tolist()),
@@ -137,15 +152,21 @@ class VisualMemoryRetriever:
             neighbour_similarity=tuple(neighbour_similarity(memory.embeddings).tolist()),
             query=query.text,
             query_truncated=query.truncated,
+            text_scores=tuple(text_scores.tolist()) if text_scores.any() else (),
         )
 
 
 def strongest(retrieval: Retrieval, limit: int) -> Retrieval:
-    """The retrieval with at most so many events kept, those of the highest scores; the earlier one wins a tie."""
+    """The retrieval with at most so many events kept, the best ones; the earlier one wins a tie."""
     if len(retrieval.kept) <= limit:
         return retrieval
-    best = top_k([retrieval.scores[index] for index in retrieval.kept], limit)
-    return replace(retrieval, kept=tuple(sorted(retrieval.kept[place] for place in best)))
+    return replace(retrieval, kept=tuple(sorted(_kept_best_first(retrieval)[:limit])))
+
+
+def _kept_best_first(retrieval: Retrieval) -> list[int]:
+    """Indices of the kept events, best first."""
+    kept = set(retrieval.kept)
+    return [index for index in best_first(retrieval.scores, retrieval.text_scores) if index in kept]
 
 
 def default_embedder(model_name: str) -> str:
@@ -169,14 +190,14 @@ def knows_generated_videos_only(embedder: str | None) -> bool:
     return embedder == EMBEDDED
 
 
-def top_k(scores_E: Sequence[float] | NDArray[np.floating], k: int) -> list[int]:
-    """Indices of the k highest scores, best first; the earlier event wins a tie."""
+def top_k(scores_E: ArrayLike, k: int, text_scores_E: ArrayLike = ()) -> list[int]:
+    """Indices of the k best events by picture and words, best first; the earlier event wins a tie."""
     if k < 1:
         raise ValueError(f"k must be at least 1 or 'auto', not {k}")
-    return np.argsort(-np.asarray(scores_E), kind="stable")[:k].tolist()
+    return best_first(scores_E, text_scores_E)[:k]
 
 
-def gap_k(scores_E: Sequence[float] | NDArray[np.floating], limit: int = AUTO_LIMIT) -> int:
+def gap_k(scores_E: ArrayLike, limit: int = AUTO_LIMIT) -> int:
     """How many events to keep: the cut at the widest gap between consecutive scores, among the ``limit`` best."""
     descending = np.sort(np.asarray(scores_E, dtype=np.float64))[::-1]
     gaps = descending[:-1] - descending[1:]
@@ -211,7 +232,6 @@ def plan_frames(
     """
     grid_limit = max_frames // FRAMES_PER_GRID
     _check_plan(fps, grid_limit, mode, token_budget, len(retrieval.kept))
-    scores = [retrieval.scores[index] for index in retrieval.kept]
     if mode == "retrieve":
         events, kept = [retrieval.events[index] for index in retrieval.kept], list(range(len(retrieval.kept)))
     else:
@@ -224,7 +244,8 @@ def plan_frames(
     shares = None
     if token_budget is not None:
         tokens = np.ones(len(events), dtype=np.int64)
-        tokens[kept] += _evenly(token_budget - len(events), scores)
+        best = [retrieval.kept.index(index) for index in _kept_best_first(retrieval)]
+        tokens[kept] += _evenly(token_budget - len(events), best)
         shares = tuple(tokens.tolist())
     return FramePlan(
         seconds=np.concatenate(
@@ -302,10 +323,10 @@ def _joints(similarity: Sequence[float], kept: Sequence[int]) -> list[int]:
     return among_bystanders + list(beside_kept.values())
 
 
-def _evenly(total: int, scores: Sequence[float]) -> NDArray[np.int64]:
-    """Equal parts of ``total``; what does not divide goes to the highest scores."""
-    parts = np.full(len(scores), total // len(scores), dtype=np.int64)
-    parts[top_k(scores, len(scores))[: total % len(scores)]] += 1
+def _evenly(total: int, best: Sequence[int]) -> NDArray[np.int64]:
+    """Equal parts of ``total``; what does not divide goes to the best places."""
+    parts = np.full(len(best), total // len(best), dtype=np.int64)
+    parts[best[: total % len(best)]] += 1
     return parts
 
 

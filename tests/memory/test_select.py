@@ -12,6 +12,7 @@ from marc.memory.select import (
     join_bystanders,
     plan_frames,
     share_out,
+    strongest,
     top_k,
 )
 from marc.memory.vectors import cosine_scores, neighbour_similarity
@@ -69,6 +70,54 @@ def test_retrieve_keeps_the_nearest_in_time_order(embedder):
     cosines = [np.dot(embeddings[index], embeddings[index + 1]) for index in range(5)]
     np.testing.assert_allclose(found.neighbour_similarity, cosines, atol=1e-6)
     assert VisualMemoryRetriever(embedder).retrieve(memory, "where?", k=99).kept == (0, 1, 2, 3, 4, 5)
+
+
+TEXTS = ["nothing", "", "an umbrella opens", "rain", "", "the umbrella"]
+
+
+@pytest.fixture
+def remembered(embedder) -> Memory:
+    """Six events, the nearer to the question of these tests the earlier they are."""
+    rng = np.random.default_rng(2)
+    query = embedder.embed_question("Who has an umbrella?").vector
+    vectors = [average(query, 0.2 * number * unit(rng.normal(size=len(query)))) for number in range(1, 7)]
+    cosines = sorted(range(6), key=lambda index: -np.dot(vectors[index], query))
+    return Memory(chain(1, 2, 3, 4, 5, 6), np.array([vectors[index] for index in cosines], np.float32))
+
+
+def unit(vector):
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def test_words_and_pictures_rank_events_together(embedder, remembered):
+    retriever = VisualMemoryRetriever(embedder)
+    found = retriever.retrieve(remembered, "Who has an umbrella?", k=3, texts=TEXTS)
+    plain = retriever.retrieve(remembered, "Who has an umbrella?", k=3)
+    assert (plain.kept, found.kept) == ((0, 1, 2), (0, 2, 5))
+    assert found.scores == plain.scores
+    assert [score > 0 for score in found.text_scores] == [False, False, True, False, False, True]
+    assert retriever.retrieve(remembered, "Who has an umbrella?", k="auto", texts=TEXTS).kept == (2, 5)
+
+
+def test_the_best_of_the_kept_are_those_of_the_fused_order(embedder, remembered):
+    found = VisualMemoryRetriever(embedder).retrieve(remembered, "Who has an umbrella?", k=3, texts=TEXTS)
+    assert strongest(found, 2).kept == (2, 5)
+    assert strongest(found, 3) is found
+    plan = plan_frames(found, mode="allocate", token_budget=6 + 4)
+    assert plan.shares == (2, 1, 3, 1, 1, 2), "what does not divide goes to the best"
+
+
+@pytest.mark.parametrize("k", [1, 3, 99, "auto"])
+@pytest.mark.parametrize("texts", [[""] * 6, ["who has", "an", "sun", "rain", "", "wind"]])
+def test_where_no_text_matches_nothing_changes(embedder, remembered, texts, k):
+    retriever = VisualMemoryRetriever(embedder)
+    plain = retriever.retrieve(remembered, "Who has an umbrella?", k)
+    assert retriever.retrieve(remembered, "Who has an umbrella?", k, texts) == plain
+
+
+def test_there_is_one_text_for_each_event(embedder, remembered):
+    with pytest.raises(ValueError, match="6 events need as many texts, not 5"):
+        VisualMemoryRetriever(embedder).retrieve(remembered, "Who?", texts=TEXTS[:5])
 
 
 def average(first, second):
