@@ -76,7 +76,8 @@ def ablation(
         results = run_ablation(settings, output, workers=workers, log=typer.echo)
         write_report(results, output)
     typer.echo((output / "tables.md").read_text(encoding="utf-8"))
-    typer.echo(f"{output / 'tables.md'}, {output / 'curves.png'}, {output / 'results.json'}")
+    written = ("tables.md", "accuracies.png", "curves.png", "results.json")
+    typer.echo(", ".join(str(output / name) for name in written))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,7 @@
-"""What the ablation found, as tables and a picture."""
+"""What the ablation found, as tables and pictures."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.ablation.intervals import Interval, over_seeds_and_videos
+from experiments.ablation.plots import TITLES, accuracy_figure, curve_figure, write_picture
 from experiments.ablation.settings import ARMS, LAYOUTS, START, Arm
+from marc.io import write_text
 
 GROUPS = {
     "attributes": (
@@ -28,8 +29,6 @@ GROUPS = {
     "existence": ("exists",),
 }
 """Kinds of questions."""
-TITLES = {"frames:1": "published merge", "events": "event layout"}
-COLOURS = ("#4878a8", "#6aa06a", "#c07f4f", "#8a6fa8", "#a8a848", "#58a0a0")
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,12 @@ class Findings:
 
 
 def write_report(results: Mapping[str, Any], output: Path) -> None:
-    """Writes ``tables.md`` and ``curves.png``."""
+    """Writes ``tables.md``, the same numbers as ``accuracies.png``, and ``curves.png``."""
     findings = Findings(results)
-    (output / "tables.md").write_text("\n".join(tables(findings)) + "\n", encoding="utf-8")
-    plot_curves(findings, output / "curves.png")
+    markdown = "\n".join(tables(findings)) + "\n"
+    write_text(output / "tables.md", markdown)
+    write_picture(accuracy_figure(markdown), output / "accuracies.png")
+    write_picture(curve_figure(findings.rows), output / "curves.png")
 
 
 def percent(interval: Interval) -> str:
@@ -211,48 +212,3 @@ def amount_table(findings: Findings) -> Iterator[str]:
         for arm in ARMS
     ]
     yield from table(["arm", "steps", "questions", "sampled answers"], rows)
-
-
-def curve(rows: Sequence[Mapping[str, Any]], budget: str) -> tuple[list[float], list[float]]:
-    """Mean over seeds of a curve: processor seconds and accuracies."""
-    lines = []
-    for row in rows:
-        before, line = 0.0, []
-        for stage in row["stages"]:
-            line += [(before + seconds, values[budget]) for seconds, values in stage["curve"]]
-            before += stage["seconds"]
-        lines.append(line)
-    shortest = min(map(len, lines))
-    mean = np.mean([line[:shortest] for line in lines], axis=0)
-    return mean[:, 0].tolist(), mean[:, 1].tolist()
-
-
-def plot_curves(findings: Findings, path: Path) -> None:
-    """Validation accuracy over processor time: one panel for each layout, one for all tokens."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, budget in zip(panels, (*LAYOUTS, "full"), strict=True):
-        shown = [arm for arm in ARMS if arm.group in (budget, "mixed") or budget == "full"]
-        for number, arm in enumerate(shown):
-            seconds, accuracies = curve(findings.rows[arm.key], budget)
-            label = f"{arm.name}, {arm.group}" if budget == "full" and arm.group in LAYOUTS else arm.name
-            style = "-" if number < len(COLOURS) else "--"
-            axes.plot(
-                seconds,
-                100 * np.array(accuracies),
-                style,
-                marker=".",
-                color=COLOURS[number % len(COLOURS)],
-                label=label,
-                linewidth=1.2,
-            )
-        axes.set_title(f"{TITLES[budget]}, 4 tokens" if budget in TITLES else "every token (128)", fontsize=10)
-        axes.set_xlabel("processor seconds of training")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    panels[0].set_ylabel("validation accuracy, %")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    path.write_bytes(picture.getvalue())
