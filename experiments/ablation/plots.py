@@ -89,7 +89,8 @@ def accuracy_panels(markdown: str) -> dict[str, Panel]:
 
 def _by_training(scores: Mapping[str, Interval]) -> Panel:
     """Series of arms that were trained at one layout, from rows such as ``SFT, event layout``, and of the others."""
-    series: dict[str, dict[str, Interval]] = {f"trained at {title}": {} for title in TITLES.values()} | {OTHERWISE: {}}
+    labels = [*(f"trained at {title}" for title in TITLES.values()), OTHERWISE]
+    series: dict[str, dict[str, Interval]] = {label: {} for label in labels}
     for row, score in scores.items():
         name, _, title = row.partition(", ")
         series[f"trained at {title}" if title else OTHERWISE][_row(name)] = score
