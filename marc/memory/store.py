@@ -21,7 +21,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,8 @@ class VideoMemory:
     source: str
     content: str
     events: tuple[Event, ...]
-    embeddings: NDArray[np.float32]
-    thumbnails: tuple[bytes, ...]
+    embeddings: NDArray[np.float32] = field(repr=False)
+    thumbnails: tuple[bytes, ...] = field(repr=False)
     settings: MemorySettings
     versions: dict[str, str]
 

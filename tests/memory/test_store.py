@@ -62,6 +62,13 @@ def test_what_is_saved_is_found_again(video):
     assert [entry.name for entry in video.parent.glob(".*")] == []
 
 
+def test_a_memory_is_shown_in_a_few_lines(video):
+    """As the last value of a notebook's cell, say: without thousands of numbers and bytes of pictures."""
+    shown = repr(memory_of(video))
+    assert "talk [1].mp4" in shown and "start=1.5" in shown
+    assert len(repr(replace(memory_of(video), thumbnails=(bytes(20_000),) * 3))) == len(shown) < 1000
+
+
 def test_another_folder_can_be_chosen(video, tmp_path):
     save(memory_of(video), tmp_path / "deep" / "memories")
     assert find_memory(video, SETTINGS, tmp_path / "deep" / "memories")
