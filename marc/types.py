@@ -37,6 +37,8 @@ class VideoInfo:
         frame_count: Number of frames, from the container or estimated as ``duration * fps``.
         codec: FFmpeg's name of the codec, such as ``"h264"``.
         rotation: Clockwise degrees (0, 90, 180, 270) by which the stored picture is turned to be shown.
+        starts: When each picture is first shown, in seconds, where the file has few of them at a rate that varies (a
+            screen recording, slides); empty where the rate is constant or there are many.
     """
 
     source: str
@@ -47,6 +49,7 @@ class VideoInfo:
     frame_count: int
     codec: str
     rotation: int = 0
+    starts: tuple[float, ...] = ()
 
     @property
     def may_be_generated(self) -> bool:

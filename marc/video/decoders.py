@@ -26,6 +26,9 @@ from marc.video.errors import VideoError
 EXACT = ("ACCURATE_RND", "FULL_CHR_H_INT") if issubclass(Interpolation, Flag) else ()
 SCALING = reduce(or_, (Interpolation[name] for name in EXACT), Interpolation.BICUBIC)
 
+AT_A_TIME = 32
+"""Frames that torchcodec gives at once; its call for a single one gives the next picture where one stays longer."""
+
 Decoder = Callable[[VideoReader, NDArray[np.float64], NDArray[np.uint8]], NDArray[np.float64]]
 
 
@@ -56,7 +59,7 @@ def read_with_pyav(
     reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Decode with PyAV, a picture at a time: nothing but the frames asked for is kept or converted."""
-    convert = Converter(rgb_THWC.shape[2], rgb_THWC.shape[1], reader.info.rotation)
+    convert = Converter(rgb_THWC.shape[2], rgb_THWC.shape[1], reader.rotation)
     shown_T = np.empty(len(seconds_T))
     previous = None
     for index, picture in enumerate(reader.pictures_at(seconds_T)):
@@ -73,7 +76,7 @@ def read_with_decord(
     with extra("decord"):
         import decord
 
-    path = reader.info.source
+    path = reader.path
     if reader.has_other_videos:
         raise VideoError(f"{path}: decord cannot choose among the videos in it; use backend='pyav'")
     decord.logging.set_level(decord.logging.QUIET)
@@ -94,7 +97,7 @@ def read_with_torchcodec(
     reader: VideoReader, seconds_T: NDArray[np.float64], rgb_THWC: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Decode with torchcodec, which needs FFmpeg's shared libraries on the system."""
-    path = reader.info.source
+    path = reader.path
     try:
         with extra("torchcodec"):
             from torchcodec.decoders import VideoDecoder
@@ -109,11 +112,12 @@ def read_with_torchcodec(
         )
         begin, end = video.metadata.begin_stream_seconds, video.metadata.end_stream_seconds
         assert begin is not None and end is not None
-        shown_T = np.empty(len(seconds_T))
-        for index, time in enumerate((begin + seconds_T + reader.tolerance).clip(begin, end - TIME_TOLERANCE)):
-            frame = video.get_frame_played_at(time)
-            rgb_THWC[index] = frame.data.numpy()
-            shown_T[index] = frame.pts_seconds - begin
+        times_T = (begin + seconds_T + reader.tolerance).clip(begin, end - TIME_TOLERANCE)
+        shown_T = np.empty(len(times_T))
+        for first in range(0, len(times_T), AT_A_TIME):
+            part = slice(first, first + AT_A_TIME)
+            batch = video.get_frames_played_at(times_T[part].tolist())
+            rgb_THWC[part], shown_T[part] = batch.data.numpy(), batch.pts_seconds.numpy() - begin
     except (ImportError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ImportError) or "libtorchcodec" in str(error):
             raise VideoError(

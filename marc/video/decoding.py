@@ -12,26 +12,40 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from marc.types import VideoInfo
+from marc.video.container import (
+    NEW_CLOCK,
+    Schedule,
+    default_stream,
+    is_joined,
+    last_end,
+    open_container,
+    read_schedule,
+    tagged_end,
+    video_streams,
+)
 from marc.video.errors import VideoError
 
-MAX_PICTURE_PIXELS = 2**27
 MAX_DECODER_THREADS = 8
 DEFAULT_RATE = 25.0
 TIME_TOLERANCE = 1e-3
 REORDERED_CODECS = ("h264", "hevc")
 FORMATS_WITH_GAPS_IN_TIMES = ("mpeg",)
+FORMATS_THAT_CAN_BE_JOINED = ("mpeg", "mpegts")
 MISSING_END = 1.0
+MOST_LISTED = 1024
+"""Pictures of a video that may be listed by their packets: some 10 ms."""
+FEW = 64
+FEWER, UNEVEN = 0.9, 1.5
 
 
 @dataclass(frozen=True)
@@ -74,25 +88,34 @@ class VideoReader:
         rough: Leave out the codec's deblocking filter in pictures that no other picture refers to.
 
     Attributes:
-        info: What `marc.video.probe` tells about the file.
+        path: Name of the file.
+        width: Of the pictures as they are shown, in pixels.
+        height: Likewise.
+        rotation: Clockwise degrees by which the stored pictures are turned to be shown.
         tolerance: A time this close before a picture counts as its own, in seconds: one tick of the file's clock.
         stream_index: Which of the file's streams it is.
         has_other_videos: Whether the file holds more than one video.
     """
 
     def __init__(self, path: str, *, rough: bool = False) -> None:
-        self._path = path
+        self.path = path
         self._rough = rough
         self._zero: float | None = None
         self._patience = 0.5
         self._open()
         if self._following is None:
             raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
-        self._can_seek = self._zero is not None and self._container.format.name not in FORMATS_WITH_GAPS_IN_TIMES
+        format_name = self._container.format.name
+        self._is_joined = format_name in FORMATS_THAT_CAN_BE_JOINED and is_joined(path, self._stream.index)
+        self._can_seek = not self._is_joined and format_name not in FORMATS_WITH_GAPS_IN_TIMES
         self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
-        self.info = self._describe(self._following.frame)
         self.stream_index = self._stream.index
-        self.has_other_videos = len(_video_streams(self._container)) > 1
+        self.has_other_videos = len(video_streams(self._container)) > 1
+        first = self._following.frame
+        self.rotation = round(-first.rotation / 90) * 90 % 360
+        self.width, self.height = first.width, first.height
+        if self.rotation in (90, 270):
+            self.width, self.height = first.height, first.width
 
     @property
     def first_seconds(self) -> float:
@@ -111,9 +134,8 @@ class VideoReader:
 
     def _open(self) -> None:
         """Open the file at its first picture."""
-        self._container = open_container(self._path)
-        self._stream = _default_stream(self._path, self._container)
-        _check_size(self._path, self._stream)
+        self._container = open_container(self.path)
+        self._stream = default_stream(self.path, self._container)
         codec = self._stream.codec_context.codec.canonical_name
         self._has_times = self._container.format.name != "avi" or codec not in REORDERED_CODECS
         self._stream.thread_type = "AUTO"
@@ -171,10 +193,12 @@ class VideoReader:
     def _decode(self) -> Generator[Picture, None, None]:
         """Pictures from where the container stands; packets before the first decodable one may be incomplete.
 
-        A raw stream stores no times and an AVI file none that survive reordering: there the pictures are counted. An
-        MPEG program stream stores some, and those between are only right when decoding began at the start.
+        A raw stream stores no times, an AVI file none that survive reordering, and some files the same for all: there
+        the pictures are counted. An MPEG program stream stores some, and those between are only right when decoding
+        began at the start. Where the clock begins anew, because files were joined byte by byte, time goes on.
         """
         previous: float | None = None
+        shift = 0.0
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
@@ -185,18 +209,38 @@ class VideoReader:
                     raise self._cut_error(previous) from error
                 raise
             for frame in frames:
-                if frame.pts is None or not self._has_times:
-                    seconds = 0.0 if previous is None else previous + self._interval
+                seconds = self._seconds_of(frame)
+                if previous is None:
+                    previous = seconds or 0.0
+                elif seconds is None:
+                    previous += self._interval
+                elif seconds + shift < previous - NEW_CLOCK:
+                    shift = previous + self._interval - seconds
+                    previous += self._interval
+                elif seconds + shift <= previous and self._stands_still:
+                    self._has_times = False
+                    previous += self._interval
                 else:
-                    if self._zero is None:
-                        self._zero = frame.time
-                    seconds = frame.time - self._zero
-                previous = seconds if previous is None else max(seconds, previous)
+                    previous = max(seconds + shift, previous)
                 yield Picture(frame, previous)
+
+    def _seconds_of(self, frame: VideoFrame) -> float | None:
+        """When a picture is shown by the file's clock; None where it does not say."""
+        if frame.pts is None or not self._has_times:
+            return None
+        if self._zero is None:
+            self._zero = frame.time
+        return frame.time - self._zero
+
+    @cached_property
+    def _stands_still(self) -> bool:
+        return self._schedule(FEW).stands_still
 
     def _gains_by_seeking(self, time: float) -> bool:
         """Whether a key picture lies between here and `time`, as far as the index or else experience tells."""
-        if not self._can_seek or self._following is None or time <= self._following.seconds + self._interval:
+        if not self._can_seek or self._zero is None or not self._has_times:
+            return False
+        if self._following is None or time <= self._following.seconds + self._interval:
             return False
         entries = self._stream.index_entries
         target = self._timestamp(time)
@@ -242,112 +286,96 @@ class VideoReader:
         """Refuse to take the last picture of a file that was cut off for the end of its video."""
         assert self._shown is not None
         end = self._shown.seconds + self._interval
-        if self._is_cut() or _tagged_duration(self._stream) - (self._zero or 0.0) > end + MISSING_END:
+        if self._is_cut() or tagged_end(self._container, self._stream) - self.first_seconds > end + MISSING_END:
             raise self._cut_error(end)
 
     def _is_cut(self) -> bool:
         """Whether the index speaks of bytes behind the end of the file."""
         entries = self._stream.index_entries
-        return len(entries) > 0 and entries[-1].pos + entries[-1].size > os.path.getsize(self._path)
+        return len(entries) > 0 and entries[-1].pos + entries[-1].size > os.path.getsize(self.path)
 
     def _cut_error(self, end: float) -> VideoError:
         readable = math.floor(100 * end) / 100
         return VideoError(
-            f"{self._path}: the file is cut off after {readable:.2f} s of a {self.info.duration:.2f} s video; get it "
+            f"{self.path}: the file is cut off after {readable:.2f} s of a {self.info.duration:.2f} s video; get it "
             f"again, or read only what is there (end={readable:.2f})"
         )
 
-    def _describe(self, first: VideoFrame) -> VideoInfo:
-        stream = self._stream
-        duration = self._stated_duration()
-        count = round(duration * float(stream.average_rate or 0))
+    @cached_property
+    def info(self) -> VideoInfo:
+        """What `marc.video.probe` tells about the file; its length may take a look at its packets."""
+        count, duration, starts = self._extent()
+        codec = self._stream.codec_context.codec.canonical_name
+        return VideoInfo(
+            self.path, self.width, self.height, duration, count / duration, count, codec, self.rotation, starts
+        )
+
+    def _extent(self) -> tuple[int, float, tuple[float, ...]]:
+        """How many pictures there are, when the last one ends, and when each starts if they are few and uneven.
+
+        Headers and packets are put together: where they differ by less than half a picture, the header is right (its
+        clock may be finer), else the packets (it may leave out a picture that is held).
+        """
+        stream, stated = self._stream, self._stated_duration()
+        is_listed = self._has_times and stream.frames <= MOST_LISTED and not self._is_cut()
+        schedule = self._schedule(MOST_LISTED + 1) if is_listed else None
+        if schedule is not None and schedule.stands_still:
+            self._has_times, self._zero = False, None
+        if not stated or not self._rate() or self._is_joined or self._zero is None:
+            return *self._measure(), ()
+        if schedule is not None and schedule.is_whole and schedule.starts:
+            end = schedule.end - self.first_seconds
+        else:
+            end = self._end_by_packets(stated)
+        if tagged_end(self._container, stream):
+            end = max(end, stated)
+        duration = end if end > 0 and abs(end - stated) > self._interval / 2 else stated
+        count = round(duration * self._rate())
+        if schedule is not None and schedule.is_whole:
+            starts = [start - self.first_seconds for start in sorted(set(schedule.starts))]
+            starts = [start if start > self.tolerance else 0.0 for start in starts if start >= -self.tolerance]
+            if _are_few(starts, duration, self._interval):
+                return len(starts), duration, tuple(starts)
         if stream.frames and abs(stream.frames - count) <= 1:
             count = stream.frames
-        if not count or not duration:
-            count, duration = self._measure()
-        rotation = round(-first.rotation / 90) * 90 % 360
-        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
-        name = stream.codec_context.codec.canonical_name
-        return VideoInfo(self._path, width, height, duration, count / duration, count, name, rotation)
+        return max(count, 1), duration, ()
+
+    def _rate(self) -> float:
+        """Pictures a second by the headers; an average that cannot be is that of the file's clock."""
+        average, guessed = (float(rate or 0) for rate in (self._stream.average_rate, self._stream.guessed_rate))
+        return guessed if 0 < 2 * guessed < average else average
 
     def _stated_duration(self) -> float:
         """Length of the video in seconds by the file's headers; 0 where they do not tell."""
         if self._zero is None:
             return 0.0
-        if self._stream.duration:
-            return float(self._stream.duration * (self._stream.time_base or 0))
-        end = _tagged_duration(self._stream) or (self._container.duration or 0) / av.time_base
-        return max(end - (self._zero or 0.0), 0.0)
+        stream, tick = self._stream, self._stream.time_base or 0
+        if stream.duration:
+            late = 0 if stream.start_time is None else stream.start_time - self._timestamp(0.0)
+            return max(float((stream.duration + late) * tick), 0.0)
+        end = tagged_end(self._container, stream) or (self._container.duration or 0) / av.time_base
+        return max(end - self._zero, 0.0)
+
+    def _end_by_packets(self, stated: float) -> float:
+        """Seconds at which the last picture ends; 0 where a tag of the file has told already, or it is cut off."""
+        if self._is_cut() or tagged_end(self._container, self._stream):
+            return 0.0
+        end = last_end(self.path, self.stream_index, self._interval, self.first_seconds + stated)
+        return end - self.first_seconds
+
+    def _schedule(self, most: int | None = None) -> Schedule:
+        return read_schedule(self.path, self.stream_index, self._interval, most=most, joined=self._is_joined)
 
     def _measure(self) -> tuple[int, float]:
         """Number of pictures and length of the video, from all its packets; nothing is decoded."""
-        count, end = 0, 0.0
-        with open_container(self._path) as container:
-            for packet in container.demux(container.streams[self._stream.index]):
-                count += packet.size > 0
-                if packet.pts is not None:
-                    end = max(
-                        end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - (self._zero or 0.0)
-                    )
-        return max(count, 1), end if self._zero is not None and end > 0 else max(count, 1) * self._interval
+        schedule = self._schedule()
+        count, end = max(schedule.count, 1), schedule.end - self.first_seconds
+        return count, end if self._zero is not None and end > 0 else count * self._interval
 
 
-def open_container(path: str) -> InputContainer:
-    """Open a file without looking for a video in it.
-
-    Raises:
-        VideoError: FFmpeg cannot open it.
-    """
-    try:
-        return av.open(_url(path))
-    except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
-            "cut off before its index: get or encode it again"
-        ) from error
-
-
-def _url(path: str) -> str:
-    """An address that FFmpeg takes for a file whatever characters the name holds."""
-    return f"file:{os.path.abspath(path)}"
-
-
-def _log_of_opening(path: str) -> str:
-    """What FFmpeg logs when it fails to open a file: the cause, where the error code says only "invalid data"."""
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
-    try:
-        with av.logging.Capture() as records, av.open(_url(path)):
-            return ""
-    except av.FFmpegError:
-        return "; ".join(message.strip() for _, _, message in records)
-    finally:
-        av.logging.set_level(None)
-
-
-def _video_streams(container: InputContainer) -> list[VideoStream]:
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-
-
-def _default_stream(path: str, container: InputContainer) -> VideoStream:
-    """The stream flagged as default, else the first; a cover picture is not a video."""
-    streams = _video_streams(container)
-    if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise VideoError(
-            f"{path}: there is no video stream in it (streams: {kinds}); give a file with moving pictures"
-        )
-    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
-
-
-def _check_size(path: str, stream: VideoStream) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PICTURE_PIXELS:
-        raise VideoError(f"{path}: pictures of {width}x{height} are too large to decode; scale the video down")
-
-
-def _tagged_duration(stream: VideoStream) -> float:
-    """Matroska's ``DURATION`` tag, the end of a stream on the file's clock in seconds; 0 where there is none."""
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds) if seconds else 0.0
+def _are_few(starts: Sequence[float], duration: float, interval: float) -> bool:
+    """Whether a video has clearly fewer pictures than its clock has room for, because some stay longer."""
+    if len(starts) < 2 or starts[0] > 0 or len(starts) >= FEWER * duration / interval:
+        return False
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    return max(*gaps, duration - starts[-1]) > UNEVEN * min(gaps)

@@ -67,8 +67,8 @@ class Read:
                     end=self.end,
                 )
             width, height = frame_size(
-                reader.info.width,
-                reader.info.height,
+                reader.width,
+                reader.height,
                 min_pixels=self.min_pixels,
                 max_pixels=self.max_pixels,
                 factor=self.factor,

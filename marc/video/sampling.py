@@ -5,7 +5,8 @@ sides of a picture are multiples of 28 pixels because one language-model token c
 Pure functions.
 
 Deviation: the rules count frames, ours place *times* at equal distances, which is the same at a constant frame rate
-and stays even in time when the rate varies.
+and stays even in time when the rate varies. A file that stores a picture only when it changes is sampled as if it
+stored it again and again; times that show a picture twice give way to pictures that none shows, while there are any.
 
 Shapes: T frames.
 """
@@ -24,6 +25,7 @@ PATCH_FACTOR = 28
 MIN_PIXELS = 4 * PATCH_FACTOR**2
 MAX_PIXELS = 256 * PATCH_FACTOR**2
 MAX_ASPECT_RATIO = 200
+SAME_TIME = 1e-6
 
 
 def sample_times(
@@ -40,6 +42,10 @@ def sample_times(
     The number of frames is ``duration * fps``, at least `min_frames` and at most `max_frames`, never more than the
     video has, and even (Qwen2.5-VL's ``smart_nframes``). A stretch of a single frame gives that frame twice.
 
+    Where the file says that it holds few pictures for different times (``info.starts``), the number does not depend on
+    how many it holds, as in a file of the same look at a constant rate. If all of them fit, each is shown: of the even
+    times that show a picture again, those nearest to the missing ones are moved to their starts.
+
     Args:
         info: The video, from `probe`.
         fps: Frames per second to aim at.
@@ -55,23 +61,56 @@ def sample_times(
         VideoError: A limit is out of range, or the stretch holds no frame.
     """
     check_limits(info.source, fps=fps, max_frames=max_frames, min_frames=min_frames)
-    rate = info.frame_count / info.duration
-    first, last = _frame_range(info, start, end)
-    available = last - first + 1
     lowest = math.ceil(min_frames / FRAMES_PER_GRID) * FRAMES_PER_GRID
-    wanted = min(max(available / rate * fps, lowest), max_frames, available)
-    count = max(math.floor(wanted / FRAMES_PER_GRID) * FRAMES_PER_GRID, FRAMES_PER_GRID)
+    stop = _checked_stop(info, start, end)
+    if info.starts:
+        return _spread(np.array(info.starts), start, stop, _even(min(max((stop - start) * fps, lowest), max_frames)))
+    rate = info.frame_count / info.duration
+    first, last = _frame_range(info, start, stop)
+    available = last - first + 1
+    count = _even(min(max(available / rate * fps, lowest), max_frames, available))
     return np.linspace(first, last, count).round() / rate
 
 
-def _frame_range(info: VideoInfo, start: float, end: float | None) -> tuple[int, int]:
-    """Indices of the first and the last frame that are shown in ``[start, end)``."""
+def _even(count: float) -> int:
+    """The largest number of whole temporal grids in so many frames, one at least, in frames."""
+    return max(math.floor(count / FRAMES_PER_GRID) * FRAMES_PER_GRID, FRAMES_PER_GRID)
+
+
+def _spread(starts_N: NDArray[np.float64], start: float, stop: float, count: int) -> NDArray[np.float64]:
+    """Even times in ``[start, stop)``; if all pictures fit, some are moved to the starts of those not shown."""
+    shortest = np.diff(starts_N).min()
+    first, end = starts_N.searchsorted([start, stop - SAME_TIME], side="right") - [1, 0]
+    last = max(starts_N[end - 1], stop - shortest, start)
+    times_T = np.linspace(start, min(last, stop), count)
+    missing = set(range(first, end)) - set(_shown(starts_N, times_T).tolist())
+    if end - first > count:
+        return times_T
+    for picture in sorted(missing):
+        shown_T = _shown(starts_N, times_T)
+        spare_T = np.bincount(shown_T, minlength=len(starts_N))[shown_T] > 1
+        moved = np.where(spare_T, np.abs(times_T - starts_N[picture]), np.inf).argmin()
+        times_T[moved] = starts_N[picture]
+        times_T.sort()
+    return times_T
+
+
+def _shown(starts_N: NDArray[np.float64], times_T: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.maximum(starts_N.searchsorted(times_T + SAME_TIME, side="right") - 1, 0)
+
+
+def _checked_stop(info: VideoInfo, start: float, end: float | None) -> float:
     stop = info.duration if end is None else min(end, info.duration)
     if not 0 <= start < stop:
         raise VideoError(
             f"{info.source}: the stretch from {start:g} s to {stop:g} s holds no frame of this {info.duration:g} s "
             "video; choose 0 <= start < end within it"
         )
+    return stop
+
+
+def _frame_range(info: VideoInfo, start: float, stop: float) -> tuple[int, int]:
+    """Indices of the first and the last frame that are shown in ``[start, stop)``."""
     rate = info.frame_count / info.duration
     first = min(math.floor(start * rate + 1e-6), info.frame_count - 1)
     last = max(math.ceil(stop * rate - 1e-6) - 1, first)

@@ -1,0 +1,262 @@
+"""What a file says of its video before anything is decoded: its streams, its headers, its packets.
+
+None of the three is right by itself. A header's length leaves out a last picture that is held, an average rate is that
+of the container's clock, a tag may be damaged; packets cost a reading. `marc.video.decoding` puts them together.
+
+Times of this module are on the file's own clock, in seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from marc.video.errors import VideoError
+
+MAX_PICTURE_PIXELS = 2**27
+SHORTER = 0.9
+REORDERED = 32
+"""Packets at the end of a stream among which its last picture is: codecs reorder by 16 at most."""
+NEAR = 1.0
+TAG_SLACK = 1.0
+NEW_CLOCK = 1.0
+"""Seconds by which times must fall back for a file to be several, one behind another."""
+PLACES = 32
+"""At which a file is looked into for that."""
+
+Span = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The pictures of a stream as its packets announce them.
+
+    Attributes:
+        starts: When they are shown, in order; those without a time are left out.
+        end: When the last of them ends; 0 if none has a time.
+        count: How many there are, without those at the end that were not read.
+        is_whole: Whether all packets were read.
+    """
+
+    starts: tuple[float, ...]
+    end: float
+    count: int
+    is_whole: bool
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether all pictures are said to be shown at one instant, so that their times mean nothing."""
+        return self.count > 2 and bool(self.starts) and self.starts[0] == self.starts[-1]
+
+
+def open_container(path: str, options: dict[str, str] | None = None) -> InputContainer:
+    """Open a file, whatever its tags are written in.
+
+    Args:
+        path: Name of the file.
+        options: FFmpeg's, by name.
+
+    Raises:
+        VideoError: FFmpeg cannot.
+    """
+    try:
+        return av.open(_url(path), options=options or {}, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
+            "cut off before its index: get or encode it again"
+        ) from error
+
+
+def _url(path: str) -> str:
+    """An address that FFmpeg takes for a file whatever characters the name holds."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def _log_of_opening(path: str) -> str:
+    """What FFmpeg logs when it fails to open a file: the cause, where the error code says only "invalid data"."""
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as records, av.open(_url(path)):
+            return ""
+    except av.FFmpegError:
+        return "; ".join(message.strip() for _, _, message in records)
+    finally:
+        av.logging.set_level(None)
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures; a cover picture is none."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def default_stream(path: str, container: InputContainer) -> VideoStream:
+    """The first stream flagged as default that is not clearly shorter than another such one; else the first.
+
+    Raises:
+        VideoError: There is no video, none that FFmpeg has a decoder for, or its pictures are too large.
+    """
+    streams = video_streams(container)
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise VideoError(
+            f"{path}: there is no video stream in it (streams: {kinds}); give a file with moving pictures"
+        )
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise VideoError(f"{path}: its video is of a codec that FFmpeg does not know; encode it again, as H.264 say")
+    flagged = [stream for stream in known if stream.disposition & Disposition.default] or known[:1]
+    ends = [_stream_end(container, stream) for stream in flagged]
+    stream = next(stream for stream, end in zip(flagged, ends, strict=True) if end >= SHORTER * max(ends))
+    _check_size(path, stream)
+    return stream
+
+
+def _check_size(path: str, stream: VideoStream) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PICTURE_PIXELS:
+        raise VideoError(f"{path}: pictures of {width}x{height} are too large to decode; scale the video down")
+
+
+def _stream_end(container: InputContainer, stream: VideoStream) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return tagged_end(container, stream)
+
+
+def tagged_end(container: InputContainer, stream: VideoStream) -> float:
+    """Matroska's ``DURATION`` tag, the end of a stream; 0 where there is none or the file is shorter as a whole."""
+    tag = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d*)?)", stream.metadata.get("DURATION", ""))
+    if tag is None:
+        return 0.0
+    hours, minutes, seconds = tag.groups()
+    end = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return end if end <= (container.duration or 0) / av.time_base + TAG_SLACK else 0.0
+
+
+def read_schedule(
+    path: str, index: int, interval: float, *, most: int | None = None, joined: bool = False
+) -> Schedule:
+    """The pictures of a stream by its packets, from the start.
+
+    Args:
+        path: Name of the file.
+        index: Of the stream.
+        interval: Seconds that a picture lasts where its packet does not say.
+        most: Stop where there are more than so many; None reads all.
+        joined: Let time go on where the clock begins anew.
+    """
+    with _only(path, index, thoroughly=joined) as (container, stream):
+        spans = list(itertools.islice(_spans(container, stream, interval, joined), most))
+        return _schedule(spans, is_whole=most is None or len(spans) < most)
+
+
+def last_end(path: str, index: int, interval: float, near: float) -> float:
+    """When the last picture of a stream ends, by the packets at the end of the file; 0 where they do not tell.
+
+    Args:
+        path: Name of the file.
+        index: Of the stream.
+        interval: Seconds that a picture lasts where its packet does not say.
+        near: About when the video ends.
+    """
+    with _only(path, index) as (container, stream):
+        target = round(max(near - NEAR, 0.0) / float(stream.time_base or 1))
+        entries = stream.index_entries
+        if stream.frames > REORDERED and len(entries) == stream.frames:
+            target = min(target, entries[-REORDERED].timestamp)
+        try:
+            container.seek(target, stream=stream, any_frame=True)
+            return _schedule(list(_spans(container, stream, interval)), is_whole=False).end
+        except av.FFmpegError:
+            return 0.0
+
+
+def is_joined(path: str, index: int) -> bool:
+    """Whether a file is several, one behind another, whose clocks begin anew.
+
+    It is looked into at some places, and read as a whole where those are not in order. A part is overlooked that is
+    shorter than the distance between them.
+    """
+    with _only(path, index) as (container, stream):
+        size, times = os.path.getsize(path), []
+        for place in range(PLACES):
+            try:
+                container.seek(size * place // PLACES, unsupported_byte_offset=True)
+            except av.FFmpegError:
+                continue
+            times += itertools.islice(_decoding_times(container, stream), 1)
+    if not _fall_back(times):
+        return False
+    with _only(path, index, thoroughly=True) as (container, stream):
+        return _fall_back(_decoding_times(container, stream))
+
+
+def _decoding_times(container: InputContainer, stream: VideoStream) -> Iterator[float]:
+    """In the order of the packets; they end where the file cannot be read on."""
+    with suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.dts is not None:
+                yield float(packet.dts * packet.time_base)
+
+
+def _fall_back(times: Iterable[float]) -> bool:
+    latest = -math.inf
+    for time in times:
+        if time < latest - NEW_CLOCK:
+            return True
+        latest = max(latest, time)
+    return False
+
+
+@contextmanager
+def _only(path: str, index: int, *, thoroughly: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file opened once more, to read the packets of one stream.
+
+    No picture is looked at if that goes without, unless `thoroughly`: then the order of decoding is known for sure.
+    """
+    container = open_container(path, None if thoroughly else {"probesize": "32"})
+    if len(container.streams) <= index or container.streams[index].type != "video":
+        container.close()
+        container = open_container(path)
+    with container:
+        yield container, container.streams[index]
+
+
+def _spans(container: InputContainer, stream: VideoStream, interval: float, joined: bool = False) -> Iterator[Span]:
+    """When each picture of a stream is shown and until when, in the order of its packets; None: it does not say.
+
+    A picture that lasts one tick of the clock is one whose packet does not say how long it lasts.
+    """
+    tick, shift, latest = float(stream.time_base or 0), 0.0, -math.inf
+    for packet in container.demux(stream):
+        if joined and packet.dts is not None:
+            if packet.dts * tick + shift < latest - NEW_CLOCK:
+                shift = latest + interval - packet.dts * tick
+            latest = packet.dts * tick + shift
+        if packet.size and packet.pts is None:
+            yield None
+        elif packet.size:
+            start = packet.pts * tick + shift
+            yield start, start + (packet.duration * tick if packet.duration > 1 else max(interval, tick))
+
+
+def _schedule(spans: Sequence[Span], *, is_whole: bool) -> Schedule:
+    timed = [span for span in spans if span is not None]
+    return Schedule(
+        starts=tuple(sorted(start for start, _ in timed)),
+        end=max((end for _, end in timed), default=0.0),
+        count=len(spans),
+        is_whole=is_whole,
+    )
