@@ -76,6 +76,21 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))  # JSON reads half a surrogate pair that is written so
 
 
+def whole_lines(path: str | Path) -> list[str]:
+    """The lines of a file to which lines are appended; one that a kill cut off is left out."""
+    text = Path(path).read_bytes()
+    return text[: text.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
+
+
+def drop_torn_line(path: str | Path) -> None:
+    """Takes away the end of a file that a kill cut off in the middle of a line; there need be no file."""
+    path = Path(path)
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(text.rfind(b"\n") + 1)
+
+
 def sha256_stream(parts: Iterable[str | bytes]) -> str:
     """SHA-256 of texts (as UTF-8) and bytes one after another, in hexadecimal digits.
 

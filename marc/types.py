@@ -6,6 +6,7 @@ RGB ``uint8``. Only numpy is imported here, so that everything may depend on thi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -237,6 +238,7 @@ class ShownVideo:
         prompt_tokens_after: What it did cost in the prompt.
         subtitles: Where the subtitles are from that were used; empty without.
         subtitle_tokens: Tokens of subtitles in the prompt, not among ``prompt_tokens_after``.
+        event_texts: What is said in each of ``events``, where there are subtitles.
     """
 
     source: str
@@ -255,6 +257,7 @@ class ShownVideo:
     prompt_tokens_after: int
     subtitles: str = ""
     subtitle_tokens: int = 0
+    event_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,15 +288,15 @@ class Answer:
 
     answer: str
     output: str
-    frames: int
-    visual_tokens_before: int
-    visual_tokens_after: int
-    prompt_tokens_before: int
-    prompt_tokens_after: int
-    seconds: dict[str, float]
-    peak_memory_bytes: int
+    frames: int = 0
+    visual_tokens_before: int = 0
+    visual_tokens_after: int = 0
+    prompt_tokens_before: int = 0
+    prompt_tokens_after: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
     events: tuple[Event, ...] = ()
-    scores: tuple[float, ...] = field(default=())
+    scores: tuple[float, ...] = ()
     visual_tokens_budget: int | None = None
     warnings: tuple[str, ...] = ()
     question: str = ""

@@ -1,21 +1,25 @@
-"""``marc ask``: a question about a video, answered."""
+"""``marc ask``: a question about videos and pictures, or about all that is remembered, or a file of questions."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marc.cli.inputs import clock, seconds_of, video_files
 from marc.cli.options import Budget, Given, Part, command, compression_changes
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.types import GenerationOptions, ModelOptions
-from marc.video.options import FrameOptions
+from marc.options import Named
+from marc.types import Clip, GenerationOptions, ModelOptions
+from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
+    from marc.inference.assistant import Query, VideoAssistant
     from marc.types import Answer
 
 Changes = Annotated[
@@ -24,100 +28,318 @@ Changes = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class StretchOptions:
+    """Which part of a video is asked about.
+
+    Attributes:
+        start: Where it begins: seconds, or a time such as 1:02:03.5; ``None``: with the video.
+        end: Where it ends; ``None``: with the video.
+    """
+
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How an answer is reported.
+
+    Attributes:
+        as_json: Print one JSON object, as docs/schema.json describes it.
+        storyboard: Draw what the model saw into this file.
+        pictures: Write a picture of each retrieved event into this folder.
+    """
+
+    as_json: Annotated[bool, Named("json")] = False
+    storyboard: Path | None = None
+    pictures: Path | None = None
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Many questions at once.
+
+    Attributes:
+        batch: A file of JSON lines with video and question, and with id and options if wanted. A run that was
+            interrupted goes on where it stopped.
+        output: Where the answers go, a JSON line each; ``None``: BATCH.answers.jsonl.
+        retry_failed: Ask again what failed earlier.
+    """
+
+    batch: Path | None = None
+    output: Path | None = None
+    retry_failed: bool = False
+
+
 @command(
     "ask",
     old={"--frames": "--max-frames", "--timeout": "--video-timeout", "--attention": "--attn-implementation"},
 )
 def ask(
-    video: Annotated[Path, typer.Argument(help="A video file.")],
-    question: Annotated[str, typer.Argument(help="A question in natural language.")],
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(help="Videos and pictures, shown in this order: files, folders, patterns, or @LIST."),
+    ] = None,
+    question: Annotated[str | None, typer.Argument(help="A question in natural language.")] = None,
     *,
     option: Annotated[list[str] | None, typer.Option(help="A possible answer, such as 'A. red'; repeat it.")] = None,
+    library: Annotated[
+        str | None,
+        typer.Option(
+            help="--library QUESTION: about all remembered videos; --library WHERE QUESTION: of that library."
+        ),
+    ] = None,
     prompt_style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    storyboard: Annotated[Path | None, typer.Option(help="Draw what the model saw into this file.")] = None,
     no_compression: Annotated[
         bool, typer.Option("--no-compression", help="Read every visual token; the same as --budget full.")
     ] = False,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
     budget: Budget = None,
+    stretch: StretchOptions,
+    report: ReportOptions,
+    batch: BatchOptions,
     model: ModelOptions,
     compression: Changes,
     frames: FrameOptions,
+    subtitles: SubtitleOptions,
     memory: MemoryOptions,
     retrieval: RetrievalOptions,
     generation: GenerationOptions,
     given: Given,
 ) -> None:
-    """Answer a question about a video, and report what it cost."""
+    """Answer a question about videos and pictures, and report what it cost."""
     given.refuse_beside("--no-compression", no_compression, "budget", CompressionConfig)
-    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
+    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions, "library", "pictures")
     given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
     changes = compression_changes(given, compression, "full" if no_compression else budget)
-    if not question.strip():
-        raise ValueError("the question is empty")
-    _check(video, frames.timeout, prompt_style, storyboard)
+    setting = Setting(
+        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    )
+    setting.check()
+    given.refuse_beside("--batch", batch.batch is not None, "library", "option", StretchOptions, ReportOptions)
+    given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
+    if batch.batch is not None:
+        _answer_batch(setting, videos or question, batch)
+    elif library is not None:
+        given.refuse_beside("--library", True, StretchOptions)
+        _answer_from_library(setting, (library, videos, question), option or [], report)
+    else:
+        _answer_one(setting, (videos, question), option or [], stretch, report)
 
-    from marc.cli.progress import share_bar
-    from marc.inference.assistant import VideoAssistant
 
-    with share_bar(f"cutting {video.name} into events") as progress:
-        assistant = VideoAssistant.from_pretrained(
-            model.name,
-            compression=changes,
-            frames=frames,
-            generation=generation,
-            memory=None if no_memory else memory,
-            retrieval=retrieval,
-            device=model.device,
-            dtype=model.dtype,
-            attn_implementation=model.attn_implementation,
-            prompt_style=prompt_style,
+@dataclass(frozen=True)
+class Setting:
+    """Who answers, and how: all that does not depend on the question."""
+
+    model: ModelOptions
+    compression: Mapping[str, Any]
+    frames: FrameOptions
+    subtitles: SubtitleOptions
+    memory: MemoryOptions | None
+    retrieval: RetrievalOptions
+    generation: GenerationOptions
+    prompt_style: str | None
+
+    def check(self) -> None:
+        """Refuses, before a model is loaded, what would fail afterwards."""
+        from marc.data.prompts import check_style
+
+        check_style(self.prompt_style)
+        choice = self.subtitles.choice
+        if choice not in ("auto", "none") and not Path(choice).is_file():
+            raise ValueError(f"--subtitles {choice}: there is no such file; name one, auto or none")
+
+    def load(self, progress: Any = None) -> VideoAssistant:
+        """The assistant."""
+        from marc.inference.assistant import VideoAssistant
+
+        return VideoAssistant.from_pretrained(
+            self.model.name,
+            compression=self.compression,
+            frames=self.frames,
+            subtitles=self.subtitles,
+            generation=self.generation,
+            memory=self.memory,
+            retrieval=self.retrieval,
+            device=self.model.device,
+            dtype=self.model.dtype,
+            attn_implementation=self.model.attn_implementation,
+            prompt_style=self.prompt_style,
             progress=progress,
         )
-        query = assistant.query(video, question, options=option or [])
-        ((answer, seen),) = assistant.answer_and_show([query])
-    if storyboard is not None:
+
+    @property
+    def identity(self) -> str:
+        """Tells answers of other options apart: 16 hexadecimal digits."""
+        from marc.io import sha256_json
+
+        values = {**asdict(self), "compression": dict(self.compression)}
+        values["model"].pop("device")
+        values["frames"].pop("timeout")
+        values["retrieval"].pop("folder")
+        return sha256_json(values)[:16]
+
+
+def _answer_one(
+    setting: Setting,
+    asked: tuple[list[str] | None, str | None],
+    options: Sequence[str],
+    stretch: StretchOptions,
+    report: ReportOptions,
+) -> None:
+    from marc.cli.progress import share_bar
+
+    clips, question = _clips(*asked, stretch)
+    _check_report(report)
+    _check_files(clips, setting.frames.timeout)
+    with share_bar(f"cutting {Path(clips[0].source).name} into events") as progress:
+        assistant = setting.load(progress)
+        _show(assistant, assistant.query(clips, question, options=options), report)
+
+
+def _answer_from_library(
+    setting: Setting,
+    asked: tuple[str, list[str] | None, str | None],
+    options: Sequence[str],
+    report: ReportOptions,
+) -> None:
+    from marc.cli.memory import default_library
+
+    library, videos, question = asked
+    if videos:
+        raise ValueError(f"--library asks about all remembered videos, not about {', '.join(videos)}; leave one out")
+    if question is None:
+        library, question = str(default_library()), library
+    _check_question(question)
+    _check_report(report)
+    from marc.memory.library import MemoryLibrary
+
+    shelf, assistant = MemoryLibrary(library), setting.load()
+    _show(assistant, assistant.library_query(shelf, question, options=options), report)
+
+
+def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None:
+    from marc.cli.progress import share_bar
+    from marc.inference.batch import BatchAnswers, answer_all, read_questions
+
+    if beside:
+        raise ValueError("--batch has videos and questions of its own; leave those behind the command out")
+    assert batch.batch is not None
+    questions = read_questions(batch.batch)
+    answers = BatchAnswers(
+        batch.output or batch.batch.with_suffix(".answers.jsonl"), setting.identity, batch.retry_failed
+    )
+    left = answers.open(questions)
+    failed = 0
+    if left:
+        with share_bar(f"answering {len(left)} of {len(questions)} questions") as progress:
+            for done, (question, problem) in enumerate(answer_all(setting.load(), left, answers), 1):
+                progress(done / len(left))
+                failed += bool(problem)
+                if problem:
+                    typer.echo(f"marc ask: question {question.id}: {problem}", err=True)
+    typer.echo(f"{answers.file}: {len(left) - failed} answered, {len(questions) - len(left)} before, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(assistant: VideoAssistant, query: Query, report: ReportOptions) -> None:
+    """Asks, and reports what came back."""
+    ((answer, seen),) = assistant.answer_and_show([query])
+    if report.storyboard is not None:
         from marc.inference.storyboard import save_storyboard
 
-        save_storyboard(storyboard, question, answer, seen)
+        save_storyboard(report.storyboard, query.question, answer, seen)
+    if report.pictures is not None:
+        from marc.inference.citations import save_citations
+
+        for file in save_citations(report.pictures, answer):
+            typer.echo(f"marc ask: {file}", err=True)
     for remark in answer.warnings:
         typer.echo(f"marc ask: {remark}", err=True)
-    typer.echo(json.dumps(_as_json(answer)) if as_json else _as_text(answer))
+    typer.echo(_as_json(answer) if report.as_json else _as_text(answer))
 
 
-def _check(video: Path, timeout: float, prompt_style: str | None, storyboard: Path | None) -> None:
-    """Refuses, before a model is loaded, what would fail afterwards."""
-    from marc.data.prompts import check_style
-    from marc.video import probe
+def _clips(
+    videos: Sequence[str] | None, question: str | None, stretch: StretchOptions
+) -> tuple[tuple[Clip, ...], str]:
+    """What is asked about, and the question."""
+    if not videos or question is None:
+        raise ValueError(
+            f"a video and a question are needed, got only {question!r}"
+            if question
+            else 'name a video and a question: marc ask VIDEO "QUESTION"; or --batch FILE, or --library "QUESTION"'
+        )
+    _check_question(question)
+    files = video_files(videos)
+    if len(files) > 1 and (stretch.start or stretch.end):
+        raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
+    start = 0.0 if stretch.start is None else seconds_of(stretch.start, "--start")
+    end = None if stretch.end is None else seconds_of(stretch.end, "--end")
+    return tuple(Clip(file, start, end) for file in files), question
 
-    check_style(prompt_style)
-    if storyboard is not None:
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise ValueError("the question is empty")
+
+
+def _check_report(report: ReportOptions) -> None:
+    """Refuses a report that could not be written, before there is anything to write."""
+    if report.storyboard is not None:
         from marc.inference.storyboard import check_storyboard
 
-        check_storyboard(storyboard)
-    probe(video, timeout=timeout)
+        check_storyboard(report.storyboard)
+    if report.pictures is not None and report.pictures.exists() and not report.pictures.is_dir():
+        raise ValueError(f"--pictures {report.pictures}: a file stands there; name a folder")
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
-    events = [{**asdict(event), "score": score} for event, score in zip(answer.events, answer.scores, strict=True)]
-    return {**asdict(answer), "events": events}
+def _check_files(clips: Sequence[Clip], timeout: float) -> None:
+    """Refuses files that cannot be read, before a model is loaded."""
+    from marc.video import probe
+    from marc.video.pictures import is_picture, picture_size
+
+    for clip in clips:
+        if is_picture(clip.source):
+            picture_size(clip.source)
+        else:
+            clip.within(probe(clip.source, timeout=timeout).duration)
+
+
+def _as_json(answer: Answer) -> str:
+    from marc.records import AnswerRecord, as_json
+
+    return json.dumps(as_json(AnswerRecord.of(answer)))
 
 
 def _as_text(answer: Answer) -> str:
     budget = "" if answer.visual_tokens_budget is None else f" of a budget of {answer.visual_tokens_budget}"
+    spoken = sum(shown.subtitle_tokens for shown in answer.videos)
     lines = [
         answer.answer or "(the model gave no answer)",
         "",
         f"frames read      {answer.frames}",
         f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}{budget}",
-        f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}",
+        f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}"
+        + (f" and {spoken} of subtitles" if spoken else ""),
+        *_as_citations(answer),
+        "seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()),
+        f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB",
     ]
-    if answer.events:
-        scored = zip(answer.events, answer.scores, strict=True)
-        lines.append("events retrieved " + ", ".join(f"{e.start:.1f}-{e.end:.1f} s ({s:.2f})" for e, s in scored))
-    lines.append("seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()))
-    lines.append(f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB")
     return "\n".join(lines)
+
+
+def _as_citations(answer: Answer) -> list[str]:
+    """The retrieved events, with their videos where there are several."""
+    if len(answer.videos) == 1:
+        scored = zip(answer.events, answer.scores, strict=True)
+        found = ", ".join(f"{event.start:.1f}-{event.end:.1f} s ({score:.2f})" for event, score in scored)
+        return [f"events retrieved {found}"] if found else []
+    lines = []
+    for shown in answer.videos:
+        for event, score in zip(shown.events, shown.scores, strict=True):
+            lines.append(f"event retrieved  {shown.source} {clock(event.start)}-{clock(event.end)} ({score:.2f})")
+    return lines

@@ -14,7 +14,7 @@ from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
-from marc.video.options import FrameOptions
+from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +72,7 @@ def evaluate(
     frames: FrameOptions,
     memory: MemoryOptions,
     retrieval: RetrievalOptions,
+    subtitles: Annotated[SubtitleOptions, Part(defaults={"choice": "none"})],
     generation: Sampling,
     given: Given,
 ) -> None:
@@ -87,7 +88,7 @@ def evaluate(
     console = Console(stderr=True)
     methods = _methods([*(method or []), *(budget or [])], given)
     sampling = _sampling(generation, given, paper_sampling, model.attn_implementation)
-    options = EngineOptions(model, frames, memory, retrieval, compression)
+    options = EngineOptions(model, frames, memory, retrieval, compression, subtitles)
     with processes() as wait:
         tasks = load_tasks(benchmark or ["world"], task, wait)
         if check:

@@ -1,8 +1,9 @@
-"""Files as users name them on the command line: one by one, by folder, by pattern, or in a list."""
+"""Files and times as users write them: files by folder, by pattern or in a list, times as on a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 
 VIDEO_ENDINGS = frozenset(
@@ -43,6 +44,37 @@ def video_files(named: Iterable[str | Path]) -> list[str]:
         ValueError: If a folder, a pattern or a list names no video.
     """
     return list(dict.fromkeys(file for each in named for file in _files(str(each))))
+
+
+def seconds_of(text: str, option: str) -> float:
+    """A time in seconds from ``"90"``, ``"1:30"`` or ``"0:01:30.5"``.
+
+    Args:
+        text: As the user wrote it.
+        option: For which one, for messages.
+
+    Raises:
+        ValueError: If it is no time.
+    """
+    *larger, seconds = text.strip().split(":")
+    try:
+        if len(larger) > 2 or not all(part.isdecimal() for part in larger):
+            raise ValueError
+        total = float(seconds)
+        for minutes, part in enumerate(reversed(larger), 1):
+            total += 60**minutes * int(part)
+    except ValueError:
+        total = inf
+    if not 0 <= total < inf or (larger and float(seconds) >= 60):
+        raise ValueError(f"{option} must be seconds or a time such as 1:02:03.5, got {text!r}")
+    return total
+
+
+def clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds, such as ``"0:01:30.5"``."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:d}:{minutes:02d}:{rest:04.1f}"
 
 
 def _files(named: str) -> Iterator[str]:

@@ -95,20 +95,37 @@ def chat_messages(text: str, *, data_type: str = "video", path: str | None = Non
     """
     if data_type not in ("video", "image", "text"):
         raise ValueError(f"data_type must be 'video', 'image' or 'text', got {data_type!r}")
-    messages = message_about([] if data_type == "text" else [data_type], text)
+    messages = message_about([] if data_type == "text" else [(data_type, "")], text)
     if path is not None and data_type != "text":
         messages[0]["content"][0][data_type] = path
     return messages
 
 
-def message_about(kinds: Sequence[str], text: str) -> list[Message]:
+def message_about(shown: Sequence[tuple[str, str]], text: str) -> list[Message]:
     """One user turn about several videos and images: their placeholders in order, then the text.
 
     Args:
-        kinds: ``"video"`` or ``"image"`` each.
+        shown: ``"video"`` or ``"image"`` each, and a text that follows it, such as its subtitles; empty for none.
         text: A rendered question.
     """
-    return [{"role": "user", "content": [*({"type": kind} for kind in kinds), {"type": "text", "text": text}]}]
+    content: list[Message] = []
+    for kind, said in shown:
+        content += [{"type": kind}, {"type": "text", "text": said}] if said else [{"type": kind}]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+
+
+def render_subtitles(lines: Sequence[tuple[float, float, str]]) -> str:
+    """Subtitles as the text that follows a video.
+
+    Args:
+        lines: Start and end in seconds, and what is said.
+
+    Returns:
+        Empty without lines.
+    """
+    strings = _protocols()["subtitles"]
+    said = [strings["line"].format(start=start, end=end, text=text) for start, end, text in lines]
+    return strings["text"].format(lines="\n".join(said)) if said else ""
 
 
 def _fill(template: str, question: str, options: Sequence[str] = ()) -> str:

@@ -7,7 +7,6 @@ from dataclasses import asdict, fields, replace
 from functools import cached_property
 from typing import Any
 
-from marc.evaluation.engine import Reply
 from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
@@ -16,7 +15,7 @@ from marc.inference.hf import HFBackend
 from marc.inference.selectors import RandomSelector, RetrievingSelector
 from marc.io import sha256_tensors
 from marc.model.config import CompressedConfig
-from marc.types import FRAMES_PER_GRID, GenerationOptions
+from marc.types import FRAMES_PER_GRID, Answer, GenerationOptions
 
 
 class AssistantEngine:
@@ -40,6 +39,7 @@ class AssistantEngine:
             compression={**options.compression, **method.compression},
             memory=options.memory if method.memory else None,
             retrieval=options.retrieval,
+            subtitles=options.subtitles,
         )
         self._retriever = selector if isinstance(selector := self.assistant.selector, RetrievingSelector) else None
         if method.choice == "random":
@@ -47,28 +47,13 @@ class AssistantEngine:
         if method.frame_pixels == "one frame":
             self.assistant.frames = replace(frames, min_pixels=None, max_pixels=_one_frames_pixels(self.assistant))
 
-    def answer(self, samples: Sequence[Sample], generation: GenerationOptions) -> list[Reply]:
-        """One reply per sample; see `marc.evaluation.engine.Engine`."""
+    def answer(self, samples: Sequence[Sample], generation: GenerationOptions) -> list[Answer]:
+        """One answer per sample; see `marc.evaluation.engine.Engine`."""
         for sample in samples:
             if sample.data_type != "video":
                 raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
         self.assistant.generation = generation
-        answers = self.assistant.ask_batch([Query(one.path, one.question, one.prompt) for one in samples])
-        return [
-            Reply(
-                output=answer.output,
-                frames=answer.frames,
-                visual_tokens_before=answer.visual_tokens_before,
-                visual_tokens_after=answer.visual_tokens_after,
-                prompt_tokens_before=answer.prompt_tokens_before,
-                prompt_tokens_after=answer.prompt_tokens_after,
-                seconds=answer.seconds,
-                peak_memory_bytes=answer.peak_memory_bytes,
-                events=tuple((event.start, event.end) for event in answer.events),
-                scores=answer.scores,
-            )
-            for answer in answers
-        ]
+        return self.assistant.ask_batch([Query(one.path, one.question, one.prompt) for one in samples])
 
     def card(self) -> dict[str, Any]:
         """Model, checkpoint hash, compression, frames and memory."""
@@ -82,6 +67,7 @@ class AssistantEngine:
             "dtype": str(self._engine.model.dtype).removeprefix("torch."),
             "attention": self.options.model.attn_implementation,
             "memory": self._memory_card(),
+            **({} if self.options.subtitles.choice == "none" else {"subtitles": asdict(self.options.subtitles)}),
         }
 
     @property

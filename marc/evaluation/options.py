@@ -11,7 +11,7 @@ from marc.compression.config import CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.options import Limits, Option, Record, build, changes, check, options_of
 from marc.types import ModelOptions
-from marc.video.options import FrameOptions
+from marc.video.options import FrameOptions, SubtitleOptions
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class EngineOptions:
         retrieval: What is retrieved of them.
         compression: Fields of `marc.compression.CompressionConfig` that replace the model's, as far as a method leaves
             them open.
+        subtitles: What subtitles are used for; by default nothing, as benchmarks say whether they may be.
     """
 
     model: ModelOptions = field(default_factory=ModelOptions)
@@ -54,6 +55,7 @@ class EngineOptions:
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     compression: Mapping[str, Any] = field(default_factory=dict)
+    subtitles: SubtitleOptions = field(default_factory=lambda: SubtitleOptions("none"))
 
     @classmethod
     def from_names(cls, values: Mapping[str, Any]) -> EngineOptions:
@@ -76,6 +78,7 @@ class EngineOptions:
             build_from(MemoryOptions),
             build_from(RetrievalOptions),
             changes(CompressionConfig, take(CompressionConfig), _name),
+            build(SubtitleOptions, {"choice": "none", **take(SubtitleOptions)}, _name),
         )
         if left:
             raise ValueError(f"there is no option {', '.join(left)}; docs/options.md lists them")

@@ -17,17 +17,18 @@ import json
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.engine import Engine, Reply
+from marc.evaluation.engine import Engine
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
-from marc.io import write_json
-from marc.types import GenerationOptions
+from marc.io import drop_torn_line, whole_lines, write_json
+from marc.records import AnswerRecord, as_json
+from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
 
 ROWS = "rows.rank*.jsonl"
@@ -134,7 +135,7 @@ def run(
     batches = options.shard.batches(samples, options.batch_size)
     failing_videos: set[str] = set()
     path = folder / ROWS.replace("*", str(options.shard.rank))
-    _drop_torn_line(path)
+    drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
         for sample, result in _answers(engine, batches, answered, options.generation):
             if isinstance(result, Failure):
@@ -155,8 +156,8 @@ def run(
 
 def _answers(
     engine: Engine, batches: Iterable[Sequence[Sample]], answered: Container[str], generation: GenerationOptions
-) -> Iterator[tuple[Sample, Reply | Failure]]:
-    """Each sample that is not answered yet with its reply, or with what went wrong with it alone.
+) -> Iterator[tuple[Sample, Answer | Failure]]:
+    """Each sample that is not answered yet with its answer, or with what went wrong with it alone.
 
     A batch of which a part is answered is asked as a whole, so that a resumed run pads and rounds as an uninterrupted
     one. A video that cannot be read is tried once.
@@ -174,7 +175,7 @@ def _answers(
         yield from ((s, r) for s, r in zip(batch, results, strict=True) if s.id not in answered)
 
 
-def _attempt(engine: Engine, batch: Sequence[Sample], generation: GenerationOptions) -> Sequence[Reply] | Failure:
+def _attempt(engine: Engine, batch: Sequence[Sample], generation: GenerationOptions) -> Sequence[Answer] | Failure:
     try:
         return engine.answer(batch, generation)
     except (ValueError, OSError, RuntimeError) as error:
@@ -183,7 +184,7 @@ def _attempt(engine: Engine, batch: Sequence[Sample], generation: GenerationOpti
 
 def _attempt_alone(
     engine: Engine, sample: Sample, generation: GenerationOptions, unreadable: dict[str, Failure]
-) -> Reply | Failure:
+) -> Answer | Failure:
     """Asks one sample, unless its video is known to be unreadable; notes it if that shows now."""
     if sample.path in unreadable:
         return unreadable[sample.path]
@@ -195,15 +196,15 @@ def _attempt_alone(
     return replies
 
 
-def scored_row(sample: Sample, reply: Reply, protocol: str) -> Row:
-    """The row of a sample that was answered: strict and lenient score, and all that the reply says."""
+def scored_row(sample: Sample, answer: Answer, protocol: str) -> Row:
+    """The row of a sample that was answered: strict and lenient score, and all that the answer says."""
     score = _official_scores if protocol == "official" else _video_r1_scores
-    strict, lenient = score(reply.output, sample)
+    strict, lenient = score(answer.output, sample)
     return {
         **_described(sample),
         "status": "ok",
-        **asdict(reply),
-        "prediction": extract_answer(reply.output, protocol=protocol),
+        **as_json(AnswerRecord.of(answer)),
+        "prediction": extract_answer(answer.output, protocol=protocol),
         "strict": strict,
         "lenient": lenient,
     }
@@ -267,7 +268,7 @@ def read_run_rows(folder: Path) -> list[Row]:
     """
     rows: dict[str, Row] = {}
     for path in sorted(folder.glob(ROWS)):
-        for line in _whole_lines(path):
+        for line in whole_lines(path):
             row = json.loads(line)
             if rows.get(row["id"], {}).get("status") != "ok":
                 rows[row["id"]] = row
@@ -295,16 +296,3 @@ def missing_ids(samples: Iterable[Sample], rows: Iterable[Row]) -> list[str]:
     """Ids of the samples that have no row yet."""
     done = {row["id"] for row in rows}
     return [sample.id for sample in samples if sample.id not in done]
-
-
-def _whole_lines(path: Path) -> list[str]:
-    text = path.read_bytes()
-    return text[: text.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists():
-        text = path.read_bytes()
-        if not text.endswith(b"\n") and text:
-            with path.open("r+b") as file:
-                file.truncate(text.rfind(b"\n") + 1)

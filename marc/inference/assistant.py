@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -27,6 +27,7 @@ from marc.grading import extract_answer
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
+from marc.inference.recalling import recalled_clips
 from marc.inference.selectors import FrameSelector, RetrievingSelector, Selection
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
@@ -37,10 +38,11 @@ from marc.model.loading import EMBEDDED, load_model
 from marc.types import FRAMES_PER_GRID, Answer, Clip, Frames, GenerationOptions
 from marc.video import frame_size
 from marc.video import warm_up as start_decoder
-from marc.video.options import FrameOptions
+from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
+    from marc.memory.library import MemoryLibrary
     from marc.memory.store import VideoMemory
 
 _Arguments = ParamSpec("_Arguments")
@@ -54,11 +56,13 @@ class Query:
         video: The file, a stretch of one, given frames, or a list of these, which are shown in order.
         question: What retrieval looks for.
         prompt: What the model reads; ``None``: the question in the assistant's prompt style.
+        remarks: What the user should know about how it came about.
     """
 
     video: Footage | Sequence[Footage]
     question: str
     prompt: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
@@ -100,6 +104,7 @@ class VideoAssistant(Viewer):
         backend: The engine that encodes and answers.
         selector: Chooses the frames.
         frames: How many frames are read, and how large.
+        subtitles: What subtitles are used for.
         generation: How answers are generated; assign to change it.
         name: What the model is called in answers.
 
@@ -107,6 +112,7 @@ class VideoAssistant(Viewer):
         backend: The engine, see `marc.inference.backend`.
         selector: Chooses the frames, see `marc.inference.selectors`; by default evenly.
         frames: How many frames are read, and how large.
+        subtitles: What subtitles are used for.
         generation: How answers are generated.
         prompt_style: One of `marc.data.prompts.style_names`; ``None``: the model's own.
 
@@ -121,10 +127,11 @@ class VideoAssistant(Viewer):
         selector: FrameSelector | None = None,
         *,
         frames: FrameOptions | None = None,
+        subtitles: SubtitleOptions | None = None,
         generation: GenerationOptions | None = None,
         prompt_style: str | None = None,
     ) -> None:
-        super().__init__(backend, selector, frames)
+        super().__init__(backend, selector, frames, subtitles)
         self.generation = generation or GenerationOptions()
         self.name = backend.name
         self._style = prompt_style or backend.config.prompt_style
@@ -156,7 +163,7 @@ class VideoAssistant(Viewer):
             device: Where everything runs; ``None``: the GPU if there is one.
             dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
             attn_implementation: As in transformers.
-            **options: Of the constructor: ``frames``, ``generation``, ``prompt_style``.
+            **options: Of the constructor: ``frames``, ``subtitles``, ``generation``, ``prompt_style``.
 
         Raises:
             ValueError: If there is no such model, or an option is wrong.
@@ -195,7 +202,7 @@ class VideoAssistant(Viewer):
             self.selector.embedder.embed_question(query.question)
         clock = StageClock(self.backend.device)
         video = self._encode(picture, Selection(picture.seconds), clock)
-        self.backend.generate([self._prompt(query, [video])], self.generation, clock)
+        self.backend.generate([self._prompt(query, [(video, "")])], self.generation, clock)
 
     def ask(
         self,
@@ -245,6 +252,33 @@ class VideoAssistant(Viewer):
             video = Clip(video, start or 0.0, end)
         return Query(video, question, prompt)
 
+    def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
+        """Answers a question from the events of all remembered videos that are nearest to it.
+
+        In the event layout these events share one video's budget.
+
+        Args:
+            library: Where they were remembered.
+            question: In natural language.
+            options: Possible answers.
+
+        Raises:
+            ValueError: If the assistant has no memory, nothing was remembered, or no file of it can be read any more.
+        """
+        return self.ask_batch([self.library_query(library, question, options=options)])[0]
+
+    @in_turn
+    def library_query(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Query:
+        """A question about remembered videos as it will be asked; see `ask_library`."""
+        if not isinstance(self.selector, RetrievingSelector):
+            raise ValueError("this assistant has no memory: nothing can be recalled")
+        if not question.strip():
+            raise ValueError("the question is empty")
+        compression = self.backend.compression
+        most = compression.visual_tokens if compression.enabled and compression.layout == "events" else None
+        clips, remarks = recalled_clips(library, self.selector.embedder, question, self.selector.retrieval, most)
+        return replace(self.query(clips, question, options=options), remarks=remarks)
+
     def ask_many(self, video: Footage | Sequence[Footage], questions: Sequence[str]) -> list[Answer]:
         """Answers several questions about one video in one generation; answers are those of `ask`.
 
@@ -275,7 +309,7 @@ class VideoAssistant(Viewer):
             ]
             with clock.stage("tokenize"):
                 prompts = [
-                    self._prompt(query, [each.video for each in shown])
+                    self._prompt(query, [(each.video, each.said) for each in shown])
                     for query, shown in zip(queries, seen, strict=True)
                 ]
             outputs = self.backend.generate(prompts, self.generation, clock)
@@ -304,29 +338,33 @@ class VideoAssistant(Viewer):
         """Tokens for which the model has positions."""
         return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
 
-    def _prompt(self, query: Query, inputs: Sequence[VideoInput]) -> Prompt:
-        """What the model reads.
+    def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]]) -> Prompt:
+        """What the model reads: videos, each with what is said in it, and the question.
 
         Raises:
             ValueError: If it has no room for that.
         """
         processor = self.backend.processor
         text = query.prompt or render_question(query.question, style=self._style)
-        messages = message_about([each.kind for each in inputs], text)
+        messages = message_about([(video.kind, said) for video, said in shown], text)
         chat = processor.apply_chat_template(messages, add_generation_prompt=True)
-        ids = tuple(processor.tokenizer(chat, add_special_tokens=False)["input_ids"])
-        tokens = len(ids) + sum(len(each.ids) for each in inputs)
+        ids = self._tokens(chat)
+        tokens = len(ids) + sum(len(video.ids) for video, _ in shown)
         if tokens > self._room:
             raise ValueError(
-                f"the prompt has {tokens} tokens, the model has room for {self._room}: ask about fewer videos, or at "
-                "a smaller budget"
+                f"the prompt has {tokens} tokens, the model has room for {self._room}: ask about fewer videos, a "
+                "shorter stretch, at a smaller budget or without subtitles in the prompt"
             )
-        return Prompt(ids, tuple(inputs))
+        return Prompt(tuple(ids), tuple(video for video, _ in shown))
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.backend.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _answer(
         self, query: Query, output: str, seen: Sequence[SeenVideo], seconds: Mapping[str, float], peak: int
     ) -> Answer:
-        videos = tuple(each.shown for each in seen)
+        videos = tuple(each.report(len(self._tokens(each.said)) if each.said else 0) for each in seen)
         budgets = [each.visual_tokens_budget for each in videos]
         return Answer(
             answer=extract_answer(output, protocol="official"),
@@ -341,7 +379,7 @@ class VideoAssistant(Viewer):
             events=tuple(event for each in videos for event in each.events),
             scores=tuple(score for each in videos for score in each.scores),
             visual_tokens_budget=None if None in budgets else sum(each for each in budgets if each is not None),
-            warnings=tuple(dict.fromkeys(remark for each in seen for remark in each.remarks)),
+            warnings=(*query.remarks, *dict.fromkeys(remark for each in seen for remark in each.remarks)),
             question=query.question,
             model=self.name,
             videos=videos,

@@ -28,7 +28,7 @@ def remarks(backend: Backend, request: FrameRequest, selection: Selection, seen:
     """
     return (
         *about_footage(backend, request.info),
-        *_about_budget(seen),
+        *_about_budget(seen, request.shared_budget),
         *_about_frames(request, selection),
     )
 
@@ -42,11 +42,11 @@ def about_footage(backend: Backend, info: VideoInfo) -> Iterator[str]:
         )
 
 
-def _about_budget(seen: VideoInput) -> Iterator[str]:
+def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
     plan = seen.plan
     if plan is None or plan.budget is None:
         return
-    most = min(plan.budget, plan.tokens_before)
+    most = min(each for each in (plan.budget, plan.tokens_before, shared) if each is not None)
     if plan.tokens >= SPENT * most:
         return
     grids = f"{len(plan.cells)} grid{'s' if len(plan.cells) > 1 else ''}"
@@ -58,6 +58,10 @@ def _about_budget(seen: VideoInput) -> Iterator[str]:
 
 def _about_frames(request: FrameRequest, selection: Selection) -> Iterator[str]:
     retrieval, events = selection.retrieval, selection.grid_events
+    if retrieval is not None and selection.left_out:
+        kept = len(retrieval.kept)
+        found = kept + selection.left_out
+        yield f"there was room for {kept} of {found} retrieved events: raise the budget or --max-frames"
     if retrieval is None or events is None or len(selection.seconds) < request.frames.max_frames - 1:
         return
     sparse = sum(retrieval.events[index].duration > FRAMES_PER_GRID / request.frames.fps for index in retrieval.kept)

@@ -12,8 +12,8 @@ Shapes: T frames, G temporal grids.
 
 from __future__ import annotations
 
-import logging
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,15 +30,11 @@ from marc.memory.select import FramePlan, RememberedEvents, VisualMemoryRetrieve
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
+from marc.video.subtitles import Subtitles, event_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,7 @@ class FrameRequest:
         overhead: Tokens that an event costs in the prompt beside its visual ones.
         clock: Is told what remembering and retrieving took.
         clip: Which part of the video is asked about; None: all of it.
+        subtitles: Reads its subtitles.
     """
 
     info: VideoInfo
@@ -64,6 +61,7 @@ class FrameRequest:
     overhead: int
     clock: StageClock
     clip: Clip | None = None
+    subtitles: Callable[[], Subtitles] = Subtitles
 
     @property
     def stretch(self) -> Event:
@@ -114,12 +112,19 @@ class Selection:
         grid_events: Event id of each temporal grid, G of them; None: not segmented.
         shares: Tokens for each event; None: equal ones.
         retrieval: What the memory found, if it was asked.
+        left_out: Retrieved events for which there was no room.
     """
 
     seconds: NDArray[np.float64]
     grid_events: tuple[int, ...] | None = None
     shares: tuple[int, ...] | None = None
     retrieval: Retrieval | None = None
+    left_out: int = 0
+
+    @property
+    def kept_events(self) -> tuple[Event, ...]:
+        """The retrieved events in time order."""
+        return tuple(self.retrieval.events[index] for index in self.retrieval.kept) if self.retrieval else ()
 
     @classmethod
     def of_events(cls, request: FrameRequest, retrieval: Retrieval, fits: int) -> Selection:
@@ -130,19 +135,16 @@ class Selection:
             retrieval: Events and the retrieved ones.
             fits: Events for which there is room, see `FrameRequest.most_events`.
         """
-        frames = request.frames
-        if len(retrieval.kept) > fits:
-            logger.warning("%s: %d events fit into the budget, not %d", request.info.source, fits, len(retrieval.kept))
-            retrieval = strongest(retrieval, fits)
+        frames, found = request.frames, len(retrieval.kept)
+        retrieval = strongest(retrieval, fits)
         plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
         budget = request.shared_budget
         if budget is None:
-            return cls._of_plan(plan(), retrieval)
-        return cls._of_plan(plan(mode="allocate", token_budget=budget, max_events=fits), retrieval)
-
-    @classmethod
-    def _of_plan(cls, plan: FramePlan, retrieval: Retrieval) -> Selection:
-        return cls(plan.seconds, tuple(plan.grid_events.tolist()), plan.shares, retrieval)
+            planned: FramePlan = plan()
+        else:
+            planned = plan(mode="allocate", token_budget=budget, max_events=fits)
+        events = tuple(planned.grid_events.tolist())
+        return cls(planned.seconds, events, planned.shares, retrieval, found - len(retrieval.kept))
 
 
 class FrameSelector(Protocol):
@@ -204,12 +206,15 @@ class RetrievingSelector:
 
     def retrieve(self, request: FrameRequest) -> Retrieval:
         """The events nearest to the question, of those that lie in the stretch that is asked about."""
+        with request.clock.stage("subtitles"):
+            said = request.subtitles()
         with request.clock.stage("remember"):
             memory: RememberedEvents = self.remember(request.info.source)
             if not request.asks_for_all:
                 memory = within(memory, request.stretch)
         with request.clock.stage("retrieve"):
-            return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k)
+            texts = event_texts(said, memory.events) if said.lines else None
+            return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k, texts)
 
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""

@@ -88,7 +88,7 @@ def _colours(seen: SeenVideo) -> np.ndarray:
 
 
 def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
-    retrieval, seconds, shown = seen.retrieval, seen.video.patches.frame_seconds, seen.shown
+    retrieval, seconds, shown = seen.retrieval, seen.video.patches.frame_seconds, seen.report()
     axes.set_xlim(shown.start, shown.end or 1.0)
     axes.set_ylim(0, 2 if retrieval else 0.7)
     axes.set_yticks([])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from threading import RLock
@@ -21,12 +21,14 @@ from marc.inference.backend import Backend
 from marc.inference.remarks import about_footage, remarks
 from marc.inference.selectors import FrameRequest, FrameSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock
+from marc.inference.subtitles import LazySubtitles, said_in
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.io import sha256_of
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Frames, Retrieval, ShownVideo, VideoInfo
 from marc.video import frame_size, probe, read_frames
-from marc.video.options import FrameOptions
+from marc.video.options import FrameOptions, SubtitleOptions
 from marc.video.pictures import is_picture, picture_size, read_picture
+from marc.video.subtitles import Subtitles, event_texts
 
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
@@ -70,7 +72,10 @@ class SeenVideo:
         video: What became of them.
         prompt_tokens_before: What they would have cost in the prompt without compression.
         stretch: What was asked about; None: a picture.
+        budget: Visual tokens that it might have had; None: no limit.
         given: The frames that the user gave, as large as the model read them.
+        subtitles: Those that were used.
+        said: What is said in what was shown, as it stands in the prompt; empty if that was not asked for.
         remarks: What the user should know about it.
     """
 
@@ -79,7 +84,10 @@ class SeenVideo:
     video: VideoInput
     prompt_tokens_before: int
     stretch: Event | None = None
+    budget: int | None = None
     given: Frames | None = None
+    subtitles: Subtitles = field(default_factory=Subtitles)
+    said: str = ""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -87,11 +95,11 @@ class SeenVideo:
         """What the memory found, if it was asked."""
         return self.selection.retrieval
 
-    @property
-    def shown(self) -> ShownVideo:
-        """What is reported of it."""
+    def report(self, subtitle_tokens: int = 0) -> ShownVideo:
+        """What is told of it; ``subtitle_tokens`` of the prompt are what is said in it."""
         retrieval, video = self.retrieval, self.video
         kept = retrieval.kept if retrieval else ()
+        texts = event_texts(self.subtitles, retrieval.events) if retrieval and self.subtitles.lines else []
         grids = video.patches.grid_thw[0] if video.kind == "video" else 0
         return ShownVideo(
             source=self.info.source,
@@ -101,13 +109,16 @@ class SeenVideo:
             frame_seconds=video.patches.frame_seconds,
             grid_events=tuple(video.patches.events or ()),
             grid_groups=tuple(range(grids) if video.members is None else video.members.tolist()),
-            events=tuple(retrieval.events[index] for index in kept) if retrieval else (),
+            events=self.selection.kept_events,
             scores=tuple(retrieval.scores[index] for index in kept) if retrieval else (),
             visual_tokens_before=video.patches.tokens,
             visual_tokens_after=video.tokens,
-            visual_tokens_budget=video.plan.budget if video.plan else None,
+            visual_tokens_budget=self.budget,
             prompt_tokens_before=self.prompt_tokens_before,
             prompt_tokens_after=video.prompt_tokens,
+            subtitles=self.subtitles.source,
+            subtitle_tokens=subtitle_tokens,
+            event_texts=tuple(texts[index] for index in kept) if texts else (),
         )
 
 
@@ -131,17 +142,26 @@ class Viewer:
         backend: The engine that encodes.
         selector: Chooses the frames of videos.
         frames: How many frames are read, and how large.
+        subtitles: What subtitles are used for.
 
     Args:
         backend: The engine, see `marc.inference.backend`.
         selector: Chooses the frames, see `marc.inference.selectors`; by default evenly.
         frames: How many frames are read, and how large.
+        subtitles: What subtitles are used for.
     """
 
-    def __init__(self, backend: Backend, selector: FrameSelector | None, frames: FrameOptions | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        selector: FrameSelector | None,
+        frames: FrameOptions | None,
+        subtitles: SubtitleOptions | None,
+    ) -> None:
         self.backend = backend
         self.selector = selector or UniformSelector()
         self.frames = frames or FrameOptions()
+        self.subtitles = subtitles or SubtitleOptions()
         self._inputs: OrderedDict[Hashable, VideoInput] = OrderedDict()
         self._lock = RLock()
 
@@ -185,6 +205,7 @@ class Viewer:
     def _view_clip(self, clip: Clip, question: str, clock: StageClock) -> SeenVideo:
         with clock.stage("probe"):
             info = probe(clip.source, timeout=self.frames.timeout)
+        subtitles = LazySubtitles(info.source, self.subtitles, self.frames.timeout)
         request = FrameRequest(
             info,
             question,
@@ -194,6 +215,7 @@ class Viewer:
             self.backend.processor.event_overhead(info.duration),
             clock,
             clip,
+            subtitles.read,
         )
         stretch = request.stretch
         if clip.found is None:
@@ -201,8 +223,19 @@ class Viewer:
         else:
             selection = Selection.of_events(request, clip.found, request.most_events)
         video = self._known_or_read(info, selection, clock)
-        noted = remarks(self.backend, request, selection, video)
-        return SeenVideo(info, selection, video, self._uncompressed(video), stretch, remarks=noted)
+        shown = selection.kept_events or (stretch,)
+        said = said_in(subtitles.read(), shown) if self.subtitles.in_prompt else ""
+        return SeenVideo(
+            info,
+            selection,
+            video,
+            self._uncompressed(video),
+            stretch,
+            _budget(video, request.shared_budget),
+            subtitles=subtitles.used,
+            said=said,
+            remarks=(*remarks(self.backend, request, selection, video), *subtitles.remarks),
+        )
 
     def _view_frames(self, frames: Frames, clock: StageClock) -> SeenVideo:
         info = _described(frames)
@@ -214,7 +247,8 @@ class Viewer:
         video = self._known(key, lambda: self._encode(resized, selection, clock))
         stretch = Event(0.0, info.duration)
         noted = tuple(about_footage(self.backend, info))
-        return SeenVideo(info, selection, video, self._uncompressed(video), stretch, resized, noted)
+        before, budget = self._uncompressed(video), _budget(video, None)
+        return SeenVideo(info, selection, video, before, stretch, budget, resized, remarks=noted)
 
     def _view_picture(self, clip: Clip, clock: StageClock) -> SeenVideo:
         if clip.start or clip.end is not None:
@@ -278,6 +312,12 @@ class Viewer:
         image = VideoInput.of(patches, self.backend.processor, self.backend.compression)
         self.backend.encode([image], clock)
         return image
+
+
+def _budget(video: VideoInput, shared: int | None) -> int | None:
+    """Visual tokens that a video might have: its plan's, or its share of them."""
+    planned = video.plan.budget if video.plan else None
+    return min((each for each in (planned, shared) if each is not None), default=None)
 
 
 def _changed(source: str) -> tuple[str, int]:

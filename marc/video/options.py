@@ -1,11 +1,13 @@
-"""Which frames of a video are read, and how large: the options that commands, recipes and the assistant share."""
+"""Which frames of a video are read, how large, and whether its subtitles are: options that commands, recipes and the
+assistant share.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from marc.options import Limits, Named, check
+from marc.options import Limits, Named, OptionError, check
 from marc.types import FRAMES_PER_GRID
 
 
@@ -41,3 +43,24 @@ class FrameOptions:
     def fewest(self) -> int:
         """`min_frames`, but no more than `max_frames`."""
         return min(self.min_frames, self.max_frames)
+
+
+@dataclass(frozen=True)
+class SubtitleOptions:
+    """What subtitles are used for. They are taken from a file beside the video, or else from a text track in it.
+
+    Attributes:
+        choice: auto; none; or the path of an .srt, .vtt or .ass file. With the memory, events are found by them, too.
+        in_prompt: Write what is said in the shown events into the prompt; its tokens are counted apart.
+
+    Raises:
+        ValueError: If there are none to be written into the prompt.
+    """
+
+    choice: Annotated[str, Named("subtitles")] = "auto"
+    in_prompt: Annotated[bool, Named("subtitles_in_prompt")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.in_prompt and self.choice == "none":
+            raise OptionError("in_prompt", "has nothing to write into the prompt without subtitles")

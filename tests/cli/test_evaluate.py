@@ -7,10 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.evaluation.engine import Reply
 from marc.model.family import families
 from marc.model.tiny import build_tiny
-from marc.types import GenerationOptions
+from marc.types import Answer, GenerationOptions
 
 PLAIN = {
     "problem": "What moves?",
@@ -48,7 +47,7 @@ def scripted(monkeypatch):
 
         def answer(self, samples, generation):
             asked.append(generation)
-            return [Reply("<answer>B</answer>") for _ in samples]
+            return [Answer("", "<answer>B</answer>") for _ in samples]
 
         def card(self):
             return {"model": self.model}

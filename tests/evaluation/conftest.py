@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from marc.evaluation.engine import Reply
 from marc.evaluation.samples import Sample
+from marc.types import Answer
 
 
 class ScriptedEngine:
@@ -20,7 +20,7 @@ class ScriptedEngine:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [Reply(reply, 64, 128, 4, 130, 6, {"total": 0.5}, 1 << 30) for reply in replies]
+        return [Answer("", reply, 64, 128, 4, 130, 6, {"total": 0.5}, 1 << 30) for reply in replies]
 
     def card(self):
         return {"model": "scripted"}

@@ -11,11 +11,10 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is an extra of its own")
 
-from marc.evaluation.engine import Reply
 from marc.evaluation.lmms_eval_plugin import Marc, cut, generation_of, manifest
 from marc.model.family import families
 from marc.model.tiny import build_tiny
-from marc.types import GenerationOptions
+from marc.types import Answer, GenerationOptions
 
 TASK = """
 task: marc_local
@@ -78,7 +77,7 @@ class OddEngine:
 
     def answer(self, samples, generation):
         self.seen.append(([sample.prompt for sample in samples], generation))
-        return [Reply("1") for _ in samples]
+        return [Answer("", "1") for _ in samples]
 
 
 def evaluate(model, folder, **model_args):

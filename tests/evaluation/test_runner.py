@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from marc.evaluation.engine import Reply
 from marc.evaluation.runner import (
     RunOptions,
     Shard,
@@ -22,6 +21,7 @@ from marc.evaluation.runner import (
     run,
 )
 from marc.evaluation.summary import summarise
+from marc.types import Answer
 from marc.video import VideoError
 
 RIGHT, WRONG, LENIENT = "<answer>B</answer>", "<answer>A</answer>", "<answer>(b)</answer>"
@@ -92,7 +92,7 @@ def test_a_failure_holds_on_to_nothing_that_was_being_computed(make_samples, car
             gc.collect()
             assert not any(reference() for reference in held)
             if len(samples) == 1:
-                return [Reply(RIGHT)]
+                return [Answer("", RIGHT)]
             activations = Activations()
             held.append(weakref.ref(activations))
             raise RuntimeError("out of memory")
@@ -162,9 +162,9 @@ SCRIPT = """
 import json, os, signal, sys
 from dataclasses import asdict
 from pathlib import Path
-from marc.evaluation.engine import Reply
+from marc.types import Answer
 from marc.evaluation.runner import RunOptions, Shard, open_run, processes, run
-from marc.evaluation.engine import Reply
+from marc.types import Answer
 from marc.evaluation.summary import summarise
 from marc.evaluation.samples import Sample
 
@@ -176,7 +176,7 @@ class Engine:
             os.kill(os.getpid(), signal.SIGKILL)
         if any(s.id.endswith("7") for s in samples):
             raise ValueError("broken clip")
-        return [Reply("<answer>" + "AB"[len(s.id) + int(s.id[-2:]) & 1] + "</answer>") for s in samples]
+        return [Answer("", "<answer>" + "AB"[len(s.id) + int(s.id[-2:]) & 1] + "</answer>") for s in samples]
 
 samples = [
     Sample(f"t/{i:06d}", f"v{i // 3}", "Q", "Q", "multiple choice", "B", groups={"task": str(i % 3)})

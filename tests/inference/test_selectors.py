@@ -115,13 +115,13 @@ def test_retrieving_is_timed_and_loads_the_encoder_when_it_is_needed(embedder, m
     found = selector.retrieve(question)
     assert asked == [(("a.mp4", embedder, MemoryOptions("uniform")), {"folder": "memories", "progress": print})]
     assert loads == [1] and 2 in found.kept and len(found.kept) == 2
-    assert set(question.clock.seconds) == {"remember", "retrieve"}
+    assert set(question.clock.seconds) == {"subtitles", "remember", "retrieve"}
 
 
 @pytest.mark.parametrize(
     ("compression", "frames"), [({"visual_tokens": 1}, 64), ({"layout": "frames"}, 2), ({"target_frames": None}, 2)]
 )
-def test_events_that_do_not_fit_are_left_out_the_weakest_first_and_said(compression, frames, caplog):
+def test_events_that_do_not_fit_are_left_out_the_weakest_first_and_counted(compression, frames):
     selection = Remembering().select(request(compression=compression, max_frames=frames))
     assert selection.retrieval.kept == (1,), "the event of the highest score"
-    assert "1 events fit into the budget, not 2" in caplog.text
+    assert selection.left_out == 1

@@ -1,0 +1,85 @@
+"""From the events that a library recalls for a question to what is shown of their videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marc.memory.select import gap_k
+from marc.memory.store import content_key
+from marc.types import Clip, Retrieval
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+    from marc.memory.library import MemoryLibrary, RecalledEvent
+    from marc.memory.options import RetrievalOptions
+
+SPARE = 4
+"""So many times more events are recalled than are shown, as some may be of files that are gone."""
+AUTO = 8
+"""Most events where their scores decide how many."""
+
+
+def recalled_clips(
+    library: MemoryLibrary, embedder: EventEmbedder, question: str, options: RetrievalOptions, most: int | None
+) -> tuple[list[Clip], tuple[str, ...]]:
+    """The events of all remembered videos that are nearest to a question, as stretches of their videos.
+
+    Args:
+        library: Where they are.
+        embedder: Embeds the question.
+        question: What is asked.
+        options: How many events are wanted.
+        most: How many there is room for; None: any number.
+
+    Returns:
+        A clip of each video, the one with the best event first, and what the user should know.
+
+    Raises:
+        ValueError: If nothing was remembered, or no file of it is there any more.
+    """
+    wanted = AUTO if options.k == "auto" else options.k
+    wanted = wanted if most is None else min(wanted, most)
+    found = library.recall(embedder, question, SPARE * wanted)
+    states = {source: _problem(source, content) for source, content in {(one.source, one.content) for one in found}}
+    there = [one for one in found if not states[one.source]][:wanted]
+    if not there:
+        source, problem = next(iter(states.items()))
+        raise ValueError(f"{library.address}: no video that fits the question can be read ({source}: {problem})")
+    if options.k == "auto":
+        there = there[: gap_k([one.score for one in there])]
+    passed_over = {one.source for one in found if one.score >= there[-1].score and states[one.source]}
+    return clips_of(there), tuple(f"{source} is left out: {states[source]}" for source in sorted(passed_over))
+
+
+def clips_of(found: Sequence[RecalledEvent]) -> list[Clip]:
+    """The events of each video in time order; their shares of the budget are as their numbers.
+
+    Args:
+        found: Best first.
+    """
+    videos: dict[str, list[RecalledEvent]] = {}
+    for one in found:
+        videos.setdefault(one.source, []).append(one)
+    return [
+        Clip(source, found=_retrieval(sorted(events, key=lambda one: one.event)), share=len(events) / len(found))
+        for source, events in videos.items()
+    ]
+
+
+def _retrieval(found: Sequence[RecalledEvent]) -> Retrieval:
+    """What was found of one video, in time order, as if it were all of it."""
+    return Retrieval(
+        events=tuple(one.event for one in found),
+        scores=tuple(one.score for one in found),
+        kept=tuple(range(len(found))),
+        neighbour_similarity=(0.0,) * (len(found) - 1),
+    )
+
+
+def _problem(source: str, content: str) -> str:
+    """Why a remembered video cannot be shown; empty if it can."""
+    if not Path(source).is_file():
+        return "the file is gone"
+    return "" if content_key(source) == content else "the file has changed since it was remembered"

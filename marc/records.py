@@ -1,0 +1,167 @@
+"""What commands print and write as JSON about answers and recalled events: one schema with a version.
+
+`marc ask --json`, its batches, `marc recall --json` and the rows of evaluation use these records; docs/schema.json is
+derived from them (``python -m marc.cli.reference --schema``). Within a version fields are only added.
+
+Times are seconds from the first picture of the file that they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from marc.types import Answer, ShownVideo
+from marc.version import __version__
+
+ANSWER: Literal["marc.answer.v1"] = "marc.answer.v1"
+RECALL: Literal["marc.recall.v1"] = "marc.recall.v1"
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """An event that was found for a question.
+
+    Attributes:
+        source: The video.
+        start: Where it begins.
+        end: Where it ends, exclusive.
+        score: Cosine similarity of the question with its pictures, in [-1, 1].
+        text: What is said in it by the subtitles that were used.
+    """
+
+    source: str
+    start: float
+    end: float
+    score: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What was shown of a video or picture.
+
+    Attributes:
+        source: The file, or what stands for it where frames were given.
+        kind: A video or an image.
+        start: Where the stretch that was asked about begins; 0 of an image.
+        end: Where it ends; 0 of an image.
+        frame_seconds: Time of each frame that was read.
+        grid_events: Event to which each pair of frames belongs: equal numbers, one event; empty if not segmented.
+        grid_groups: Merged grid in which each pair of frames ended: equal numbers, merged into one.
+        visual_tokens_before: Visual tokens without compression.
+        visual_tokens_after: Visual tokens that were read.
+        visual_tokens_budget: Visual tokens that it might have had; null without a limit.
+        prompt_tokens_before: Tokens in the prompt without compression, marks and timestamps among them.
+        prompt_tokens_after: Tokens in the prompt.
+        subtitles: Where the subtitles are from that were used; empty without.
+        subtitle_tokens: Tokens of its subtitles in the prompt, not among prompt_tokens_after.
+    """
+
+    source: str
+    kind: Literal["video", "image"]
+    start: float
+    end: float
+    frame_seconds: tuple[float, ...]
+    grid_events: tuple[int, ...]
+    grid_groups: tuple[int, ...]
+    visual_tokens_before: int
+    visual_tokens_after: int
+    visual_tokens_budget: int | None
+    prompt_tokens_before: int
+    prompt_tokens_after: int
+    subtitles: str
+    subtitle_tokens: int
+
+    @classmethod
+    def of(cls, shown: ShownVideo) -> VideoRecord:
+        """The record of what was shown."""
+        values = asdict(shown)
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """An answer and what it cost. Counts are those of all videos together.
+
+    Attributes:
+        schema: Name and version of this schema.
+        marc: Version of the package.
+        model: Name of the model.
+        question: What was asked.
+        answer: The extracted answer.
+        output: The model's whole output.
+        frames: Frames that were read.
+        visual_tokens_before: Visual tokens without compression.
+        visual_tokens_after: Visual tokens that were read.
+        visual_tokens_budget: Visual tokens that there might have been; null without a limit.
+        prompt_tokens_before: Tokens of the videos in the prompt without compression.
+        prompt_tokens_after: Tokens of the videos in the prompt.
+        seconds: Wall time by stage; "total" is the whole.
+        peak_memory_bytes: Peak memory of the device, of the process on a CPU.
+        events: The events that were found for the question, video by video in time order.
+        videos: What was shown, in the order of the question.
+        warnings: What the user should know about the answer.
+    """
+
+    schema: Literal["marc.answer.v1"]
+    marc: str
+    model: str
+    question: str
+    answer: str
+    output: str
+    frames: int
+    visual_tokens_before: int
+    visual_tokens_after: int
+    visual_tokens_budget: int | None
+    prompt_tokens_before: int
+    prompt_tokens_after: int
+    seconds: Mapping[str, float]
+    peak_memory_bytes: int
+    events: tuple[EventRecord, ...]
+    videos: tuple[VideoRecord, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerRecord:
+        """The record of an answer."""
+        values = {name: getattr(answer, name) for name in cls.__dataclass_fields__ if hasattr(answer, name)}
+        events = tuple(record for shown in answer.videos for record in _events(shown))
+        videos = tuple(map(VideoRecord.of, answer.videos))
+        return cls(**{**values, "schema": ANSWER, "marc": __version__, "events": events, "videos": videos})
+
+
+@dataclass(frozen=True)
+class RecallRecord:
+    """The events of all remembered videos that are nearest to a question, best first.
+
+    Attributes:
+        schema: Name and version of this schema.
+        marc: Version of the package.
+        question: What was asked.
+        embedder: The dual encoder.
+        events: What was found.
+    """
+
+    schema: Literal["marc.recall.v1"]
+    marc: str
+    question: str
+    embedder: str
+    events: tuple[EventRecord, ...]
+
+    @classmethod
+    def of(cls, question: str, embedder: str, events: Iterable[EventRecord]) -> RecallRecord:
+        """The record of what was found."""
+        return cls(RECALL, __version__, question, embedder, tuple(events))
+
+
+def as_json(record: EventRecord | AnswerRecord | RecallRecord) -> dict[str, Any]:
+    """A record as plain values, for ``json.dumps``."""
+    return asdict(record)
+
+
+def _events(shown: ShownVideo) -> Iterable[EventRecord]:
+    texts = shown.event_texts or ("",) * len(shown.events)
+    for event, score, text in zip(shown.events, shown.scores, texts, strict=True):
+        yield EventRecord(shown.source, event.start, event.end, score, text)
