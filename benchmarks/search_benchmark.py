@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from marc.memory.library import build_index, nearest_rows
+from marc.memory.tables import build_index, nearest_rows
 
 Result = TypeVar("Result")
 

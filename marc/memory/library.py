@@ -2,7 +2,7 @@
 
 The library is a LanceDB database (embedded, nothing to start; the extra ``library``): a folder, or an address such as ``s3://bucket/memories``.
 Every change is one new version of a table that appears whole or not at all; readers keep the version they began with,
-and writers in other processes retry. Vectors of different embedding models never meet: each model has its own table.
+and in a folder writers wait for each other. Vectors of different embedding models never meet: each has its own table.
 Small libraries are searched exactly; from `INDEX_FROM` events on `MemoryLibrary.optimize` builds an approximate index.
 Recall and speed at 1 million events: docs/memory.md, by ``python -m benchmarks.search_benchmark``.
 
@@ -12,9 +12,10 @@ Shape legend: E events, D embedding dimensions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.extras import extra
+from marc.memory.ranking import best_first, content_words, fused_scores
 from marc.memory.store import VideoMemory
+from marc.memory.tables import (
+    Row,
+    build_index,
+    event_of,
+    has_texts,
+    is_of,
+    matching_events,
+    nearest_events,
+    prepare,
+    quoted,
+    replace_videos,
+    rows_of,
+    rows_when_indexed,
+)
 from marc.types import Event
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from lancedb.db import DBConnection
     from lancedb.table import Table
 
     from marc.memory.embedder import EventEmbedder
@@ -36,21 +53,25 @@ EXTRA = "library"
 INDEX_FROM = 50_000
 GROWTH = 4
 """Times as many events as an index was built for; then it is built anew, with more lists."""
-NPROBES = 64
-REFINE = 3
-_COLUMNS = ["video", "source", "position", "start", "end", "_distance"]
+DEPTH = 200
+"""Best events by picture, and as many by words, that are ranked together; at least as many as are asked for."""
+PATIENCE = 600.0
+"""Seconds to wait for another process that is writing."""
 
 
 @dataclass(frozen=True)
 class RecalledEvent:
-    """One event of one remembered video, with its cosine similarity to the question.
+    """One event of one remembered video.
 
     Attributes:
-        source: Path of the video when it was remembered.
+        source: Path of the video when it was remembered; where it had several, one that is still there.
         content: SHA-256 of the video file.
         position: Index of the event within its video.
         event: Start and end in seconds.
-        score: Cosine similarity, in ``[-1, 1]``.
+        score: Cosine similarity to the question, in ``[-1, 1]``.
+        text: What is said in it, by its subtitles.
+        relevance: What events are ordered by: the cosine, or where words of the question were said in any, what
+            `marc.memory.ranking.fused_scores` makes of both.
     """
 
     source: str
@@ -58,6 +79,8 @@ class RecalledEvent:
     position: int
     event: Event
     score: float
+    text: str = ""
+    relevance: float = 0.0
 
 
 class LibraryError(OSError):
@@ -71,107 +94,111 @@ class MemoryLibrary:
         address: Folder of the library, made when first written, or an object store address that LanceDB understands.
 
     Raises:
-        LibraryError: The address cannot be opened.
         MissingExtraError: LanceDB is not installed.
     """
 
     def __init__(self, address: str | Path) -> None:
         with extra(EXTRA):
-            import lancedb
+            import filelock  # noqa: F401
+            import lancedb  # noqa: F401
         self.address = str(address)
-        with self._reported("open"):
-            self._database = lancedb.connect(self.address, read_consistency_interval=timedelta(0))
+        self._folder = None if "://" in self.address else Path(self.address)
+        self._is_prepared = False
 
-    def add(self, memories: Sequence[VideoMemory]) -> None:
+    def add(self, memories: Sequence[VideoMemory], texts: Sequence[Sequence[str]] | None = None) -> None:
         """Put videos in, in one step for all that share an embedding model.
 
-        What was known of the same contents, or of other contents at the same paths, is replaced; then it is dropped
-        where the same weights in another precision had made it.
+        What was known of the same paths is replaced; then it is dropped where the same weights in another precision
+        had made it. A copy of a video at another path is kept beside it.
+
+        Args:
+            memories: Of each video.
+            texts: What is said in each event of each video; None for nothing.
 
         Raises:
             LibraryError: It cannot be written, for instance because the disk is full.
         """
         import pyarrow as pa
 
-        by_table: dict[str, dict[str, VideoMemory]] = {}
-        for memory in memories:
+        by_table: dict[str, dict[str, pa.Table]] = {}
+        for index, memory in enumerate(memories):
+            rows = rows_of(memory, texts[index] if texts else [""] * len(memory.events))
             name = _table_name(memory.settings.embedder, memory.settings.precision)
-            by_table.setdefault(name, {})[memory.content] = memory
-        for name, group in by_table.items():
-            rows = pa.concat_tables([_rows(memory) for memory in group.values()])
-            contents = ", ".join(f"'{content}'" for content in group)
-            sources = ", ".join(_quoted(memory.source) for memory in group.values())
-            replaced = f"video IN ({contents}) OR source IN ({sources})"
-            with self._reported("write"):
-                (
-                    self._database.create_table(name, schema=rows.schema, exist_ok=True)
-                    .merge_insert(["video", "position"])
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(replaced)
-                    .execute(rows)
-                )
-                for other in self._tables(name.rpartition("-")[0] + "-"):
+            by_table.setdefault(name, {})[memory.source] = rows
+        with self._writing():
+            for name, videos in by_table.items():
+                rows = pa.concat_tables(videos.values())
+                replace_videos(self._table_for(name, rows.schema), rows)
+                for other in self._tables(_of_any_precision(name)):
                     if other.name != name:
-                        other.delete(replaced)
+                        other.delete(is_of(list(videos)))
 
     def remove(self, source: str | Path) -> int:
-        """Forget the video of this path under every embedding model; returns the number of dropped events."""
-        path = _quoted(str(Path(source).resolve()))
+        """Forget the video of this path under every embedding model; returns the number of dropped events.
+
+        Raises:
+            ValueError: There is no library.
+            LibraryError: It cannot be written.
+        """
+        self._check_there()
+        condition = is_of([str(Path(source).resolve())])
         dropped = 0
-        with self._reported("write"):
+        with self._writing():
             for table in self._tables():
-                dropped += table.count_rows(f"source = {path}")
-                table.delete(f"source = {path}")
+                dropped += table.count_rows(condition)
+                table.delete(condition)
         return dropped
 
-    def holds(self, memory: VideoMemory) -> bool:
-        """Whether exactly this memory, of this content at this path under these settings, is in the library."""
+    def holds(self, memory: VideoMemory, texts: Sequence[str] | None = None) -> bool:
+        """Whether exactly this is in the library: this content at this path under these settings, with these texts."""
         table = self._table(memory.settings.embedder, memory.settings.precision)
         if table is None:
             return False
         with self._reported("read"):
-            rows = table.search().where(f"video = '{memory.content}'").select(["memory", "source"]).to_arrow()
-        known = set(zip(rows["memory"].to_pylist(), rows["source"].to_pylist(), strict=True))
-        return known == {(memory.key, memory.source)} and len(rows) == len(memory.events)
+            columns = [name for name in ("memory", "position", "text") if name in table.schema.names]
+            rows = table.search().where(is_of([memory.source])).select(columns).to_arrow().to_pylist()
+        held = sorted((row["memory"], row["position"], row.get("text") or "") for row in rows)
+        wanted = enumerate(texts or [""] * len(memory.events))
+        return held == [(memory.key, position, text) for position, text in wanted]
 
     def recall(self, embedder: EventEmbedder, question: str, k: int = 5) -> list[RecalledEvent]:
-        """The k events of all videos that are nearest to a question, best first.
+        """The k events of all videos that fit a question best, by picture and by what is said, best first.
 
         What was remembered with the same weights in another precision is found, too: its vectors differ by rounding.
 
         Raises:
-            ValueError: Nothing has been remembered with this embedder.
+            ValueError: There is no library, or nothing in it was remembered with this embedder.
             LibraryError: The library cannot be read.
         """
+        _check_number(k)
+        self._check_there()
         with self._reported("read"):
             tables = self._tables(_table_name(embedder.identity["fingerprint"], ""))
         if not tables:
             raise ValueError(
                 f"{self.address}: nothing was remembered with the embedder {embedder.name}; use `marc remember` first"
             )
-        query_D = embedder.embed_question(question).vector
-        best: dict[tuple[str, int], RecalledEvent] = {}
-        for table in tables:
-            for found in self.nearest(table, query_D, k):
-                best.setdefault((found.source, found.position), found)
-        return sorted(best.values(), key=lambda found: -found.score)[:k]
+        query = embedder.embed_question(question)
+        with self._reported("read"):
+            words = content_words(query.text) if any(map(has_texts, tables)) else []
+            depth = max(k, DEPTH if words else 0)
+            heard = [row for table in tables for row in matching_events(table, query.vector, words, depth)]
+            seen = [row for table in tables for row in nearest_events(table, query.vector, depth)]
+            return [self._with_a_file_that_is_there(tables, found) for found in _best(heard, seen, k)]
 
     def nearest(self, table: Table, query_D: NDArray[np.float32], k: int) -> list[RecalledEvent]:
-        """The k nearest events of one table, best first."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
+        """The k events of one table with the highest cosines, best first."""
+        _check_number(k)
         with self._reported("read"):
-            rows = nearest_rows(table, query_D, k, _COLUMNS).to_pylist()
-        return [
-            RecalledEvent(
-                row["source"], row["video"], row["position"], Event(row["start"], row["end"]), 1 - row["_distance"]
-            )
-            for row in rows
-        ]
+            return _best([], nearest_events(table, query_D, k), k)
 
     def videos(self) -> dict[str, int]:
-        """Paths of the remembered videos with their numbers of events."""
+        """Paths of the remembered videos with their numbers of events.
+
+        Raises:
+            ValueError: There is no library.
+        """
+        self._check_there()
         counts: dict[str, int] = {}
         with self._reported("read"):
             for table in self._tables():
@@ -179,18 +206,69 @@ class MemoryLibrary:
                     counts[source] = counts.get(source, 0) + 1
         return dict(sorted(counts.items()))
 
+    def mend(self) -> None:
+        """Bring an older library up to date, and mend what writers that were interrupted have left.
+
+        Whatever writes does that first; `holds` says what is true only afterwards.
+
+        Raises:
+            LibraryError: It cannot be written.
+        """
+        if self._is_there():
+            with self._writing():
+                pass
+
     def optimize(self) -> None:
-        """Compact what many small changes have left, and build or extend the index of large tables."""
-        with self._reported("write"):
+        """Compact what many small changes have left, and build or extend the indices of large tables."""
+        if not self._is_there():
+            return
+        with self._writing():
             for table in self._tables():
-                if table.count_rows() >= max(INDEX_FROM, GROWTH * _rows_when_indexed(table)):
+                if table.count_rows() >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
                     build_index(table)
                 table.optimize()
 
+    def _with_a_file_that_is_there(self, tables: Sequence[Table], found: RecalledEvent) -> RecalledEvent:
+        """The event with the path of another file of the same content, where its own is gone and another is there."""
+        if Path(found.source).exists():
+            return found
+        for table in tables:
+            rows = table.search().where(f"video = {quoted(found.content)}").select(["source"]).to_arrow()
+            for source in sorted(set(rows["source"].to_pylist())):
+                if Path(source).exists():
+                    return replace(found, source=source)
+        return found
+
+    @cached_property
+    def _database(self) -> DBConnection:
+        import lancedb
+
+        with self._reported("open"):
+            return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
+
+    def _is_there(self) -> bool:
+        """Whether there may be a library; of an object store only its reading tells."""
+        return self._folder is None or self._folder.exists()
+
+    def _check_there(self) -> None:
+        if not self._is_there():
+            raise ValueError(
+                f"{self.address}: there is no library here; use `marc remember` first, or name another (--library)"
+            )
+
     def _table(self, fingerprint: str, precision: str) -> Table | None:
         name = _table_name(fingerprint, precision)
+        if not self._is_there():
+            return None
         with self._reported("read"):
             return self._database.open_table(name) if name in self._names() else None
+
+    def _table_for(self, name: str, schema: pa.Schema) -> Table:
+        if name in self._names():
+            return self._database.open_table(name)
+        table = self._database.create_table(name, schema=schema, exist_ok=True)
+        prepare(table)
+        return table
 
     def _tables(self, prefix: str = "") -> list[Table]:
         return [self._database.open_table(name) for name in self._names() if name.startswith(prefix)]
@@ -203,6 +281,26 @@ class MemoryLibrary:
         return names
 
     @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write alone, in a library that was mended if need be."""
+        with self._reported("write"), nullcontext() if self._folder is None else _alone_in(self._folder):
+            if not self._is_prepared:
+                self._prepare()
+                self._is_prepared = True
+            yield
+
+    def _prepare(self) -> None:
+        """Mend each table, and see to it that a file is in one of those that differ in precision only."""
+        sources: dict[str, list[str]] = {}
+        for table in self._tables():
+            prepare(table)
+            known = sources.setdefault(_of_any_precision(table.name), [])
+            own = table.search().select(["source"]).to_arrow()["source"].unique().to_pylist()
+            if twice := sorted(set(own) & set(known)):
+                table.delete(is_of(twice))
+            known += own
+
+    @contextmanager
     def _reported(self, action: str) -> Iterator[None]:
         try:
             yield
@@ -212,70 +310,50 @@ class MemoryLibrary:
             ) from error
 
 
-def build_index(table: Table) -> None:
-    """Build the approximate index: inverted lists of 8-bit vectors, as many as a quarter of the root of the rows.
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes into a folder, which is made if need be."""
+    import filelock
 
-    Its name says for how many rows it was built. An older one serves until the new one is there.
-    """
-    from lancedb.index import IvfSq
-
-    older = [index.name for index in table.list_indices()]
-    rows = table.count_rows()
-    config = IvfSq(distance_type="cosine", num_partitions=max(1, round(rows**0.5 / 4)))
-    name = f"vector_{rows}"
-    table.create_index("vector", config=config, name=name, replace=True)
-    for other in older:
-        if other != name:
-            table.drop_index(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock", timeout=PATIENCE):
+        yield
 
 
-def _rows_when_indexed(table: Table) -> int:
-    numbers = (index.name.rsplit("_", 1)[-1] for index in table.list_indices())
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+def _best(heard: Sequence[Row], seen: Sequence[Row], k: int) -> list[RecalledEvent]:
+    """The k best of the events that were found by their words or by their pictures; those of several tables, once."""
+    events: dict[tuple[str, float, float], Row] = {}
+    for row in sorted(heard, key=lambda row: -row["_score"]):
+        events.setdefault(event_of(row), row)
+    for row in sorted(seen, key=lambda row: -row["cosine"]):
+        events.setdefault(event_of(row), row)
+    rows = list(events.values())
+    cosines = [row["cosine"] for row in rows]
+    text_scores = [row.get("_score", 0.0) for row in rows]
+    relevance = fused_scores(cosines, text_scores)
+    return [
+        RecalledEvent(
+            source=rows[index]["source"],
+            content=rows[index]["video"],
+            position=rows[index]["position"],
+            event=Event(rows[index]["start"], rows[index]["end"]),
+            score=cosines[index],
+            text=rows[index].get("text") or "",
+            relevance=float(relevance[index]),
+        )
+        for index in best_first(cosines, text_scores)[:k]
+    ]
 
 
-def nearest_rows(
-    table: Table, query_D: NDArray[np.float32], k: int, columns: list[str], nprobes: int = NPROBES
-) -> pa.Table:
-    """The k nearest rows by cosine, ``_distance = 1 - cosine``.
-
-    Args:
-        table: A table with unit vectors in its column ``vector``.
-        query_D: A unit vector.
-        k: Number of rows.
-        columns: Columns to return.
-        nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly. 0 does
-            without the index.
-    """
-    from lancedb.query import LanceVectorQueryBuilder
-
-    search = table.search(query_D)
-    assert isinstance(search, LanceVectorQueryBuilder)
-    search = search.distance_type("cosine")
-    search = search.nprobes(nprobes).refine_factor(REFINE) if nprobes else search.bypass_vector_index()
-    return search.select(columns).limit(k).to_arrow()
+def _check_number(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
 
 
 def _table_name(fingerprint: str, precision: str) -> str:
     return f"events-{fingerprint[:16]}-{precision}"
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _rows(memory: VideoMemory) -> pa.Table:
-    import pyarrow as pa
-
-    count, dimension = memory.embeddings.shape
-    return pa.table(
-        {
-            "video": pa.array([memory.content] * count),
-            "memory": pa.array([memory.key] * count),
-            "source": pa.array([memory.source] * count),
-            "position": pa.array(range(count), pa.int32()),
-            "start": pa.array([event.start for event in memory.events], pa.float64()),
-            "end": pa.array([event.end for event in memory.events], pa.float64()),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(memory.embeddings.reshape(-1)), dimension),
-        }
-    )
+def _of_any_precision(name: str) -> str:
+    """What the names of the tables of the same weights begin with."""
+    return name.rpartition("-")[0] + "-"

@@ -1,4 +1,5 @@
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import pytest
 from marc.extras import MissingExtraError
 from marc.memory import library as library_module
 from marc.memory.library import LibraryError, MemoryLibrary
+from marc.memory.ranking import best_first, word_scores
+from marc.memory.tables import rows_of
 from marc.types import Event
 
 HELPERS = Path(__file__).parent / "helpers"
@@ -39,8 +42,8 @@ class Asker:
         self.identity = {"fingerprint": fingerprint, "precision": "fp32"}
         self.vector = vector
 
-    def embed_question(self, _):
-        return SimpleNamespace(vector=self.vector)
+    def embed_question(self, question):
+        return SimpleNamespace(vector=self.vector, text=question)
 
 
 def writer(address: Path, first: int, count: int) -> subprocess.Popen:
@@ -87,6 +90,40 @@ def test_holds_knows_content_settings_and_place(library, memory):
     assert not library.holds(replace(one, source="/moved/1.mp4"))
 
 
+def test_a_copy_is_kept_beside_the_first_and_an_event_is_shown_once(library, memory, tmp_path):
+    files = [tmp_path / "one.mp4", tmp_path / "two.mp4", tmp_path / "three.mp4"]
+    for file in files[:2]:
+        file.touch()
+    copies = [replace(memory(1), source=str(file)) for file in files]
+    library.add([copies[0]])
+    library.add([copies[1], copies[2], memory(2)])
+    assert library.videos() == {**{str(file): 5 for file in files}, "/videos/2.mp4": 5}
+    assert all(library.holds(copy) for copy in copies)
+    query = Asker(memory(1).embeddings[0])
+
+    def recalled() -> set[str]:
+        found = library.recall(query, "x", k=10)
+        assert len({(event.content, event.position) for event in found}) == len(found) == 10
+        return {event.source for event in found if event.content == memory(1).content}
+
+    assert recalled() <= {str(file) for file in files[:2]}
+    files[0].unlink()
+    assert recalled() == {str(files[1])}
+    files[2].touch()
+    files[1].unlink()
+    assert recalled() == {str(files[2])}
+    assert library.remove(files[2]) == 5
+    assert library.videos() == {**{str(file): 5 for file in files[:2]}, "/videos/2.mp4": 5}
+
+
+def test_copies_leave_room_for_other_events(library, memory):
+    library.add([replace(memory(1), source=f"/copies/{number}.mp4") for number in range(20)])
+    library.add([memory(2)])
+    (table,) = library._tables()
+    found = library.nearest(table, memory(1).embeddings[0], k=8)
+    assert len({(event.content, event.position) for event in found}) == 8
+
+
 def test_removed_videos_are_gone(library, memory):
     quoted = replace(memory(3), source="/videos/what's up.mp4")
     library.add([memory(1), memory(2), quoted])
@@ -129,7 +166,7 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     library.add([memory(number, events=50) for number in range(30)])
     library.optimize()
     (table,) = library._tables()
-    assert [index.index_type for index in table.list_indices()] == ["IvfSq"]
+    assert sorted(index.index_type for index in table.list_indices()) == ["FTS", "IvfSq"]
     late = memory(500)
     library.add([late])
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
@@ -141,7 +178,7 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     library.add([memory(number, events=50) for number in range(30, 61)])
     library.optimize()
     (table,) = library._tables()
-    (index,) = table.list_indices()
+    (index,) = [index for index in table.list_indices() if index.columns == ["vector"]]
     assert (index.name, index.num_indexed_rows) == ("vector_3055", 3055)
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
 
@@ -172,6 +209,168 @@ def test_two_processes_write_while_a_third_reads(library, memory):
         assert (first.returncode, second.returncode) == (0, 0), (first.stderr.read(), second.stderr.read())
     expected = {7, *range(1000, 1012), *range(2000, 2012)}
     assert library.videos() == {f"/videos/{number}.mp4": 5 for number in sorted(expected, key=str)}
+
+
+def test_two_processes_that_write_the_same_videos_leave_each_event_once(library, memory):
+    address = Path(library.address)
+    with writer(address, 0, 10) as first, writer(address, 0, 10) as second:
+        errors = [process.communicate()[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert library.videos() == {f"/videos/{number}.mp4": 5 for number in range(10)}
+
+
+def rows_in(library) -> list[tuple[str, int, float]]:
+    """Path, position and start of all rows."""
+    rows = [row for table in library._tables() for row in table.to_arrow().to_pylist()]
+    return sorted((row["source"], row["position"], row["start"]) for row in rows)
+
+
+def test_a_doubled_library_shows_each_event_once_and_heals(library, memory):
+    library.add([memory(1), memory(2)])
+    (table,) = library._tables()
+    table.add(rows_of(memory(1), [""] * 5))
+    table.add(rows_of(memory(2, events=7, shift=10), [""] * 7))
+    assert len(rows_in(library)) == 22
+    assert [event.position for event in library.nearest(table, memory(1).embeddings[0], k=1)] == [0]
+    found = library.recall(Asker(memory(1).embeddings[0]), "x", k=50)
+    assert len({(event.source, event.event) for event in found}) == len(found)
+    assert not library.holds(memory(1))
+    MemoryLibrary(library.address).mend()
+    assert rows_in(library) == [("/videos/1.mp4", index, index) for index in range(5)] + [
+        ("/videos/2.mp4", index, 10 + index) for index in range(7)
+    ]
+    assert library.holds(memory(1)) and library.holds(memory(2, events=7))
+
+
+def test_a_kill_between_two_steps_leaves_one_memory_of_a_video(library, memory, monkeypatch):
+    half = replace(memory(1), settings=replace(memory(1).settings, precision="bf16"))
+    library.add([memory(1)])
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lancedb.table.LanceTable.delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            library.add([half])
+    assert len(rows_in(library)) == 10
+    again = MemoryLibrary(library.address)
+    again.mend()
+    assert len(rows_in(again)) == 5
+    again.add([memory(1)])
+    assert again.holds(memory(1)) and len(rows_in(again)) == 5
+
+
+def test_a_kill_before_a_new_table_is_whole(library, memory, monkeypatch):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library_module, "prepare", killed)
+        with pytest.raises(KeyboardInterrupt):
+            library.add([memory(1)])
+    assert library.recall(Asker(memory(1).embeddings[3]), "umbrella", k=1) == []
+    library = MemoryLibrary(library.address)
+    library.add([memory(1)], [["umbrella", "", "", "", ""]])
+    assert library.recall(Asker(memory(1).embeddings[3]), "umbrella", k=1)[0].position == 0
+
+
+def test_an_older_library_is_read_as_it_is_and_gets_texts_when_written(library, memory):
+    import lancedb
+
+    one = memory(1)
+    name = library_module._table_name(one.settings.embedder, one.settings.precision)
+    old = rows_of(one, [""] * 5).drop_columns(["text", "words"])
+    lancedb.connect(library.address).create_table(name, old)
+    query = Asker(one.embeddings[3])
+    assert [event.position for event in library.recall(query, "umbrella", k=1)] == [3]
+    assert library.holds(one)
+    assert not library.holds(one, ["umbrella", "", "", "", ""])
+    library.add([memory(2)])
+    assert library.holds(one)
+    assert [event.position for event in library.recall(query, "umbrella", k=1)] == [3]
+    library.add([one], [["umbrella", "", "", "", ""]])
+    assert library.holds(one, ["umbrella", "", "", "", ""])
+    assert library.recall(query, "umbrella", k=2)[0].text == "umbrella"
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+SAID = ["We open the umbrella.", "", "日本の傘", "the UMBRELLA is red", "rain"]
+
+
+def test_recall_finds_by_words_and_pictures(library, memory):
+    library.add([memory(1), memory(2)], [SAID, [""] * 5])
+    query = Asker(memory(2).embeddings[1])
+    plain = library.recall(query, "Where is it?", k=10)
+    found = library.recall(query, "Where is the umbrella?", k=10)
+    assert plain[0].source == "/videos/2.mp4" and plain[0].relevance == plain[0].score
+    assert {event.text for event in found[:2]} == {SAID[0], SAID[3]}
+    assert [event.relevance for event in found] == sorted((event.relevance for event in found), reverse=True)
+    cosines = {(event.source, event.position): event.score for event in plain}
+    assert {(event.source, event.position): event.score for event in found} == pytest.approx(cosines, abs=1e-6)
+    assert library.recall(query, "傘", k=1)[0].text == SAID[2]
+
+
+def test_the_order_is_that_of_one_video_alone(library, memory):
+    """By one index of words or another: what is fused are ranks."""
+    one = memory(1, events=40)
+    texts = [" ".join(["ball"] * (number % 3) + ["cube"] * (number % 5 == 0) + ["word"]) for number in range(40)]
+    library.add([one], [texts])
+    query = one.embeddings[7]
+    found = library.recall(Asker(query), "the cube", k=40)
+    expected = best_first(one.embeddings @ query, word_scores("the cube", texts))
+    assert [event.position for event in found] == expected
+
+
+@pytest.mark.parametrize("question", ["Where is it?", "Is there a zebra?", "", "'; -- \" (cube) AND *"])
+def test_where_no_word_matches_recall_is_by_picture(library, memory, question):
+    library.add([memory(1), memory(2)], [SAID, [""] * 5])
+    query = Asker(memory(2).embeddings[1])
+    found = library.recall(query, question, k=4)
+    (table,) = library._tables()
+    assert found == [replace(event, text=event.text) for event in library.nearest(table, query.vector, 4)]
+
+
+def test_words_are_found_before_and_after_the_index_takes_them_in(library, memory):
+    library.add([memory(1)], [SAID])
+    library.optimize()
+    library.add([memory(number) for number in range(2, 9)], [["a zebra", "", "", "", ""]] * 7)
+    query = Asker(memory(1).embeddings[0])
+    for _ in range(2):
+        found = library.recall(query, "zebra", k=7)
+        assert {(event.text, event.position) for event in found} == {("a zebra", 0)}
+        library.optimize()
+    library.add([memory(3)], [["a gnu", "", "", "", ""]])
+    found = library.recall(query, "zebra", k=8)
+    assert [event.text for event in found].count("a zebra") == 6
+    assert library.recall(query, "gnu", k=1)[0].source == "/videos/3.mp4"
+
+
+def test_holds_notices_texts_that_changed(library, memory):
+    library.add([memory(1)], [SAID])
+    assert library.holds(memory(1), SAID)
+    assert not library.holds(memory(1))
+    assert not library.holds(memory(1), [*SAID[:4], "snow"])
+    library.add([memory(1)], [[*SAID[:4], "snow"]])
+    assert library.holds(memory(1), [*SAID[:4], "snow"])
+    assert library.videos() == {"/videos/1.mp4": 5}
+
+
+def test_a_folder_that_is_gone_is_not_an_empty_library(library, memory, tmp_path):
+    library.add([memory(1)])
+    shutil.rmtree(library.address)
+    for use in (
+        lambda: library.recall(Asker(memory(1).embeddings[0]), "x"),
+        library.videos,
+        lambda: library.remove("/videos/1.mp4"),
+    ):
+        with pytest.raises(ValueError, match=r"library: there is no library here; use `marc remember` first"):
+            use()
+    assert not Path(library.address).exists()
+    assert not library.holds(memory(1))
+    library.add([memory(1)])
+    assert library.videos() == {"/videos/1.mp4": 5}
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(library, memory):

@@ -1,0 +1,201 @@
+"""One table of the library: its rows, its indices, and the searches in it.
+
+A row is an event of a video file. Rows are known by content, path and position: two files with the same content have
+rows each. `words` holds what is said in the event as `marc.memory.ranking.words_of` reads it, for the index of words.
+
+Shape legend: E events, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.memory.ranking import words_of
+from marc.memory.store import VideoMemory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb.table import Table
+
+KEY = ["video", "source", "position"]
+NPROBES = 64
+REFINE = 3
+WORDS_INDEX = "words"
+_SHOWN = ["video", "source", "position", "start", "end"]
+
+Row = dict[str, Any]
+
+
+def rows_of(memory: VideoMemory, texts: Sequence[str]) -> pa.Table:
+    """The rows of a video.
+
+    Args:
+        memory: Its memory.
+        texts: What is said in each event, ``[E]``.
+    """
+    import pyarrow as pa
+
+    count, dimension = memory.embeddings.shape
+    return pa.table(
+        {
+            "video": pa.array([memory.content] * count),
+            "memory": pa.array([memory.key] * count),
+            "source": pa.array([memory.source] * count),
+            "position": pa.array(range(count), pa.int32()),
+            "start": pa.array([event.start for event in memory.events], pa.float64()),
+            "end": pa.array([event.end for event in memory.events], pa.float64()),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(memory.embeddings.reshape(-1)), dimension),
+            "text": pa.array(texts, pa.string()),
+            "words": pa.array([" ".join(words_of(text)) for text in texts], pa.string()),
+        }
+    )
+
+
+def prepare(table: Table) -> None:
+    """Make a table fit for writing: columns and indices that older ones lack, and one row for each event.
+
+    Two processes of an older version, or two on an object store, may have written the events of a video twice.
+    """
+    import pyarrow as pa
+
+    missing = [pa.field(name, pa.string()) for name in ("text", "words") if name not in table.schema.names]
+    if missing:
+        table.add_columns(missing)
+    if doubled := list(_doubled(table)):
+        table.delete(f"_rowid IN ({', '.join(map(str, doubled))})")
+    if not _knows_words(table):
+        from lancedb.index import FTS
+
+        as_they_are = FTS(
+            base_tokenizer="whitespace",
+            lower_case=False,
+            stem=False,
+            remove_stop_words=False,
+            ascii_folding=False,
+            max_token_length=None,
+        )
+        table.create_index("words", config=as_they_are, name=WORDS_INDEX)
+
+
+def _doubled(table: Table) -> Iterator[int]:
+    """Row numbers of all but the last written memory of each file, and of all but its last row of each event."""
+    rows = table.search().with_row_id(True).select([*KEY, "memory"]).to_arrow()
+    counts = rows.group_by(["source", "position"]).aggregate([("_rowid", "count")])
+    memories = rows.group_by("source").aggregate([("memory", "count_distinct")])
+    if max(counts["_rowid_count"].to_pylist() + memories["memory_count_distinct"].to_pylist(), default=1) == 1:
+        return
+    last: dict[str, str] = {}
+    seen: set[tuple[str, int]] = set()
+    for row in sorted(rows.to_pylist(), key=lambda row: -row["_rowid"]):
+        event = row["source"], row["position"]
+        if last.setdefault(row["source"], row["memory"]) != row["memory"] or event in seen:
+            yield row["_rowid"]
+        seen.add(event)
+
+
+def replace_videos(table: Table, rows: pa.Table) -> None:
+    """Put in the rows of some files, in place of all that was known of these files, in one step."""
+    (
+        table.merge_insert(KEY)
+        .when_matched_update_all()
+        .when_not_matched_insert_all()
+        .when_not_matched_by_source_delete(is_of(rows["source"].to_pylist()))
+        .execute(rows)
+    )
+
+
+def is_of(sources: Sequence[str]) -> str:
+    """The SQL condition that a row is of one of these files."""
+    return f"source IN ({', '.join(map(quoted, dict.fromkeys(sources)))})"
+
+
+def quoted(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def build_index(table: Table) -> None:
+    """Build the approximate index of vectors: inverted lists of 8-bit vectors, a quarter of the root of the rows.
+
+    Its name says for how many rows it was built. An older one serves until the new one is there.
+    """
+    from lancedb.index import IvfSq
+
+    older = [index.name for index in table.list_indices() if index.columns == ["vector"]]
+    rows = table.count_rows()
+    config = IvfSq(distance_type="cosine", num_partitions=max(1, round(rows**0.5 / 4)))
+    name = f"vector_{rows}"
+    table.create_index("vector", config=config, name=name, replace=True)
+    for other in older:
+        if other != name:
+            table.drop_index(other)
+
+
+def rows_when_indexed(table: Table) -> int:
+    """For how many rows the index of vectors was built; 0 without one."""
+    numbers = (index.name.rsplit("_", 1)[-1] for index in table.list_indices())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def nearest_rows(
+    table: Table, query_D: NDArray[np.float32], k: int, columns: list[str], nprobes: int = NPROBES
+) -> pa.Table:
+    """The k nearest rows by cosine, ``_distance = 1 - cosine``.
+
+    Args:
+        table: A table with unit vectors in its column ``vector``.
+        query_D: A unit vector.
+        k: Number of rows.
+        columns: Columns to return.
+        nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly. 0 does
+            without the index.
+    """
+    from lancedb.query import LanceVectorQueryBuilder
+
+    search = table.search(query_D)
+    assert isinstance(search, LanceVectorQueryBuilder)
+    search = search.distance_type("cosine")
+    search = search.nprobes(nprobes).refine_factor(REFINE) if nprobes else search.bypass_vector_index()
+    return search.select(columns).limit(k).to_arrow()
+
+
+def nearest_events(table: Table, query_D: NDArray[np.float32], k: int) -> list[Row]:
+    """Rows of the k nearest different events, nearest first, with their ``cosine``.
+
+    Files with the same content show the same events; of such rows the first is given.
+    """
+    columns = [name for name in (*_SHOWN, "text") if name in table.schema.names]
+    wanted = k
+    while True:
+        rows = nearest_rows(table, query_D, wanted, [*columns, "_distance"]).to_pylist()
+        events = {event_of(row): row | {"cosine": 1 - row["_distance"]} for row in reversed(rows)}
+        if len(events) >= k or len(rows) < wanted:
+            return list(reversed(events.values()))[:k]
+        wanted *= 2
+
+
+def matching_events(table: Table, query_D: NDArray[np.float32], words: Sequence[str], k: int) -> list[Row]:
+    """Rows of the k events whose words match best, with BM25's ``_score`` and ``cosine``; none without an index."""
+    if not words or not _knows_words(table):
+        return []
+    search = table.search(" ".join(words), query_type="fts", fts_columns="words")
+    rows = search.select([*_SHOWN, "text", "vector", "_score"]).limit(k).to_arrow().to_pylist()
+    return [row | {"cosine": float(np.dot(np.asarray(row["vector"], np.float32), query_D))} for row in rows]
+
+
+def event_of(row: Row) -> tuple[str, float, float]:
+    """What tells events apart: the content and the times."""
+    return row["video"], row["start"], row["end"]
+
+
+def has_texts(table: Table) -> bool:
+    """Whether anything is said in any event."""
+    return _knows_words(table) and table.count_rows("words != ''") > 0
+
+
+def _knows_words(table: Table) -> bool:
+    return any(index.name == WORDS_INDEX for index in table.list_indices())
