@@ -346,7 +346,7 @@ def _up_to(frames: Frames, most: int) -> Frames:
     """At most so many of the frames, evenly chosen, in pairs: the last one twice if their number is odd."""
     count = min(len(frames), most - most % FRAMES_PER_GRID)
     chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
-    chosen = np.append(chosen, [chosen[-1]] * (-count % FRAMES_PER_GRID))
+    chosen = np.pad(chosen, (0, -count % FRAMES_PER_GRID), mode="edge")
     return replace(frames, rgb=frames.rgb[chosen], seconds=frames.seconds[chosen])
 
 
