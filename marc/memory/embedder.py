@@ -14,37 +14,35 @@ Shape legend: T frames, H height, W width, C colour channels, D embedding dimens
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.push_to_hf_hub import save_config_for_hf
 from PIL import Image
 from safetensors.torch import save_file
 
 from marc.hub import hub_answers, is_downloaded
-from marc.io import sha256_of
 from marc.memory.precision import multiplies_bfloat16
+from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE, TextEncoder, fingerprint_of, read_text_encoder
 from marc.memory.vectors import average_direction
+
+if TYPE_CHECKING:
+    import open_clip
 
 logger = logging.getLogger(__name__)
 
 TINY_FOLDER = Path(__file__).parents[1] / "assets" / "tiny_clip"
-CONFIG_FILE = "open_clip_config.json"
-WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_FILES = (WEIGHTS_FILE, "open_clip_pytorch_model.bin")
 """As open_clip calls them on the hub."""
 Precision = Literal["auto", "fp32", "bf16"]
 
-_FINGERPRINT_SAMPLES = 1024
 _OPTIONS_HEADING = re.compile(r"\s*\b(?:answer\s+)?(?:options?|choices)\s*:", re.IGNORECASE)
 _OPTION_MARKER = r"(?:\({0}\)|\b{0}[.):])\s*\S"
 _FIRST_OPTION = re.compile(
@@ -92,6 +90,51 @@ class DualEncoder:
     tokenizer: Any
     config: dict[str, Any]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `marc.memory.text_tower.fingerprint_of`; of the weights as they are when it is first asked for."""
+        import open_clip
+
+        return fingerprint_of(self.config, open_clip.get_model_preprocess_cfg(self.model), self.model.state_dict())
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens that the text tower reads, with start and end token."""
+        return int(self.tokenizer.context_length)
+
+    @property
+    def reads_to_end_token(self) -> bool:
+        """Whether what follows the end token cannot change a text's vector, so that it need not be computed.
+
+        True for a causal text tower of open_clip's own that is read at its end token, the one with the highest number
+        (as in PE-Core).
+        """
+        import open_clip
+
+        text_config = self.config["text_cfg"]
+        return (
+            isinstance(self.model, open_clip.CustomTextCLIP)
+            and text_config.get("pool_type", "argmax") == "argmax"
+            and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Tokens ``int64 [B, L]`` of texts, cut to the limit and filled up."""
+        tokens_BL = self.tokenizer(texts)
+        return tokens_BL[:, : int(tokens_BL.argmax(dim=1).max()) + 1] if self.reads_to_end_token else tokens_BL
+
+    def token_count(self, text: str) -> int:
+        """Tokens of a text before anything is cut."""
+        import open_clip
+
+        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
+            return len(self.tokenizer.encode(text)) + 2
+        return len(self.tokenizer.tokenizer(text).input_ids)
+
+    def encode_text(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Vectors ``[B, D]`` of unnormalised length."""
+        return self.model.encode_text(tokens_BL)
+
 
 def question_stem(question: str) -> str:
     """The question without its answer options.
@@ -111,7 +154,8 @@ class EventEmbedder:
         fingerprint: Hexadecimal identity of configuration and weights; about 1,024 values of every tensor are hashed.
 
     Args:
-        encoder: An open_clip model; it is changed to run as said here.
+        encoder: An open_clip model, which is changed to run as said here; or a text tower alone, to which both towers
+            are loaded when the first picture comes.
         device: Where the model runs.
         precision: ``"auto"`` is bf16 where the hardware multiplies matrices of it, else float32. In bf16 the weights
             of products are held in it, half as large; norms and sums of PE-Core's image tower stay in float32.
@@ -123,7 +167,7 @@ class EventEmbedder:
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: DualEncoder | TextEncoder,
         *,
         device: str | torch.device = "cpu",
         precision: Precision = "auto",
@@ -134,22 +178,12 @@ class EventEmbedder:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = torch.device(device)
-        self.model = encoder.model.eval().requires_grad_(False).to(self.device)
-        self.preprocess = encoder.preprocess
-        self.tokenizer = encoder.tokenizer
-        self.model_config = encoder.config
-        self.name = encoder.name
-        self.fingerprint = _fingerprint(self.model, self.model_config)
         fast = "bf16" if multiplies_bfloat16(self.device) else "fp32"
         self.precision = fast if precision == "auto" else precision
         self.batch_size = batch_size
-        if self.precision == "bf16":
-            _hold_in_bfloat16(self.model)
-            if self.device.type == "cpu":
-                _attend_by_matrix_products(self.model)
-        self._reads_to_end_token = _reads_to_end_token(self.model, self.model_config)
-        if self._reads_to_end_token:
-            self.model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
+        self.name, self.model_config, self.fingerprint = encoder.name, encoder.config, encoder.fingerprint
+        self._texts = encoder
+        self._run_as_said(encoder)
 
     @classmethod
     def from_pretrained(
@@ -173,16 +207,25 @@ class EventEmbedder:
         Raises:
             ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
         """
-        encoder = load_dual_encoder(name_or_folder)
+        folder = _folder_of(name_or_folder)
+        texts = read_text_encoder(folder, str(name_or_folder)) if folder.is_dir() else None
+        encoder = texts or load_dual_encoder(name_or_folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(encoder, device=device, precision=precision, batch_size=batch_size)
 
     @classmethod
     def untrained(cls, name: str, *, device: str | torch.device = "cpu") -> EventEmbedder:
         """An open_clip model with random weights, which costs what a trained one costs: for measurements of speed."""
+        import open_clip
+
         model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
         config = open_clip.get_model_config(name)
         return cls(DualEncoder(name, model, preprocess, open_clip.get_tokenizer(name), config), device=device)
+
+    @property
+    def model(self) -> open_clip.CLIP | open_clip.CustomTextCLIP:
+        """open_clip's model of both towers."""
+        return self._pictures.model
 
     @property
     def dimension(self) -> int:
@@ -192,12 +235,14 @@ class EventEmbedder:
     @property
     def image_size(self) -> int:
         """Longer side in pixels of the picture that the image tower sees."""
+        import open_clip
+
         return max(open_clip.get_model_preprocess_cfg(self.model)["size"])
 
     @property
     def token_limit(self) -> int:
         """Tokens that the text tower reads, with start and end token."""
-        return int(self.tokenizer.context_length)
+        return self._texts.token_limit
 
     @property
     def identity(self) -> dict[str, str]:
@@ -211,7 +256,7 @@ class EventEmbedder:
         vectors = [np.empty((0, self.dimension), np.float32)]
         for start in range(0, len(frames_THWC), self.batch_size):
             batch = frames_THWC[start : start + self.batch_size]
-            images_TCHW = torch.stack([self.preprocess(Image.fromarray(frame)) for frame in batch])
+            images_TCHW = torch.stack([self._pictures.preprocess(Image.fromarray(frame)) for frame in batch])
             vectors.append(self._unit(self.model.encode_image, images_TCHW))
         return np.concatenate(vectors)
 
@@ -236,8 +281,8 @@ class EventEmbedder:
         embeddings = []
         for start in range(0, len(stems), self.batch_size):
             batch = stems[start : start + self.batch_size]
-            vectors = self._unit(self.model.encode_text, self._tokenize(batch))
-            counts = [self._token_count(stem) for stem in batch]
+            vectors = self._unit(self._texts.encode_text, self._texts.tokenize(batch))
+            counts = [self._texts.token_count(stem) for stem in batch]
             embeddings += [
                 QuestionEmbedding(vector, stem, count, self.token_limit)
                 for vector, stem, count in zip(vectors, batch, counts, strict=True)
@@ -252,16 +297,30 @@ class EventEmbedder:
             )
         return embeddings
 
-    def _tokenize(self, stems: list[str]) -> torch.Tensor:
-        tokens_BL = self.tokenizer(stems)
-        if self._reads_to_end_token:
-            tokens_BL = tokens_BL[:, : int(tokens_BL.argmax(dim=1).max()) + 1]
-        return tokens_BL
+    @cached_property
+    def _pictures(self) -> DualEncoder:
+        """Both towers.
 
-    def _token_count(self, stem: str) -> int:
-        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
-            return len(self.tokenizer.encode(stem)) + 2
-        return len(self.tokenizer.tokenizer(stem).input_ids)
+        Raises:
+            ValueError: They are no longer those whose text tower was loaded.
+        """
+        if isinstance(self._texts, DualEncoder):
+            return self._texts
+        encoder = load_dual_encoder(self.name)
+        if encoder.fingerprint != self.fingerprint:
+            raise ValueError(f"{self.name}: the model's files have changed since its text tower was loaded")
+        self._run_as_said(encoder)
+        return encoder
+
+    def _run_as_said(self, encoder: DualEncoder | TextEncoder) -> None:
+        """Moves a model to where it runs, in its precision."""
+        model = encoder.model.eval().requires_grad_(False).to(self.device)
+        if self.precision == "bf16":
+            _hold_in_bfloat16(model)
+            if self.device.type == "cpu":
+                _attend_by_matrix_products(model)
+        if isinstance(encoder, DualEncoder) and encoder.reads_to_end_token:
+            model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
 
     def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
         bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
@@ -276,8 +335,9 @@ def load_dual_encoder(name_or_folder: str | Path) -> DualEncoder:
     Raises:
         ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
     """
-    name = str(name_or_folder)
-    folder = TINY_FOLDER if name == "tiny" else Path(name).expanduser()
+    import open_clip
+
+    name, folder = str(name_or_folder), _folder_of(name_or_folder)
     if folder.is_dir():
         schema, tag = f"local-dir:{_checked_folder(folder)}", None
     elif name == "tiny" or isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")):
@@ -311,6 +371,9 @@ def save_dual_encoder(
         model_config: The ``model_cfg`` dictionary from which the model was built.
         tokenizer: Needed where ``text_cfg`` names an ``hf_tokenizer_name``; open_clip's own tokenizer has no files.
     """
+    import open_clip
+    from open_clip.push_to_hf_hub import save_config_for_hf
+
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, target / WEIGHTS_FILE)
@@ -323,28 +386,6 @@ _HOW_TO_GET_WEIGHTS = (
     "Weights come from the Hugging Face hub: run once with network access, or copy a downloaded repository "
     f"({CONFIG_FILE} and {WEIGHTS_FILE}) and pass its folder. 'tiny' is shipped, but knows generated videos only."
 )
-
-
-def _reads_to_end_token(model: torch.nn.Module, model_config: dict[str, Any]) -> bool:
-    """Whether what follows the end token cannot change the vector, so that it need not be computed (as in PE-Core).
-
-    True for a causal text tower of open_clip's own that is read at its end token, the one with the highest number.
-    """
-    text_config = model_config["text_cfg"]
-    return (
-        isinstance(model, open_clip.CustomTextCLIP)
-        and text_config.get("pool_type", "argmax") == "argmax"
-        and not any(text_config.get(name) for name in ("no_causal_mask", "embed_cls", "hf_model_name"))
-    )
-
-
-def _fingerprint(model: torch.nn.Module, model_config: dict[str, Any]) -> str:
-    parts: list[str | bytes] = [json.dumps([model_config, open_clip.get_model_preprocess_cfg(model)], sort_keys=True)]
-    for name, tensor in model.state_dict().items():
-        flat = tensor.flatten()
-        sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].to(torch.float32).cpu().numpy()
-        parts += [f"{name} {tuple(tensor.shape)} {tensor.dtype}", sample.tobytes()]
-    return sha256_of(*parts)
 
 
 def _hold_in_bfloat16(model: torch.nn.Module) -> None:
@@ -370,6 +411,11 @@ def _cut_mask(
     return inputs, options | {"attn_mask": options["attn_mask"][:length, :length]}
 
 
+def _folder_of(name_or_folder: str | Path) -> Path:
+    """Where the files of a model are if its name is that of a folder."""
+    return TINY_FOLDER if str(name_or_folder) == "tiny" else Path(name_or_folder).expanduser()
+
+
 def _checked_folder(folder: Path) -> Path:
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{folder}: no {CONFIG_FILE} in this folder; it should hold the files of an open_clip model")
@@ -380,6 +426,8 @@ def _checked_folder(folder: Path) -> Path:
 
 def _resolve_listed(name: str) -> tuple[str, str]:
     """Model and tag of an open_clip name, its weights downloaded to the local cache."""
+    import open_clip
+
     model_name, _, tag = name.partition(":")
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if not tags:
