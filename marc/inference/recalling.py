@@ -41,16 +41,21 @@ def recalled_clips(
     """
     wanted = AUTO if options.k == "auto" else options.k
     wanted = wanted if most is None else min(wanted, most)
-    found = library.recall(embedder, question, SPARE * wanted)
-    states = {source: _problem(source, content) for source, content in {(one.source, one.content) for one in found}}
-    there = [one for one in found if not states[one.source]][:wanted]
-    if not there:
-        source, problem = next(iter(states.items()))
-        raise ValueError(f"{library.address}: no video that fits the question can be read ({source}: {problem})")
+    shown: list[RecalledEvent] = []
+    left_out: dict[str, str] = {}
+    for one in library.recall(embedder, question, SPARE * wanted):
+        if problem := left_out.get(one.source) or _problem(one):
+            left_out[one.source] = problem
+        else:
+            shown.append(one)
+        if len(shown) == wanted:
+            break
+    remarks = tuple(f"{source} is left out: {problem}" for source, problem in left_out.items())
+    if not shown:
+        raise ValueError(f"{library.address}: no video that fits the question can be read; {'; '.join(remarks)}")
     if options.k == "auto":
-        there = there[: gap_k([one.score for one in there])]
-    passed_over = {one.source for one in found if one.score >= there[-1].score and states[one.source]}
-    return clips_of(there), tuple(f"{source} is left out: {states[source]}" for source in sorted(passed_over))
+        shown = shown[: gap_k([one.relevance for one in shown])]
+    return clips_of(shown), remarks
 
 
 def clips_of(found: Sequence[RecalledEvent]) -> list[Clip]:
@@ -78,8 +83,8 @@ def _retrieval(found: Sequence[RecalledEvent]) -> Retrieval:
     )
 
 
-def _problem(source: str, content: str) -> str:
+def _problem(found: RecalledEvent) -> str:
     """Why a remembered video cannot be shown; empty if it can."""
-    if not Path(source).is_file():
+    if not Path(found.source).is_file():
         return "the file is gone"
-    return "" if content_key(source) == content else "the file has changed since it was remembered"
+    return "" if content_key(found.source) == found.content else "the file has changed since it was remembered"

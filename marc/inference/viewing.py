@@ -221,6 +221,7 @@ class Viewer:
         if clip.found is None:
             selection = self.selector.select(request)
         else:
+            subtitles.read()
             selection = Selection.of_events(request, clip.found, request.most_events)
         video = self._known_or_read(info, selection, clock)
         shown = selection.kept_events or (stretch,)
