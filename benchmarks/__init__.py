@@ -6,7 +6,7 @@
 * the model: `flops`, `merge_cost`, `tower_chunks`, `still_clips`, `decode_speed`;
 * training: `training_step`, against another checkout;
 * decoding: `decoders`;
-* nothing, but draws the pictures of the documentation: `pictures`;
+* nothing, but makes what the documentation shows: `pictures`, `notebook`;
 * the memory: `boundary_benchmark`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`.
 
 A module imports this package's parts and marc; nothing in marc imports it but the door of ``marc bench``.
