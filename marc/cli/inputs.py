@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from math import inf
 from pathlib import Path
 
 VIDEO_ENDINGS = frozenset(
@@ -31,6 +31,7 @@ VIDEO_ENDINGS = frozenset(
 )
 """By which videos in a folder are known."""
 LIST_MARK = "@"
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):(?=[0-5]?\d(?:\D|$)))?(\d+(?:\.\d*)?)", re.ASCII)
 
 
 def video_files(named: Iterable[str | Path]) -> list[str]:
@@ -56,18 +57,10 @@ def seconds_of(text: str, option: str) -> float:
     Raises:
         ValueError: If it is no time.
     """
-    *larger, seconds = text.strip().split(":")
-    try:
-        if len(larger) > 2 or not all(part.isdecimal() for part in larger):
-            raise ValueError
-        total = float(seconds)
-        for minutes, part in enumerate(reversed(larger), 1):
-            total += 60**minutes * int(part)
-    except ValueError:
-        total = inf
-    if not 0 <= total < inf or (larger and float(seconds) >= 60):
+    if not (match := _CLOCK.fullmatch(text.strip())):
         raise ValueError(f"{option} must be seconds or a time such as 1:02:03.5, got {text!r}")
-    return total
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def clock(seconds: float) -> str:

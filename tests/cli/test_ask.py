@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
+import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_models import FAMILIES, save_stock
 from typer.testing import CliRunner
 
 from marc.cli import app
+from marc.cli.inputs import clock, seconds_of
+from marc.cli.schema import schema
 from marc.compression.config import NEAR_DUPLICATES
 from marc.model.tiny import build_tiny
 from marc.video import write_video
@@ -170,3 +175,137 @@ def test_interrupted_it_leaves_nothing_behind(folder, tmp_path):
     process.wait()
     assert not list(tmp_path.iterdir())
     assert ask(folder, "--json").exit_code == 0
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Folders of its own, for caches and libraries."""
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("MARC_LIBRARY", raising=False)
+    return tmp_path
+
+
+def marc(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_json_keeps_to_its_schema(folder):
+    answer = json.loads(ask(folder, "--json", "--start", "0:01", "--end", "3.5").stdout)
+    jsonschema.validate(answer, schema())
+    assert (answer["question"], answer["model"]) == ("What is shown?", str(folder / "model"))
+    (shown,) = answer["videos"]
+    assert (shown["source"], shown["start"], shown["end"]) == (str(folder / "clip.mp4"), 1.0, 3.5)
+    assert all(0.9 <= second < 3.5 for second in shown["frame_seconds"])
+    assert len(shown["grid_groups"]) == len(shown["frame_seconds"]) // 2
+
+
+def test_several_videos_and_pictures(folder, tmp_path):
+    Image.new("RGB", (56, 56), "red").save(tmp_path / "red.png")
+    options = ("--model", folder / "model", "--device", "cpu", "--max-new-tokens", 3, "--no-memory", "--json")
+    result = marc("ask", folder / "clip.mp4", tmp_path / "red.png", "What is shown?", *options)
+    assert result.exit_code == 0, result.output
+    assert [shown["kind"] for shown in json.loads(result.stdout)["videos"]] == ["video", "image"]
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{folder / 'clip.mp4'}\n{tmp_path / 'red.png'}\n")
+    again = marc("ask", f"@{listed}", "What is shown?", *options)
+    assert json.loads(again.stdout)["output"] == json.loads(result.stdout)["output"]
+
+
+def test_a_batch_is_answered_and_goes_on(folder, tmp_path):
+    rows = [
+        {"id": "a", "video": str(folder / "clip.mp4"), "question": "What is shown?"},
+        {"id": "b", "video": str(folder / "gone.mp4"), "question": "What is shown?"},
+        {
+            "id": "c",
+            "video": {"source": str(folder / "clip.mp4"), "start": 2},
+            "question": "Which?",
+            "options": ["A. x"],
+        },
+    ]
+    file, out = tmp_path / "questions.jsonl", tmp_path / "questions.answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--model", folder / "model", "--device", "cpu", "--max-new-tokens", 3, "--no-memory")
+    first = marc("ask", "--batch", file, *options)
+    assert first.exit_code == 1 and "gone.mp4" in first.stderr
+    assert f"{out}: 2 answered, 0 before, 1 failed" in first.stdout
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["id"], row["status"]) for row in answers] == [("a", "ok"), ("b", "failed"), ("c", "ok")]
+    alone = json.loads(ask(folder, "--json").stdout)
+    assert answers[0]["output"] == alone["output"]
+    again = marc("ask", "--batch", file, *options)
+    assert again.exit_code == 0 and "0 answered, 3 before, 0 failed" in again.stdout
+    other = marc("ask", "--batch", file, *options, "--max-frames", 2)
+    assert other.exit_code == 2 and "of other options (a): name another file" in other.stderr
+    retried = marc("ask", "--batch", file, *options, "--retry-failed")
+    assert retried.exit_code == 1 and "0 answered, 2 before, 1 failed" in retried.stdout
+
+
+def test_the_library_answers_with_citations(alone):
+    """From remembering to the pictures of what was cited, with the embedded model and encoder."""
+    for index, colour in enumerate(("red", "blue")):
+        picture = np.asarray(Image.new("RGB", (56, 56), colour))
+        write_video(alone / f"{index}.mp4", np.repeat(picture[None], 40, axis=0), fps=10)
+    remembered = marc("remember", alone / "0.mp4", alone / "1.mp4", "--segmenter", "uniform")
+    assert remembered.exit_code == 0, remembered.output
+    pictures = alone / "pictures"
+    options = ("--segmenter", "uniform", "--max-new-tokens", 3, "--pictures", pictures)
+    for asked in (("--library", "Is it red?"), ("--library", alone / "XDG_DATA_HOME/marc/library", "Is it red?")):
+        result = marc("ask", *asked, *options, "--json")
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.stdout)
+        jsonschema.validate(answer, schema())
+        assert answer["question"] == "Is it red?"
+        assert {event["source"] for event in answer["events"]} == {str(alone / "0.mp4"), str(alone / "1.mp4")}
+        assert len(list(pictures.iterdir())) == len(answer["events"])
+    text = marc("ask", "--library", "Is it red?", *options).stdout
+    assert f"event retrieved  {alone / '0.mp4'} 0:00:00.0-0:00:04.0" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name a video and a question: marc ask VIDEO"),
+        (("clip.mp4",), "a video and a question are needed, got only 'clip.mp4'"),
+        (("clip.mp4", " "), "the question is empty"),
+        (("a.mp4", "What?", "--library", "shelf"), "--library asks about all remembered videos, not about a.mp4"),
+        (("--library", " "), "the question is empty"),
+        (("--library", "What?", "--no-memory"), "--no-memory leaves nothing for --library"),
+        (("--library", "What?", "--start", "1"), "--library leaves nothing for --start"),
+        (("--batch", "q.jsonl", "--json"), "--batch leaves nothing for --json"),
+        (("--batch", "q.jsonl", "clip.mp4", "What?"), "--batch has videos and questions of its own"),
+        (("--batch", "gone.jsonl"), "gone.jsonl"),
+        (("a.mp4", "What?", "--output", "x"), "a single question leaves nothing for --output"),
+        (("a.mp4", "b.mp4", "What?", "--end", "3"), "--start and --end are for one video"),
+        (("a.mp4", "What?", "--start", "noon"), "--start must be seconds or a time such as 1:02:03.5, got 'noon'"),
+        (("a.mp4", "What?", "--start", "1:75"), "--start must be seconds or a time"),
+        (("a.mp4", "What?", "--start", "5", "--end", "2"), "a.mp4: a stretch of a video needs 0 <= start < end"),
+        (("clip.mp4", "What?", "--start", "60"), "start=60 is behind the end of this 4.00 s video"),
+        (("clip.mp4", "What?", "--subtitles", "gone.srt"), "--subtitles gone.srt: there is no such file"),
+        (
+            ("clip.mp4", "What?", "--subtitles", "none", "--subtitles-in-prompt"),
+            "--subtitles-in-prompt has nothing to",
+        ),
+        (("clip.mp4", "What?", "--pictures", "clip.mp4"), "--pictures clip.mp4: a file stands there; name a folder"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(folder, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder)
+    with mock.patch("marc.model.loading.load_model", side_effect=AssertionError("loaded")):
+        result = marc("ask", *arguments)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:01:30.5", 90.5), ("1:02:03", 3723), (" 7 ", 7), ("0", 0)]
+)
+def test_times_are_read_and_written_as_clocks(text, seconds):
+    assert seconds_of(text, "--start") == seconds
+    assert seconds_of(clock(seconds), "--start") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:-2", "1:2:3:4", "nan", "inf", "1:60", "x:1", "1::2"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match="--end must be seconds or a time"):
+        seconds_of(text, "--end")

@@ -35,10 +35,8 @@ def event(source, start, score, content=None):
 
 
 def test_events_of_a_video_come_together_in_time_order_with_their_part_of_the_budget():
-    found = [
-        RecalledEvent(source, "", 0, Event(start, start + 1), 0.5)
-        for source, start in (("a", 7), ("b", 1), ("a", 3), ("a", 5))
-    ]
+    times = (("a", 7), ("b", 1), ("a", 3), ("a", 5))
+    found = [RecalledEvent(source, "", 0, Event(start, start + 1), 0.5) for source, start in times]
     first, second = clips_of(found)
     assert (first.source, second.source) == ("a", "b")
     assert first.found.events == (Event(3, 4), Event(5, 6), Event(7, 8)) and first.found.kept == (0, 1, 2)
@@ -47,12 +45,8 @@ def test_events_of_a_video_come_together_in_time_order_with_their_part_of_the_bu
 
 def test_files_that_are_gone_or_have_changed_are_left_out_and_said(videos):
     a, b, c = videos
-    found = [
-        event(a, 0, 0.9, "of another content"),
-        event("/gone.mp4", 0, 0.8, "x"),
-        event(b, 4, 0.7),
-        event(c, 8, 0.6),
-    ]
+    unreadable = [event(a, 0, 0.9, "of another content"), event("/gone.mp4", 0, 0.8, "x")]
+    found = [*unreadable, event(b, 4, 0.7), event(c, 8, 0.6)]
     clips, remarks = recalled_clips(Shelf(*found), None, "What?", RetrievalOptions(k=1), None)
     assert [clip.source for clip in clips] == [b]
     assert remarks == (
