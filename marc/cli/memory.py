@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import ModelOptions
+from marc.video.options import SubtitleOptions
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
@@ -28,6 +30,9 @@ Library = Annotated[
         show_default="~/.local/share/marc/library",
     ),
 ]
+SUBTITLES = (
+    "auto: a file beside the video, else a text track in it; none; or a file. What is said helps `marc recall`."
+)
 Answering = Annotated[
     ModelOptions,
     Part(
@@ -59,12 +64,15 @@ def remember(
     model: Answering,
     memory: MemoryOptions,
     retrieval: Annotated[RetrievalOptions, Part(("embedder", "folder"))],
+    subtitles: Annotated[SubtitleOptions, Part(("choice",), helps={"choice": SUBTITLES})],
     given: Given,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
     from marc.memory.workers import remember_all
 
     paths = video_files(videos)
+    if len(paths) > 1 and subtitles.choice not in ("auto", "none"):
+        raise ValueError(f"--subtitles {subtitles.choice} cannot belong to {len(paths)} videos; name one, or say auto")
     load = partial(_load_embedder, _chosen_embedder(retrieval, model, given), model.device)
     run = partial(
         remember_all,
@@ -72,6 +80,7 @@ def remember(
         load,
         memory,
         folder=retrieval.folder,
+        subtitles=subtitles.choice,
         workers=workers,
     )
     failed = _remember(f"remembering {len(paths)}", run, library or default_library())
@@ -90,6 +99,7 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
     from marc.memory.library import LibraryError, MemoryLibrary
 
     shelf = MemoryLibrary(library)
+    shelf.mend()
     failed = []
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=1.0)
@@ -98,13 +108,18 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
                 failed.append(outcome)
                 continue
             try:
-                if not shelf.holds(outcome.memory):
-                    shelf.add([outcome.memory])
+                if not shelf.holds(outcome.memory, outcome.texts):
+                    shelf.add([outcome.memory], [outcome.texts])
             except LibraryError as error:
                 failed.append(replace(outcome, memory=None, error=str(error)))
                 continue
             known = ", known already" if outcome.known else ""
-            progress.console.out(f"{outcome.video}: {len(outcome.memory.events)} events{known}", highlight=False)
+            words = f", subtitles of {outcome.subtitles}" if outcome.subtitles else ""
+            progress.console.out(
+                f"{outcome.video}: {len(outcome.memory.events)} events{known}{words}", highlight=False
+            )
+            if outcome.remark:
+                progress.console.out(f"marc remember: {outcome.remark}", highlight=False)
         progress.update(task, completed=1.0)
     shelf.optimize()
     return failed
@@ -115,18 +130,30 @@ def recall(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     *,
     k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.")] = 5,
+    print_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, as docs/schema.json has it.")
+    ] = False,
     library: Library = None,
     model: Answering,
     retrieval: Annotated[RetrievalOptions, Part(("embedder",))],
     given: Given,
 ) -> None:
-    """Show the events of all remembered videos that are nearest to a question."""
+    """Show the events of all remembered videos that fit a question best, by picture and by what is said in them."""
     from marc.memory.library import MemoryLibrary
+    from marc.memory.ranking import snippet
+    from marc.records import EventRecord, RecallRecord, as_json
 
     embedder = _chosen_embedder(retrieval, model, given)
     shelf = MemoryLibrary(library or default_library())
-    for found in shelf.recall(_load_embedder(embedder, model.device), question, k):
+    events = shelf.recall(_load_embedder(embedder, model.device), question, k)
+    if print_json:
+        records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in events]
+        typer.echo(json.dumps(as_json(RecallRecord.of(question, embedder, records))))
+        return
+    for found in events:
         typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
+        if found.text:
+            typer.echo(f"        {snippet(found.text, question)}")
 
 
 @command("forget")

@@ -93,3 +93,14 @@ def best_first(cosines_E: ArrayLike, text_scores_E: ArrayLike = ()) -> list[int]
     """Indices of all events, best first: by `fused_scores`, then by cosine, then the earlier one."""
     cosines = np.asarray(cosines_E, np.float64)
     return np.lexsort((-cosines, -fused_scores(cosines, text_scores_E))).tolist()
+
+
+def snippet(text: str, question: str, length: int = 100) -> str:
+    """A part of a text, of about so many characters, around the first word that it shares with a question."""
+    wanted = set(content_words(question))
+    hits = (found.start() for found in _WORD.finditer(text) if wanted.intersection(words_of(found.group())))
+    start = text.rfind(" ", 0, max(0, next(hits, 0) - length // 3)) + 1
+    part = text[start : start + length]
+    if start + length < len(text):
+        part = f"{part.rsplit(' ', 1)[0]} …"
+    return f"… {part}" if start else part

@@ -19,6 +19,7 @@ from marc.memory.index import find_or_remember
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress
 from marc.memory.store import VideoMemory
+from marc.video import Subtitles, VideoError, event_texts, read_subtitles
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
@@ -35,12 +36,18 @@ class Outcome:
         memory: Its memory, or None if it failed.
         error: What went wrong, or None.
         known: Whether it was remembered before.
+        texts: What is said in each event, empty where nothing is.
+        subtitles: Where that stands, see `marc.video.Subtitles`; empty if nowhere.
+        remark: What the user should know about the subtitles, or None.
     """
 
     video: str
     memory: VideoMemory | None
     error: str | None = None
     known: bool = False
+    texts: tuple[str, ...] = ()
+    subtitles: str = ""
+    remark: str | None = None
 
 
 class EmbedderUnavailableError(ValueError):
@@ -53,6 +60,7 @@ def remember_all(
     options: MemoryOptions | None = None,
     *,
     folder: str | Path | None = None,
+    subtitles: str = "auto",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
@@ -69,6 +77,8 @@ def remember_all(
         options: How videos are cut and embedded. A segmenter that was registered must be a class that workers can
             import.
         folder: Where memories are kept; beside each video by default.
+        subtitles: Which ones are read, as in `marc.video.read_subtitles`; they are no part of a memory. With
+            ``"auto"`` those that cannot be read are left out with a remark, else the video has failed.
         workers: Number of processes.
         progress: Is told, twice a second, what share of the work is done, counted in videos and parts of videos.
 
@@ -77,7 +87,7 @@ def remember_all(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    task = _Task(load_embedder, options or MemoryOptions(), folder)
+    task = _Task(load_embedder, options or MemoryOptions(), folder, subtitles)
     queue, suspects = deque(dict.fromkeys(videos)), deque[str]()
     shares = _Shares({video: index for index, video in enumerate(queue)}, progress)
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -154,12 +164,29 @@ class _Task:
     load_embedder: Callable[[], EventEmbedder]
     options: MemoryOptions
     folder: str | Path | None
+    subtitles: str
 
     def __call__(self, video: str) -> Outcome:
         (shares,) = _SHARES
         progress = partial(shares.set, video)
         memory, known = find_or_remember(video, self._embedder(), self.options, folder=self.folder, progress=progress)
-        return Outcome(video, memory, known=known)
+        read, remark = self._subtitles(video)
+        return Outcome(
+            video,
+            memory,
+            known=known,
+            texts=tuple(event_texts(read, memory.events)),
+            subtitles=read.source,
+            remark=remark,
+        )
+
+    def _subtitles(self, video: str) -> tuple[Subtitles, str | None]:
+        try:
+            return read_subtitles(video, self.subtitles), None
+        except VideoError as error:
+            if self.subtitles != "auto":
+                raise
+            return Subtitles(), f"subtitles that cannot be read are left out: {error}"
 
     def _embedder(self) -> EventEmbedder:
         """That of this worker process, loaded for its first video."""

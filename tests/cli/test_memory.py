@@ -1,5 +1,7 @@
 """The commands as they are typed, with a real dual encoder of random weights."""
 
+import json
+
 import numpy as np
 import open_clip
 import pytest
@@ -70,11 +72,58 @@ def test_remember_recall_forget(tmp_path, embedder):
     assert all(line.endswith(("one.mp4", "two.mp4")) for line in lines)
     assert "0:00:0" in lines[0]
 
+    as_json = json.loads(marc("recall", "a red ball", "--embedder", embedder, "-k", 3, "--json").stdout)
+    assert (as_json["schema"], as_json["question"]) == ("marc.recall.v1", "a red ball")
+    assert [f"{event['score']:6.3f}" for event in as_json["events"]] == [line[:6] for line in lines]
+    assert {event["source"] for event in as_json["events"]} <= {str(video) for video in videos}
+
     forgotten = marc("forget", videos[0])
     assert "one.mp4: 2 events forgotten" in forgotten.stdout
     left = marc("recall", "a red ball", "--embedder", embedder, "-k", 9).stdout
     assert "one.mp4" not in left
     assert "two.mp4" in left
+
+
+def test_what_is_said_is_found_and_shown_and_read_again_when_it_changes(tmp_path, embedder):
+    rng = np.random.default_rng(0)
+    videos = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+    for video in videos:
+        write_video(video, rng.integers(0, 256, (60, 48, 64, 3), dtype=np.uint8), fps=5)
+    options = ("--embedder", embedder, "--segmenter", "uniform", "--max-event-seconds", 4)
+    said = "1\n00:00:05,000 --> 00:00:07,000\nIf it rains, we open the umbrella.\n"
+    (tmp_path / "two.en.srt").write_text(said)
+    first = marc("remember", *videos, *options)
+    assert first.exit_code == 0, first.output
+    assert "two.mp4: 5 events, subtitles of two.en.srt" in " ".join(first.stderr.split())
+
+    def recalled() -> list[str]:
+        return marc("recall", "Where is the umbrella?", "--embedder", embedder, "-k", 20).stdout.splitlines()
+
+    assert len(recalled()) == 11
+    score, clock, source = recalled()[0].split(maxsplit=2)
+    start, end = (float(part.rsplit(":", 1)[1]) for part in clock.split("-"))
+    assert -1 <= float(score) <= 1 and start < 7 and end > 5 and source == str(videos[1])
+    assert recalled()[1].strip() == "If it rains, we open the umbrella."
+
+    (tmp_path / "two.en.srt").write_text(said.replace("00:05", "00:01").replace("00:07", "00:02"))
+    again = marc("remember", *videos, *options)
+    assert again.stderr.count("known already") == 2
+    assert " 0:00:00.0-" in recalled()[0] and len(recalled()) == 11
+    both = marc("remember", *videos, *options, "--subtitles", tmp_path / "two.en.srt")
+    assert both.exit_code == 2 and "cannot belong to 2 videos" in both.output
+    (tmp_path / "two.en.srt").write_text("Dear reader")
+    bad = marc("remember", *videos, *options)
+    assert bad.exit_code == 0 and len(recalled()) == 10
+    assert "marc remember: subtitles that cannot be read are left out:" in " ".join(bad.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["recall", "forget"])
+def test_a_library_that_is_not_there_is_named(tmp_path, embedder, command):
+    more = ("--embedder", embedder) if command == "recall" else ()
+    result = marc(command, "what", "--library", tmp_path / "gone", *more)
+    assert result.exit_code == 2
+    assert "gone: there is no library here" in " ".join(result.output.split())
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize("command", ["remember", "recall"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marc.memory.ranking import best_first, content_words, fused_scores, word_scores, words_of
+from marc.memory.ranking import best_first, content_words, fused_scores, snippet, word_scores, words_of
 
 COSINES = st.lists(st.sampled_from([-0.5, 0.0, 0.1, 0.2, 0.25, 0.3]), min_size=1, max_size=12)
 
@@ -137,3 +137,22 @@ def test_what_is_better_by_picture_and_words_comes_first(scores):
 def test_who_has_no_subtitles_does_not_load_the_scorer():
     code = "import sys; from marc.memory.ranking import word_scores; word_scores('a ball', ['', '']); "
     subprocess.run([sys.executable, "-c", code + "assert 'bm25s' not in sys.modules"], check=True)
+
+
+LONG = (
+    "One two three four five six seven eight nine ten. Then the umbrella opens. And so on, and so on, and so on again."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "expected"),
+    [
+        ("We open the umbrella.", "Where is the umbrella?", "We open the umbrella."),
+        (LONG, "The UMBRELLA?", "… ten. Then the umbrella opens. And so …"),
+        (LONG, "a zebra?", "One two three four five six seven eight …"),
+        ("日本の傘" * 30, "傘", ("日本の傘" * 30)[:40] + " …"),
+        ("", "what?", ""),
+    ],
+)
+def test_a_snippet_is_around_the_first_word_that_matches(text, question, expected):
+    assert snippet(text, question, 40) == expected

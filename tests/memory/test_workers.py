@@ -114,6 +114,26 @@ def test_the_progress_of_many_videos_is_told(video, colours):
     assert told[0] >= 0 and told[-1] == 1
 
 
+def test_what_is_said_comes_with_the_memory_and_is_no_part_of_it(video, colours):
+    def outcome(subtitles="auto"):
+        (one,) = remember_all([str(video)], colours.ColourEmbedder, colours.OPTIONS, subtitles=subtitles)
+        return one
+
+    before = outcome()
+    assert (before.known, before.texts, before.subtitles, before.remark) == (False, ("", "", ""), "", None)
+    file = video.with_suffix(".srt")
+    file.write_text("1\n00:00:01,000 --> 00:00:02,500\nred\n\n2\n00:00:05,000 --> 00:00:06,000\nblue\n")
+    after = outcome()
+    assert (after.known, after.texts, after.subtitles) == (True, ("red", "", "blue"), "rgb.srt")
+    assert after.memory.key == before.memory.key
+    assert outcome("none").texts == ("", "", "")
+    file.write_text("Dear reader")
+    bad = outcome()
+    assert bad.error is None and bad.texts == ("", "", "")
+    assert "subtitles that cannot be read are left out" in bad.remark and "rgb.srt" in bad.remark
+    assert "rgb.srt: these are no subtitles" in outcome(str(file)).error
+
+
 def test_the_number_of_workers_is_checked(colours):
     with pytest.raises(ValueError, match="workers must be at least 1"):
         list(remember_all([], colours.ColourEmbedder, workers=0))
