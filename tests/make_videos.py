@@ -62,6 +62,7 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     seconds: Sequence[float] | None = None,
+    last_seconds: float | None = None,
     offset: float = 0.0,
     rotation: int = 0,
 ) -> None:
@@ -76,6 +77,7 @@ def write_video(
         options: Options of the encoder, such as ``{"g": "250", "bf": "3"}``.
         container_options: Options of the container.
         seconds: Times of the frames; None for a constant rate.
+        last_seconds: How long the last packet says that it lasts; None leaves it to FFmpeg.
         offset: Added to all times, in seconds.
         rotation: Counter-clockwise degrees that a player is told to turn the pictures by.
     """
@@ -87,7 +89,11 @@ def write_video(
             stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
             stream.set_display_rotation(rotation)
-        for packet in _encoded(stream, frames_THWC, seconds):
+        packets = list(_encoded(stream, frames_THWC, seconds))
+        if last_seconds is not None:
+            last = max(packets, key=lambda packet: packet.pts)
+            last.duration = round(last_seconds / last.time_base)
+        for packet in packets:
             shift = round(offset / packet.time_base)
             packet.pts += shift
             packet.dts += shift

@@ -49,7 +49,6 @@ FPS = 30
 UNEVEN = {"uneven.mp4", "uneven.mkv"}
 # What these decoders get wrong is in docs/decoding.md; they must at least agree here.
 SOUND = ["long_gop.mp4", "short_gop.mkv", "ten_bit.mp4", "vp9.webm", "uneven.mp4", "rotated_90.mp4"]
-WRONG = {("torchcodec", "uneven.mp4")}
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +110,9 @@ def test_probing_describes_the_video_as_it_is_shown(video, name):
     seconds = true_seconds(name)
     assert (info.width, info.height) == ((169, 113) if name.startswith("odd") else (168, 112))
     assert info.duration == pytest.approx(seconds[-1] + 1 / FPS, abs=0.35 if name in UNEVEN else 0.02)
-    if name != "uneven.mkv":  # its header only states a nominal rate
-        assert info.frame_count == len(seconds)
-        assert info.fps == pytest.approx(info.frame_count / info.duration)
+    assert info.frame_count == len(seconds)
+    assert info.fps == pytest.approx(info.frame_count / info.duration)
+    assert info.starts == (pytest.approx(tuple(seconds), abs=2e-3) if name in UNEVEN else ())
     assert info.rotation == {"rotated_90.mp4": 270, "rotated_180.mp4": 180, "rotated_270.mp4": 90}.get(name, 0)
     assert info.source == str(video(name))
 
@@ -133,8 +132,6 @@ def test_sampling_reads_an_even_number_of_spread_frames(video, name):
 def test_other_backends_agree_with_the_default(video, backend, name):
     if backend == "torchcodec" and not find_library("avutil"):
         pytest.skip("torchcodec needs FFmpeg's shared libraries")
-    if (backend, name) in WRONG:
-        pytest.skip("see docs/decoding.md")
     times = np.linspace(0, true_seconds(name)[-1], 9)
     expected = read_frames(video(name), times)
     frames = read_frames(video(name), times, backend=backend)
@@ -476,8 +473,10 @@ def test_damage_never_hangs_or_crashes_the_caller(tmp_path, video):
 
 
 def test_unforeseen_errors_keep_their_traceback():
-    with pytest.raises(RuntimeError, match="Traceback"):
+    with pytest.raises(VideoError, match=r"None: reading it failed \(TypeError: .*not foreseen") as failure:
         list(POOL.run(Probe(path=None), 5.0))
+    assert "Traceback" in str(failure.value.__cause__)
+    assert "jobs.py" in str(failure.value.__cause__)
 
 
 # --- time limits and processes ---------------------------------------------------------------------------------------

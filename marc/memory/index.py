@@ -30,7 +30,7 @@ from marc.memory.store import (
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
 
-REVISION = 2
+REVISION = 3
 """Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 

@@ -46,7 +46,8 @@ class FrameEmbedder(Protocol):
 class KeyframeCollector:
     """Embeddings and thumbnails of frames of one video.
 
-    Memory grows by one vector and one thumbnail (some 5 kB) per keyframe.
+    Memory grows by one vector and one thumbnail (some 5 kB) per keyframe that differs from the one before: a picture
+    that stays is embedded once.
 
     Args:
         embedder: Embeds the frames.
@@ -63,6 +64,8 @@ class KeyframeCollector:
         self._embedder = embedder
         self._thumbnail_width = thumbnail_width
         self._seconds: list[float] = []
+        self._rows: list[int] = []  # of each keyframe, where its vector and its thumbnail are
+        self._latest: NDArray[np.uint8] | None = None
         self._vectors = GrowingArray(np.float32)
         self._thumbnails = bytearray()
         self._thumbnail_ends = [0]
@@ -77,15 +80,18 @@ class KeyframeCollector:
         if not self._seconds:
             return Descriptors.empty()
         order = np.argsort(self._seconds)
-        return Descriptors(np.array(self._seconds)[order], self._embedded()[order])
+        return Descriptors(np.array(self._seconds)[order], self._embedded()[self._rows][order])
 
     def consume(self, frames: Frames) -> None:
         """Take frames ``[S, H, W, 3]`` as keyframes."""
         self._seconds += frames.seconds.tolist()
         for rgb_HWC in frames.rgb:
-            self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
-            self._thumbnail_ends.append(len(self._thumbnails))
-            self._waiting.append(rgb_HWC)
+            if self._latest is None or not np.array_equal(rgb_HWC, self._latest):
+                self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
+                self._thumbnail_ends.append(len(self._thumbnails))
+                self._waiting.append(rgb_HWC)
+                self._latest = rgb_HWC
+            self._rows.append(len(self._thumbnail_ends) - 2)
         if len(self._waiting) >= _EMBEDDED_AT_A_TIME:
             self._embed()
 
@@ -103,7 +109,7 @@ class KeyframeCollector:
 
     def describe(self, events: Sequence[Event]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
         """The mean direction of each event's keyframes ``float32 [E, D]`` and the thumbnail nearest its middle."""
-        seconds_S, vectors_SD = np.array(self._seconds), self._embedded()
+        seconds_S, vectors_SD = np.array(self._seconds), self._embedded()[self._rows]
         members = [np.flatnonzero(_inside(seconds_S, event)) for event in events]
         middles = [
             inside[np.abs(seconds_S[inside] - event.middle).argmin()]
@@ -122,7 +128,8 @@ class KeyframeCollector:
         self._waiting = []
 
     def _thumbnail(self, index: int) -> bytes:
-        start, end = self._thumbnail_ends[index : index + 2]
+        row = self._rows[index]
+        start, end = self._thumbnail_ends[row : row + 2]
         return bytes(self._thumbnails[start:end])
 
 

@@ -99,7 +99,7 @@ def find_shots(
     detector.start(info)
     if detector.frame_size is None:
         return Shots(tuple(detector.finish(info.duration)), info.duration, Descriptors.empty())
-    request = EveryFrame(*detector.frame_size)
+    request = EveryFrame(*detector.frame_size, takes_held=True)
     detection = _Detection(detector, request)
     descriptors = BlockDescriptors(request)
     clock = _Clock(info, request, progress)
@@ -128,13 +128,17 @@ class _Clock:
         self._info = info
         self._progress = progress
         self._last_second = 0.0
+        self._step = 0.0
 
     def consume(self, frames: Frames) -> None:
-        self._last_second = float(frames.seconds[-1])
+        before, self._last_second = [self._last_second, *frames.seconds.tolist()][-2:]
+        self._step = self._last_second - before
         if self._progress is not None:
             self._progress(min(self._last_second / self._info.duration, 1.0))
 
     @property
     def duration(self) -> float:
-        """Length of the video in seconds: the file's statement, unless frames came later than that."""
-        return max(self._info.duration, self._last_second + 1 / self._info.fps)
+        """Length of the video in seconds: what `probe` says, unless frames came later than that."""
+        if self._last_second < self._info.duration:
+            return self._info.duration
+        return self._last_second + self._step

@@ -15,12 +15,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import av
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from marc.video import animations
 from marc.video.errors import VideoError
 
 MAX_PICTURE_PIXELS = 2**27
@@ -70,7 +72,11 @@ def open_container(path: str, options: dict[str, str] | None = None) -> InputCon
         VideoError: FFmpeg cannot.
     """
     try:
-        return av.open(_url(path), options=options or {}, metadata_errors="replace")
+        container = av.open(_url(path), options=options or {}, metadata_errors="replace")
+        if container.format.name == animations.FORMAT:
+            container.close()
+            container = av.open(animations.as_video(path))
+        return container
     except av.FFmpegError as error:
         raise VideoError(
             f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
@@ -123,6 +129,11 @@ def default_stream(path: str, container: InputContainer) -> VideoStream:
     return stream
 
 
+def codec_name(stream: VideoStream) -> str:
+    """FFmpeg's name of the codec in which the file has its pictures."""
+    return stream.metadata.get(animations.CODEC_TAG) or stream.codec_context.codec.canonical_name
+
+
 def _check_size(path: str, stream: VideoStream) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PICTURE_PIXELS:
@@ -131,7 +142,7 @@ def _check_size(path: str, stream: VideoStream) -> None:
 
 def _stream_end(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+        return max(float(stream.duration * stream.time_base), 0.0)
     return tagged_end(container, stream)
 
 
@@ -159,7 +170,7 @@ def read_schedule(
     """
     with _only(path, index, thoroughly=joined) as (container, stream):
         spans = list(itertools.islice(_spans(container, stream, interval, joined), most))
-        return _schedule(spans, is_whole=most is None or len(spans) < most)
+        return _schedule(spans, container, interval, is_whole=most is None or len(spans) < most)
 
 
 def last_end(path: str, index: int, interval: float, near: float) -> float:
@@ -178,7 +189,8 @@ def last_end(path: str, index: int, interval: float, near: float) -> float:
             target = min(target, entries[-REORDERED].timestamp)
         try:
             container.seek(target, stream=stream, any_frame=True)
-            return _schedule(list(_spans(container, stream, interval)), is_whole=False).end
+            spans = list(_spans(container, stream, interval))
+            return _schedule(spans, container, interval, is_whole=False).end
         except av.FFmpegError:
             return 0.0
 
@@ -252,11 +264,14 @@ def _spans(container: InputContainer, stream: VideoStream, interval: float, join
             yield start, start + (packet.duration * tick if packet.duration > 1 else max(interval, tick))
 
 
-def _schedule(spans: Sequence[Span], *, is_whole: bool) -> Schedule:
+def _schedule(spans: Sequence[Span], container: InputContainer, interval: float, *, is_whole: bool) -> Schedule:
     timed = [span for span in spans if span is not None]
-    return Schedule(
-        starts=tuple(sorted(start for start, _ in timed)),
-        end=max((end for _, end in timed), default=0.0),
-        count=len(spans),
-        is_whole=is_whole,
-    )
+    end = max((end for _, end in timed), default=0.0)
+    if is_mp4(container) and any(later < earlier for earlier, later in pairwise(timed)):
+        end = min(end, max(timed)[0] + interval)  # what a packet states is how long until the next one is decoded
+    return Schedule(tuple(sorted(start for start, _ in timed)), end, len(spans), is_whole)
+
+
+def is_mp4(container: InputContainer) -> bool:
+    """Whether a file is of the family of MP4 and QuickTime, whose tracks state their own length."""
+    return container.format.name.startswith("mov,")

@@ -26,6 +26,7 @@ from marc.video.errors import VideoError
 EXACT = ("ACCURATE_RND", "FULL_CHR_H_INT") if issubclass(Interpolation, Flag) else ()
 SCALING = reduce(or_, (Interpolation[name] for name in EXACT), Interpolation.BICUBIC)
 
+OPAQUE = 255
 AT_A_TIME = 32
 """Frames that torchcodec gives at once; its call for a single one gives the next picture where one stays longer."""
 
@@ -46,13 +47,29 @@ class Converter:
         self._scaling = Interpolation.AREA if rough else SCALING
         self._stored_size = (height, width) if rotation in (90, 270) else (width, height)
         self._quarter_turns = -rotation // 90
-        self._reformatter = VideoReformatter()
+        self._to_colours, self._to_alpha = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """RGB ``uint8 [H, W, 3]`` of one picture."""
-        width, height = self._stored_size
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=self._scaling)
-        return np.rot90(rgb.to_ndarray(), self._quarter_turns)
+        """RGB ``uint8 [H, W, 3]`` of one picture, on white where it is transparent."""
+        size = {"width": self._stored_size[0], "height": self._stored_size[1], "interpolation": self._scaling}
+        rgb_HWC = self._to_colours.reformat(frame, format="rgb24", **size).to_ndarray()
+        if may_be_transparent(frame):
+            alpha_HW1 = self._to_alpha.reformat(frame, format="rgba", **size).to_ndarray()[..., 3:]
+            if alpha_HW1.min() < OPAQUE:
+                rgb_HWC = on_white(rgb_HWC, alpha_HW1)
+        return np.rot90(rgb_HWC, self._quarter_turns)
+
+
+def may_be_transparent(frame: VideoFrame) -> bool:
+    """Whether the pixels of a picture have an alpha value, by themselves or in its palette."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def on_white(rgb_HWC: NDArray[np.uint8], alpha_HW1: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture in front of a white wall."""
+    alpha_HW1 = alpha_HW1.astype(np.uint16)
+    mixed_HWC = alpha_HW1 * rgb_HWC + (OPAQUE - alpha_HW1) * np.uint16(OPAQUE)
+    return ((mixed_HWC + OPAQUE // 2) // OPAQUE).astype(np.uint8)
 
 
 def read_with_pyav(
@@ -112,12 +129,16 @@ def read_with_torchcodec(
         )
         begin, end = video.metadata.begin_stream_seconds, video.metadata.end_stream_seconds
         assert begin is not None and end is not None
-        times_T = (begin + seconds_T + reader.tolerance).clip(begin, end - TIME_TOLERANCE)
+        times_T = np.maximum(begin + seconds_T + reader.tolerance, begin)
         shown_T = np.empty(len(times_T))
-        for first in range(0, len(times_T), AT_A_TIME):
-            part = slice(first, first + AT_A_TIME)
+        before_end = int(times_T.searchsorted(end - TIME_TOLERANCE))
+        for first in range(0, before_end, AT_A_TIME):
+            part = slice(first, min(first + AT_A_TIME, before_end))
             batch = video.get_frames_played_at(times_T[part].tolist())
             rgb_THWC[part], shown_T[part] = batch.data.numpy(), batch.pts_seconds.numpy() - begin
+        if before_end < len(times_T):  # the last picture of some files has no duration, and no time finds it
+            last = video.get_frame_at(len(video) - 1)
+            rgb_THWC[before_end:], shown_T[before_end:] = last.data.numpy(), last.pts_seconds - begin
     except (ImportError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ImportError) or "libtorchcodec" in str(error):
             raise VideoError(

@@ -25,8 +25,10 @@ from marc.types import VideoInfo
 from marc.video.container import (
     NEW_CLOCK,
     Schedule,
+    codec_name,
     default_stream,
     is_joined,
+    is_mp4,
     last_end,
     open_container,
     read_schedule,
@@ -46,6 +48,8 @@ MOST_LISTED = 1024
 """Pictures of a video that may be listed by their packets: some 10 ms."""
 FEW = 64
 FEWER, UNEVEN = 0.9, 1.5
+MOST_HELD = 10.0
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Picture:
 
     frame: VideoFrame
     seconds: float
+    is_held: bool = False
+    """Whether it has been given before and is still shown."""
 
 
 @contextmanager
@@ -187,6 +193,32 @@ class VideoReader:
             yield self._shown
         self._check_complete()
 
+    def pictures_as_shown(self, start: float) -> Iterator[Picture]:
+        """What `pictures_from` gives, but a picture that stays is given again as often as at a constant rate.
+
+        That is the nominal rate of the file, or that of its shortest picture, at most `MOST_HELD` a second. At a
+        constant rate nothing is added.
+
+        Raises:
+            VideoError: As there.
+        """
+        spacing = max(self._nominal_interval(), 1 / MOST_HELD)
+        shown: Picture | None = None
+        for picture in self.pictures_from(start):
+            if shown is not None:
+                yield from _held(shown, picture.seconds, spacing)
+            yield picture
+            shown = picture
+        if shown is not None:
+            yield from _held(shown, self.info.duration, spacing)
+
+    def _nominal_interval(self) -> float:
+        """Seconds from one picture to the next where none stays for longer than others."""
+        info = self.info
+        if info.starts:
+            return min(self._interval, *(later - earlier for earlier, later in pairwise(info.starts)))
+        return 1 / info.fps if info.frame_count <= MOST_LISTED else self._interval
+
     def _advance(self) -> None:
         self._shown, self._following = self._following, next(self._pictures, None)
 
@@ -285,14 +317,15 @@ class VideoReader:
     def _check_complete(self) -> None:
         """Refuse to take the last picture of a file that was cut off for the end of its video."""
         assert self._shown is not None
-        end = self._shown.seconds + self._interval
+        frame = self._shown.frame
+        end = self._shown.seconds + max(float((frame.duration or 0) * (frame.time_base or 0)), self._interval)
         if self._is_cut() or tagged_end(self._container, self._stream) - self.first_seconds > end + MISSING_END:
             raise self._cut_error(end)
 
     def _is_cut(self) -> bool:
         """Whether the index speaks of bytes behind the end of the file."""
         entries = self._stream.index_entries
-        return len(entries) > 0 and entries[-1].pos + entries[-1].size > os.path.getsize(self.path)
+        return len(entries) > 0 and entries[-1].pos + entries[-1].size > self._container.size
 
     def _cut_error(self, end: float) -> VideoError:
         readable = math.floor(100 * end) / 100
@@ -305,10 +338,8 @@ class VideoReader:
     def info(self) -> VideoInfo:
         """What `marc.video.probe` tells about the file; its length may take a look at its packets."""
         count, duration, starts = self._extent()
-        codec = self._stream.codec_context.codec.canonical_name
-        return VideoInfo(
-            self.path, self.width, self.height, duration, count / duration, count, codec, self.rotation, starts
-        )
+        codec, rate = codec_name(self._stream), count / duration
+        return VideoInfo(self.path, self.width, self.height, duration, rate, count, codec, self.rotation, starts)
 
     def _extent(self) -> tuple[int, float, tuple[float, ...]]:
         """How many pictures there are, when the last one ends, and when each starts if they are few and uneven.
@@ -321,24 +352,31 @@ class VideoReader:
         schedule = self._schedule(MOST_LISTED + 1) if is_listed else None
         if schedule is not None and schedule.stands_still:
             self._has_times, self._zero = False, None
-        if not stated or not self._rate() or self._is_joined or self._zero is None:
+        if self._zero is None or self._is_joined:
             return *self._measure(), ()
-        if schedule is not None and schedule.is_whole and schedule.starts:
+        starts = self._known_starts(schedule)
+        if schedule is not None and starts:
             end = schedule.end - self.first_seconds
-        else:
+        elif stated and self._rate():
             end = self._end_by_packets(stated)
-        if tagged_end(self._container, stream):
+        else:
+            return *self._measure(), ()
+        if tagged_end(self._container, stream) or is_mp4(self._container):
             end = max(end, stated)
         duration = end if end > 0 and abs(end - stated) > self._interval / 2 else stated
         count = round(duration * self._rate())
-        if schedule is not None and schedule.is_whole:
-            starts = [start - self.first_seconds for start in sorted(set(schedule.starts))]
-            starts = [start if start > self.tolerance else 0.0 for start in starts if start >= -self.tolerance]
-            if _are_few(starts, duration, self._interval):
-                return len(starts), duration, tuple(starts)
+        if starts and not (stated and count and len(starts) >= FEWER * duration / self._interval):
+            return len(starts), duration, starts if _are_uneven(starts, duration) else ()
         if stream.frames and abs(stream.frames - count) <= 1:
             count = stream.frames
         return max(count, 1), duration, ()
+
+    def _known_starts(self, schedule: Schedule | None) -> tuple[float, ...]:
+        """When each picture starts, since the first one; none if not all are known."""
+        if schedule is None or not schedule.is_whole:
+            return ()
+        starts = [start - self.first_seconds for start in sorted(set(schedule.starts))]
+        return tuple(start if start > self.tolerance else 0.0 for start in starts if start >= -self.tolerance)
 
     def _rate(self) -> float:
         """Pictures a second by the headers; an average that cannot be is that of the file's clock."""
@@ -373,9 +411,15 @@ class VideoReader:
         return count, end if self._zero is not None and end > 0 else count * self._interval
 
 
-def _are_few(starts: Sequence[float], duration: float, interval: float) -> bool:
-    """Whether a video has clearly fewer pictures than its clock has room for, because some stay longer."""
-    if len(starts) < 2 or starts[0] > 0 or len(starts) >= FEWER * duration / interval:
+def _held(picture: Picture, end: float, spacing: float) -> Iterator[Picture]:
+    """A picture again and again until shortly before it ends."""
+    for number in range(1, math.ceil((end - picture.seconds) / spacing - HALF)):
+        yield Picture(picture.frame, picture.seconds + number * spacing, is_held=True)
+
+
+def _are_uneven(starts: Sequence[float], duration: float) -> bool:
+    """Whether some pictures stay clearly longer than others."""
+    if len(starts) < 2 or starts[0] > 0:
         return False
     gaps = [later - earlier for earlier, later in pairwise(starts)]
     return max(*gaps, duration - starts[-1]) > UNEVEN * min(gaps)

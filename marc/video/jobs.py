@@ -92,7 +92,9 @@ class Stream:
         """Fill an array with every batch of any request; give the number of the request and the batch's times."""
         with open_video(self.path, rough=self.rough) as reader:
             batches = [_Batch(request, reader.info, self) for request in self.requests]
-            for picture in reader.pictures_from(self.start):
+            takes_held = any(request.takes_held for request in self.requests)
+            pictures = reader.pictures_as_shown if takes_held else reader.pictures_from
+            for picture in pictures(self.start):
                 if self.end is not None and picture.seconds >= self.end:
                     break
                 for number, batch in enumerate(batches):
@@ -109,7 +111,9 @@ class _Batch:
     def __init__(self, request: FrameRequest, info: VideoInfo, stream: Stream) -> None:
         self._wants = request.chooser(stream.start)
         self._convert = Converter(*request.size(info), info.rotation, rough=stream.rough)
+        self._takes_held = request.takes_held
         self._limit = request.batch
+        self._converted: tuple[object, NDArray[np.uint8]] | None = None
         self._rgb: list[NDArray[np.uint8]] = []
         self._seconds: list[float] = []
 
@@ -118,9 +122,11 @@ class _Batch:
 
     def add(self, picture: Picture) -> bool:
         """Take a picture if it is wanted; whether the batch is full now."""
-        if not self._wants(picture.seconds):
+        if (picture.is_held and not self._takes_held) or not self._wants(picture.seconds):
             return False
-        self._rgb.append(self._convert(picture.frame))
+        if self._converted is None or self._converted[0] is not picture.frame:
+            self._converted = picture.frame, self._convert(picture.frame)
+        self._rgb.append(self._converted[1])
         self._seconds.append(picture.seconds)
         return len(self) == self._limit
 

@@ -77,9 +77,8 @@ class DecodingProcess:
             yield result, frames
         self.is_busy = False
         if isinstance(result, Failure):
-            if result.is_video_error:
-                raise VideoError(result.message)
-            raise RuntimeError(f"{job.path}: the decoding process failed\n{result.message}")
+            cause = RuntimeError(f"in the decoding process:\n{result.traceback}") if result.traceback else None
+            raise VideoError(result.message) from cause
 
     @property
     def pid(self) -> int:

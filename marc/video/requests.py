@@ -26,12 +26,15 @@ class EveryFrame:
         height: Their height in pixels.
         batch: Frames handed over at a time; the last batch may hold fewer.
         stride: Only every `stride`-th frame is wanted.
+        takes_held: A picture that stays for longer than its file's rate says is wanted again and again, some ten
+            times a second at most, so that a video looks as it would at a constant rate.
     """
 
     width: int
     height: int
     batch: int = 100
     stride: int = 1
+    takes_held: bool = False
 
     def size(self, info: VideoInfo) -> tuple[int, int]:
         """Width and height of the frames."""
@@ -54,7 +57,7 @@ class EveryFrame:
 
 @dataclass(frozen=True)
 class SampledFrames:
-    """Single frames at about equal distances in time, large.
+    """Single frames at about equal distances in time, large; a picture that stays for longer is taken again.
 
     Attributes:
         interval: Seconds between them; the first is taken after half of that.
@@ -64,6 +67,7 @@ class SampledFrames:
     interval: float
     max_pixels: int
     batch = 1
+    takes_held = True
 
     def size(self, info: VideoInfo) -> tuple[int, int]:
         """Width and height of the frames."""

@@ -42,9 +42,9 @@ def sample_times(
     The number of frames is ``duration * fps``, at least `min_frames` and at most `max_frames`, never more than the
     video has, and even (Qwen2.5-VL's ``smart_nframes``). A stretch of a single frame gives that frame twice.
 
-    Where the file says that it holds few pictures for different times (``info.starts``), the number does not depend on
-    how many it holds, as in a file of the same look at a constant rate. If all of them fit, each is shown: of the even
-    times that show a picture again, those nearest to the missing ones are moved to their starts.
+    Where the file says when its few pictures change (``info.starts``), the number does not depend on how many it
+    holds, as in a file of the same look at a constant rate; and as many different ones are shown as fit: even times
+    that would show a picture again are moved to the starts of pictures that none would show, the nearest first.
 
     Args:
         info: The video, from `probe`.
@@ -78,18 +78,18 @@ def _even(count: float) -> int:
 
 
 def _spread(starts_N: NDArray[np.float64], start: float, stop: float, count: int) -> NDArray[np.float64]:
-    """Even times in ``[start, stop)``; if all pictures fit, some are moved to the starts of those not shown."""
-    shortest = np.diff(starts_N).min()
+    """Even times in ``[start, stop)``, of which those that show a picture again are moved to pictures not shown."""
     first, end = starts_N.searchsorted([start, stop - SAME_TIME], side="right") - [1, 0]
-    last = max(starts_N[end - 1], stop - shortest, start)
-    times_T = np.linspace(start, min(last, stop), count)
-    missing = set(range(first, end)) - set(_shown(starts_N, times_T).tolist())
-    if end - first > count:
-        return times_T
-    for picture in sorted(missing):
+    last = max(starts_N[end - 1], stop - np.diff(starts_N).min(), start)
+    times_T = np.linspace(start, last, count)
+    shown = set(_shown(starts_N, times_T).tolist())
+    missing = [picture for picture in range(first, end) if picture not in shown]
+    filled = min(count - len(shown), len(missing))
+    for index in np.linspace(0, len(missing) - 1, filled).round().astype(int):
+        picture = missing[index]
         shown_T = _shown(starts_N, times_T)
-        spare_T = np.bincount(shown_T, minlength=len(starts_N))[shown_T] > 1
-        moved = np.where(spare_T, np.abs(times_T - starts_N[picture]), np.inf).argmin()
+        is_spare_T = np.bincount(shown_T)[shown_T] > 1
+        moved = np.where(is_spare_T, np.abs(times_T - starts_N[picture]), np.inf).argmin()
         times_T[moved] = starts_N[picture]
         times_T.sort()
     return times_T

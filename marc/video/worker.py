@@ -42,12 +42,12 @@ class Failure:
     """How a job ended early.
 
     Attributes:
-        message: What the `VideoError` says, or the traceback of anything else.
-        is_video_error: Whether the video (or what was asked of it) is to blame.
+        message: What the `VideoError` says.
+        traceback: Of an error that nobody foresaw; the file is damaged in a new way, or the fault is ours.
     """
 
     message: str
-    is_video_error: bool
+    traceback: str = ""
 
 
 def serve(descriptor: int) -> None:
@@ -80,9 +80,9 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
         try:
             result = next(results, Signal.DONE)
         except (VideoError, MissingExtraError) as error:
-            result = Failure(str(error), is_video_error=True)
-        except Exception:  # reported to, and raised again by, the process that asked
-            result = Failure(traceback.format_exc(), is_video_error=False)
+            result = Failure(str(error))
+        except Exception as error:  # what libraries make of damaged bytes has no end; the traceback goes along
+            result = Failure(_unforeseen(job, error), traceback.format_exc())
         signal.setitimer(signal.ITIMER_REAL, 0)
         buffer = buffers.pop() if buffers else None
         channel.send(result, buffer)
@@ -90,3 +90,11 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
             buffer.close()
         if result is Signal.DONE or isinstance(result, Failure):
             return
+
+
+def _unforeseen(job: Job, error: Exception) -> str:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"{job.path}: reading it failed ({cause[:300]}); the file is damaged in a way that was not foreseen: encode "
+        "it again, or report this with the file and the traceback"
+    )
