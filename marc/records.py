@@ -1,7 +1,7 @@
 """What commands print and write as JSON about answers and recalled events: one schema with a version.
 
 `marc ask --json`, its batches, `marc recall --json` and the rows of evaluation use these records; docs/schema.json is
-derived from them (``python -m marc.cli.schema``). Within a version fields are only added.
+derived from them (tests/test_records.py). Within a version fields are only added.
 
 Times are seconds from the first picture of the file that they belong to.
 """

@@ -11,12 +11,12 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
+from record_schema import schema
 from tiny_models import FAMILIES, save_stock
 from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.cli.inputs import clock, seconds_of
-from marc.cli.schema import schema
 from marc.compression.config import NEAR_DUPLICATES
 from marc.model.tiny import build_tiny
 from marc.video import write_video

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import jsonschema
 import pytest
+from record_schema import schema
 
 from marc import Clip
-from marc.cli.schema import schema
 from marc.inference.batch import BatchAnswers, BatchQuestion, answer_all, read_questions
 from marc.types import Answer
 
