@@ -194,7 +194,7 @@ def event_of(row: Row) -> tuple[str, float, float]:
 
 def has_texts(table: Table) -> bool:
     """Whether anything is said in any event."""
-    return _knows_words(table) and table.count_rows("words != ''") > 0
+    return _knows_words(table) and bool(table.search().where("words != ''").select(["position"]).limit(1).to_list())
 
 
 def _knows_words(table: Table) -> bool:
