@@ -89,11 +89,12 @@ def seen(subtitles: Subtitles) -> list[tuple[float, float, str]]:
         ("a.srt", "\n\n", []),
     ],
 )
-def test_text_without_markup_in_the_order_of_time(plain, tmp_path, name, text, expected):
+def test_text_without_markup_in_the_order_of_time(plain, tmp_path, name, text, expected, caplog):
     file = tmp_path / name
     file.write_bytes(text.encode())
     subtitles = read_subtitles(plain, file)
     assert (seen(subtitles), subtitles.source) == (expected, name)
+    assert ("no line of subtitles was found" in caplog.text) == (not expected)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])

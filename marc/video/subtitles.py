@@ -82,6 +82,8 @@ def read_subtitles(video: str | Path, choice: str | Path = "auto", *, timeout: f
             cues += result
     for remark in track.remarks:
         logger.warning("%s", remark)
+    if track.name and not cues:
+        logger.warning("%s: no line of subtitles was found in %s", path, track.name)
     return Subtitles(without_repetitions(cues), track.name)
 
 
