@@ -12,6 +12,7 @@ import typer
 
 from marc.cli.inputs import clock, seconds_of, video_files
 from marc.cli.options import Budget, Given, Part, command, compression_changes
+from marc.cli.verbosity import remark
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.options import Named
@@ -257,9 +258,9 @@ def _show(assistant: VideoAssistant, query: Query, report: ReportOptions) -> Non
         from marc.inference.citations import save_citations
 
         for file in save_citations(report.pictures, answer):
-            typer.echo(f"marc ask: {file}", err=True)
-    for remark in answer.warnings:
-        typer.echo(f"marc ask: {remark}", err=True)
+            remark(f"marc ask: {file}")
+    for warning in answer.warnings:
+        remark(f"marc ask: {warning}")
     typer.echo(_as_json(answer) if report.as_json else _as_text(answer))
 
 

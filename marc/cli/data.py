@@ -59,9 +59,9 @@ def check(
 
     Exit code 1 if any row is bad. A killed run goes on where it was, by the journal that it keeps beside OUTPUT.
     """
-    from rich.console import Console
     from rich.progress import track
 
+    from marc.cli.progress import progress_console
     from marc.data.check import CheckOptions, check_files
     from marc.data.rows import load_rows, parse_rows
     from marc.data.sampling import manifest, read_checksums
@@ -74,7 +74,7 @@ def check(
     options = CheckOptions(frames.max_frames, frames.timeout, workers)
     results = check_files(usable, folder, options, checksums=read_checksums(rows), journal=journal)
     total = len({row.path for row in usable if row.path is not None})
-    checked = list(track(results, "decoding", total=total, console=Console(stderr=True)))
+    checked = list(track(results, "decoding", total=total, console=progress_console()))
     problems = {file.path: file.problem for file in checked if file.problem is not None}
     clean = [row for row in usable if row.path not in problems]
     write_json(output, manifest(clean, folder, source={"file": rows.name}))
@@ -115,9 +115,9 @@ def teacher(
 
     A killed run goes on where it was. With several shards, run the command once more without one to join them.
     """
-    from rich.console import Console
     from rich.progress import track
 
+    from marc.cli.progress import progress_console
     from marc.data.prompts import check_style
     from marc.data.rows import read_rows
     from marc.data.sampling import manifest
@@ -131,7 +131,7 @@ def teacher(
     grader = _grader(model, frames, options, TeacherCache(cache or output.parent / "teacher", number))
     results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count))
     total = len(range(number, len(questions), count))
-    answered = list(track(results, "teacher", total=total, console=Console(stderr=True)))
+    answered = list(track(results, "teacher", total=total, console=progress_console()))
     if count == 1:
         write_json(output, manifest(answered, folder, source={"file": rows.name}, teacher=model.name))
     known = [row.a_full for row in answered if row.a_full is not None]

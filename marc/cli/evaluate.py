@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from marc.cli.options import Given, Part, command
+from marc.cli.verbosity import is_quiet
 from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.memory.options import MemoryOptions, RetrievalOptions
@@ -241,7 +242,7 @@ def _check_files(console: Console, samples: Sequence[Sample], frames: FrameOptio
     files = len({sample.path for sample in samples})
     bad = 0
     checked = check_files(samples, options=CheckOptions(frames.max_frames, frames.timeout))
-    for file in track(checked, "checking", total=files, console=console):
+    for file in track(checked, "checking", total=files, console=console, disable=is_quiet()):
         if file.problem:
             bad += 1
             typer.echo(f"{file.path}: {file.problem} (needed by {len(file.users)} samples, first {file.users[0]})")

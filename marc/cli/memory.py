@@ -14,6 +14,7 @@ import typer
 
 from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
+from marc.cli.verbosity import remark
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import ModelOptions
 from marc.video.options import SubtitleOptions
@@ -93,15 +94,15 @@ def remember(
 
 def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | Path) -> list[Outcome]:
     """Remember videos with a progress bar and put each into the library; returns those that failed."""
-    from rich.console import Console
     from rich.progress import Progress, TimeElapsedColumn
 
+    from marc.cli.progress import progress_console
     from marc.memory.library import LibraryError, MemoryLibrary
 
     shelf = MemoryLibrary(library)
     shelf.mend()
     failed = []
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console()) as progress:
         task = progress.add_task(title, total=1.0)
         for outcome in run(progress=lambda share: progress.update(task, completed=share)):
             if outcome.memory is None:
@@ -192,10 +193,9 @@ def _chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Gi
         return retrieval.embedder
     name = default_embedder(model.name)
     if knows_generated_videos_only(name):
-        typer.echo(
+        remark(
             "marc: with the embedded encoder 'tiny', which knows generated videos only; for real footage name the "
-            "--model that you ask with, or an --embedder",
-            err=True,
+            "--model that you ask with, or an --embedder"
         )
     return name
 

@@ -24,6 +24,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from marc.cli.errors import user_errors
+from marc.cli.verbosity import Quiet, Verbose, remark, set_verbosity
 from marc.compression.config import CompressionConfig, budget_fields, parse_budget
 from marc.options import Option, build, changes, options_of
 
@@ -37,6 +38,8 @@ Budget = Annotated[
     ),
 ]
 _CONTEXT = "context"
+VERBOSITY = ("verbose", "quiet")
+"""What every command takes beside its own."""
 _TYPE_NAMES = {int: "INTEGER", float: "NUMBER", tuple: "A:B,...", str: "TEXT", Path: "PATH", NoneType: "none"}
 
 
@@ -106,9 +109,11 @@ def command(
         renamed = {_old_name(spelling): (spelling, flag) for spelling, flag in (old or {}).items()}
 
         def run(**values: Any) -> None:
-            context = values.pop(_CONTEXT)
+            context, verbose, quiet = (values.pop(each) for each in (_CONTEXT, *VERBOSITY))
             names = {each for each in values if context.get_parameter_source(each).name != "DEFAULT"}
             with user_errors(f"marc {name}"):
+                if verbose or quiet:
+                    set_verbosity(verbose, quiet)
                 for each, (spelling, flag) in renamed.items():
                     _take_old(values, names, each, (spelling, flag), f"marc {name}")
                 for parameter, group in groups.items():
@@ -126,7 +131,7 @@ def command(
         hidden = [_hidden(each, spelling) for each, (spelling, _) in renamed.items()]
         context = Parameter(_CONTEXT, Parameter.KEYWORD_ONLY, annotation=typer.Context)
         described: Any = run
-        described.__signature__ = Signature([context, *own, *derived, *hidden])
+        described.__signature__ = Signature([context, *own, *derived, *hidden, *_verbosity()])
         described.__annotations__ = {
             each.name: each.annotation for each in described.__signature__.parameters.values()
         }
@@ -219,7 +224,7 @@ def _take_old(values: dict[str, Any], given: set[str], name: str, spellings: tup
     current = new.removeprefix("--").replace("-", "_")
     if current in given:
         raise ValueError(f"{old} is the old spelling of {new}; leave it out")
-    typer.echo(f"{command}: {old} is now {new} and will go with the next release", err=True)
+    remark(f"{command}: {old} is now {new} and will go with the next release")
     values[current] = text
     given.remove(name)
     given.add(current)
@@ -232,6 +237,11 @@ def _old_name(spelling: str) -> str:
 def _hidden(name: str, spelling: str) -> Parameter:
     declared = typer.Option(spelling, hidden=True)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, declared])
+
+
+def _verbosity() -> list[Parameter]:
+    declared = zip(VERBOSITY, (Verbose, Quiet), (0, False), strict=True)
+    return [Parameter(name, Parameter.KEYWORD_ONLY, default=off, annotation=kind) for name, kind, off in declared]
 
 
 def _type_name(kind: type) -> str:

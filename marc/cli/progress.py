@@ -1,4 +1,4 @@
-"""A progress bar for one piece of long work, on the error stream."""
+"""Progress of long work, on the error stream; nothing of it with ``--quiet``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
+from marc.cli.verbosity import is_quiet
+
+
+def progress_console() -> Console:
+    """Where progress is shown."""
+    return Console(stderr=True, quiet=is_quiet())
+
 
 @contextmanager
 def share_bar(title: str) -> Iterator[Callable[[float], None]]:
     """Gives a function that is told what share of the work is done; the bar appears when it is first called."""
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console()) as bar:
         task = bar.add_task(title, total=1.0, visible=False)
         yield lambda share: bar.update(task, completed=share, visible=True)

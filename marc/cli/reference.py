@@ -14,7 +14,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from marc.cli import app
-from marc.cli.options import Group
+from marc.cli.options import VERBOSITY, Group
 from marc.options import helps_of, options_of, records_of
 
 INTRODUCTION = """# Options
@@ -27,6 +27,9 @@ is a value where it is named. What a command does not say about a model's compre
 
 How many visual tokens a video may cost is a *budget*: `--budget` of commands, `budget` and `budgets` of recipes, and
 any budget is a method of `marc eval`.
+
+Every command takes `--quiet` (`-q`): neither progress nor remarks, only results and errors; and `--verbose` (`-v`):
+what is done is logged on stderr, with `-vv` in detail. Both also stand before the command: `marc -q ask ...`.
 """
 
 Row = tuple[str, str, str, str]
@@ -70,7 +73,7 @@ def _record(record: type, takers: Iterable[str]) -> str:
 
 def _command(name: str, command: Any) -> str:
     groups: Iterable[Group] = getattr(command.callback, "groups", {}).values()
-    derived = {option.name for group in groups for option in group.options}
+    derived = {*VERBOSITY, *(option.name for group in groups for option in group.options)}
     own = [
         row
         for parameter in inspect.signature(command.callback).parameters.values()

@@ -7,29 +7,39 @@ import typer
 from marc.cli import recipes
 from marc.cli.checkout import PASSED_ON
 from marc.cli.errors import user_errors
+from marc.cli.verbosity import Quiet, Verbose, is_quiet, set_verbosity
 
 app = typer.Typer(help="Train the compressed student from a recipe: options as in its YAML.", no_args_is_help=True)
 
 
 @app.command(context_settings=PASSED_ON)
-def grpo(context: typer.Context) -> None:
+def grpo(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
     with user_errors("marc train grpo"):
         if recipes.is_asked_for(context.args):
             recipes.print_help("grpo", context.command.help or "")
             return
+        arguments = _arguments(context, verbose, quiet)
         from marc.training.run import run_grpo
 
-        run_grpo(context.args)
+        run_grpo(arguments)
 
 
 @app.command(context_settings=PASSED_ON)
-def sft(context: typer.Context) -> None:
+def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
     with user_errors("marc train sft"):
         if recipes.is_asked_for(context.args):
             recipes.print_help("sft", context.command.help or "")
             return
+        arguments = _arguments(context, verbose, quiet)
         from marc.training.run import run_sft
 
-        run_sft(context.args)
+        run_sft(arguments)
+
+
+def _arguments(context: typer.Context, verbose: int, quiet: bool) -> list[str]:
+    """What is passed on; ``--quiet`` is Trainer's option for its progress bar, too."""
+    if verbose or quiet:
+        set_verbosity(verbose, quiet)
+    return [*context.args, "--disable_tqdm", "true"] if is_quiet() else context.args

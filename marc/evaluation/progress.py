@@ -1,7 +1,11 @@
-"""A progress bar with running scores; a line every half minute where there is no terminal."""
+"""A progress bar with running scores; a line every half minute where there is no terminal.
+
+Neither is shown where the log is held to errors, as by ``marc eval --quiet``.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +15,8 @@ from marc.evaluation.runner import Row
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -52,9 +58,10 @@ def progress(console: Console, name: str, rows: Iterable[Row], total: int) -> It
     """
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+    is_quiet = not logger.isEnabledFor(logging.WARNING)
     running = RunningScore(rows)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=is_quiet or not console.is_terminal) as bar:
         task = bar.add_task(name, total=total, completed=running.answered + running.failed)
         last_line = time.monotonic()
 
@@ -62,7 +69,7 @@ def progress(console: Console, name: str, rows: Iterable[Row], total: int) -> It
             nonlocal last_line
             running.add(row)
             bar.update(task, advance=1, description=f"{name} ({running})")
-            if not console.is_terminal and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+            if not (is_quiet or console.is_terminal) and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
                 done = running.answered + running.failed
                 console.print(f"{name}: {done}/{total} ({running})", highlight=False)
