@@ -361,7 +361,7 @@ class VideoReader:
             end = self._end_by_packets(stated)
         else:
             return *self._measure(), ()
-        if tagged_end(self._container, stream) or is_mp4(self._container):
+        if tagged_end(self._container, stream) or (is_mp4(self._container) and stated > end + self._interval):
             end = max(end, stated)
         duration = end if end > 0 and abs(end - stated) > self._interval / 2 else stated
         count = round(duration * self._rate())

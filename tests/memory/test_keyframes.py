@@ -70,3 +70,14 @@ def test_an_event_is_the_mean_of_its_keyframes(keyframes: KeyframeCollector):
     keyframes.consume(Frames(np.tile(colours[:, None, None], (1, 16, 16, 1)), np.array([1.0, 2.0, 3.0]), "made"))
     vectors, _ = keyframes.describe([Event(0, 2.5), Event(2.5, 4)])
     np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-6)
+
+
+def test_a_picture_that_stays_is_embedded_once(keyframes: KeyframeCollector):
+    colours = np.array([[255, 0, 0], [255, 0, 0], [0, 255, 0], [255, 0, 0]], np.uint8)
+    for second, colour in enumerate(colours):
+        keyframes.consume(Frames(np.tile(colour, (1, 16, 16, 1)), np.array([second + 0.5]), "made"))
+    vectors, thumbnails = keyframes.describe([Event(0, 1), Event(1, 2), Event(2, 3), Event(3, 4)])
+    assert vectors.argmax(axis=1).tolist() == [0, 0, 1, 0]
+    assert thumbnails[0] == thumbnails[1] == thumbnails[3] != thumbnails[2]
+    assert keyframes.descriptors.vectors.argmax(axis=1).tolist() == [0, 0, 1, 0]
+    assert sum(keyframes._embedder.batches) == 3, "the second is the first, the fourth is embedded again"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -11,8 +13,8 @@ from marc.memory.detectors import ShotDetector, Transition, make_detector
 from marc.memory.detectors.scenedetect import SceneDetectDetector
 from marc.memory.detectors.transnetv2 import TransNetV2Detector
 from marc.memory.shots import Shots, find_shots, segment_events
-from marc.types import Event, Frames
-from marc.video import EveryFrame, SampledFrames, VideoError
+from marc.types import Event, Frames, VideoInfo
+from marc.video import EveryFrame, SampledFrames, VideoError, probe, write_video
 from marc.video.process import POOL
 
 FPS = 25.0
@@ -136,3 +138,65 @@ def test_limits_that_contradict_each_other_are_refused():
         segment_events("clip.mp4", min_seconds=5, max_seconds=8)
     with pytest.raises(ValueError, match="unknown segmenter 'scenes'"):
         segment_events("clip.mp4", segmenter="scenes")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> dict[str, Path]:
+    """Five slides over a minute and a half, stored once each and at a constant rate of two a second."""
+    folder = tmp_path_factory.mktemp("slides")
+    seconds = np.array([12.0, 20.5, 9.0, 30.0, 18.5])
+    generator = np.random.default_rng(5)
+    slides = np.repeat(generator.integers(0, 256, (5, 6, 8, 3), dtype=np.uint8), 16, axis=1).repeat(16, axis=2)
+    write_video(folder / "constant.mp4", np.repeat(slides, (2 * seconds).astype(int), axis=0), fps=2)
+    starts = np.concatenate([[0], np.cumsum(seconds)[:-1], [np.sum(seconds) - 0.5]])
+    with av.open(str(folder / "once.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for slide, start in zip(slides[[0, 1, 2, 3, 4, 4]], starts, strict=True):
+            frame = av.VideoFrame.from_ndarray(slide, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * start), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["transnetv2", "scenedetect", "uniform"])
+def test_slides_stored_once_are_cut_like_slides_at_a_constant_rate(slides: dict[str, Path], name: str):
+    once, constant = (find_shots(slides[each], make_detector(name)) for each in ("once", "constant"))
+    assert once.boundaries == pytest.approx(constant.boundaries, abs=2e-3)
+    assert once.duration == constant.duration == pytest.approx(90.0)
+    if name != "uniform":
+        assert once.descriptors.seconds == pytest.approx(constant.descriptors.seconds, abs=2e-3)
+    if name == "scenedetect":
+        assert once.boundaries == pytest.approx([12.0, 32.5, 41.5, 71.5], abs=2e-3)
+
+
+def test_pictures_that_stay_for_less_than_fifteen_frames_of_an_average_rate_are_shots(tmp_path: Path):
+    detector, found = SceneDetectDetector(), []
+    starts = (0.0, 1.0, 2.0, 3.0, 3.04, 60.0)
+    detector.start(VideoInfo("made", 64, 48, 61.0, 6 / 61.0, 6, "none", 0, starts))
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (4, 144, 256, 3), dtype=np.uint8)
+    for index in range(40):
+        frames = np.repeat(pictures[index // 10][None], 1, axis=0)
+        found += detector.process(Frames(frames, np.array([index / 10]), "made"))
+    found += detector.finish(4.0)
+    assert [item.boundary for item in found] == pytest.approx([1.0, 2.0, 3.0])
+
+
+def test_an_event_never_ends_after_its_video(tmp_path: Path):
+    with av.open(str(tmp_path / "held.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "3"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, start in enumerate([*np.arange(60) / 30, 1790 / 30]):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(1000 * start), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    duration = probe(tmp_path / "held.mp4").duration
+    assert duration == pytest.approx(59.7, abs=0.035)
+    events = segment_events(tmp_path / "held.mp4", segmenter="scenedetect")
+    assert events[-1].end == duration
+    assert max(event.duration for event in events) <= 20
