@@ -22,7 +22,8 @@ from av.stream import Discard, Disposition
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
-from marc.video.decoding import open_container, open_video
+from marc.video.container import open_container
+from marc.video.decoding import open_video
 from marc.video.errors import VideoError
 
 MAX_BYTES = 16 * 2**20
