@@ -1,4 +1,4 @@
-"""A picture of what the model saw: the frames that were read, coloured by the merged grid in which each ended."""
+"""A picture of what the model saw: the frames that were read, coloured and numbered by the merged grid of each."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ COLUMNS = 16
 COLOURS = 20
 TITLE_INCHES = 0.25
 """Height of what stands above a frame."""
+FONT = 10
+"""Points of what stands small; a page may show the picture at half of its 1,600 pixels."""
 PICTURE_PIXELS = 160 * 120
 
 
@@ -75,14 +77,18 @@ def save_storyboard(path: str | Path, question: str, answer: Answer, seen: Seque
     figure.savefig(path)
 
 
-def _colours(seen: SeenVideo) -> np.ndarray:
-    """RGBA of the merged grid in which every frame ended: ``float [T, 4]``."""
+def _merged(seen: SeenVideo) -> np.ndarray:
+    """The merged grid in which every frame ended, from 0: ``int [T]``."""
+    members = seen.video.members
+    merged = np.arange(seen.video.patches.grid_thw[0]) if members is None else members.cpu().numpy()
+    return np.repeat(merged, FRAMES_PER_GRID)[: len(seen.video.patches.frame_seconds)]
+
+
+def _colours(merged: np.ndarray) -> np.ndarray:
+    """RGBA of merged grids: ``float [T, 4]``; every twentieth has the same."""
     with extra("plots"):
         from matplotlib import colormaps
 
-    members = seen.video.members
-    merged = np.arange(seen.video.patches.grid_thw[0]) if members is None else members.cpu().numpy()
-    merged = np.repeat(merged, FRAMES_PER_GRID)[: len(seen.video.patches.frame_seconds)]
     strong_then_pale = (2 * merged + 2 * merged // COLOURS) % COLOURS
     return colormaps["tab20"](strong_then_pale)
 
@@ -96,14 +102,17 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
     axes.set_title(name, loc="left", fontsize=10)
     read = f"seconds · {len(seconds)} frames read" if seconds else "a picture"
     axes.set_xlabel(
-        f"{read} · {shown.visual_tokens_before} visual tokens → {shown.visual_tokens_after} · a colour is a merged "
-        "grid",
-        fontsize=9,
+        f"{read} · {shown.visual_tokens_before} visual tokens → {shown.visual_tokens_after} · "
+        "one colour and number: merged into one",
+        fontsize=FONT,
     )
     if not seconds:
         axes.set_xticks([])
         return
-    axes.scatter(seconds, np.full(len(seconds), 0.35), c=_colours(seen), marker="s", s=45)
+    merged = _merged(seen)
+    axes.scatter(seconds, np.full(len(seconds), 0.25), c=_colours(merged), marker="s", s=45)
+    for index in np.flatnonzero(np.diff(merged, prepend=-1)):
+        axes.text(seconds[index], 0.58, str(merged[index] + 1), ha="center", va="center", fontsize=FONT - 1)
     if retrieval is None:
         return
     for index, (event, score) in enumerate(zip(retrieval.events, retrieval.scores, strict=True)):
@@ -115,19 +124,22 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
             edgecolor="#b8860b" if kept else "#bbbbbb",
             linewidth=1.8 if kept else 0.8,
         )
-        axes.text(event.middle, 1.3, f"{score:.2f}", ha="center", va="center", fontsize=9, clip_on=True)
+        weight = "bold" if kept else "normal"
+        middle = {"ha": "center", "va": "center", "clip_on": True}
+        axes.text(event.middle, 1.3, f"{score:.2f}", fontsize=FONT, fontweight=weight, **middle)
 
 
 def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
     seconds = seen.video.patches.frame_seconds
-    labels = [f"{second:.1f}" for second in seconds] or [""]
-    colours = _colours(seen) if seconds else ["black"]
+    merged = _merged(seen)
+    labels = [f"{grid + 1} · {second:.1f} s" for grid, second in zip(merged, seconds, strict=True)] or [""]
+    colours = _colours(merged) if seconds else ["black"]
     for index, (picture, label, colour) in enumerate(zip(_pictures(seen), labels, colours, strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]
         axes.imshow(picture, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(label, fontsize=7, pad=2)
+        axes.set_title(label, fontsize=FONT - 1, pad=4)
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=3)
 

@@ -1,4 +1,5 @@
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from marc.inference.assistant import Query
@@ -19,6 +20,19 @@ def test_a_storyboard_without_a_memory_is_drawn(remembering, clip, tmp_path):
     assert seen[0].retrieval is None
     save_storyboard(tmp_path / "board.png", "What?", answer, seen)
     assert Image.open(tmp_path / "board.png").size[0] == 1600
+
+
+def test_what_was_merged_can_be_told_apart_without_colours(remembering, clip, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    ((answer, seen),) = remembering.answer_and_show([Query(clip, "What happens in scene 2?")])
+    save_storyboard(tmp_path / "board.png", "What?", answer, seen)
+    time_line, *frames = drawn[0].axes
+    numbers, seconds = zip(*(axes.get_title().removesuffix(" s").split(" · ") for axes in frames), strict=True)
+    assert [float(second) for second in seconds] == pytest.approx(seen[0].video.patches.frame_seconds, abs=0.051)
+    merged = seen[0].video.members.numpy().repeat(2)[: len(frames)] + 1
+    assert [int(number) for number in numbers] == merged.tolist()
+    assert {str(number) for number in merged} <= {text.get_text() for text in time_line.texts}
 
 
 @pytest.mark.parametrize(("name", "named"), [("board.docx", "ending"), ("missing/board.png", "missing")])
