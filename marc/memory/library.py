@@ -11,7 +11,7 @@ Shape legend: E events, D embedding dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -120,6 +120,7 @@ class MemoryLibrary:
         """
         import pyarrow as pa
 
+        _check_names(memory.source for memory in memories)
         by_table: dict[str, dict[str, pa.Table]] = {}
         for index, memory in enumerate(memories):
             rows = rows_of(memory, texts[index] if texts else [""] * len(memory.events))
@@ -141,7 +142,9 @@ class MemoryLibrary:
             LibraryError: It cannot be written.
         """
         self._check_there()
-        condition = is_of([str(Path(source).resolve())])
+        path = str(Path(source).resolve())
+        _check_names([path])
+        condition = is_of([path])
         dropped = 0
         with self._writing():
             for table in self._tables():
@@ -150,7 +153,12 @@ class MemoryLibrary:
         return dropped
 
     def holds(self, memory: VideoMemory, texts: Sequence[str] | None = None) -> bool:
-        """Whether exactly this is in the library: this content at this path under these settings, with these texts."""
+        """Whether exactly this is in the library: this content at this path under these settings, with these texts.
+
+        Raises:
+            LibraryError: The library cannot be read, or cannot hold a file of this name.
+        """
+        _check_names([memory.source])
         table = self._table(memory.settings.embedder, memory.settings.precision)
         if table is None:
             return False
@@ -343,6 +351,16 @@ def _best(heard: Sequence[Row], seen: Sequence[Row], k: int) -> list[RecalledEve
         )
         for index in best_first(cosines, text_scores)[:k]
     ]
+
+
+def _check_names(paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise LibraryError(
+                f"{path!r}: the library cannot hold a name that is not UTF-8; rename the file"
+            ) from error
 
 
 def _check_number(k: int) -> None:

@@ -1,3 +1,4 @@
+import os
 import resource
 import shutil
 import subprocess
@@ -153,6 +154,16 @@ def test_another_precision_of_the_same_weights_is_found_too(library, memory):
     library.add([replace(memory(1), settings=half.settings)])
     again = library.recall(Asker(half.embeddings[0]), "x", k=50)
     assert len({(event.source, event.position) for event in again}) == len(again) == len(found)
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_name(library, memory):
+    odd = replace(memory(1), source=os.fsdecode(b"/videos/\xff.mp4"))
+    for use in (lambda: library.holds(odd), lambda: library.add([memory(2), odd])):
+        with pytest.raises(LibraryError, match=r"udcff\.mp4': the library cannot hold a name that is not UTF-8"):
+            use()
+    library.add([memory(2)])
+    with pytest.raises(LibraryError, match="rename the file"):
+        library.remove(odd.source)
 
 
 def test_k_is_checked(library, memory):
