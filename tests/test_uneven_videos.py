@@ -139,7 +139,8 @@ def test_the_picture_shown_is_the_last_that_has_started(tmp_path, gaps, asked, c
     with open_video(str(path)) as reader:
         pictures = list(reader.pictures_at(times))
         assert reader.info.duration > starts[-1]
-        assert reader.info.frame_count == len(starts)
+        if container == "mp4":  # Matroska does not say how many there are, and what its packets say may be hidden
+            assert reader.info.frame_count == len(starts)
     np.testing.assert_allclose([picture.seconds for picture in pictures], starts[shown(starts, times)], atol=1e-3)
 
 

@@ -72,11 +72,11 @@ def open_container(path: str, options: dict[str, str] | None = None) -> InputCon
         VideoError: FFmpeg cannot.
     """
     try:
-        container = av.open(_url(path), options=options or {}, metadata_errors="replace")
-        if container.format.name == animations.FORMAT:
-            container.close()
-            container = av.open(animations.as_video(path))
-        return container
+        container = av.open(_url(path), "r", options=options or {}, metadata_errors="replace")
+        if container.format.name != animations.FORMAT:
+            return container
+        container.close()
+        return av.open(animations.as_video(path), "r")
     except av.FFmpegError as error:
         raise VideoError(
             f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
@@ -169,8 +169,13 @@ def read_schedule(
         joined: Let time go on where the clock begins anew.
     """
     with _only(path, index, thoroughly=joined) as (container, stream):
-        spans = list(itertools.islice(_spans(container, stream, interval, joined), most))
-        return _schedule(spans, container, interval, is_whole=most is None or len(spans) < most)
+        spans: list[Span] = []
+        is_whole = True
+        try:
+            spans.extend(itertools.islice(_spans(container, stream, interval, joined), most))
+        except av.FFmpegError:
+            is_whole = False
+        return _schedule(spans, container, interval, is_whole=is_whole and len(spans) != most)
 
 
 def last_end(path: str, index: int, interval: float, near: float) -> float:
@@ -202,7 +207,7 @@ def is_joined(path: str, index: int) -> bool:
     shorter than the distance between them.
     """
     with _only(path, index) as (container, stream):
-        size, times = os.path.getsize(path), []
+        size, times = os.path.getsize(path), list[float]()
         for place in range(PLACES):
             try:
                 container.seek(size * place // PLACES, unsupported_byte_offset=True)
@@ -219,7 +224,7 @@ def _decoding_times(container: InputContainer, stream: VideoStream) -> Iterator[
     """In the order of the packets; they end where the file cannot be read on."""
     with suppress(av.FFmpegError):
         for packet in container.demux(stream):
-            if packet.dts is not None:
+            if packet.dts is not None and packet.time_base:
                 yield float(packet.dts * packet.time_base)
 
 
@@ -239,11 +244,17 @@ def _only(path: str, index: int, *, thoroughly: bool = False) -> Iterator[tuple[
     No picture is looked at if that goes without, unless `thoroughly`: then the order of decoding is known for sure.
     """
     container = open_container(path, None if thoroughly else {"probesize": "32"})
-    if len(container.streams) <= index or container.streams[index].type != "video":
+    if not _has_video(container, index):
         container.close()
         container = open_container(path)
     with container:
-        yield container, container.streams[index]
+        stream = container.streams[index]
+        assert isinstance(stream, VideoStream)
+        yield container, stream
+
+
+def _has_video(container: InputContainer, index: int) -> bool:
+    return len(container.streams) > index and isinstance(container.streams[index], VideoStream)
 
 
 def _spans(container: InputContainer, stream: VideoStream, interval: float, joined: bool = False) -> Iterator[Span]:
@@ -259,9 +270,9 @@ def _spans(container: InputContainer, stream: VideoStream, interval: float, join
             latest = packet.dts * tick + shift
         if packet.size and packet.pts is None:
             yield None
-        elif packet.size:
-            start = packet.pts * tick + shift
-            yield start, start + (packet.duration * tick if packet.duration > 1 else max(interval, tick))
+        elif packet.size and packet.pts is not None:
+            start, ticks = packet.pts * tick + shift, packet.duration or 0
+            yield start, start + (ticks * tick if ticks > 1 else max(interval, tick))
 
 
 def _schedule(spans: Sequence[Span], container: InputContainer, interval: float, *, is_whole: bool) -> Schedule:

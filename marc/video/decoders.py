@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Flag
 from functools import reduce
 from operator import or_
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -65,10 +66,10 @@ def may_be_transparent(frame: VideoFrame) -> bool:
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
-def on_white(rgb_HWC: NDArray[np.uint8], alpha_HW1: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture in front of a white wall."""
-    alpha_HW1 = alpha_HW1.astype(np.uint16)
-    mixed_HWC = alpha_HW1 * rgb_HWC + (OPAQUE - alpha_HW1) * np.uint16(OPAQUE)
+def on_white(rgb_HWC: NDArray[Any], alpha_HW1: NDArray[Any]) -> NDArray[np.uint8]:
+    """A picture of 8 bits a colour in front of a white wall."""
+    visible_HW1 = alpha_HW1.astype(np.uint16)
+    mixed_HWC = visible_HW1 * rgb_HWC + (OPAQUE - visible_HW1) * np.uint16(OPAQUE)
     return ((mixed_HWC + OPAQUE // 2) // OPAQUE).astype(np.uint8)
 
 

@@ -367,7 +367,7 @@ class VideoReader:
         count = round(duration * self._rate())
         if starts and not (stated and count and len(starts) >= FEWER * duration / self._interval):
             return len(starts), duration, starts if _are_uneven(starts, duration) else ()
-        if stream.frames and abs(stream.frames - count) <= 1:
+        if stream.frames and (abs(stream.frames - count) <= 1 or stream.frames == len(starts)):
             count = stream.frames
         return max(count, 1), duration, ()
 
