@@ -36,7 +36,7 @@ def made_up_memory(video: Path, events: int, embedder: EventEmbedder) -> VideoMe
         content=content_key(video),
         events=tuple(Event(8.0 * index, 8.0 * index + 8) for index in range(events)),
         embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
-        thumbnails=(b"\0" * THUMBNAIL_BYTES,) * events,
+        thumbnails=(b"\xff\xd8" + bytes(THUMBNAIL_BYTES) + b"\xff\xd9",) * events,
         settings=memory_settings(MemoryOptions(), embedder),
         versions={},
     )

@@ -76,6 +76,36 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))  # JSON reads half a surrogate pair that is written so
 
 
+def parse_json(text: str | bytes, where: str | Path) -> Any:
+    """A value from JSON that somebody else wrote.
+
+    Args:
+        text: The JSON; bytes are UTF-8.
+        where: File, and line if it has several values, for the message.
+
+    Raises:
+        ValueError: It is no JSON, no UTF-8, or nested so deeply that it cannot be read.
+    """
+    try:
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: nested too deeply to be read") from error
+    except ValueError as error:  # also of a number with thousands of digits
+        raise ValueError(f"{where}: not valid JSON ({error})") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """A value from a JSON file that somebody else wrote.
+
+    Raises:
+        ValueError: As `parse_json`, naming the file.
+        OSError: It is not there, or cannot be read.
+    """
+    return parse_json(Path(path).read_bytes(), path)
+
+
 def whole_lines(path: str | Path) -> list[str]:
     """The lines of a file to which lines are appended; one that a kill cut off is left out."""
     text = Path(path).read_bytes()

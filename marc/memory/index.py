@@ -8,13 +8,14 @@ remembers many.
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc.memory.detectors import detector_class, make_detector
 from marc.memory.events import cut_into_events
-from marc.memory.keyframes import KeyframeCollector
+from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress, find_shots
 from marc.memory.store import (
@@ -26,10 +27,15 @@ from marc.memory.store import (
     memory_path,
     save_memory,
 )
+from marc.video import probe, read_frames
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
 
+logger = logging.getLogger(__name__)
+
+LATE = 1.0
+"""Seconds by which an event may end after what is known of the video's end."""
 REVISION = 3
 """Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
@@ -84,12 +90,27 @@ def find_or_remember(
 ) -> tuple[VideoMemory, bool]:
     """What `remember` does, and whether the memory was there before."""
     memory = find_memory(video, memory_settings(options, embedder), folder)
-    if memory is not None:
+    if memory is not None and (problem := _misfit(memory, video, embedder)) is None:
         return memory, True
+    if memory is not None:
+        logger.warning("%s: its memory is damaged: %s; the video is remembered again", video, problem)
     make_folder(video, folder)
     memory = build_memory(video, embedder, options, progress)
     save_memory(memory, memory_path(video, memory.key, folder))
     return memory, False
+
+
+def _misfit(memory: VideoMemory, video: str | Path, embedder: EventEmbedder) -> str | None:
+    """What a memory says that is not so of this video and this embedder; None if nothing."""
+    found, wanted = memory.embeddings.shape[1], embedder.dimension
+    if found != wanted:
+        return f"vectors of {found} dimensions, not {wanted}"
+    end = memory.events[-1].end
+    if end > probe(video).duration + LATE:  # some containers say less than there is
+        last = float(read_frames(video, [end], min_pixels=1, max_pixels=1024, timeout=READ_TIMEOUT).seconds[-1])
+        if end > last + LATE:
+            return f"events up to {end:g} s, where the video's last picture is at {last:g} s"
+    return None
 
 
 def build_memory(

@@ -4,6 +4,10 @@ A memory file belongs to one content and one set of settings. Its name ends in a
 that changed and a setting that changed are both simply not found, and a renamed or copied video still is. Files appear
 whole or not at all (`marc.io`).
 
+A file is four parts: a line with the format's number, a line with the SHA-256 of everything behind it, a line of JSON,
+and the bytes of embeddings and thumbnails, whose lengths the JSON gives. What is read back is the bytes that were
+written, or a `DamagedMemoryError`.
+
 The content key is the SHA-256 of the whole file: sampling parts of it would take a half-finished download with
 reserved space for the finished one. It is computed once and kept in the user's cache folder for as long as the file's
 device, inode, size, modification time and change time stay the same.
@@ -18,23 +22,27 @@ import json
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.io import sha256_file, sha256_json, sha256_of, write_atomically, write_json
+from marc.io import parse_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
+from marc.memory.vectors import are_unit_vectors
 from marc.types import Event
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".marc"
+_MARK = b"marc memory "
+_OLD_MARK = b"PK"
+"""How files of format 1 begin, which had no checksum over the whole."""
 KEY_LENGTH = 16
 _SETTLED_SECONDS = 1.0
 _NAME_BYTES = 200
@@ -96,7 +104,9 @@ class VideoMemory:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        assert len(self.events) == len(self.embeddings) == len(self.thumbnails) > 0
+        if not len(self.events) == len(self.embeddings) == len(self.thumbnails) > 0:
+            counts = f"{len(self.events)} events, {len(self.embeddings)} vectors, {len(self.thumbnails)} thumbnails"
+            raise ValueError(f"a memory needs a vector and a thumbnail of each of its events, got {counts}")
         assert self.embeddings.dtype == np.float32 and self.embeddings.ndim == 2
 
     @property
@@ -119,9 +129,10 @@ def memory_path(video: str | Path, key: str, folder: str | Path | None = None) -
 def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path | None = None) -> VideoMemory | None:
     """The memory of exactly this content under exactly these settings, with its path of today, or None.
 
-    A damaged file is reported in the log and treated as missing, so that it is made again.
+    A damaged file, or one of an older format, is reported in the log and treated as missing, so that it is made again.
     """
-    key = settings.key(content_key(video))
+    content = content_key(video)
+    key = settings.key(content)
     expected = memory_path(video, key, folder)
     others = expected.parent.glob(f"*.{key[:KEY_LENGTH]}{SUFFIX}") if not expected.exists() else ()
     for path in (expected, *others):
@@ -134,6 +145,14 @@ def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path 
             continue
         if memory.key == key:
             return replace(memory, source=str(Path(video).resolve()))
+        logger.warning("%s: the memory of another video, or of other settings; the video is remembered again", path)
+    older = memory_path(video, replace(settings, format=settings.format - 1).key(content), folder)
+    if older.exists():
+        logger.warning(
+            "%s: of format %d, which this version no longer reads; the video is remembered again",
+            older,
+            settings.format - 1,
+        )
     return None
 
 
@@ -143,23 +162,24 @@ def save_memory(memory: VideoMemory, path: str | Path) -> None:
     Raises:
         OSError: The folder cannot be written, or the disk is full; an older file of that name is still whole.
     """
-    path = Path(path)
+    with _explained(memory.source, Path(path)):
+        write_bytes(path, _packed(memory))
+
+
+def _packed(memory: VideoMemory) -> bytes:
+    """A memory as the bytes of its file."""
     header = {
         "source": memory.source,
         "content": memory.content,
         "settings": asdict(memory.settings),
         "versions": memory.versions,
+        "events": [(event.start, event.end) for event in memory.events],
+        "dimensions": memory.embeddings.shape[1],
+        "thumbnail_bytes": [len(picture) for picture in memory.thumbnails],
     }
-    pictures = np.frombuffer(b"".join(memory.thumbnails), dtype=np.uint8)
-    arrays: dict[str, Any] = {
-        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-        "events": np.array([(event.start, event.end) for event in memory.events], dtype=np.float64),
-        "embeddings": memory.embeddings,
-        "thumbnails": pictures,
-        "thumbnail_bytes": np.array([len(picture) for picture in memory.thumbnails], dtype=np.int64),
-    }
-    with _explained(memory.source, path):
-        write_atomically(path, lambda file: np.savez(file, **arrays))
+    vectors = memory.embeddings.astype("<f4").tobytes()
+    body = b"".join([json.dumps(header).encode(), b"\n", vectors, *memory.thumbnails])
+    return b"%s%d\n%s\n%s" % (_MARK, FORMAT, sha256_of(body).encode(), body)
 
 
 def make_folder(video: str | Path, folder: str | Path | None = None) -> None:
@@ -186,31 +206,70 @@ def _explained(video: str, path: Path) -> Iterator[None]:
 
 
 def load_memory(path: str | Path) -> VideoMemory:
-    """Read a memory file; its checksums are verified.
+    """Read a memory file; all its bytes and what they say are verified.
 
     Raises:
-        DamagedMemoryError: The file is not a whole memory file of this format.
+        DamagedMemoryError: The file is not a whole memory file of this format, or cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            if header["settings"]["format"] != FORMAT:
-                raise DamagedMemoryError(f"{path}: format {header['settings']['format']}, this version reads {FORMAT}")
-            pictures = arrays["thumbnails"].tobytes()
-            ends = np.cumsum(arrays["thumbnail_bytes"]).tolist()
-            return VideoMemory(
-                source=header["source"],
-                content=header["content"],
-                events=tuple(Event(start, end) for start, end in arrays["events"].tolist()),
-                embeddings=arrays["embeddings"],
-                thumbnails=tuple(pictures[start:end] for start, end in zip([0, *ends], ends, strict=False)),
-                settings=MemorySettings(**header["settings"]),
-                versions=header["versions"],
-            )
-    except DamagedMemoryError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise DamagedMemoryError(f"{path}: not a whole memory file ({error})") from error
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DamagedMemoryError(f"{path}: the memory cannot be read ({error.strerror})") from error
+    try:
+        memory = _unpacked(content)
+        _check(memory)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DamagedMemoryError(f"{path}: not a whole memory file ({type(error).__name__}: {error})") from error
+    return memory
+
+
+def _unpacked(content: bytes) -> VideoMemory:
+    """The memory in the bytes of a file.
+
+    Raises:
+        ValueError: They are not those that were written.
+        KeyError, TypeError, AttributeError, OverflowError: Whoever wrote them knows the checksum, not the format.
+    """
+    if content.startswith(_OLD_MARK):
+        raise ValueError(f"format 1 of an older version, without a checksum; this version reads format {FORMAT}")
+    mark, _, rest = content.partition(b"\n")
+    digest, _, body = rest.partition(b"\n")
+    if mark != b"%s%d" % (_MARK, FORMAT):
+        raise ValueError(f"it does not begin as format {FORMAT} does")
+    if sha256_of(body).encode() != digest:
+        raise ValueError("its checksum differs")
+    line, _, arrays = body.partition(b"\n")
+    header = parse_json(line, "header")
+    events = tuple(Event(float(start), float(end)) for start, end in header["events"])
+    lengths = [len(events) * int(header["dimensions"]) * 4, *map(int, header["thumbnail_bytes"])]
+    if min(lengths) < 0 or sum(lengths) != len(arrays):
+        raise ValueError(f"{len(arrays)} bytes of vectors and pictures where {sum(lengths)} should be")
+    ends = np.cumsum(lengths).tolist()
+    return VideoMemory(
+        source=str(header["source"]),
+        content=str(header["content"]),
+        events=events,
+        embeddings=np.frombuffer(arrays[: ends[0]], "<f4").reshape(len(events), -1).astype(np.float32),
+        thumbnails=tuple(arrays[start:end] for start, end in pairwise(ends)),
+        settings=MemorySettings(**header["settings"]),
+        versions=dict(header["versions"]),
+    )
+
+
+def _check(memory: VideoMemory) -> None:
+    """Refuses what no memory of a video says.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if not all(event.start < event.end < np.inf for event in memory.events):
+        raise ValueError("an event has no length")
+    if memory.events[0].start != 0 or any(before.end != after.start for before, after in pairwise(memory.events)):
+        raise ValueError("the events do not follow one another from 0 s on")
+    if not are_unit_vectors(memory.embeddings).all():
+        raise ValueError("an embedding is no unit vector")
+    if not all(picture.startswith(b"\xff\xd8") and picture.endswith(b"\xff\xd9") for picture in memory.thumbnails):
+        raise ValueError("a thumbnail is no JPEG picture")
 
 
 def content_key(path: str | Path) -> str:

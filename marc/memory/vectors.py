@@ -8,6 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+TOLERANCE = 1e-3
+"""By how much the squared length of a unit vector of rounded numbers may differ from 1."""
+
 
 def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean of unit vectors ``[T, D]`` as a unit vector ``float32 [D]``."""
@@ -15,6 +18,14 @@ def average_direction(vectors_TD: NDArray[np.float32]) -> NDArray[np.float32]:
     length = float(np.linalg.norm(mean_D))
     assert length > 0, "frame vectors cancel out"
     return (mean_D / length).astype(np.float32)
+
+
+def are_unit_vectors(vectors_ED: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the vectors ``[E, D]`` have the length 1, ``bool [E]``; none with a value that is no finite number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares_E = np.einsum("ed,ed->e", vectors_ED, vectors_ED)
+        unit_E: NDArray[np.bool_] = np.abs(squares_E - 1) < TOLERANCE
+    return unit_E
 
 
 def cosine_scores(query_D: NDArray[np.float32], embeddings_ED: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from marc.memory.index import build_memory, memory_settings, remember
 from marc.memory.options import MemoryOptions
 from marc.memory.select import VisualMemoryRetriever
 from marc.memory.shots import Shots
+from marc.memory.store import load_memory, memory_path, save_memory
 from marc.types import Event, Frames
 from marc.video import VideoError
 
@@ -129,3 +130,16 @@ def test_a_file_that_is_no_video_is_named(tmp_path, colours):
     with pytest.raises(VideoError, match=r"letter\.mp4"):
         remember(text, colours.ColourEmbedder(), colours.OPTIONS)
     assert list(tmp_path.glob("*.marc")) == []
+
+
+def test_a_memory_that_does_not_fit_its_video_is_made_again_and_that_is_said(video, colours, caplog):
+    embedder = colours.ColourEmbedder()
+    good = remember(video, embedder, colours.OPTIONS)
+    path = memory_path(video, good.key)
+    longer = replace(good, events=(*good.events[:-1], Event(4, 60)))
+    wider = replace(good, embeddings=np.pad(good.embeddings, ((0, 0), (0, 2))))
+    for wrong, said in ((longer, "events up to 60 s"), (wider, "vectors of 5 dimensions, not 3")):
+        save_memory(wrong, path)
+        assert remember(video, embedder, colours.OPTIONS).events == good.events
+        assert said in caplog.text and "remembered again" in caplog.text
+        np.testing.assert_array_equal(load_memory(path).embeddings, good.embeddings)

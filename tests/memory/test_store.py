@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marc.io import sha256_of, write_atomically
 from marc.memory import store
 from marc.memory.store import (
     DamagedMemoryError,
@@ -40,7 +43,7 @@ def memory_of(video: Path, settings: MemorySettings = SETTINGS, events: int = 3)
         content=content_key(video),
         events=tuple(Event(index * 1.5, index * 1.5 + 1.5) for index in range(events)),
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
-        thumbnails=tuple(bytes([index % 256]) * (5 + index) for index in range(events)),
+        thumbnails=tuple(b"\xff\xd8" + bytes([index % 256]) * (5 + index) + b"\xff\xd9" for index in range(events)),
         settings=settings,
         versions={"torch": "2"},
     )
@@ -66,7 +69,7 @@ def test_a_memory_is_shown_in_a_few_lines(video):
     """As the last value of a notebook's cell, say: without thousands of numbers and bytes of pictures."""
     shown = repr(memory_of(video))
     assert "talk [1].mp4" in shown and "start=1.5" in shown
-    assert len(repr(replace(memory_of(video), thumbnails=(bytes(20_000),) * 3))) == len(shown) < 1000
+    assert len(repr(replace(memory_of(video), thumbnails=(b"\xff\xd8" + bytes(20_000),) * 3))) == len(shown) < 1000
 
 
 def test_another_folder_can_be_chosen(video, tmp_path):
@@ -120,6 +123,100 @@ def test_a_memory_cut_off_anywhere_is_noticed(video):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedMemoryError):
             load_memory(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_mutated_byte_is_accepted(video, seed):
+    """Whichever byte is changed, put in, left out or said twice: it is noticed."""
+    path, chance = save(memory_of(video)), random.Random(seed)
+    whole = path.read_bytes()
+    for _ in range(250):
+        place, end = sorted(chance.randrange(len(whole)) for _ in range(2))
+        mutant = chance.choice(
+            [
+                whole[:place] + bytes([whole[place] ^ chance.randrange(1, 256)]) + whole[place + 1 :],
+                whole[:place] + chance.randbytes(3) + whole[place:],
+                whole[:place] + whole[end + 1 :],
+                whole[: end + 1] + whole[place:],
+            ]
+        )
+        path.write_bytes(mutant)
+        with pytest.raises(DamagedMemoryError):
+            load_memory(path)
+
+
+def sealed(path: Path, change) -> None:
+    """Changes the header and the arrays of a memory file as somebody would who knows its format."""
+    mark, _, body = path.read_bytes().split(b"\n", 2)
+    line, _, arrays = body.partition(b"\n")
+    header = json.loads(line)
+    arrays = change(header, arrays) or arrays
+    body = json.dumps(header).encode() + b"\n" + arrays
+    path.write_bytes(b"\n".join([mark, sha256_of(body).encode(), body]))
+
+
+FORGED = {
+    "overlapping events": lambda header, _: header["events"].__setitem__(1, [1.0, 3.0]),
+    "a gap": lambda header, _: header["events"].__setitem__(1, [1.6, 3.0]),
+    "an order": lambda header, _: header["events"].reverse(),
+    "a late beginning": lambda header, _: header["events"].__setitem__(0, [0.5, 1.5]),
+    "no length": lambda header, _: header["events"].__setitem__(2, [3.0, 3.0]),
+    "no number": lambda header, _: header["events"].__setitem__(2, [3.0, float("nan")]),
+    "no end": lambda header, _: header["events"].__setitem__(2, [3.0, float("inf")]),
+    "a longer vector": lambda _, arrays: np.float32(9).tobytes() + arrays[4:],
+    "a vector of no number": lambda _, arrays: np.float32("nan").tobytes() + arrays[4:],
+    "other dimensions": lambda header, _: header.update(dimensions=9),
+    "no dimensions": lambda header, arrays: header.update(dimensions=0) or arrays[96:],
+    "a huge dimension": lambda header, _: header.update(dimensions=10**30),
+    "a negative length": lambda header, _: header.update(thumbnail_bytes=[-5, 20, 12]),
+    "fewer thumbnails": lambda header, _: header.update(thumbnail_bytes=[20, 10]),
+    "no picture": lambda _, arrays: arrays[:96] + b"x" + arrays[97:],
+    "other types": lambda header, _: header.update(events={"a": 1}),
+    "missing settings": lambda header, _: header.update(settings={}),
+    "a text": lambda header, _: header.update(settings="none"),
+    "no versions": lambda header, _: header.update(versions=5),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_no_video_has_is_refused_even_under_a_right_checksum(video, kind):
+    path = save(memory_of(video))
+    sealed(path, lambda header, arrays: None)
+    load_memory(path)
+    sealed(path, FORGED[kind])
+    with pytest.raises(DamagedMemoryError, match="not a whole memory file"):
+        load_memory(path)
+
+
+def test_a_deeply_nested_header_is_refused(video):
+    path = save(memory_of(video))
+    body = b"[" * 100_000 + b"\n"
+    path.write_bytes(b"marc memory 2\n" + sha256_of(body).encode() + b"\n" + body)
+    with pytest.raises(DamagedMemoryError, match="nested too deeply"):
+        load_memory(path)
+
+
+def test_a_memory_of_the_older_format_is_made_again_and_that_is_said(video, caplog):
+    old = memory_path(video, replace(SETTINGS, format=1).key(content_key(video)))
+    write_atomically(old, lambda file: np.savez(file, header=np.zeros(3)))
+    with pytest.raises(DamagedMemoryError, match="format 1 of an older version"):
+        load_memory(old)
+    assert find_memory(video, SETTINGS) is None
+    assert f"{old}: of format 1" in caplog.text and "remembered again" in caplog.text
+
+
+def test_the_memory_of_another_video_under_this_ones_name_is_not_taken(video, tmp_path, caplog):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"something else")
+    path = save(memory_of(other))
+    path.rename(memory_path(video, SETTINGS.key(content_key(video))))
+    assert find_memory(video, SETTINGS) is None
+    assert "of another video" in caplog.text
+
+
+def test_a_memory_that_cannot_be_opened_is_damaged(tmp_path):
+    with pytest.raises(DamagedMemoryError, match="cannot be read"):
+        load_memory(tmp_path)
 
 
 def test_a_full_disk_is_a_clear_error_and_keeps_the_old_memory(video, monkeypatch):

@@ -44,6 +44,7 @@ class ColourEmbedder:
     name = "colours"
     device = "cpu"
     image_size = 16
+    dimension = 3
 
     @property
     def identity(self):
