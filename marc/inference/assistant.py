@@ -12,7 +12,7 @@ video is kept, so that another question about the same frames costs neither deco
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from marc.compression.config import NEAR_DUPLICATES
-from marc.data.prompts import message_about, render_question
+from marc.data.prompts import Message, message_about, render_question
 from marc.grading import extract_answer
-from marc.inference.backend import Backend
+from marc.inference.backend import Backend, Turns
+from marc.inference.chat import Chat, streamed
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.recalling import recalled_clips
@@ -244,13 +245,7 @@ class VideoAssistant(Viewer):
         if prompt is None:
             problem_type = "multiple choice" if options else "free-form"
             prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
-        if start is not None or end is not None:
-            if not isinstance(video, str | Path):
-                raise ValueError(
-                    "start and end are for one file; of several, give each as marc.Clip(file, start, end)"
-                )
-            video = Clip(video, start or 0.0, end)
-        return Query(video, question, prompt)
+        return Query(_stretch(video, start, end), question, prompt)
 
     def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
         """Answers a question from the events of all remembered videos that are nearest to it.
@@ -278,6 +273,17 @@ class VideoAssistant(Viewer):
         most = compression.visual_tokens if compression.enabled and compression.layout == "events" else None
         clips, remarks = recalled_clips(library, self.selector.embedder, question, self.selector.retrieval, most)
         return replace(self.query(clips, question, options=options), remarks=remarks)
+
+    def chat(
+        self, video: Footage | Sequence[Footage], *, start: float | None = None, end: float | None = None
+    ) -> Chat:
+        """Begins a conversation; see `ask` for what it can be about."""
+        return Chat(self, footage(_stretch(video, start, end)))
+
+    def stream(self, video: Footage | Sequence[Footage], question: str, **options: Any) -> Iterator[str]:
+        """As `ask`, piece by piece as the output comes."""
+        query = self.query(video, question, **options)
+        return streamed(lambda tell: self.answer_turn(query, self.backend.converse(), None, [], tell))
 
     def ask_many(self, video: Footage | Sequence[Footage], questions: Sequence[str]) -> list[Answer]:
         """Answers several questions about one video in one generation; answers are those of `ask`.
@@ -321,6 +327,42 @@ class VideoAssistant(Viewer):
             for query, text, shown in zip(queries, texts, seen, strict=True)
         ]
 
+    @in_turn
+    def answer_turn(
+        self,
+        query: Query,
+        turns: Turns,
+        seen: tuple[SeenVideo, ...] | None,
+        messages: Sequence[Message],
+        tell: Callable[[str], object] | None = None,
+    ) -> tuple[Answer, tuple[SeenVideo, ...], list[Message]]:
+        """Answers one turn of a conversation, see `marc.inference.chat.Chat`.
+
+        Args:
+            query: The question of this turn.
+            turns: What the engine keeps of the conversation.
+            seen: What was shown in the first turn; None: this is the first.
+            messages: The turns before.
+            tell: Is told each piece of the output as it comes.
+
+        Returns:
+            The answer, what was shown, and the turns with this one.
+        """
+        clips = self._checked(query)
+        reset_peak_memory(self.backend.device)
+        clock = StageClock(self.backend.device)
+        with clock.stage("total"):
+            if seen is None:
+                seen = tuple(self.view(each, query.question, clock) for each in clips)
+            with clock.stage("tokenize"):
+                asked = [*messages, *self._messages(query, () if messages else [(s.video.kind, s.said) for s in seen])]
+                prompt = self._prompt_of(asked, [each.video for each in seen])
+            output = turns.generate(prompt, self.generation, clock, tell)
+            text = self.backend.processor.batch_decode([output], skip_special_tokens=True)[0]
+        answer = self._answer(query, text, seen, clock.seconds, peak_memory_bytes(self.backend.device))
+        reply: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
+        return answer, seen, [*asked, reply]
+
     def _checked(self, query: Query) -> tuple[Clip | Frames, ...]:
         """What a query is about; refuses, before anything is read, what is no question or has no room."""
         if not isinstance(query.question, str):
@@ -339,23 +381,28 @@ class VideoAssistant(Viewer):
         return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
 
     def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]]) -> Prompt:
-        """What the model reads: videos, each with what is said in it, and the question.
+        """What the model reads: videos, each with what is said in it, and the question."""
+        messages = self._messages(query, [(video.kind, said) for video, said in shown])
+        return self._prompt_of(messages, [video for video, _ in shown])
+
+    def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
+        text = query.prompt or render_question(query.question, style=self._style)
+        return message_about(shown, text)
+
+    def _prompt_of(self, messages: Sequence[Message], videos: Sequence[VideoInput]) -> Prompt:
+        """The prompt of a conversation.
 
         Raises:
-            ValueError: If it has no room for that.
+            ValueError: If the model has no room for it.
         """
-        processor = self.backend.processor
-        text = query.prompt or render_question(query.question, style=self._style)
-        messages = message_about([(video.kind, said) for video, said in shown], text)
-        chat = processor.apply_chat_template(messages, add_generation_prompt=True)
-        ids = self._tokens(chat)
-        tokens = len(ids) + sum(len(video.ids) for video, _ in shown)
+        ids = self._tokens(self.backend.processor.apply_chat_template(list(messages), add_generation_prompt=True))
+        tokens = len(ids) + sum(len(video.ids) for video in videos)
         if tokens > self._room:
             raise ValueError(
                 f"the prompt has {tokens} tokens, the model has room for {self._room}: ask about fewer videos, a "
                 "shorter stretch, at a smaller budget or without subtitles in the prompt"
             )
-        return Prompt(tuple(ids), tuple(video for video, _ in shown))
+        return Prompt(tuple(ids), tuple(videos))
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self.backend.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -384,6 +431,17 @@ class VideoAssistant(Viewer):
             model=self.name,
             videos=videos,
         )
+
+
+def _stretch(
+    video: Footage | Sequence[Footage], start: float | None, end: float | None
+) -> Footage | Sequence[Footage]:
+    """A video, or the part of it that is asked about."""
+    if start is None and end is None:
+        return video
+    if not isinstance(video, str | Path):
+        raise ValueError("start and end are for one file; for others give marc.Clip(file, start, end)")
+    return Clip(video, start or 0.0, end)
 
 
 def _load_backend(name: str | Path, compression: Mapping[str, Any] | None, **load: Any) -> HFBackend:

@@ -6,7 +6,7 @@ files nor memories, and says how many tokens there will be before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from marc.compression import CompressionConfig
@@ -14,6 +14,28 @@ from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput
 from marc.types import GenerationOptions
+
+
+class Turns(Protocol):
+    """A conversation of which the engine keeps what it has read."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> list[int]:
+        """Token ids of the output for a prompt.
+
+        Args:
+            prompt: All turns so far, the answers among them. What it begins with like the last one, answer included,
+                is not read again.
+            options: How to generate.
+            clock: Is told what prefill and decoding took.
+            tell: Is told each piece of the output as it comes; ``False`` in return ends it there.
+        """
+        ...
 
 
 class Backend(Protocol):
@@ -69,4 +91,8 @@ class Backend(Protocol):
         Raises:
             ValueError: If the engine cannot do what the options ask for.
         """
+        ...
+
+    def converse(self) -> Turns:
+        """Begins a conversation."""
         ...

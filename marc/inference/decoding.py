@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad as pad_in_front
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache, DynamicCache, GenerationConfig, LogitsProcessorList
-from transformers.generation import StoppingCriteriaList
+from transformers.generation import BaseStreamer, StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface
 
 from marc.inference.prompts import pad_rows
@@ -266,6 +266,7 @@ class SharedPrompts:
         owners: The prefix of each row, ascending.
         rests: Token ids of each row behind its prefix, at least one.
         positions: Of these, ``int64 [3, n]`` each.
+        in_place: Keep what rows add in ``cache``, which then holds all but the last token of each.
     """
 
     cache: DynamicCache
@@ -273,6 +274,7 @@ class SharedPrompts:
     owners: Sequence[int]
     rests: Sequence[Sequence[int]]
     positions: Sequence[Tensor]
+    in_place: bool = False
 
     def rows(self, text: Any, room: int) -> RowsBehindPrefixes | RowsWithCopies:
         """The rows behind the prefixes.
@@ -281,7 +283,7 @@ class SharedPrompts:
             text: The language model.
             room: Most tokens of a row behind its prefix.
         """
-        if why_not_shared(text):
+        if self.in_place or why_not_shared(text):
             return RowsWithCopies(self.cache, self.present, self.owners)
         return RowsBehindPrefixes(self.cache, self.present.sum(1).tolist(), self.owners, room)
 
@@ -303,6 +305,7 @@ def decode_rows(
     prompts: SharedPrompts,
     draw: Draw,
     past_key_values: Cache | None = None,
+    streamer: BaseStreamer | None = None,
     **_: Any,
 ) -> Tensor:
     """Decodes rows behind their prefixes: a loop for ``generate(custom_generate=…)``.
@@ -316,6 +319,7 @@ def decode_rows(
         prompts: The same prompts.
         draw: Draws tokens where the configuration says so.
         past_key_values: Not used: keys and values are the prompts'.
+        streamer: Is told each token of a single row.
 
     Returns:
         ``[B, L + C]``: prompts and completions, these padded at their ends.
@@ -334,6 +338,8 @@ def decode_rows(
             drawn_N = drawn_N.masked_fill(~at_work, pad)
             column = torch.full_like(sequences[:, :1], pad).index_put((places,), drawn_N[:, None])
             sequences = torch.cat((sequences, column), dim=1)
+            if streamer is not None:
+                streamer.put(drawn_N.cpu())
             at_work = at_work & ~stopping_criteria(sequences[places], scores_NV)
             positions = positions[..., -1:] + 1
             if 0 < at_work.float().mean() <= SPARE:
@@ -341,6 +347,8 @@ def decode_rows(
                 places, drawn_N, positions = places[at_work], drawn_N[at_work], positions[:, at_work]
                 at_work = at_work[at_work]
             tokens, mask = drawn_N[:, None], None
+    if streamer is not None:
+        streamer.end()
     return sequences.clone()
 
 

@@ -30,6 +30,7 @@ from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_as_t
 from marc.inference.encoding import encode
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
 from marc.inference.stages import FirstToken, StageClock
+from marc.inference.turns import HFTurns
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
@@ -137,6 +138,10 @@ class HFBackend:
         clock.seconds["prefill"] += first.reached - start
         clock.seconds["decode"] += end - first.reached
         return outputs[:asked]
+
+    def converse(self) -> HFTurns:
+        """See `marc.inference.backend.Backend`."""
+        return HFTurns(self.model, self.processor)
 
     def _static_cache(self, rows: int, tokens: int) -> StaticCache:
         """An empty cache: that of the last call with so many rows, if it has the room."""

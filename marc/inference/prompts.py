@@ -29,6 +29,19 @@ class Prompt:
         return expand_placeholders(self.ids, [each.ids for each in self.inputs], model)
 
 
+    def marked(self, model: Any) -> list[tuple[int, int]]:
+        """Each of these with the number of the input that it shows, from 1; 0 for text."""
+        placeholders, inputs = (model.config.image_token_id, model.config.video_token_id), enumerate(self.inputs, 1)
+        marked: list[tuple[int, int]] = []
+        for token in self.ids:
+            if token in placeholders:
+                number, shown = next(inputs)
+                marked += [(read, number) for read in shown.ids]
+            else:
+                marked.append((token, 0))
+        return marked
+
+
 def expand_placeholders(ids: Sequence[int], shown: Sequence[Sequence[int]], model: Any) -> list[int]:
     """Token ids with what stands for each file, see `VideoInput.ids`, in place of its placeholder, in order."""
     placeholders = (model.config.image_token_id, model.config.video_token_id)

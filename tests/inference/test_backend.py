@@ -31,15 +31,28 @@ class Scripted:
         texts = [f"<answer>{sum(each.tokens for each in prompt.inputs)}</answer>" for prompt in prompts]
         return [self.processor.tokenizer(text)["input_ids"] for text in texts]
 
+    def converse(self):
+        return self
+
 
 @pytest.mark.parametrize("engine", [HFBackend, Scripted])
 def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
     made = HFBackend(*tiny()) if engine is HFBackend else engine()
     members = {name for name in (*vars(Backend), *Backend.__annotations__) if not name.startswith("_")}
-    assert members == {"processor", "compression", "config", "cannot", "device", "name", "encode", "generate"}
+    assert members == {
+        "processor",
+        "compression",
+        "config",
+        "cannot",
+        "device",
+        "name",
+        "encode",
+        "generate",
+        "converse",
+    }
     for name in members:
         assert hasattr(made, name), name
-    for name in ("encode", "generate"):
+    for name in ("encode", "generate", "converse"):
         asked = inspect.signature(getattr(Backend, name)).parameters
         assert list(asked) == list(inspect.signature(getattr(engine, name)).parameters)
 

@@ -1,0 +1,92 @@
+"""Talking about videos: every turn's answer knows the turns before it, and what was read once is not read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from marc.data.prompts import Message
+from marc.types import Answer
+
+if TYPE_CHECKING:
+    from marc.inference.assistant import VideoAssistant
+    from marc.inference.viewing import Footage, SeenVideo
+
+
+class Chat:
+    """A conversation about videos and pictures; `marc.VideoAssistant.chat` begins one.
+
+    What is seen of the videos is chosen for the first question and stays.
+
+    Attributes:
+        messages: The turns so far, in Hugging Face chat format.
+        answer: The last answer; None before the first.
+
+    Args:
+        assistant: Answers.
+        videos: What it is about.
+    """
+
+    def __init__(self, assistant: VideoAssistant, videos: Sequence[Footage]) -> None:
+        self.messages: list[Message] = []
+        self.answer: Answer | None = None
+        self._assistant, self._videos = assistant, videos
+        self._turns = assistant.backend.converse()
+        self._seen: tuple[SeenVideo, ...] | None = None
+
+    def ask(self, question: str, tell: Callable[[str], object] | None = None) -> Answer:
+        """Answers a question that may refer to earlier ones.
+
+        Args:
+            question: In natural language.
+            tell: Is told each piece of the output as it comes; ``False`` in return ends the output there.
+
+        Raises:
+            ValueError: If a video cannot be read, or the model has no room for the conversation any more.
+        """
+        query = self._assistant.query(self._videos, question)
+        self.answer, self._seen, self.messages = self._assistant.answer_turn(
+            query, self._turns, self._seen, self.messages, tell
+        )
+        return self.answer
+
+    def stream(self, question: str) -> Iterator[str]:
+        """As `ask`, piece by piece as the output comes; `answer` is there at the end.
+
+        Whoever stops listening stops the work.
+        """
+        return streamed(lambda tell: self.ask(question, tell))
+
+
+def streamed(work: Callable[[Callable[[str], object]], object]) -> Iterator[str]:
+    """What some work tells, piece by piece while it goes on in a thread; what it raises is raised.
+
+    Args:
+        work: Is given a function that it tells pieces to, which says ``False`` once nobody listens any more.
+    """
+    told: SimpleQueue[str | BaseException | None] = SimpleQueue()
+    is_left = Event()
+
+    def tell(text: str) -> bool:
+        told.put(text)
+        return not is_left.is_set()
+
+    def run() -> None:
+        try:
+            work(tell)
+            told.put(None)
+        except BaseException as error:
+            told.put(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while isinstance(piece := told.get(), str):
+            yield piece
+    finally:
+        is_left.set()
+        thread.join()
+    if piece is not None:
+        raise piece
