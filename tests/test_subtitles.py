@@ -191,6 +191,15 @@ def test_text_tracks(tmp_path, name, codec):
     assert subtitles.source == "track 1 (eng)"
 
 
+def test_a_real_clip_says_what_one_hears(real_videos):
+    clip = {path.name: path for path in real_videos}.get("nasa_13013.mp4")
+    if clip is None:
+        pytest.skip("nasa_13013.mp4 is not among the clips")
+    subtitles = read_subtitles(clip)
+    assert subtitles.source == "track 2 (eng)"
+    assert text_of(subtitles, 9.0, 10.0) == "at NASA’s Goddard Space Flight Center in Greenbelt, Maryland."
+
+
 def test_the_default_track_is_read_else_the_first_and_forced_ones_last(tmp_path):
     def chosen(*flags: int) -> str:
         tracks = [SubtitleTrack(lines=((1, 2, str(number)),), flags=flag) for number, flag in enumerate(flags)]
