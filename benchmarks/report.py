@@ -36,6 +36,8 @@ TOTALS = {
 }
 
 COLOURS = ("#4878a8", "#a8a848", "#58a0a0", "#c07f4f", "#8a6fa8", "#6aa06a", "#b05070", "#999999")
+HATCHES = ("", "//", "..", "\\\\", "xx", "--", "||", "oo")
+"""With the colours, so that stages can be told apart in grey."""
 
 
 def rows(measured: Measurement, new_tokens: int) -> dict[str, list[float]]:
@@ -275,13 +277,13 @@ def picture(result: BenchResult) -> bytes:
     figure = Figure(figsize=(9, 1.2 + 0.5 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     starts = [0.0] * len(names)
-    for colour, stage in zip(COLOURS, (*STAGES, "other"), strict=True):
+    for colour, hatch, stage in zip(COLOURS, HATCHES, (*STAGES, "other"), strict=True):
         lengths = [1000 * spread(values[stage]).median for values in seconds]
-        left.barh(names, lengths, left=starts, color=colour, label=stage)
+        left.barh(names, lengths, left=starts, color=colour, hatch=hatch, edgecolor="white", label=stage)
         starts = [start + length for start, length in zip(starts, lengths, strict=True)]
     left.invert_yaxis()
     left.set_xlabel(f"first question, ms {_clock(result)}")
-    left.legend(fontsize=7)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     right.barh(names, [1000 * spread(values["second question"]).median for values in seconds], color="#555555")
     right.set_xlabel(f"second question,\nms {_clock(result)}")
     figure.suptitle(f"{result.options.model}, {result.circumstances.environment['device']}", fontsize=9)

@@ -25,6 +25,7 @@ from benchmarks.architectures import (
 from benchmarks.clip import STILL_EVERY, ClipOptions, _pictures, write_clip
 from benchmarks.counters import countable_attention
 from benchmarks.measurements import ProcessorTime
+from benchmarks.report import COLOURS, HATCHES, STAGES
 from benchmarks.systems import OWN, STOCK, settings
 from marc.cli import app
 from marc.compression import CompressionConfig
@@ -178,6 +179,10 @@ def test_tables_and_picture_name_their_clock(found):
     assert "Milliseconds on the clock" in text
     assert "Once per video: milliseconds on the clock" in text
     assert "setting 'inside'" in text
+
+
+def test_stages_can_be_told_apart_with_and_without_colours():
+    assert len(set(COLOURS)) == len(set(HATCHES)) == len(STAGES) + 1
 
 
 def test_accuracy_stands_beside_speed(found):

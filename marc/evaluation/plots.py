@@ -9,7 +9,8 @@ from marc.evaluation.summary import RunSummary
 from marc.extras import extra
 from marc.io import write_atomically
 
-COLOURS = ("#4878a8", "#6aa06a", "#c07f4f", "#8a6fa8", "#a8a848", "#58a0a0")
+COLOURS = ("#4878a8", "#a9c4de")
+"""In turn, so that groups that follow each other can be told apart; each bar has its label."""
 
 
 def plot_summary(summary: RunSummary, path: Path) -> None:
