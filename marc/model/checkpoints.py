@@ -117,7 +117,7 @@ def reading(name: str, part: str) -> Iterator[None]:
 
 @contextmanager
 def without_progress_bar() -> Iterator[None]:
-    """Keeps transformers from drawing one, which a terminal would show beside those of the caller."""
+    """Keeps transformers from drawing one for files, which a terminal would show beside those of the caller."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -5,6 +5,7 @@ Names are loaded on first use: trl takes seconds to import.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from marc.extras import require
@@ -29,5 +30,8 @@ _HOMES = {
 
 
 require("train", "datasets", "peft", "trl")
+
+# peft imports bitsandbytes for whoever has it, which then asks for another package to speed QLoRA up on CPUs.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __getattr__ = handed_on(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Several processes on a machine without a GPU, which accelerate recognises only where it is told."""
+"""Machines without a GPU, which accelerate and DeepSpeed recognise only where they are told."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from transformers import TrainingArguments
 def use_cpu_processes(args: TrainingArguments) -> None:
     """Lets the processes that torchrun started without a GPU train together; call it before the options are set up.
 
-    Without ``use_cpu`` accelerate takes each of them for the only one: all would train, and write, alone.
+    Without ``use_cpu`` accelerate takes each of them for the only one: all would train, and write, alone. DeepSpeed,
+    which accelerate imports wherever it is installed, would look for a GPU and print that it found none.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+    if torch.accelerator.is_available():
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         args.use_cpu = True
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +31,7 @@ from marc.data.rows import TrainingRow, read_rows
 from marc.extras import extra
 from marc.io import write_text
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.checkpoints import without_progress_bar
 from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
@@ -180,8 +183,20 @@ def _run(
         frames=frames,
         peft_config=lora(model, options.lora_rank),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
-    trainer.save_model()
+    with _undisturbed():
+        trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
+        trainer.save_model()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without transformers' bars beside the trainer's, and without its word that checkpointing has a newer name.
+
+    Not every version of it that recipes and TRL work with knows that name.
+    """
+    with without_progress_bar(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        yield
 
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -228,7 +243,8 @@ def read_options(
     typed = sys.argv[1:] if arguments is None else list(arguments)
     parser = RecipeParser((options_class, config_class), typed)
     try:
-        options, config = parser.parse_args_and_config(typed)
+        with _undisturbed():
+            options, config = parser.parse_args_and_config(typed)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         recipe = next((path for flag, path in pairwise(typed) if flag == "--config"), "--config")
         reason = " ".join(str(error).split())

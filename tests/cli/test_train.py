@@ -1,0 +1,29 @@
+"""What a run of a recipe says: its own bar and figures, and no word of packages that it happens to import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT
+
+RUN = {"max_steps": 1, "world_videos": 2, "report_to": "none", "disable_tqdm": False}
+
+
+def trained(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    recipe = yaml.safe_load((ROOT / "configs" / "sft_world.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, **RUN, "output_dir": str(folder / "run")}))
+    command = [sys.executable, "-m", "marc.cli", "train", "sft", "--config", "recipe.yaml", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_run_shows_one_bar_or_none_and_no_foreign_warning(quiet: bool, tmp_path: Path):
+    result = trained(tmp_path, *(["--quiet"] if quiet else []))
+    lines = [line.strip() for line in result.stderr.replace("\r", "\n").splitlines() if line.strip()]
+    assert [line for line in lines if not line.endswith("it/s]") and not line.endswith("s/it]")] == []
+    assert bool(lines) is not quiet
+    assert all(line.startswith("{") for line in result.stdout.splitlines()), result.stdout
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model_type"]
