@@ -6,6 +6,7 @@
 * the model: `flops`, `merge_cost`, `tower_chunks`, `still_clips`, `decode_speed`;
 * training: `training_step`, against another checkout;
 * decoding: `decoders`;
+* the start: `startup_benchmark`, against another checkout;
 * nothing, but makes what the documentation shows: `pictures`, `notebook`;
 * the memory: `boundary_benchmark`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`.
 
