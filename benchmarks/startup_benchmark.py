@@ -4,8 +4,9 @@
     python -m benchmarks.startup_benchmark --against ../before
 
 Both checkouts run under this Python, in turn, each with a clip of the micro-world that it has remembered itself.
-Bytecode is compiled by a run that is not counted; ``--no-bytecode`` measures the first run after a set-up that compiles
-nothing. Seconds are those of processors, of the process and its children: waiting says nothing about the command.
+Bytecode is compiled by a run that is not counted; ``--no-bytecode`` measures the first run after a set-up that
+compiles nothing. Seconds are those of processors, of the process and its children: waiting says nothing about the
+command.
 """
 
 from __future__ import annotations
