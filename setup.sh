@@ -68,8 +68,9 @@ install_locked() {
   fi
   say "Installing the packages of requirements.lock"
   rm -f "$COMPLETE"
-  "${UV_INSTALL[@]}" --requirement requirements.lock --build-constraint requirements.lock
+  "${UV_INSTALL[@]}" --compile-bytecode --requirement requirements.lock --build-constraint requirements.lock
   "${UV_INSTALL[@]}" --no-deps --no-build-isolation --editable .
+  .venv/bin/python -m compileall -q marc
   locked_state >"$COMPLETE"
 }
 
