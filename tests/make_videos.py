@@ -224,6 +224,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 LONG_GOP = {"g": "250", "bf": "3", "sc_threshold": "0"}
+OPEN_GOP = "open-gop=1:keyint=24:min-keyint=24:scenecut=0:bframes=3:b-adapt=0"
 UNEVEN = np.cumsum(np.tile([0.02, 0.1, 0.3, 0.04], 30)) - 0.02
 X265 = {"x265-params": "log-level=none:keyint=24:bframes=3"}
 
@@ -239,7 +240,7 @@ def _kind(frames_THWC: NDArray[np.uint8] = FRAMES, **arguments) -> Callable[[Pat
 KINDS: dict[str, Callable[[Path], None]] = {
     "long_gop.mp4": _kind(options=LONG_GOP),
     "short_gop.mkv": _kind(options={"g": "12", "bf": "3"}),
-    "open_gop.mp4": _kind(options={"x264-params": "open-gop=1:keyint=24:bframes=3"}),
+    "open_gop.mp4": _kind(options={"x264-params": OPEN_GOP}),
     "ten_bit.mp4": _kind(pix_fmt="yuv420p10le"),
     "hevc.mp4": _kind(codec="libx265", options=X265),
     "hevc_ten_bit.mkv": _kind(codec="libx265", pix_fmt="yuv420p10le", options=X265),

@@ -356,7 +356,7 @@ class VideoReader:
             return *self._measure(), ()
         starts = self._known_starts(schedule)
         if schedule is not None and starts:
-            end = schedule.end - self.first_seconds
+            end = self._since_first(schedule.end)
         elif stated and self._rate():
             end = self._end_by_packets(stated)
         else:
@@ -375,7 +375,7 @@ class VideoReader:
         """When each picture starts, since the first one; none if not all are known."""
         if schedule is None or not schedule.is_whole:
             return ()
-        starts = [start - self.first_seconds for start in sorted(set(schedule.starts))]
+        starts = [self._since_first(start) for start in sorted(set(schedule.starts))]
         return tuple(start if start > self.tolerance else 0.0 for start in starts if start >= -self.tolerance)
 
     def _rate(self) -> float:
@@ -399,7 +399,11 @@ class VideoReader:
         if self._is_cut() or tagged_end(self._container, self._stream):
             return 0.0
         end = last_end(self.path, self.stream_index, self._interval, self.first_seconds + stated)
-        return end - self.first_seconds
+        return self._since_first(end)
+
+    def _since_first(self, time: float) -> float:
+        """A time of the file's clock as seconds since the first picture, without the last digits of the difference."""
+        return round(time - self.first_seconds, 12)
 
     def _schedule(self, most: int | None = None) -> Schedule:
         return read_schedule(self.path, self.stream_index, self._interval, most=most, joined=self._is_joined)
@@ -407,7 +411,7 @@ class VideoReader:
     def _measure(self) -> tuple[int, float]:
         """Number of pictures and length of the video, from all its packets; nothing is decoded."""
         schedule = self._schedule()
-        count, end = max(schedule.count, 1), schedule.end - self.first_seconds
+        count, end = max(schedule.count, 1), self._since_first(schedule.end)
         return count, end if self._zero is not None and end > 0 else count * self._interval
 
 
