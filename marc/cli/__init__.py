@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from marc.cli import ask, bench, data, evaluate, memory, train, world
+from marc.cli import ask, bench, chat, data, evaluate, memory, train, world
 from marc.cli.errors import user_errors
 from marc.cli.verbosity import Quiet, Verbose, set_verbosity
 
@@ -43,6 +43,7 @@ def _about(
 
 
 app.command()(ask.ask)
+app.command()(chat.chat)
 app.command()(memory.remember)
 app.command()(memory.recall)
 app.command()(memory.forget)

@@ -195,7 +195,7 @@ def _answer_one(
 
     clips, question = _clips(*asked, stretch)
     _check_report(report)
-    _check_files(clips, setting.frames.timeout)
+    check_files(clips, setting.frames.timeout)
     with share_bar(f"cutting {Path(clips[0].source).name} into events") as progress:
         assistant = setting.load(progress)
         _show(assistant, assistant.query(clips, question, options=options), report)
@@ -275,12 +275,21 @@ def _clips(
             else 'name a video and a question: marc ask VIDEO "QUESTION"; or --batch FILE, or --library "QUESTION"'
         )
     _check_question(question)
+    return clips_of(videos, stretch), question
+
+
+def clips_of(videos: Sequence[str], stretch: StretchOptions) -> tuple[Clip, ...]:
+    """What arguments and options name.
+
+    Raises:
+        ValueError: If they name no video, or times of several.
+    """
     files = video_files(videos)
     if len(files) > 1 and (stretch.start or stretch.end):
         raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
     start = 0.0 if stretch.start is None else seconds_of(stretch.start, "--start")
     end = None if stretch.end is None else seconds_of(stretch.end, "--end")
-    return tuple(Clip(file, start, end) for file in files), question
+    return tuple(Clip(file, start, end) for file in files)
 
 
 def _check_question(question: str) -> None:
@@ -298,8 +307,12 @@ def _check_report(report: ReportOptions) -> None:
         raise ValueError(f"--pictures {report.pictures}: a file stands there; name a folder")
 
 
-def _check_files(clips: Sequence[Clip], timeout: float) -> None:
-    """Refuses files that cannot be read, before a model is loaded."""
+def check_files(clips: Sequence[Clip], timeout: float) -> None:
+    """Refuses files that cannot be read, before a model is loaded.
+
+    Raises:
+        ValueError: Naming the first.
+    """
     from marc.video import probe
     from marc.video.pictures import is_picture, picture_size
 

@@ -1,0 +1,80 @@
+"""``marc chat``: talking about videos in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marc.cli.ask import Changes, Setting, StretchOptions, check_files, clips_of
+from marc.cli.options import Budget, Given, command, compression_changes
+from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.types import GenerationOptions, ModelOptions
+from marc.video.options import FrameOptions, SubtitleOptions
+
+PROMPT = "> "
+
+
+@command("chat")
+def chat(
+    videos: Annotated[
+        list[str], typer.Argument(help="Videos and pictures: files, folders, patterns, or @LIST.", metavar="VIDEO...")
+    ],
+    *,
+    prompt_style: Annotated[
+        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
+    ] = None,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
+    budget: Budget = None,
+    stretch: StretchOptions,
+    model: ModelOptions,
+    compression: Changes,
+    frames: FrameOptions,
+    subtitles: SubtitleOptions,
+    memory: MemoryOptions,
+    retrieval: RetrievalOptions,
+    generation: GenerationOptions,
+    given: Given,
+) -> None:
+    """Talk about videos: a question a line, answered as the words come; an empty line or Ctrl-D ends it."""
+    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
+    given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
+    changes = compression_changes(given, compression, budget)
+    setting = Setting(
+        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    )
+    setting.check()
+    clips = clips_of(videos, stretch)
+    check_files(clips, frames.timeout)
+
+    from marc.cli.progress import share_bar
+
+    with share_bar(f"cutting {Path(clips[0].source).name} into events") as progress:
+        assistant = setting.load(progress)
+        talk = assistant.chat(clips)
+        said: set[str] = set()
+        for question in _questions():
+            for piece in talk.stream(question):
+                typer.echo(piece, nl=False)
+            typer.echo()
+            assert talk.answer is not None
+            for remark in talk.answer.warnings:
+                if remark not in said:
+                    typer.echo(f"marc chat: {remark}", err=True)
+                    said.add(remark)
+
+
+def _questions() -> Iterator[str]:
+    """What the user types, line by line; without a terminal, what is piped."""
+    import readline  # noqa: F401  # lines can be edited, and earlier ones called back
+
+    while True:
+        try:
+            line = input(PROMPT)
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        yield line
