@@ -175,6 +175,17 @@ def test_files_joined_byte_by_byte_follow_one_another(tmp_path, suffix, codec):
     )
 
 
+def test_a_stream_may_appear_later_on(tmp_path):
+    write_video(tmp_path / "clip.ts", FRAMES, options=SHORT_GOP)
+    packets = np.frombuffer((tmp_path / "clip.ts").read_bytes(), np.uint8).reshape(-1, 188).copy()
+    begins_picture = (packets[:, 1] & 0x5F == 0x41) & (packets[:, 2] == 0)
+    assert begins_picture.sum() == 120
+    packets[np.flatnonzero(begins_picture)[80], 1:3] = 0x45, 0x55  # a packet of a stream that nobody announced
+    (tmp_path / "clip.ts").write_bytes(packets.tobytes())
+    assert probe(tmp_path / "clip.ts").duration == pytest.approx(4.0, abs=0.05)
+    assert sum(len(batch) for batch in stream_frames(tmp_path / "clip.ts", width=84, height=56)) >= 118
+
+
 def test_camera_tapes_have_their_rate(tmp_path):
     with av.open(str(tmp_path / "tape.dv"), "w") as container:
         stream = container.add_stream("dvvideo", rate=25)

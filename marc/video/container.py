@@ -19,7 +19,8 @@ from itertools import pairwise
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from marc.video import animations
@@ -129,6 +130,15 @@ def default_stream(path: str, container: InputContainer) -> VideoStream:
     return stream
 
 
+def packets(container: InputContainer, stream: Stream) -> Iterator[Packet]:
+    """The packets of a stream from where its container stands, and an empty one at the end.
+
+    A transport stream may show another stream later on, as damage does. PyAV then fails behind the last packet.
+    """
+    with suppress(IndexError):
+        yield from container.demux(stream)
+
+
 def codec_name(stream: VideoStream) -> str:
     """FFmpeg's name of the codec in which the file has its pictures."""
     return stream.metadata.get(animations.CODEC_TAG) or stream.codec_context.codec.canonical_name
@@ -223,7 +233,7 @@ def is_joined(path: str, index: int) -> bool:
 def _decoding_times(container: InputContainer, stream: VideoStream) -> Iterator[float]:
     """In the order of the packets; they end where the file cannot be read on."""
     with suppress(av.FFmpegError):
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             if packet.dts is not None and packet.time_base:
                 yield float(packet.dts * packet.time_base)
 
@@ -263,7 +273,7 @@ def _spans(container: InputContainer, stream: VideoStream, interval: float, join
     A picture that lasts one tick of the clock is one whose packet does not say how long it lasts.
     """
     tick, shift, latest = float(stream.time_base or 0), 0.0, -math.inf
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if joined and packet.dts is not None:
             if packet.dts * tick + shift < latest - NEW_CLOCK:
                 shift = latest + interval - packet.dts * tick

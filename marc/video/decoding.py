@@ -31,6 +31,7 @@ from marc.video.container import (
     is_mp4,
     last_end,
     open_container,
+    packets,
     read_schedule,
     tagged_end,
     video_streams,
@@ -231,7 +232,7 @@ class VideoReader:
         """
         previous: float | None = None
         shift = 0.0
-        for packet in self._container.demux(self._stream):
+        for packet in packets(self._container, self._stream):
             try:
                 frames = packet.decode()
             except av.InvalidDataError as error:

@@ -22,7 +22,7 @@ from av.stream import Discard, Disposition
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
-from marc.video.container import open_container
+from marc.video.container import open_container, packets
 from marc.video.decoding import open_video
 from marc.video.errors import VideoError
 
@@ -129,7 +129,7 @@ def _cues(container: InputContainer, stream: SubtitleStream, zero: float, path: 
     stream.codec_context.options = {"sub_charenc_mode": "ignore"}
     hidden = _COMMENT if stream.codec_context.name in ("ass", "ssa") else _OVERRIDE
     size = 0
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         size += packet.size
         if size > MAX_BYTES:
             raise VideoError(
