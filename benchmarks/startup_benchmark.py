@@ -28,6 +28,9 @@ CLIP = "clip.mp4"
 PREPARATION = (("world", "sample", CLIP), ("remember", CLIP))
 SLOW_HELP = ("train", "sft", "--help")
 
+Row = tuple[Spread, Spread, Spread]
+"""Seconds of the other checkout, ours, and our part of theirs."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -95,8 +98,8 @@ class Checkout:
         return _children_seconds() - before
 
 
-def compare(ours: Checkout, theirs: Checkout, cases: Sequence[Case], repeats: int) -> list[tuple[Spread, ...]]:
-    """For each case the seconds of the other checkout and ours, and our part of theirs."""
+def compare(ours: Checkout, theirs: Checkout, cases: Sequence[Case], repeats: int) -> list[Row]:
+    """Measures each case in both checkouts, in turn."""
     for checkout in (theirs, ours):
         for command in dict.fromkeys([*PREPARATION, *(case.command for case in cases)]):
             checkout.seconds(command)
@@ -108,7 +111,7 @@ def compare(ours: Checkout, theirs: Checkout, cases: Sequence[Case], repeats: in
     return rows
 
 
-def table(cases: Sequence[Case], rows: Sequence[tuple[Spread, ...]]) -> str:
+def table(cases: Sequence[Case], rows: Sequence[Row]) -> str:
     """The comparison in Markdown."""
     lines = ["| command | before, s | now, s | now / before |", "|---|---|---|---|"]
     for case, (other, own, ratio) in zip(cases, rows, strict=True):
@@ -125,13 +128,12 @@ def main() -> None:
     parser.add_argument("--no-bytecode", action="store_true", help="compile every module in every run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="marc-startup-") as name:
-        checkouts = []
-        for part, root in (("now", ROOT), ("before", options.against.resolve())):
-            folder = Path(name) / part
-            folder.mkdir()
-            bytecode = None if options.no_bytecode else Path(name) / "bytecode"
-            checkouts.append(Checkout(root, folder, bytecode))
-        print(table(CASES, compare(*checkouts, CASES, options.repeats)))
+        bytecode = None if options.no_bytecode else Path(name) / "bytecode"
+        ours = Checkout(ROOT, Path(name) / "now", bytecode)
+        theirs = Checkout(options.against.resolve(), Path(name) / "before", bytecode)
+        for checkout in (ours, theirs):
+            checkout.folder.mkdir()
+        print(table(CASES, compare(ours, theirs, CASES, options.repeats)))
 
 
 def _children_seconds() -> float:
