@@ -98,6 +98,9 @@ class AnswerRecord:
         visual_tokens_budget: Visual tokens that there might have been; null without a limit.
         prompt_tokens_before: Tokens of the videos in the prompt without compression.
         prompt_tokens_after: Tokens of the videos in the prompt.
+        input_tokens: Tokens of the whole prompt.
+        output_tokens: Tokens of the output.
+        is_cut: Whether the output ended because it was as long as it might be.
         seconds: Wall time by stage; "total" is the whole.
         peak_memory_bytes: Peak memory of the device, of the process on a CPU.
         events: The events that were found for the question, video by video in time order.
@@ -117,6 +120,9 @@ class AnswerRecord:
     visual_tokens_budget: int | None
     prompt_tokens_before: int
     prompt_tokens_after: int
+    input_tokens: int
+    output_tokens: int
+    is_cut: bool
     seconds: Mapping[str, float]
     peak_memory_bytes: int
     events: tuple[EventRecord, ...]

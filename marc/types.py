@@ -284,6 +284,9 @@ class Answer:
         question: What was asked.
         model: Name of the model that answered.
         videos: What was shown of each video or picture, in the order of the question.
+        input_tokens: Tokens of the whole prompt.
+        output_tokens: Tokens of the output.
+        is_cut: Whether the output ended because it was as long as it might be.
     """
 
     answer: str
@@ -302,3 +305,6 @@ class Answer:
     question: str = ""
     model: str = ""
     videos: tuple[ShownVideo, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    is_cut: bool = False

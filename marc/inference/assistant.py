@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from marc.memory.library import MemoryLibrary
     from marc.memory.store import VideoMemory
 
+MEDIA = "media"
+"""Type of the part of a message that stands for a video or picture, whichever it is."""
+
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -58,12 +61,15 @@ class Query:
         question: What retrieval looks for.
         prompt: What the model reads; ``None``: the question in the assistant's prompt style.
         remarks: What the user should know about how it came about.
+        messages: A conversation that ends with the question, in Hugging Face chat format, in place of ``prompt``; a
+            part of the type `MEDIA` stands for each of the videos, in order. There need be none.
     """
 
     video: Footage | Sequence[Footage]
     question: str
     prompt: str | None = None
     remarks: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
 
 
 def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
@@ -322,9 +328,10 @@ class VideoAssistant(Viewer):
             texts = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
+        rows = zip(queries, prompts, outputs, texts, seen, strict=True)
         return [
-            (self._answer(query, text, shown, seconds, peak), shown)
-            for query, text, shown in zip(queries, texts, seen, strict=True)
+            (self._answer(query, (prompt, output, text), shown, seconds, peak), shown)
+            for query, prompt, output, text, shown in rows
         ]
 
     @in_turn
@@ -359,7 +366,8 @@ class VideoAssistant(Viewer):
                 prompt = self._prompt_of(asked, [each.video for each in seen])
             output = turns.generate(prompt, self.generation, clock, tell)
             text = self.backend.processor.batch_decode([output], skip_special_tokens=True)[0]
-        answer = self._answer(query, text, seen, clock.seconds, peak_memory_bytes(self.backend.device))
+        peak = peak_memory_bytes(self.backend.device)
+        answer = self._answer(query, (prompt, output, text), seen, clock.seconds, peak)
         reply: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
         return answer, seen, [*asked, reply]
 
@@ -373,7 +381,7 @@ class VideoAssistant(Viewer):
         room = self._room
         if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
             raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
-        return footage(query.video)
+        return () if query.messages and not query.video else footage(query.video)
 
     @property
     def _room(self) -> int:
@@ -386,6 +394,8 @@ class VideoAssistant(Viewer):
         return self._prompt_of(messages, [video for video, _ in shown])
 
     def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
+        if query.messages:
+            return _with_kinds(query.messages, shown)
         text = query.prompt or render_question(query.question, style=self._style)
         return message_about(shown, text)
 
@@ -396,21 +406,28 @@ class VideoAssistant(Viewer):
             ValueError: If the model has no room for it.
         """
         ids = self._tokens(self.backend.processor.apply_chat_template(list(messages), add_generation_prompt=True))
-        tokens = len(ids) + sum(len(video.ids) for video in videos)
-        if tokens > self._room:
+        prompt = Prompt(tuple(ids), tuple(videos))
+        if prompt.tokens > self._room:
             raise ValueError(
-                f"the prompt has {tokens} tokens, the model has room for {self._room}: ask about fewer videos, a "
-                "shorter stretch, at a smaller budget or without subtitles in the prompt"
+                f"the prompt has {prompt.tokens} tokens, the model has room for {self._room}: ask about fewer videos, "
+                "a shorter stretch, at a smaller budget or without subtitles in the prompt"
             )
-        return Prompt(tuple(ids), tuple(videos))
+        return prompt
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self.backend.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def _answer(
-        self, query: Query, output: str, seen: Sequence[SeenVideo], seconds: Mapping[str, float], peak: int
+        self,
+        query: Query,
+        told: tuple[Prompt, Sequence[int], str],
+        seen: Sequence[SeenVideo],
+        seconds: Mapping[str, float],
+        peak: int,
     ) -> Answer:
+        prompt, tokens, output = told
+        longest = self.generation.max_new_tokens
         videos = tuple(each.report(len(self._tokens(each.said)) if each.said else 0) for each in seen)
         budgets = [each.visual_tokens_budget for each in videos]
         return Answer(
@@ -430,7 +447,34 @@ class VideoAssistant(Viewer):
             question=query.question,
             model=self.name,
             videos=videos,
+            input_tokens=prompt.tokens,
+            output_tokens=len(tokens),
+            is_cut=len(tokens) == longest and tokens[-1] not in self._ends,
         )
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        """Tokens that end an output."""
+        config, tokenizer = self.backend.config.get_text_config(decoder=True), self.backend.processor.tokenizer
+        ends = config.eos_token_id
+        return frozenset([tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])])
+
+
+def _with_kinds(messages: Sequence[Message], shown: Sequence[tuple[str, str]]) -> list[Message]:
+    """A conversation in which each part that stands for a video or picture says which, and what is said in it."""
+    left = iter(shown)
+    filled = []
+    for message in messages:
+        content: list[Message] = []
+        for part in message["content"]:
+            if part["type"] == MEDIA:
+                kind, said = next(left)
+                content += [{"type": kind}, {"type": "text", "text": said}] if said else [{"type": kind}]
+            else:
+                content.append(part)
+        filled.append({**message, "content": content})
+    assert next(left, None) is None, "one part for each video"
+    return filled
 
 
 def _stretch(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.io import drop_torn_line, sha256_json, whole_lines
+from marc.io import append_line, drop_torn_line, parse_json, sha256_json, whole_lines
 from marc.records import AnswerRecord, as_json
 from marc.types import Clip
 
@@ -59,7 +59,7 @@ class BatchAnswers:
         """Prepares the file; gives the questions that have no answer yet.
 
         Raises:
-            ValueError: If it holds answers of other options, or to other questions.
+            ValueError: If it holds answers of other options, or to other questions, or is no such file.
             OSError: If it cannot be written.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,8 @@ class BatchAnswers:
         self.file.touch()
         asked = {each.id: self._asked(each) for each in questions}
         done = set()
-        for row in map(json.loads, whole_lines(self.file)):
+        for number, line in enumerate(whole_lines(self.file), 1):
+            row = _answered(line, f"{self.file}, line {number}")
             if row["asked"] != asked.get(row["id"]):
                 raise ValueError(
                     f"{self.file} holds answers to other questions or of other options ({row['id']}): name another "
@@ -84,8 +85,7 @@ class BatchAnswers:
     def write(self, question: BatchQuestion, values: Mapping[str, Any]) -> None:
         """Appends a row."""
         row = {"id": question.id, "asked": self._asked(question), "question": question.question, **values}
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.file, json.dumps(row))
 
 
 def read_questions(path: str | Path) -> list[BatchQuestion]:
@@ -100,8 +100,8 @@ def read_questions(path: str | Path) -> list[BatchQuestion]:
         if not line.strip():
             continue
         try:
-            question = _question(json.loads(line), str(number), path.parent)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            question = _question(parse_json(line, "the row"), str(number), path.parent)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: {_reason(error)}") from error
         if question.id in questions:
             raise ValueError(f"{path}, line {number}: the id {question.id!r} was there before")
@@ -133,6 +133,14 @@ def answer_all(
             continue
         answers.write(question, {"status": "ok", **as_json(AnswerRecord.of(answer))})
         yield question, ""
+
+
+def _answered(line: bytes, where: str) -> dict[str, Any]:
+    """A row of answers."""
+    row = parse_json(line, where)
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("id", "asked", "status")):
+        raise ValueError(f"{where}: no row of answers; name another file, or delete the line")
+    return row
 
 
 def _question(row: Any, number: str, folder: Path) -> BatchQuestion:

@@ -24,10 +24,14 @@ class Prompt:
     ids: tuple[int, ...]
     inputs: tuple[VideoInput, ...] = ()
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the language model reads."""
+        return len(self.ids) - len(self.inputs) + sum(len(each.ids) for each in self.inputs)
+
     def expanded(self, model: Any) -> list[int]:
         """The token ids that the language model reads."""
         return expand_placeholders(self.ids, [each.ids for each in self.inputs], model)
-
 
     def marked(self, model: Any) -> list[tuple[int, int]]:
         """Each of these with the number of the input that it shows, from 1; 0 for text."""

@@ -13,7 +13,7 @@ from make_videos import numbered_frames
 
 from marc import VideoAssistant
 from marc.data.prompts import render_question
-from marc.inference.assistant import Query
+from marc.inference.assistant import MEDIA, Query
 from marc.inference.selectors import RetrievingSelector
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.model import CompressionConfig
@@ -293,3 +293,33 @@ def test_real_clips_run(assistant, real_videos):
         for path in real_videos:
             answer = assistant.ask(path, "What is shown?")
             assert 0 < answer.visual_tokens_after <= answer.visual_tokens_before
+
+
+def test_an_answer_says_how_long_prompt_and_output_were(assistant, clip):
+    with mock.patch.object(assistant.backend, "generate", wraps=assistant.backend.generate) as generate:
+        answer = assistant.ask(clip, "What is shown?")
+    (prompt,) = generate.call_args.args[0]
+    assert answer.input_tokens == prompt.tokens == len(prompt.expanded(assistant.backend.model))
+    end = assistant.backend.processor.tokenizer.eos_token_id
+    for output, is_cut in (([1, 2, 3, 4], True), ([1, 2, 3, end], False), ([1, end], False)):
+        with mock.patch.object(assistant.backend, "generate", return_value=[output]):
+            told = assistant.ask(clip, "What is shown?")
+        assert (told.output_tokens, told.is_cut) == (len(output), is_cut)
+
+
+def test_a_conversation_is_asked_as_it_stands(assistant, clip):
+    said = [
+        {"role": "user", "content": [{"type": MEDIA}, {"type": "text", "text": "What is shown?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A wall."}]},
+        {"role": "user", "content": [{"type": "text", "text": "And here?"}, {"type": MEDIA}]},
+    ]
+    query = Query([clip, clip], "And here?", messages=tuple(said))
+    with mock.patch.object(assistant.backend, "generate", return_value=[[1]]) as generate:
+        assistant.ask_batch([query])
+    (prompt,) = generate.call_args.args[0]
+    text = assistant.backend.processor.tokenizer.decode(prompt.ids)
+    places = [text.index(part) for part in ("What is shown?", "A wall.", "And here?")]
+    assert places == sorted(places) and len(prompt.inputs) == 2
+    assert text.rindex("<|video_pad|>") > places[2]
+    alone = Query((), "Hello?", messages=({"role": "user", "content": [{"type": "text", "text": "Hello?"}]},))
+    assert assistant.ask_batch([alone])[0].videos == ()
