@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.systems import Setting, settings
 from marc.compression import CompressionConfig
 from marc.data.prompts import render_question
-from marc.data.rows import load_rows
+from marc.data.row_files import load_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
 from marc.inference.assistant import Query, VideoAssistant

@@ -41,13 +41,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY}{path.suffix}")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    with _naming(path):
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -74,6 +75,27 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a value as JSON in one step."""
     text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode(errors="backslashreplace"))  # JSON reads half a surrogate pair that is written so
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a file; `whole_lines` reads back what a full disk or a kill has left of such lines.
+
+    Raises:
+        OSError: It cannot be written, for instance because the disk is full; the file is named.
+    """
+    with _naming(path), Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Has an error of the operating system that names no file, as that of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def parse_json(text: str | bytes, where: str | Path) -> Any:
@@ -106,10 +128,9 @@ def read_json(path: str | Path) -> Any:
     return parse_json(Path(path).read_bytes(), path)
 
 
-def whole_lines(path: str | Path) -> list[str]:
+def whole_lines(path: str | Path) -> list[bytes]:
     """The lines of a file to which lines are appended; one that a kill cut off is left out."""
-    text = Path(path).read_bytes()
-    return text[: text.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
+    return Path(path).read_bytes().split(b"\n")[:-1]
 
 
 def drop_torn_line(path: str | Path) -> None:

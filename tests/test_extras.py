@@ -114,7 +114,7 @@ def draw_a_storyboard(folder):
 
 
 def read_a_table(folder):
-    from marc.data.rows import load_rows
+    from marc.data.row_files import load_rows
 
     (folder / "rows.parquet").touch()
     load_rows(folder / "rows.parquet")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marc.cli.options import Part, command
+from marc.cli.output import echo
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions
 
 if TYPE_CHECKING:
+    from marc.data.rows import BadRow, TrainingRow
     from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions
 
 app = typer.Typer(help="Training data in Video-R1's format: sample it, check it.", no_args_is_help=True)
 
 Root = Annotated[Path | None, typer.Option(help="Folder of the videos.", show_default="that of the rows' file")]
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Also read files that rows name outside the folder of the videos.")
+]
 
 
 @app.command()
@@ -28,21 +34,23 @@ def sample(
     n: Annotated[int, typer.Option("--n", help="Number of rows.")] = 5000,
     seed: Annotated[int, typer.Option(help="Another seed is another sample.")] = 0,
     root: Root = None,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Draw a stratified sample and list the files that it needs; unusable rows are named and left out."""
-    from marc.data.rows import load_rows, parse_rows
-    from marc.data.sampling import manifest, sample_rows
-    from marc.io import sha256_file, write_json
+    from marc.data.row_files import raw_rows
+    from marc.data.rows import parse_rows
+    from marc.data.sampling import sample_rows, write_manifest
+    from marc.io import sha256_file
 
-    usable, bad = parse_rows(load_rows(rows))
+    folder = root or rows.parent
+    usable, bad = parse_rows(raw_rows(rows), None if allow_outside else folder)
     for row in bad:
-        typer.echo(f"left out: {row}", err=True)
+        echo(f"left out: {row}", err=True)
     chosen = sample_rows(usable, n, seed)
     source = {"file": rows.name, "sha256": sha256_file(rows), "rows": len(usable), "bad_rows": len(bad)}
-    values = manifest(chosen, root or rows.parent, source=source, seed=seed)
-    write_json(output, values)
-    present = sum(file["bytes"] is not None for file in values["files"])
-    typer.echo(f"{output}: {n} of {len(usable)} rows, {len(values['files'])} files ({present} of them are there)")
+    files = write_manifest(output, lambda: chosen, folder, source=source, seed=seed)["files"]
+    present = sum(file["bytes"] is not None for file in files)
+    echo(f"{output}: {n} of {len(usable)} rows, {len(files)} files ({present} of them are there)")
 
 
 @app.command()
@@ -52,6 +60,7 @@ def check(
     output: Annotated[Path, typer.Argument(help="Manifest to write, of the rows that can be used.")],
     *,
     root: Root = None,
+    allow_outside: AllowOutside = False,
     workers: Annotated[int, typer.Option(help="Files to read at a time.")] = 2,
     frames: Annotated[FrameOptions, Part(("max_frames", "timeout"))],
 ) -> None:
@@ -62,31 +71,51 @@ def check(
     from rich.progress import track
 
     from marc.cli.progress import progress_console
-    from marc.data.check import CheckOptions, check_files
-    from marc.data.rows import load_rows, parse_rows
-    from marc.data.sampling import manifest, read_checksums
-    from marc.io import write_json
+    from marc.data.check import CheckOptions, check_needed, needed_files
+    from marc.data.rows import first_few
+    from marc.data.sampling import read_checksums, write_manifest
 
-    folder = root or rows.parent
-    usable, bad = parse_rows(load_rows(rows))
+    folder, bad = root or rows.parent, 0
+    inside = None if allow_outside else folder
+
+    def leave_out(row: BadRow) -> None:
+        nonlocal bad
+        bad += 1
+        echo(f"{row}")
+
+    needed = needed_files(_usable(rows, inside, leave_out))
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = output.with_name(f"{output.name}.journal")
     options = CheckOptions(frames.max_frames, frames.timeout, workers)
-    results = check_files(usable, folder, options, checksums=read_checksums(rows), journal=journal)
-    total = len({row.path for row in usable if row.path is not None})
-    checked = list(track(results, "decoding", total=total, console=progress_console()))
-    problems = {file.path: file.problem for file in checked if file.problem is not None}
-    clean = [row for row in usable if row.path not in problems]
-    write_json(output, manifest(clean, folder, source={"file": rows.name}))
+    results = check_needed(needed, folder, options, checksums=read_checksums(rows), journal=journal)
+    shown = track(results, "decoding", total=len(needed), console=progress_console())
+    problems = {file.key: file for file in shown if file.problem is not None}
+    for file in problems.values():
+        echo(f"{file.path} (problem_id {first_few(file.users)}): {file.problem}")
+        bad += len(file.users)
+
+    def clean() -> Iterator[TrainingRow]:
+        return (row for row in _usable(rows, inside) if (row.path, row.data_type) not in problems)
+
+    strata = write_manifest(output, clean, folder, source={"file": rows.name})["strata"]
     journal.unlink(missing_ok=True)
-    for row in bad:
-        typer.echo(f"{row}")
-    for file in checked:
-        if file.problem is not None:
-            typer.echo(f"{file.path} (problem_id {', '.join(file.users)}): {file.problem}")
-    typer.echo(f"{output}: {len(clean)} rows can be used; {len(usable) + len(bad) - len(clean)} cannot")
-    if bad or problems:
+    echo(f"{output}: {sum(strata.values())} rows can be used; {bad} cannot")
+    if bad:
         raise typer.Exit(1)
+
+
+def _usable(
+    rows: Path, inside: Path | None, leave_out: Callable[[BadRow], object] = lambda row: None
+) -> Iterator[TrainingRow]:
+    """The rows of a file that can be used, read anew: there may be too many to keep; others are told of."""
+    from marc.data.row_files import raw_rows
+    from marc.data.rows import BadRow, parse_each
+
+    for row in parse_each(raw_rows(rows), inside):
+        if isinstance(row, BadRow):
+            leave_out(row)
+        else:
+            yield row
 
 
 @app.command()
@@ -96,6 +125,7 @@ def teacher(
     output: Annotated[Path, typer.Argument(help="Rows to write, with a_full.")],
     *,
     root: Root = None,
+    allow_outside: AllowOutside = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of results.", show_default="teacher/ beside OUTPUT")
     ] = None,
@@ -120,23 +150,23 @@ def teacher(
     from marc.cli.progress import progress_console
     from marc.data.prompts import check_style
     from marc.data.rows import read_rows
-    from marc.data.sampling import manifest
-    from marc.io import write_json
+    from marc.data.sampling import write_manifest
     from marc.training.teacher import TeacherCache, TeacherOptions, teacher_accuracies
 
     check_style(style)
     number, count = _shard(shard)
     options = TeacherOptions(samples, generation.max_new_tokens, generation.temperature, generation.seed)
-    questions, folder = read_rows(rows), root or rows.parent
+    folder = root or rows.parent
+    questions = read_rows(rows, folder, allow_outside=allow_outside)
     grader = _grader(model, frames, options, TeacherCache(cache or output.parent / "teacher", number))
     results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count))
     total = len(range(number, len(questions), count))
     answered = list(track(results, "teacher", total=total, console=progress_console()))
     if count == 1:
-        write_json(output, manifest(answered, folder, source={"file": rows.name}, teacher=model.name))
+        write_manifest(output, lambda: answered, folder, source={"file": rows.name}, teacher=model.name)
     known = [row.a_full for row in answered if row.a_full is not None]
     mean = f"mean accuracy {sum(known) / len(known):.4f}" if known else "no video rows"
-    typer.echo(f"{output if count == 1 else f'shard {shard}'}: {len(answered)} rows, {mean}")
+    echo(f"{output if count == 1 else f'shard {shard}'}: {len(answered)} rows, {mean}")
 
 
 def _grader(model: ModelOptions, frames: FrameOptions, options: TeacherOptions, cache: TeacherCache) -> TeacherGrader:

@@ -6,19 +6,23 @@ Every distinct file is read as it will be read, small, in decoding processes tha
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from marc.io import sha256_file
+from marc.io import drop_torn_line, sha256_file
 from marc.video import VideoError, read_frames
 from marc.video.pictures import read_picture
 
 SMALLEST = 4 * 28**2
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,33 @@ class CheckedFile:
 
     Attributes:
         path: The file as its users write it.
+        data_type: What they take it for, ``"video"`` or ``"image"``.
         users: Ids of the rows or samples that need it.
         problem: Why it cannot be used; None if it can.
     """
 
     path: str
+    data_type: str
     users: tuple[str, ...]
     problem: str | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which `needed_files` knows it."""
+        return self.path, self.data_type
+
+
+Needed = dict[tuple[str, str], list[str]]
+"""Files, by path and kind of input, with the ids of those that need them."""
+
+
+def needed_files(users: Iterable[FileUser]) -> Needed:
+    """The distinct files that rows or samples need, in their order."""
+    files: Needed = defaultdict(list)
+    for user in users:
+        if user.path is not None:
+            files[user.path, user.data_type].append(user.id)
+    return files
 
 
 def check_files(
@@ -75,50 +99,74 @@ def check_files(
     checksums: Mapping[str, str] | None = None,
     journal: Path | None = None,
 ) -> Iterator[CheckedFile]:
-    """Reads every distinct file once.
+    """Reads every distinct file once; see `check_needed`."""
+    return check_needed(needed_files(users), root, options, checksums=checksums, journal=journal)
+
+
+def check_needed(
+    files: Needed,
+    root: str | Path = "",
+    options: CheckOptions = CheckOptions(),
+    *,
+    checksums: Mapping[str, str] | None = None,
+    journal: Path | None = None,
+) -> Iterator[CheckedFile]:
+    """Reads files as they will be read.
 
     Args:
-        users: Whose files to check.
+        files: From `needed_files`.
         root: Folder that their paths start from.
         options: How.
         checksums: SHA-256 that a file must have, by its path.
         journal: A file to note the good ones in; those that are there and have not changed are not read again.
 
     Yields:
-        One result per distinct file, in the order of the users.
+        One result per file, in their order.
     """
-    files: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for user in users:
-        if user.path is not None:
-            files[user.path, user.data_type].append(user.id)
+    known: set[bytes] = set()
+    if journal:
+        drop_torn_line(journal)
+        known.update(journal.read_bytes().splitlines() if journal.exists() else ())
 
-    known = set(journal.read_text(encoding="utf-8").splitlines()) if journal and journal.exists() else set()
-
-    def look(file: tuple[str, str]) -> tuple[str, str | None]:
+    def look(file: tuple[str, str]) -> tuple[bytes, str | None]:
         """What the journal would say of a good file, and the problem if it is none."""
         path, data_type = file
         expected = (checksums or {}).get(path)
-        mark = json.dumps([path, data_type, options.frames, expected, *_state(Path(root) / path)])
+        mark = json.dumps([path, data_type, options.frames, expected, *_state(Path(root) / path)]).encode()
         if mark in known:
             return mark, None
         return mark, problem_with(Path(root) / path, data_type, options, sha256=expected)
 
     with (
         ThreadPoolExecutor(options.workers) as pool,
-        journal.open("a", encoding="utf-8") if journal else nullcontext() as notes,
+        journal.open("ab") if journal else nullcontext() as notes,
     ):
-        for (path, _), ids, (mark, problem) in zip(files, files.values(), pool.map(look, files), strict=True):
+        looks = _in_order(pool, look, files, ahead=2 * options.workers)
+        for file, ids, (mark, problem) in zip(files, files.values(), looks, strict=True):
             if notes and problem is None and mark not in known:
-                notes.write(f"{mark}\n")
+                notes.write(mark + b"\n")
                 notes.flush()
-            yield CheckedFile(path, tuple(ids), problem)
+            yield CheckedFile(*file, tuple(ids), problem)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+) -> Iterator[_Result]:
+    """As ``pool.map``, but no more than a few items are waiting at a time."""
+    waiting: deque[Future[_Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file; zeros if there is none."""
+    """Size and time of change of a file; zeros if there is none, or can be none of that name."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
@@ -134,7 +182,7 @@ def problem_with(
         options: How much of it to read, and for how long.
         sha256: Checksum that the file must have, if known.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # which also says so of names that no file can have
         return "there is no such file"
     try:
         if sha256 is not None and sha256_file(path) != sha256:

@@ -47,7 +47,8 @@ def render_question(
         style: One of `style_names`.
 
     Raises:
-        ValueError: If the style is unknown, or it has no closing sentence for the problem type.
+        ValueError: If the style is unknown, it has no closing sentence for the problem type, or the question holds
+            half a character, as a terminal's or a file's wrong encoding leaves it.
     """
     check_style(style)
     strings = _protocols()["styles"][style]
@@ -56,7 +57,12 @@ def render_question(
         raise ValueError(f"prompt style {style!r} knows no problem_type {problem_type!r}, only {', '.join(endings)}")
     if problem_type == "multiple choice" and (options or endings):
         question = _fill(strings["question_with_options"], question, options)
-    return _fill(strings["text"], question) + endings.get(problem_type, "")
+    text = _fill(strings["text"], question) + endings.get(problem_type, "")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the question {question[:80]!r} is not UTF-8: it holds half a character") from error
+    return text
 
 
 def render_benchmark_question(benchmark: str, kind: str, question: str, options: Sequence[str] = ()) -> str:

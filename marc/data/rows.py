@@ -9,16 +9,23 @@ What is wrong with a row is said with its file, its index and its ``problem_id``
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
-from marc.extras import extra
+from marc.data.containment import check_inside
+from marc.data.row_files import UnreadableRow, raw_rows
 from marc.grading import PROBLEM_TYPES
 
 DATA_TYPES = ("video", "image", "text")
+_TEXTS = ("problem", "problem_type", "solution", "data_type", "data_source", "process")
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ class TrainingRow:
 
     def __post_init__(self) -> None:
         if self.data_type not in DATA_TYPES:
-            raise ValueError(f"data_type must be one of {', '.join(DATA_TYPES)}, got {self.data_type!r}")
+            raise ValueError(f"data_type must be one of {', '.join(DATA_TYPES)}, got {_SHORT.repr(self.data_type)}")
         if self.problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
+            raise ValueError(
+                f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {_SHORT.repr(self.problem_type)}"
+            )
         if not self.problem.strip():
             raise ValueError("the problem is empty")
         if not self.solution.strip():
@@ -65,7 +74,7 @@ class TrainingRow:
         if self.a_full is not None and not 0 <= self.a_full <= 1:
             raise ValueError(f"a_full must lie in [0, 1], got {self.a_full}")
         if self.cuts is not None and not all(a < b for a, b in zip((0.0, *self.cuts), self.cuts, strict=False)):
-            raise ValueError(f"cuts must be positive and increasing, got {list(self.cuts)}")
+            raise ValueError(f"cuts must be positive and increasing, got {_SHORT.repr(list(self.cuts))}")
 
     @property
     def id(self) -> str:
@@ -105,19 +114,21 @@ def parse_row(values: Mapping[str, Any]) -> TrainingRow:
     Raises:
         ValueError: If a column is missing, of another type, or out of range; the message names it.
     """
-    for name in ("problem", "problem_type", "solution"):
-        if not isinstance(values.get(name), str):
-            raise ValueError(f"the column {name!r} must be a text, got {values.get(name)!r}")
+    for name in _TEXTS:
+        if name in ("problem", "problem_type", "solution") or values.get(name):
+            _check_text(name, values.get(name))
     options, cuts = values.get("options") or (), values.get("cuts")
-    if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
-        raise ValueError(f"the column 'options' must be a list of texts, got {options!r}")
+    if not isinstance(options, list | tuple):
+        raise ValueError(f"the column 'options' must be a list of texts, got {_SHORT.repr(options)}")
+    for option in options:
+        _check_text("options", option)
     if cuts is not None and not (isinstance(cuts, list | tuple) and all(map(_is_number, cuts))):
-        raise ValueError(f"the column 'cuts' must be a list of numbers, got {cuts!r}")
+        raise ValueError(f"the column 'cuts' must be a list of numbers, got {_SHORT.repr(cuts)}")
     path = values.get("path") or None
-    if path is not None and not isinstance(path, str):
-        raise ValueError(f"the column 'path' must be a text, got {path!r}")
+    if path is not None:
+        _check_path(path)
     return TrainingRow(
-        problem_id=str(values.get("problem_id", "?")),
+        problem_id=_problem_id(values),
         problem=values["problem"],
         problem_type=values["problem_type"],
         solution=values["solution"],
@@ -131,55 +142,54 @@ def parse_row(values: Mapping[str, Any]) -> TrainingRow:
     )
 
 
-def parse_rows(values: Iterable[Any]) -> tuple[list[TrainingRow], list[BadRow]]:
-    """Reads rows; those that cannot be used come back apart, each with its reason."""
-    rows, bad = [], []
+def parse_each(values: Iterable[Any], folder: str | Path | None = None) -> Iterator[TrainingRow | BadRow]:
+    """Reads rows one by one; for one that cannot be used, what is wrong with it.
+
+    Args:
+        values: As `marc.data.row_files.raw_rows` gives them.
+        folder: Rows whose path leads out of this folder cannot be used; None: they can.
+    """
     for index, value in enumerate(values):
+        if isinstance(value, UnreadableRow):
+            yield BadRow(index, "?", value.problem)
+            continue
         if not isinstance(value, Mapping):
-            bad.append(BadRow(index, "?", f"a row must be an object, got {type(value).__name__}"))
+            yield BadRow(index, "?", f"a row must be an object, got {type(value).__name__}")
             continue
         try:
-            rows.append(parse_row(value))
+            row = parse_row(value)
+            if folder is not None and row.path is not None:
+                check_inside(row.path, folder)
+            yield row
         except ValueError as error:
-            bad.append(BadRow(index, str(value.get("problem_id", "?")), str(error)))
+            yield BadRow(index, str(value.get("problem_id", "?"))[:80] if _has_id(value) else "?", str(error))
+
+
+def parse_rows(values: Iterable[Any], folder: str | Path | None = None) -> tuple[list[TrainingRow], list[BadRow]]:
+    """As `parse_each`, the rows and those that cannot be used apart."""
+    rows: list[TrainingRow] = []
+    bad: list[BadRow] = []
+    for row in parse_each(values, folder):
+        if isinstance(row, BadRow):
+            bad.append(row)
+        else:
+            rows.append(row)
     return rows, bad
 
 
-def load_rows(path: str | Path) -> list[Any]:
-    """The raw rows of a ``.json`` (a list, or an object with ``rows``), ``.jsonl`` or ``.parquet`` file.
-
-    Raises:
-        ValueError: If there is no such file, or it is not what its name says.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no such file of rows")
-    if file.suffix == ".parquet":
-        with extra("eval"):
-            from pyarrow import parquet
-
-        table: list[Any] = parquet.read_table(file).to_pylist()
-        return table
-    text = file.read_text(encoding="utf-8")
-    try:
-        if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not valid JSON ({error})") from error
-    rows = values.get("rows") if isinstance(values, dict) else values
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: expected a list of rows, or a manifest with 'rows'")
-    return rows
-
-
-def read_rows(path: str | Path) -> list[TrainingRow]:
+def read_rows(path: str | Path, folder: str | Path | None = None, *, allow_outside: bool = False) -> list[TrainingRow]:
     """Reads a file all of whose rows can be used.
+
+    Args:
+        path: The file.
+        folder: The data set's; by default that of the file.
+        allow_outside: Whether paths may lead out of it.
 
     Raises:
         ValueError: If any row cannot; the message names the first ones. ``marc data check`` writes a clean file.
     """
-    rows, bad = parse_rows(load_rows(path))
+    inside = None if allow_outside else folder or Path(path).parent
+    rows, bad = parse_rows(raw_rows(path), inside)
     if bad:
         raise ValueError(f"{path}: {len(bad)} unusable rows; {first_few(bad)}; `marc data check` writes a clean file")
     return rows
@@ -191,14 +201,53 @@ def first_few(items: Sequence[object], count: int = 5) -> str:
     return "; ".join(map(str, items[:count])) + more
 
 
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"the column {name!r} must be a text, got {_SHORT.repr(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the column {name!r} holds half a character ({_SHORT.repr(value)})") from error
+
+
+def _check_path(value: Any) -> None:
+    """Refuses what no file system has as a path."""
+    if not isinstance(value, str):
+        raise ValueError(f"the column 'path' must be a text, got {_SHORT.repr(value)}")
+    try:
+        possible = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ValueError(f"the column 'path' holds what no file name has: {_SHORT.repr(value)}")
+
+
+def _has_id(values: Mapping[str, Any]) -> bool:
+    return isinstance(values.get("problem_id", "?"), str | int | float)
+
+
+def _problem_id(values: Mapping[str, Any]) -> str:
+    if not _has_id(values):
+        raise ValueError(
+            f"the column 'problem_id' must be a text or a number, got {_SHORT.repr(values['problem_id'])}"
+        )
+    return str(values.get("problem_id", "?"))
+
+
 def _number(values: Mapping[str, Any], name: str) -> float | None:
     value = values.get(name)
     if value is None:
         return None
     if not _is_number(value):
-        raise ValueError(f"the column {name!r} must be a number, got {value!r}")
+        raise ValueError(f"the column {name!r} must be a number, got {_SHORT.repr(value)}")
     return float(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a finite number that a float holds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -9,15 +9,17 @@ problem type and source, so that one knows which few thousand videos to download
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from marc.data.row_files import is_manifest
 from marc.data.rows import TrainingRow
-from marc.io import sha256_file
+from marc.io import read_json, sha256_file, write_atomically
 
 Stratum = tuple[str, str, str]
 
@@ -57,8 +59,8 @@ def sample_rows(rows: Sequence[TrainingRow], n: int, seed: int) -> list[Training
     return [rows[index] for index in sorted(chosen)]
 
 
-def manifest(rows: Sequence[TrainingRow], root: str | Path, **about: Any) -> dict[str, Any]:
-    """Rows and the distinct files that they need, as JSON.
+def manifest_head(rows: Iterable[TrainingRow], root: str | Path, **about: Any) -> dict[str, Any]:
+    """What a manifest says before its rows.
 
     Args:
         rows: The rows.
@@ -66,32 +68,70 @@ def manifest(rows: Sequence[TrainingRow], root: str | Path, **about: Any) -> dic
         about: What else to record, such as the seed.
 
     Returns:
-        ``about``, ``strata`` (rows of each), ``files`` and ``rows``. A file has its ``path``, the ids of its ``rows``,
-        and ``bytes`` and ``sha256``, both null while it is not there.
+        ``about``, ``strata`` (rows of each) and ``files``. A file has its ``path``, the ids of its ``rows``, and
+        ``bytes`` and ``sha256``, both null while it is not there.
     """
     users: dict[str, list[str]] = defaultdict(list)
+    counts: Counter[Stratum] = Counter()
     for row in rows:
+        counts[stratum(row)] += 1
         if row.path is not None:
             users[row.path].append(row.problem_id)
-    counts = Counter(stratum(row) for row in rows)
     return {
         **about,
         "strata": {" / ".join(name): counts[name] for name in sorted(counts)},
         "files": [{"path": path, "rows": ids, **_fingerprint(Path(root) / path)} for path, ids in users.items()],
-        "rows": [row.to_dict() for row in rows],
     }
 
 
+def write_manifest(
+    output: str | Path, rows: Callable[[], Iterable[TrainingRow]], root: str | Path, **about: Any
+) -> dict[str, Any]:
+    """Writes a manifest, a row a line: what `manifest_head` gives, and ``rows``.
+
+    Args:
+        output: File to write.
+        rows: Gives the rows, twice: they need not be in memory.
+        root: The data set's folder.
+        about: What else to record.
+
+    Returns:
+        The head.
+    """
+    head = manifest_head(rows(), root, **about)
+
+    def write(file: IO[bytes]) -> None:
+        file.write(_json(head, indent=1).removesuffix(b"\n}") + b',\n "rows": [')
+        for number, row in enumerate(rows()):
+            file.write((b",\n  " if number else b"\n  ") + _json(row.to_dict()))
+        file.write(b"\n ]\n}\n")
+
+    write_atomically(output, write)
+    return head
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent, ensure_ascii=False).encode(errors="backslashreplace")
+
+
 def read_checksums(path: str | Path) -> dict[str, str]:
-    """The SHA-256 of each file that a manifest knows; empty for a plain list of rows."""
-    if Path(path).suffix != ".json":
+    """The SHA-256 of each file that a manifest knows; empty for a plain list of rows.
+
+    Raises:
+        ValueError: If it is no manifest; the message names the file.
+    """
+    if not is_manifest(Path(path)):
         return {}
-    values = json.loads(Path(path).read_text(encoding="utf-8"))
-    files = values.get("files", []) if isinstance(values, dict) else []
-    return {file["path"]: file["sha256"] for file in files if file["sha256"] is not None}
+    files = read_json(path).get("files", [])
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise ValueError(f"{path}: the 'files' of a manifest must be a list of objects")
+    checksums = {file.get("path"): file.get("sha256") for file in files if file.get("sha256") is not None}
+    if not all(isinstance(text, str) for pair in checksums.items() for text in pair):
+        raise ValueError(f"{path}: a file of a manifest has a 'path' and a 'sha256', both texts")
+    return checksums
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # which also says so of names that no file can have
         return {"bytes": None, "sha256": None}
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from marc.data.containment import check_inside
 from marc.data.prompts import render_benchmark_question, render_question
-from marc.data.rows import load_rows
+from marc.data.row_files import load_rows
 from marc.evaluation import official
-from marc.evaluation.official import OfficialReader
-from marc.evaluation.samples import Row, Sample, require
+from marc.evaluation.official import OfficialReader, OfficialRow
+from marc.evaluation.samples import Row, Sample, require, require_text, texts
 from marc.grading import PROBLEM_TYPES
 
+DATA_TYPES = ("video", "image")
 EvaluationProtocol = Literal["video-r1", "official"]
 EVALUATION_PROTOCOLS: tuple[str, ...] = get_args(EvaluationProtocol)
 
@@ -222,6 +225,7 @@ def load_samples(
     protocol: str,
     data: Path,
     videos: Path | None = None,
+    allow_outside: bool = False,
     style: str | None = None,
     limit: int | None = None,
 ) -> list[Sample]:
@@ -232,22 +236,26 @@ def load_samples(
         protocol: One of `EVALUATION_PROTOCOLS`.
         data: Folder of the annotation files.
         videos: Folder that the video paths start from; defaults to the annotation files'.
+        allow_outside: Whether annotations may name videos outside of it.
         style: Prompt style (`marc.data.prompts`) for files in Video-R1-eval's format; None takes the benchmark's.
         limit: Keep so many samples, evenly spread over the benchmark.
 
     Raises:
-        ValueError: If the annotation files are missing, or a row lacks a column or has an unknown type.
+        ValueError: If the annotation files are missing, or a row lacks a column, has an unknown type or a path that
+            leads out of the folder.
     """
     spec = benchmark.spec(protocol)
     files = annotation_files(benchmark, protocol, data)
     if spec.reader is None:
         spec = spec if style is None else replace(spec, style=style)
-        samples = [_video_r1_samples(benchmark.name, file, videos or file.parent, spec) for file in files]
+        samples = [
+            _video_r1_samples(benchmark.name, file, videos or file.parent, spec, allow_outside) for file in files
+        ]
     else:
         if style is not None:
             raise ValueError(f"style {style!r}: the official protocol of {benchmark.title} has its own prompts")
         media = MediaIndex(videos or (own if (own := data / benchmark.name).is_dir() else data))
-        samples = [_official_samples(benchmark.name, file, spec.reader, media) for file in files]
+        samples = [_official_samples(benchmark.name, file, spec.reader, media, allow_outside) for file in files]
     return spread(renumbered(sample for group in samples for sample in group), limit)
 
 
@@ -309,30 +317,49 @@ def _annotations(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _video_r1_samples(name: str, file: Path, videos: Path, spec: ProtocolSpec) -> list[Sample]:
+@contextmanager
+def _row_errors(where: str) -> Iterator[None]:
+    """Has whatever is wrong with a row be a `ValueError` that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(where):
+            raise
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"{where}: {kind}{error}") from error
+
+
+def _video_r1_samples(name: str, file: Path, videos: Path, spec: ProtocolSpec, allow_outside: bool) -> list[Sample]:
     samples = []
     for index, row in enumerate(_annotations(file)):
-        where = f"{file}, row {index}"
-        problem_type = require(row, "problem_type", where)
-        if problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"{where}: unknown problem_type {problem_type!r}; known: {', '.join(PROBLEM_TYPES)}")
-        options = tuple(row.get("options") or ())
-        question = require(row, "problem", where)
-        samples.append(
-            Sample(
-                id=name,
-                path=str(_video_r1_path(require(row, "path", where), videos)),
-                question=question,
-                prompt=render_question(question, problem_type=problem_type, options=options, style=spec.style),
-                problem_type=problem_type,
-                solution=str(require(row, "solution", where)),
-                data_type=row.get("data_type") or "video",
-                options=options,
-                rule=spec.rules.get(problem_type, "grade"),
-                groups={"type": problem_type, **_extra_groups(row)},
-            )
-        )
+        with _row_errors(where := f"{file}, row {index}"):
+            samples.append(_video_r1_sample(name, row, where, videos, spec))
+            if not allow_outside:
+                check_inside(row["path"], videos)
     return samples
+
+
+def _video_r1_sample(name: str, row: Row, where: str, videos: Path, spec: ProtocolSpec) -> Sample:
+    problem_type = require_text(row, "problem_type", where)
+    if problem_type not in PROBLEM_TYPES:
+        raise ValueError(f"{where}: unknown problem_type {problem_type!r}; known: {', '.join(PROBLEM_TYPES)}")
+    data_type = row.get("data_type") or "video"
+    if data_type not in DATA_TYPES:
+        raise ValueError(f"{where}: unknown data_type {data_type!r}; known: {', '.join(DATA_TYPES)}")
+    options = texts(row, "options", where)
+    question = require_text(row, "problem", where)
+    return Sample(
+        id=name,
+        path=str(_video_r1_path(require_text(row, "path", where), videos)),
+        question=question,
+        prompt=render_question(question, problem_type=problem_type, options=options, style=spec.style),
+        problem_type=problem_type,
+        solution=str(require(row, "solution", where)),
+        data_type=data_type,
+        options=options,
+        rule=spec.rules.get(problem_type, "grade"),
+        groups={"type": problem_type, **_extra_groups(row)},
+    )
 
 
 _GROUP_COLUMNS = ("task", "question_type", "original_question_type", "category", "duration", "events", "data_source")
@@ -345,28 +372,35 @@ def _extra_groups(row: Row) -> dict[str, str]:
 def _video_r1_path(path: str, videos: Path) -> Path:
     """Video-R1-eval's paths start with ``./`` and are meant from its ``Evaluation`` folder."""
     inside = videos / "Evaluation" / path
-    return inside if inside.exists() and not (videos / path).exists() else videos / path
+    return inside if os.path.exists(inside) and not os.path.exists(videos / path) else videos / path
 
 
-def _official_samples(name: str, file: Path, reader: OfficialReader, media: MediaIndex) -> list[Sample]:
+def _official_samples(
+    name: str, file: Path, reader: OfficialReader, media: MediaIndex, allow_outside: bool
+) -> list[Sample]:
     part = file.parent.name if file.stem.startswith(("test", "validation")) else file.stem
     samples = []
     for index, row in enumerate(_annotations(file)):
-        read = reader(row, part, f"{file}, row {index}")
-        samples.append(
-            Sample(
-                id=name,
-                path=str(media.find(read.media)),
-                question=read.question,
-                prompt=render_benchmark_question(name, read.kind, read.question, read.options),
-                problem_type=read.problem_type,
-                solution=read.solution,
-                options=read.options,
-                rule=read.rule,
-                groups=read.groups,
-            )
-        )
+        with _row_errors(where := f"{file}, row {index}"):
+            read = reader(row, part, where)
+            if not allow_outside:
+                check_inside(read.media, media.folder)
+            samples.append(_official_sample(name, read, media))
     return samples
+
+
+def _official_sample(name: str, read: OfficialRow, media: MediaIndex) -> Sample:
+    return Sample(
+        id=name,
+        path=str(media.find(read.media)),
+        question=read.question,
+        prompt=render_benchmark_question(name, read.kind, read.question, read.options),
+        problem_type=read.problem_type,
+        solution=read.solution,
+        options=read.options,
+        rule=read.rule,
+        groups=read.groups,
+    )
 
 
 class MediaIndex:
@@ -379,7 +413,13 @@ class MediaIndex:
     def __init__(self, folder: Path):
         self.folder = folder
         self._paths: dict[str, list[Path]] = {}
-        for parent, _, names in os.walk(folder, followlinks=True):
+        seen: set[tuple[int, int]] = set()
+        for parent, folders, names in os.walk(folder, followlinks=True):
+            status = os.stat(parent)
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
             for name in names:
                 self._paths.setdefault(name, []).append(Path(parent, name))
 
@@ -390,6 +430,8 @@ class MediaIndex:
             ValueError: If several files match.
         """
         ending = PurePosixPath(suffix).parts
+        if not ending:
+            raise ValueError(f"{suffix!r} names no video")
         matches = [path for path in self._paths.get(ending[-1], []) if path.parts[-len(ending) :] == ending]
         if len(matches) > 1:
             raise ValueError(f"{self.folder}: {suffix!r} is ambiguous: {matches[0]} or {matches[1]}")

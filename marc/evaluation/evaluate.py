@@ -72,6 +72,7 @@ def load_tasks(names: Sequence[str], options: TaskOptions, wait: Callable[[], No
             protocol=protocol,
             data=folder,
             videos=options.videos,
+            allow_outside=options.allow_outside,
             style=options.style,
             limit=options.limit,
         )

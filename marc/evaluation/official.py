@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from marc.evaluation.samples import Row, Sample, require
+from marc.evaluation.samples import Row, Sample, require, require_text, texts
 from marc.grading import extract_answer, gold_answer, grade, read_number
 
 # --- readers ---------------------------------------------------------------------------------------------------------
@@ -51,16 +51,16 @@ VSI_NUMERIC = ("object_abs_distance", "object_counting", "object_size_estimation
 
 def read_vsi(row: Row, part: str, where: str) -> OfficialRow:
     """VSI-Bench; the three difficulties of ``object_rel_direction`` are parts of one task."""
-    question_type = require(row, "question_type", where)
+    question_type = require_text(row, "question_type", where)
     numeric = question_type in VSI_NUMERIC
     return OfficialRow(
         media=f"{require(row, 'dataset', where)}/{require(row, 'scene_name', where)}.mp4",
-        question=require(row, "question", where),
+        question=require_text(row, "question", where),
         solution=str(require(row, "ground_truth", where)),
         kind="regression" if numeric else "multiple choice",
         problem_type="regression" if numeric else "multiple choice",
         rule="mra" if numeric else "first-token",
-        options=tuple(row.get("options") or ()),
+        options=texts(row, "options", where),
         groups={"task": re.sub(r"_(easy|medium|hard)$", "", question_type), "question type": question_type},
     )
 
@@ -71,12 +71,12 @@ def read_videommmu(row: Row, part: str, where: str) -> OfficialRow:
     is_open = require(row, "question_type", where) == "open" and track == "adaptation"
     return OfficialRow(
         media=f"{require(row, 'id', where)}.mp4",
-        question=require(row, "question", where),
+        question=require_text(row, "question", where),
         solution=str(require(row, "answer", where)),
         kind=f"{track} open" if is_open else track,
         problem_type="free-form" if is_open else "multiple choice",
         rule="mmmu-open" if is_open else "letter",
-        options=tuple(row.get("options") or ()),
+        options=texts(row, "options", where),
         groups={"track": track, "form": "open" if is_open else "choice"},
     )
 
@@ -87,7 +87,7 @@ def read_mmvu(row: Row, part: str, where: str) -> OfficialRow:
     choices = row.get("choices") or {}
     return OfficialRow(
         media=str(row.get("video_path") or require(row, "video", where)).split("/videos/")[-1],
-        question=require(row, "question", where),
+        question=require_text(row, "question", where),
         solution=str(require(row, "answer", where)),
         kind="open" if is_open else "multiple choice",
         problem_type="free-form" if is_open else "multiple choice",
@@ -125,15 +125,15 @@ def read_mvbench(row: Row, part: str, where: str) -> OfficialRow:
     """MVBench; ``part`` is the task, and the answer is one of the candidates."""
     if part not in MVBENCH_FOLDERS:
         raise ValueError(f"{where}: {part!r} is none of MVBench's 20 tasks ({', '.join(sorted(MVBENCH_FOLDERS))})")
-    candidates, answer = list(require(row, "candidates", where)), require(row, "answer", where)
+    candidates, answer = texts(row, "candidates", where), require_text(row, "answer", where)
     if answer not in candidates:
-        raise ValueError(f"{where}: the answer {answer!r} is none of the candidates {candidates}")
+        raise ValueError(f"{where}: the answer {answer!r} is none of the candidates {list(candidates)}")
     return OfficialRow(
         media=f"{MVBENCH_FOLDERS[part]}/{require(row, 'video', where)}",
-        question=require(row, "question", where),
+        question=require_text(row, "question", where),
         solution="ABCDEFGHIJ"[candidates.index(answer)],
         kind="multiple choice",
-        options=tuple(candidates),
+        options=candidates,
         groups={"task": part},
     )
 
@@ -145,11 +145,11 @@ def read_tempcompass(row: Row, part: str, where: str) -> OfficialRow:
     """TempCompass; ``part`` is the task. Captioning needs a language model as judge and is left out."""
     if part not in TEMPCOMPASS_RULES:
         raise ValueError(f"{where}: {part!r} is none of the tasks that need no judge: {', '.join(TEMPCOMPASS_RULES)}")
-    question = require(row, "question", where)
+    question = require_text(row, "question", where)
     return OfficialRow(
         media=f"{require(row, 'video_id', where)}.mp4",
         question=question,
-        solution=require(row, "answer", where),
+        solution=require_text(row, "answer", where),
         kind=part,
         problem_type="multiple choice" if part == "multi-choice" else "free-form",
         rule=TEMPCOMPASS_RULES[part],
@@ -162,11 +162,11 @@ def read_videomme(row: Row, part: str, where: str) -> OfficialRow:
     """VideoMME, without subtitles."""
     return OfficialRow(
         media=f"{require(row, 'videoID', where)}.mp4",
-        question=require(row, "question", where),
-        solution=require(row, "answer", where),
+        question=require_text(row, "question", where),
+        solution=require_text(row, "answer", where),
         kind="multiple choice",
-        options=tuple(require(row, "options", where)),
-        groups={"duration": require(row, "duration", where), "task": str(row.get("task_type", "unknown"))},
+        options=texts(row, "options", where),
+        groups={"duration": str(require(row, "duration", where)), "task": str(row.get("task_type", "unknown"))},
     )
 
 

@@ -22,6 +22,7 @@ class TaskOptions:
         protocol: video-r1 or official; ``None``: video-r1 where the benchmark has it.
         data: Folder of the annotation files; the micro-world is made there.
         videos: Folder that video paths start from; ``None``: the annotations'.
+        allow_outside: Also read files that annotations name outside of it.
         style: Prompt style of the video-r1 protocol; ``None``: the benchmark's.
         limit: So many samples, evenly spread over the benchmark; ``None``: all.
     """
@@ -29,6 +30,7 @@ class TaskOptions:
     protocol: str | None = None
     data: Path = Path("data")
     videos: Path | None = None
+    allow_outside: bool = False
     style: str | None = None
     limit: Annotated[int | None, Limits(least=1)] = None
 

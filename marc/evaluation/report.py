@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from marc.evaluation.plots import plot_summary
-from marc.evaluation.runner import CARD
+from marc.evaluation.runner import read_card
 from marc.evaluation.summary import RunSummary, compare, summarise
 from marc.evaluation.tables import Table, interval, percent
 from marc.io import write_json, write_text
@@ -129,7 +129,7 @@ def comparisons(folders: Sequence[Path]) -> Table:
         ("benchmark", "run", "against", "difference", "only it right", "only other right", "p", "n", "not in both"),
     )
     first: dict[tuple[str, str], tuple[Path, str]] = {}
-    runs = [json.loads((folder / CARD).read_text(encoding="utf-8"))["run"] for folder in folders]
+    runs = [read_card(folder)["run"] for folder in folders]
     of_one_model = len({run["model"] for run in runs}) == 1
     for folder, run in zip(folders, runs, strict=True):
         name = run["method"] if of_one_model else f"{run['model']} {run['method']}"

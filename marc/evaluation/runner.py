@@ -26,7 +26,7 @@ from marc.evaluation.engine import Engine
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
-from marc.io import drop_torn_line, whole_lines, write_json
+from marc.io import append_line, drop_torn_line, parse_json, read_json, whole_lines, write_json
 from marc.records import AnswerRecord, as_json
 from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
@@ -34,6 +34,7 @@ from marc.video import VideoError
 ROWS = "rows.rank*.jsonl"
 CARD = "run.json"
 FAILURES_IN_A_ROW = 20
+_LARGEST = 1e300
 DEFAULT_GENERATION = GenerationOptions(max_new_tokens=1024)
 
 Row = dict[str, Any]
@@ -130,28 +131,26 @@ def run(
 
     Raises:
         TooManyFailuresError: If samples about 20 videos in a row fail.
+        OSError: If the rows cannot be written, for instance because the disk is full; the file is named.
     """
     answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not options.retry_failed}
     batches = options.shard.batches(samples, options.batch_size)
     failing_videos: set[str] = set()
     path = folder / ROWS.replace("*", str(options.shard.rank))
     drop_torn_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        for sample, result in _answers(engine, batches, answered, options.generation):
-            if isinstance(result, Failure):
-                row = failed_row(sample, result)
-            else:
-                row = scored_row(sample, result, options.protocol)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            if on_row:
-                on_row(row)
-            failing_videos = {*failing_videos, sample.path} if row["status"] == "failed" else set()
-            if len(failing_videos) == FAILURES_IN_A_ROW:
-                raise TooManyFailuresError(
-                    f"samples about {FAILURES_IN_A_ROW} videos in a row failed, the last one ({sample.id}) with: "
-                    f"{row['reason']}"
-                )
+    for sample, result in _answers(engine, batches, answered, options.generation):
+        row = (
+            failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, options.protocol)
+        )
+        append_line(path, json.dumps(row))
+        if on_row:
+            on_row(row)
+        failing_videos = {*failing_videos, sample.path} if row["status"] == "failed" else set()
+        if len(failing_videos) == FAILURES_IN_A_ROW:
+            raise TooManyFailuresError(
+                f"samples about {FAILURES_IN_A_ROW} videos in a row failed, the last one ({sample.id}) with: "
+                f"{row['reason']}"
+            )
 
 
 def _answers(
@@ -252,7 +251,7 @@ def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
     path = folder / CARD
     folder.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        before, now = json.loads(path.read_text(encoding="utf-8"))["run"], json.loads(json.dumps(card["run"]))
+        before, now = read_card(folder)["run"], json.loads(json.dumps(card["run"]))
         different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if different:
             changes = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in sorted(different))
@@ -261,18 +260,70 @@ def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
         write_json(path, card)
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """A run's card.
+
+    Raises:
+        ValueError: If the folder is no run, or its card is none; the message names it.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run: it has no {CARD}")
+    card = read_json(path)
+    run = card.get("run") if isinstance(card, dict) else None
+    if not isinstance(run, dict):
+        raise ValueError(f"{path}: no card of a run; delete the folder, or choose another")
+    for name in ("benchmark", "protocol", "method", "headline"):
+        if not isinstance(run.get(name), str):
+            raise ValueError(f"{path}: {name!r} must be a text, got {type(run.get(name)).__name__}")
+    if not isinstance(run.get("samples"), int) or not isinstance(run.get("model", ""), str):
+        raise ValueError(f"{path}: 'samples' must be a number and 'model' a text")
+    return card
+
+
 def read_run_rows(folder: Path) -> list[Row]:
     """The rows of a run, one per sample, in the order of their ids; a success counts before an earlier failure.
 
     A line that a kill cut off is ignored: its sample has no row yet.
+
+    Raises:
+        ValueError: If a line is no row; the message names file, line and field.
     """
     rows: dict[str, Row] = {}
     for path in sorted(folder.glob(ROWS)):
-        for line in whole_lines(path):
-            row = json.loads(line)
+        for number, line in enumerate(whole_lines(path), 1):
+            where = f"{path}, line {number}"
+            row = parse_json(line, where)
+            _check_row(row, where)
             if rows.get(row["id"], {}).get("status") != "ok":
                 rows[row["id"]] = row
     return [rows[key] for key in sorted(rows)]
+
+
+_NUMBERS = ("strict", "lenient", "peak_memory_bytes")
+_COSTS = ("frames", "visual_tokens_before", "visual_tokens_after", "prompt_tokens_before", "prompt_tokens_after")
+
+
+def _check_row(row: Any, where: str) -> None:
+    """Refuses what no run writes, for those who reckon with it."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row is an object, got {type(row).__name__}")
+    is_ok = row.get("status") == "ok"
+    texts = ("id", "path", "problem_type", "solution") + (() if is_ok else ("reason",))
+    wrong = [name for name in texts if not isinstance(row.get(name), str)]
+    wrong += ["status"] if row.get("status") not in ("ok", "failed") else []
+    wrong += ["groups"] if not isinstance(row.get("groups"), dict) else []
+    if is_ok:
+        wrong += [name for name in _NUMBERS if not _is_number(row.get(name))]
+        wrong += [name for name in _COSTS if name in row and not _is_number(row[name])]
+        seconds = row.get("seconds")
+        wrong += [] if isinstance(seconds, dict) and all(map(_is_number, seconds.values())) else ["seconds"]
+    if wrong:
+        raise ValueError(f"{where}: no row of a run: {', '.join(wrong)} missing or of another type; delete the line")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 @contextmanager

@@ -54,3 +54,35 @@ def require(row: Row, name: str, where: str) -> Any:
     if row.get(name) is None:
         raise ValueError(f"{where}: the row has no {name!r}; it has {', '.join(sorted(row))}")
     return row[name]
+
+
+def require_text(row: Row, name: str, where: str) -> str:
+    """A column of a row that is a text.
+
+    Raises:
+        ValueError: If the row lacks it, or it is none, or holds half a character.
+    """
+    return _text(require(row, name, where), name, where)
+
+
+def texts(row: Row, name: str, where: str) -> tuple[str, ...]:
+    """A column of a row that is a list of texts; empty if the row lacks it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    values = row.get(name)
+    values = () if values is None else values
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{where}: {name!r} must be a list of texts, got {type(values).__name__}")
+    return tuple(_text(value, name, where) for value in values)
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {name!r} must be a text, got {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where}: {name!r} holds half a character") from error
+    return value

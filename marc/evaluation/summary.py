@@ -6,7 +6,6 @@ does. Failed samples are in no mean; they are counted beside it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from marc.evaluation.runner import CARD, Row, read_run_rows
+from marc.evaluation.runner import Row, read_card, read_run_rows
 from marc.evaluation.statistics import Estimate, PairedComparison, compare_paired, estimate, estimate_macro
 
 
@@ -88,11 +87,9 @@ def summarise(folder: Path) -> RunSummary:
     """Reads a run's card and rows.
 
     Raises:
-        ValueError: If the folder is no run.
+        ValueError: If the folder is no run, or what is in it is none of one.
     """
-    if not (folder / CARD).is_file():
-        raise ValueError(f"{folder} is not a run: it has no {CARD}")
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = read_card(folder)
     rows = read_run_rows(folder)
     answered = [row for row in rows if row["status"] == "ok"]
     spec = card["run"]["headline"]
@@ -122,9 +119,13 @@ def headline(rows: Sequence[Row], spec: str, score: str) -> Estimate:
     elif spec == "accuracy+mra":
         key = _accuracy_or_mra
     else:
-        group = spec.removeprefix("macro:")
+        kind, _, group = spec.partition(":")
+        if kind != "macro":
+            raise ValueError(f"no average is called {spec!r}")
 
         def key(row: Row) -> str:
+            if group not in row["groups"]:
+                raise ValueError(f"the row of {row['id']} has no group {group!r}, over which its benchmark averages")
             return str(row["groups"][group])
 
     parts: dict[str, list[Row]] = {}

@@ -74,6 +74,7 @@ class RunOptions:
     Attributes:
         rows: File of rows or manifest; None: the micro-world, drawn in memory.
         root: Folder of the videos; None: that of the rows' file.
+        allow_outside: Also read files that rows name outside of it.
         style: Prompt style, one of `marc.data.prompts.style_names`.
         budget: How many visual tokens a video costs, see `marc.compression.config`, instead of ``layout``,
             ``target_frames`` and ``visual_tokens``; None: the checkpoint's.
@@ -85,6 +86,7 @@ class RunOptions:
 
     rows: str | None = None
     root: str | None = None
+    allow_outside: bool = False
     style: str = STYLE
     budget: str | None = None
     lora_rank: int = 0
@@ -339,7 +341,8 @@ def quantized(dtype: str) -> dict[str, Any]:
 def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingRow], Path, FrameSource | None]:
     """The rows, the folder of their videos and where frames come from; without a file of rows, a micro-world."""
     if options.rows is not None:
-        return read_rows(options.rows), Path(options.root or Path(options.rows).parent), None
+        root = Path(options.root or Path(options.rows).parent)
+        return read_rows(options.rows, root, allow_outside=options.allow_outside), root, None
     frames = config.frames
     return world_rows(**vars(options.world)), Path(), WorldFrames(frames.fps, frames.max_frames, frames.min_frames)
 

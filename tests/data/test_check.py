@@ -93,6 +93,52 @@ def test_sample_and_check_write_what_training_reads(folder):
     assert again.exit_code == 0, again.output
 
 
+def test_one_bad_name_stops_nothing(folder):
+    """Names that no file can have, or that no terminal should show, are one line each; the rest goes on."""
+    names = ["a\0b.mp4", "x" * 5000, "half\ud800.mp4", "caf\udce9.mp4", "\x1b[31mred.mp4", "../out.mp4", "good.mp4"]
+    lines = [json.dumps({**ROWS[0].to_dict(), "problem_id": index, "path": name}) for index, name in enumerate(names)]
+    deep = '{"problem_id": 7, "problem": ' + "[" * 100_000
+    (folder / "rows.jsonl").write_text("\n".join([*lines[:3], deep, *lines[3:]]))
+    checked = CliRunner().invoke(app, ["data", "check", str(folder / "rows.jsonl"), str(folder / "clean.json")])
+    assert checked.exit_code == 1, checked.output
+    said = checked.output
+    assert "row 0 (problem_id 0): the column 'path' holds what no file name has" in said
+    assert "(problem_id 1): there is no such file" in said
+    assert "row 2 (problem_id 2)" in said
+    assert "row 3 (problem_id ?): line 4: nested too deeply" in said
+    assert "(problem_id 3): there is no such file" in said
+    assert "row 6 (problem_id 5): the path '../out.mp4' leads out of" in said
+    assert "1 rows can be used; 7 cannot" in said
+    assert [row.problem_id for row in read_rows(folder / "clean.json")] == ["6"]
+
+
+def test_files_outside_the_folder_are_read_if_the_user_says_so(folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "rows.json").write_text(json.dumps([{**ROWS[0].to_dict(), "path": "../good.mp4"}]))
+    arguments = ["data", "check", str(inner / "rows.json"), str(inner / "clean.json")]
+    assert "leads out of" in CliRunner().invoke(app, arguments).output
+    allowed = CliRunner().invoke(app, [*arguments, "--allow-outside"])
+    assert allowed.exit_code == 0, allowed.output
+    arguments = ["data", "sample", str(inner / "rows.json"), str(inner / "sample.json"), "--n", "1"]
+    assert "leads out of" in CliRunner().invoke(app, arguments).output
+    assert "1 files (1 of them are there)" in CliRunner().invoke(app, [*arguments, "--allow-outside"]).output
+
+
+@pytest.mark.parametrize("files", ["x", [5], [{"sha256": "0"}], [{"path": 3, "sha256": "0"}], {"a": 1}])
+def test_a_manifest_whose_files_are_none_is_named(folder, files):
+    (folder / "m.json").write_text(json.dumps({"rows": [ROWS[0].to_dict()], "files": files}))
+    result = CliRunner().invoke(app, ["data", "check", str(folder / "m.json"), str(folder / "clean.json")])
+    assert result.exit_code == 2 and "m.json" in result.output, result.output
+
+
+def test_a_damaged_journal_is_done_without(folder):
+    (folder / "clean.json.journal").write_bytes(b"\xff\xfe\n{half a line")
+    (folder / "rows.json").write_text(json.dumps([ROWS[0].to_dict()]))
+    result = CliRunner().invoke(app, ["data", "check", str(folder / "rows.json"), str(folder / "clean.json")])
+    assert result.exit_code == 0, result.output
+
+
 def test_too_large_a_sample_is_one_line(folder):
     (folder / "rows.json").write_text(json.dumps([ROWS[0].to_dict()]))
     result = CliRunner().invoke(app, ["data", "sample", str(folder / "rows.json"), str(folder / "s.json")])

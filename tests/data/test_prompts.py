@@ -105,3 +105,11 @@ def _all_prompts():
     for benchmark, names in kinds.items():
         for kind in names:
             yield f"{benchmark}/{kind}", render_benchmark_question(benchmark, kind, "Q?", ["red", "blue"])
+
+
+@pytest.mark.parametrize("question", ["caf\udce9?", "half \ud83d"])
+def test_a_question_that_no_tokenizer_reads_is_refused(question):
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        render_question(question)
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        render_question("Which?", problem_type="multiple choice", options=["A. x", question])

@@ -1,11 +1,12 @@
+import json
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marc.data.rows import TrainingRow
-from marc.data.sampling import manifest, sample_rows, stratum
+from marc.data.rows import TrainingRow, read_rows
+from marc.data.sampling import sample_rows, stratum, write_manifest
 
 
 def rows_of(counts: dict[tuple[str, str], int]) -> list[TrainingRow]:
@@ -44,7 +45,12 @@ def test_more_than_there_is():
 def test_manifest(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.mp4").write_bytes(b"abc")
-    values = manifest([*rows_of({("OCR", "a"): 2}), TrainingRow("t", "1+1?", "numerical", "2", "text")], tmp_path)
+    rows = [*rows_of({("OCR", "a"): 2}), TrainingRow("t", "1+1?", "numerical", "2", "text")]
+    head = write_manifest(tmp_path / "manifest.json", lambda: iter(rows), tmp_path, seed=3)
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    assert {**head, "rows": [row.to_dict() for row in rows]} == values
+    assert read_rows(tmp_path / "manifest.json") == rows
+    assert values["seed"] == 3
     sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert values["files"] == [
         {"path": "a/0.mp4", "rows": ["OCR-a-0"], "bytes": 3, "sha256": sha},

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -234,3 +235,50 @@ def test_media_are_found_by_the_end_of_their_path_and_never_guessed(tmp_path):
     assert index.find("z/1.mp4") == tmp_path / "z/1.mp4"
     with pytest.raises(ValueError, match="ambiguous"):
         index.find("x/1.mp4")
+
+
+@pytest.mark.parametrize("path", ["../a.mp4", "/etc/passwd", "clips/../../a.mp4"])
+def test_a_path_that_leads_out_of_the_folder_is_refused_unless_the_user_allows_it(write_rows, tmp_path, path):
+    write_rows({}, {"path": path})
+    with pytest.raises(ValueError, match=r"eval_vsibench\.json, row 1: the path .* leads out of .*--allow-outside"):
+        load_samples(VSI, protocol="video-r1", data=tmp_path)
+    assert len(load_samples(VSI, protocol="video-r1", data=tmp_path, allow_outside=True)) == 2
+
+
+def test_an_absolute_path_in_the_folder_of_videos_is_none_that_leads_out(write_rows, tmp_path):
+    write_rows({"path": "/somewhere/videos/a.mp4"})
+    (sample,) = load_samples(VSI, protocol="video-r1", data=tmp_path, videos=Path("/somewhere/videos"))
+    assert sample.path == "/somewhere/videos/a.mp4"
+
+
+def test_official_annotations_stay_in_their_folder_too(tmp_path):
+    row = {"videoID": "../../abc", "question": "Q?", "options": ["A. x", "B. y"], "answer": "A", "duration": "long"}
+    write_official(tmp_path, "test.jsonl", [row])
+    with pytest.raises(ValueError, match=r"test\.jsonl, row 0: the path '../../abc.mp4' leads out of"):
+        official("videomme", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": 5},
+        {"options": [1]},
+        {"problem": ["What?"]},
+        {"problem_type": ["multiple choice"]},
+        {"path": {"a": 1}},
+        {"data_type": 7},
+        {"problem": "half \ud800"},
+        {"options": {"A": "x"}},
+    ],
+)
+def test_a_column_of_another_type_is_named_with_its_row(write_rows, tmp_path, change):
+    write_rows({}, change)
+    with pytest.raises(ValueError, match=r"eval_vsibench\.json, row 1: "):
+        load_samples(VSI, protocol="video-r1", data=tmp_path)
+
+
+def test_a_link_that_leads_back_ends(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    for name in ("one", "two", "three"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert MediaIndex(tmp_path).find("a.mp4") == tmp_path / "a.mp4"

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import weakref
@@ -230,3 +231,47 @@ def test_killed_and_resumed_equals_uninterrupted_and_two_processes_equal_one(scr
     assert report_of(torn) == expected
     assert report_of(two) == expected
     assert len((torn / "rows.rank0.jsonl").read_text().splitlines()) == 40
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("5", "a row is an object"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"id": 3, "status": "ok"}', "id"),
+        ('{"id": "a", "status": "maybe"}', "status"),
+        ('{"id": "a", "status": "failed", "path": "", "problem_type": "", "solution": "", "groups": {}}', "reason"),
+        ('{"id": "a", "status": "ok", "strict": NaN}', "strict"),
+        ("\xff", "not valid JSON"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(make_samples, scripted_engine, card, tmp_path, line, field):
+    samples = make_samples(1)
+    start(samples, scripted_engine({"t/000000": RIGHT}), tmp_path, card)
+    with (tmp_path / "rows.rank0.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=rf"rows\.rank0\.jsonl, line 2: .*{field}"):
+        summarise(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "5", "{}", '{"run": []}', '{"run": {"samples": "many"}}', "[" * 100_000])
+def test_a_card_that_is_none_is_named(make_samples, scripted_engine, card, tmp_path, content):
+    samples = make_samples(1)
+    start(samples, scripted_engine({"t/000000": RIGHT}), tmp_path, card)
+    (tmp_path / "run.json").write_text(content)
+    for use in (lambda: summarise(tmp_path), lambda: open_run(tmp_path, card(samples))):
+        with pytest.raises(ValueError, match=r"run\.json: "):
+            use()
+
+
+def test_a_full_disk_names_the_file(make_samples, scripted_engine, card, tmp_path):
+    """The kernel refuses the write in the middle, as on a full disk."""
+    samples, soft = make_samples(20), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, soft[1]))
+    try:
+        with pytest.raises(OSError, match=r"rows\.rank0\.jsonl"):
+            start(samples, scripted_engine({sample.id: RIGHT for sample in samples}), tmp_path, card)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    again = scripted_engine({sample.id: RIGHT for sample in samples})
+    assert len(start(samples, again, tmp_path, card)) == 20
