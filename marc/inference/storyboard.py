@@ -111,8 +111,8 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
         return
     merged = _merged(seen)
     axes.scatter(seconds, np.full(len(seconds), 0.25), c=_colours(merged), marker="s", s=45)
-    for index in np.flatnonzero(np.diff(merged, prepend=-1)):
-        axes.text(seconds[index], 0.58, str(merged[index] + 1), ha="center", va="center", fontsize=FONT - 1)
+    for first in np.flatnonzero(np.diff(merged, prepend=-1)):
+        axes.text(seconds[first], 0.58, str(merged[first] + 1), ha="center", va="center", fontsize=FONT - 1)
     if retrieval is None:
         return
     for index, (event, score) in enumerate(zip(retrieval.events, retrieval.scores, strict=True)):
@@ -125,8 +125,8 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
             linewidth=1.8 if kept else 0.8,
         )
         weight = "bold" if kept else "normal"
-        middle = {"ha": "center", "va": "center", "clip_on": True}
-        axes.text(event.middle, 1.3, f"{score:.2f}", fontsize=FONT, fontweight=weight, **middle)
+        text = axes.text(event.middle, 1.3, f"{score:.2f}", ha="center", va="center", clip_on=True)
+        text.set(fontsize=FONT, fontweight=weight)
 
 
 def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
