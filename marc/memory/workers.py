@@ -19,12 +19,14 @@ from marc.memory.index import find_or_remember
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress
 from marc.memory.store import VideoMemory
+from marc.terminal import log_harmlessly
 from marc.video import Subtitles, VideoError, event_texts, read_subtitles
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
 
 REPORT_INTERVAL = 0.5  # seconds between reports of progress
+DIED = "the process that worked on it died, twice (out of memory, or a crash in a library)"
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,14 @@ def remember_all(
     threads = max(1, (os.cpu_count() or 1) // workers)
     start = _WorkerStart(threads, shares, registered_detectors(task.options.segmenter))
     while queue or suspects:
-        pool = _WorkerPool(start, workers if queue else 1)
-        for outcome in pool.work_through(queue or suspects, task):
-            shares.set(outcome.video, 1.0)
-            shares.report()
-            yield outcome
-        suspects.extend(pool.suspects)
+        is_last_try = not queue
+        pool = _WorkerPool(start, 1 if is_last_try else workers)
+        for outcome in pool.work_through(suspects if is_last_try else queue, task):
+            yield shares.done(outcome)
+        if is_last_try:
+            yield from (shares.done(Outcome(video, None, DIED)) for video in pool.in_work)
+        else:
+            suspects.extend(pool.in_work)
 
 
 class _Shares:
@@ -119,6 +123,11 @@ class _Shares:
 
     def set(self, video: str, share: float) -> None:
         self._done[self._positions[video]] = share
+
+    def done(self, outcome: Outcome) -> Outcome:
+        self.set(outcome.video, 1.0)
+        self.report()
+        return outcome
 
     def report(self) -> None:
         if self._progress is not None:
@@ -144,6 +153,7 @@ class _WorkerStart:
     def __call__(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        log_harmlessly()
         _SHARES.append(self.shares)
         for name, detector in self.detectors.items():
             register_detector(name, detector)
@@ -205,12 +215,9 @@ class _WorkerPool:
         start: What each begins with.
         size: Number of processes.
 
-    Attributes:
-        suspects: After a death, the videos that were in work; none if it is clear which one it was.
     """
 
     def __init__(self, start: _WorkerStart, size: int) -> None:
-        self.suspects: list[str] = []
         self._start = start
         self._size = size
         self._running: dict[Future[Outcome], str] = {}
@@ -229,11 +236,11 @@ class _WorkerPool:
                         executor.shutdown(cancel_futures=True)
                         future.result()
                     yield from self._outcome(future)
-        if self._size > 1:
-            self.suspects = list(self._running.values())
-            return
-        for video in self._running.values():
-            yield Outcome(video, None, "the process that worked on it died (out of memory, or a crash in a library)")
+
+    @property
+    def in_work(self) -> list[str]:
+        """After a death, the videos that were being worked on."""
+        return list(self._running.values())
 
     def _submit(self, executor: ProcessPoolExecutor, queue: deque[str], task: _Task) -> None:
         """Give every process a video, as long as there are some."""

@@ -48,6 +48,32 @@ def test_many_videos_go_on_when_some_fail_and_skip_what_is_done(tmp_path, colour
     assert all(second[video].known for video in good)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_video_whose_worker_was_killed_is_tried_once_more(tmp_path, colours, write_colours, workers):
+    names = ["once.mp4", "deadly.mp4", "good.mp4"]
+    videos = [
+        str(write_colours(tmp_path / name, "red", "blue", "green", seed=index)) for index, name in enumerate(names)
+    ]
+    outcomes = {
+        Path(outcome.video).name: outcome
+        for outcome in remember_all(videos, colours.ColourEmbedder, colours.OPTIONS, workers=workers)
+    }
+    assert set(outcomes) == set(names)
+    assert {name for name in names if outcomes[name].memory} == {"once.mp4", "good.mp4"}
+    assert "died, twice" in outcomes["deadly.mp4"].error
+
+
+def test_a_name_that_is_not_utf_8_stops_nothing(tmp_path, colours, write_colours):
+    good = write_colours(tmp_path / "good.mp4", "red", "blue", "green")
+    strange = tmp_path / os.fsdecode(b"caf\xe9 \x1b[31m.mp4")
+    strange.write_bytes(good.read_bytes() + bytes(10))
+    impossible = [str(tmp_path / name) for name in ("a\0b.mp4", "x" * 5000 + ".mp4", "half \ud800.mp4")]
+    videos = [*impossible, str(strange), str(good)]
+    outcomes = {one.video: one for one in remember_all(videos, colours.ColourEmbedder, colours.OPTIONS)}
+    assert set(outcomes) == set(videos)
+    assert {video for video in videos if outcomes[video].memory} == {str(strange), str(good)}
+
+
 def test_an_embedder_that_cannot_be_loaded_ends_the_run(video, colours):
     with pytest.raises(EmbedderUnavailableError, match="no weights here"):
         list(remember_all([str(video)], colours.missing_embedder, colours.OPTIONS))

@@ -19,13 +19,16 @@ COLOURS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.1, 0.1, 
 
 
 class TwoSeconds(ShotDetector):
-    """Events of two seconds; a video called ``deadly`` kills the process."""
+    """Events of two seconds; a video called ``deadly`` kills the process, one called ``once`` the first time."""
 
     frame_size = None
     slowness = 0.0
 
     def start(self, info):
         if "deadly" in Path(info.source).name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "once" in Path(info.source).name and not (died := Path(f"{info.source}.died")).exists():
+            died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.slowness)
 
