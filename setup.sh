@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets the project up in .venv (about 6 GB) and ends by asking the embedded model one question.
+# Sets the project up in .venv (about 6.5 GB) and ends by asking the embedded model one question.
 #
 #   bash setup.sh                              can be run again at any time; then it takes seconds
 #   PYTHON=python3.12 bash setup.sh            chooses the interpreter (3.10, 3.11 or 3.12)
