@@ -5,15 +5,20 @@ Modules import torch and models inside their functions, so that ``marc --help`` 
 
 import gc
 import os
+import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from marc.cli import ask, bench, chat, data, evaluate, memory, train, world
-from marc.cli.errors import user_errors
+from marc.cli.errors import Commands, user_errors
+from marc.cli.output import echo
 from marc.cli.verbosity import Quiet, Verbose, set_verbosity
+from marc.terminal import log_harmlessly
 
 app = typer.Typer(
+    cls=Commands,
     help="Ask questions about videos from one frame's worth of visual tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -25,7 +30,7 @@ def _say_version(wanted: bool) -> None:
     if wanted:
         from marc.version import __version__
 
-        typer.echo(f"marc {__version__}")
+        echo(f"marc {__version__}")
         raise typer.Exit
 
 
@@ -58,8 +63,12 @@ app.add_typer(world.app, name="world")
 def main() -> None:
     """Entry point of the ``marc`` command."""
     _run_thriftily()
+    log_harmlessly()
     try:
         app()
+    except Exception:
+        echo(traceback.format_exc(), err=True, nl=False)
+        sys.exit(1)
     finally:
         gc.freeze()  # what is still there goes with the process, without being looked through
 
@@ -67,7 +76,7 @@ def main() -> None:
 def _run_thriftily() -> None:
     """Sets what has to be set before anything heavy is imported.
 
-    Importing torch and transformers makes a million objects that stay: looking for garbage among them after every 700
+    Importing torch and transformers makes half a million objects that stay: looking for garbage among them after every 700
     is a sixth of the time. And threads that wait for each other at the end of every operation sleep, where OpenMP's
     would spin and take the processor from those that have work.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from marc.cli.inputs import clock, seconds_of, video_files
 from marc.cli.options import Budget, Given, Part, command, compression_changes
+from marc.cli.output import echo, echo_json
 from marc.cli.verbosity import remark
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
@@ -219,7 +219,7 @@ def _answer_from_library(
     from marc.memory.library import MemoryLibrary
 
     shelf, assistant = MemoryLibrary(library), setting.load()
-    _show(assistant, assistant.library_query(shelf, question, options=options), report)
+    _show(assistant, assistant.library_query(shelf, question, options=options), report, is_recalled=True)
 
 
 def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None:
@@ -241,14 +241,16 @@ def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None
                 progress(done / len(left))
                 failed += bool(problem)
                 if problem:
-                    typer.echo(f"marc ask: question {question.id}: {problem}", err=True)
-    typer.echo(f"{answers.file}: {len(left) - failed} answered, {len(questions) - len(left)} before, {failed} failed")
+                    echo(f"marc ask: question {question.id}: {problem}", err=True)
+    echo(f"{answers.file}: {len(left) - failed} answered, {len(questions) - len(left)} before, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
 
-def _show(assistant: VideoAssistant, query: Query, report: ReportOptions) -> None:
+def _show(assistant: VideoAssistant, query: Query, report: ReportOptions, *, is_recalled: bool = False) -> None:
     """Asks, and reports what came back."""
+    from marc.records import AnswerRecord, as_json
+
     ((answer, seen),) = assistant.answer_and_show([query])
     if report.storyboard is not None:
         from marc.inference.storyboard import save_storyboard
@@ -261,7 +263,10 @@ def _show(assistant: VideoAssistant, query: Query, report: ReportOptions) -> Non
             remark(f"marc ask: {file}")
     for warning in answer.warnings:
         remark(f"marc ask: {warning}")
-    typer.echo(_as_json(answer) if report.as_json else _as_text(answer))
+    if report.as_json:
+        echo_json(as_json(AnswerRecord.of(answer)))
+    else:
+        echo(_as_text(answer, is_recalled or len(answer.videos) > 1))
 
 
 def _clips(
@@ -323,13 +328,7 @@ def check_files(clips: Sequence[Clip], timeout: float) -> None:
             clip.within(probe(clip.source, timeout=timeout).duration)
 
 
-def _as_json(answer: Answer) -> str:
-    from marc.records import AnswerRecord, as_json
-
-    return json.dumps(as_json(AnswerRecord.of(answer)))
-
-
-def _as_text(answer: Answer) -> str:
+def _as_text(answer: Answer, named_videos: bool) -> str:
     budget = "" if answer.visual_tokens_budget is None else f" of a budget of {answer.visual_tokens_budget}"
     spoken = sum(shown.subtitle_tokens for shown in answer.videos)
     lines = [
@@ -339,16 +338,16 @@ def _as_text(answer: Answer) -> str:
         f"visual tokens    {answer.visual_tokens_before} -> {answer.visual_tokens_after}{budget}",
         f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}"
         + (f" and {spoken} of subtitles" if spoken else ""),
-        *_as_citations(answer),
+        *_as_citations(answer, named_videos),
         "seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()),
         f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB",
     ]
     return "\n".join(lines)
 
 
-def _as_citations(answer: Answer) -> list[str]:
-    """The retrieved events, with their videos where there are several."""
-    if len(answer.videos) == 1:
+def _as_citations(answer: Answer, named_videos: bool) -> list[str]:
+    """The retrieved events, with their videos where these are not clear."""
+    if not named_videos:
         scored = zip(answer.events, answer.scores, strict=True)
         found = ", ".join(f"{event.start:.1f}-{event.end:.1f} s ({score:.2f})" for event, score in scored)
         return [f"events retrieved {found}"] if found else []

@@ -10,6 +10,7 @@ import typer
 
 from marc.cli.ask import Changes, Setting, StretchOptions, check_files, clips_of
 from marc.cli.options import Budget, Given, command, compression_changes
+from marc.cli.output import echo
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -57,12 +58,12 @@ def chat(
         said: set[str] = set()
         for question in _questions():
             for piece in talk.stream(question):
-                typer.echo(piece, nl=False)
-            typer.echo()
+                echo(piece, nl=False)
+            echo()
             assert talk.answer is not None
             for remark in talk.answer.warnings:
                 if remark not in said:
-                    typer.echo(f"marc chat: {remark}", err=True)
+                    echo(f"marc chat: {remark}", err=True)
                     said.add(remark)
 
 

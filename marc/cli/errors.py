@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import click
 import typer
+from typer.core import TyperGroup
 
+from marc.cli.output import echo
 from marc.extras import MissingExtraError
+from marc.terminal import harmless, in_one_line
 
 
 @contextmanager
@@ -19,5 +24,28 @@ def user_errors(command: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, MissingExtraError) as error:
-        typer.echo(f"{command}: {error}", err=True)
+        echo(in_one_line(f"{command}: {error}"), err=True)
         raise typer.Exit(2) from error
+
+
+class Commands(TyperGroup):
+    """Commands whose errors about what was typed are harmless: shells put file names among options."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As every group."""
+        with _harmless_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As every group."""
+        with _harmless_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless_usage() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = harmless(error.message)
+        raise

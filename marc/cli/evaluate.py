@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from marc.cli.options import Given, Part, command
+from marc.cli.output import echo, make_console
 from marc.cli.verbosity import is_quiet
 from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
@@ -78,15 +79,13 @@ def evaluate(
     given: Given,
 ) -> None:
     """Answer the questions of benchmarks, score them, and report; an interrupted run goes on where it stopped."""
-    from rich.console import Console
-
     from marc.evaluation.evaluate import load_tasks
     from marc.evaluation.runner import processes
 
     if list_all:
         _list()
         return
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     methods = _methods([*(method or []), *(budget or [])], given)
     sampling = _sampling(generation, given, paper_sampling, model.attn_implementation)
     options = EngineOptions(model, frames, memory, retrieval, compression, subtitles)
@@ -166,8 +165,6 @@ def report(
     details: Annotated[bool, typer.Option("--details", help="Also each run's breakdown and costs.")] = False,
 ) -> None:
     """Put runs side by side, and compare each with the first of its benchmark, sample by sample."""
-    from rich.console import Console
-
     from marc.evaluation.report import comparisons, side_by_side, tables
     from marc.evaluation.runner import CARD
     from marc.evaluation.summary import summarise
@@ -179,7 +176,7 @@ def report(
     for summary in summaries if details else []:
         shown += tables(summary)
     shown = [table for table in shown if table.rows]
-    console = Console()
+    console = make_console()
     for table in shown:
         console.print(table.rich())
     if markdown:
@@ -200,11 +197,9 @@ def _runs_below(folder: Path) -> list[Path]:
 
 def _beginning(folder: Path) -> tuple[str, str]:
     """By which runs are ordered: when they began."""
-    import json
+    from marc.evaluation.runner import read_card
 
-    from marc.evaluation.runner import CARD
-
-    return json.loads((folder / CARD).read_text(encoding="utf-8")).get("started", ""), str(folder)
+    return str(read_card(folder).get("started", "")), str(folder)
 
 
 def _list() -> None:
@@ -214,14 +209,14 @@ def _list() -> None:
 
     for entry in BENCHMARKS.values():
         for protocol, spec in entry.protocols.items():
-            typer.echo(f"{entry.name} ({entry.title}), {protocol} protocol, {spec.headline}")
-            typer.echo(f"    needs  {', '.join(spec.files)} as .jsonl, .json or .parquet, and the videos")
-            typer.echo(f"    from   {spec.source}")
+            echo(f"{entry.name} ({entry.title}), {protocol} protocol, {spec.headline}")
+            echo(f"    needs  {', '.join(spec.files)} as .jsonl, .json or .parquet, and the videos")
+            echo(f"    from   {spec.source}")
             if spec.note:
-                typer.echo(f"    note   {spec.note}")
-    typer.echo("\nmethods, each also as NAME+memory; or any budget, such as events:4, frames:2 or tokens:128:")
+                echo(f"    note   {spec.note}")
+    echo("\nmethods, each also as NAME+memory; or any budget, such as events:4, frames:2 or tokens:128:")
     for method in METHODS.values():
-        typer.echo(f"    {method.name:12} {method.summary}")
+        echo(f"    {method.name:12} {method.summary}")
 
 
 def _check(console: Console, tasks: Sequence[Task], frames: FrameOptions, wait: Callable[[], None]) -> bool:
@@ -245,6 +240,6 @@ def _check_files(console: Console, samples: Sequence[Sample], frames: FrameOptio
     for file in track(checked, "checking", total=files, console=console, disable=is_quiet()):
         if file.problem:
             bad += 1
-            typer.echo(f"{file.path}: {file.problem} (needed by {len(file.users)} samples, first {file.users[0]})")
-    typer.echo(f"{len(samples)} samples, {files} files, {bad} of them unusable")
+            echo(f"{file.path}: {file.problem} (needed by {len(file.users)} samples, first {file.users[0]})")
+    echo(f"{len(samples)} samples, {files} files, {bad} of them unusable")
     return not bad

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import typer
 
 from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
+from marc.cli.output import echo, echo_json
 from marc.cli.verbosity import remark
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import ModelOptions
@@ -86,9 +86,9 @@ def remember(
     )
     failed = _remember(f"remembering {len(paths)}", run, library or default_library())
     for outcome in failed:
-        typer.echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
+        echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
     if failed:
-        typer.echo(f"marc remember: {len(failed)} of {len(paths)} videos failed", err=True)
+        echo(f"marc remember: {len(failed)} of {len(paths)} videos failed", err=True)
         raise typer.Exit(1)
 
 
@@ -149,12 +149,12 @@ def recall(
     events = shelf.recall(_load_embedder(embedder, model.device), question, k)
     if print_json:
         records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in events]
-        typer.echo(json.dumps(as_json(RecallRecord.of(question, embedder, records))))
+        echo_json(as_json(RecallRecord.of(question, embedder, records)))
         return
     for found in events:
-        typer.echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
+        echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
         if found.text:
-            typer.echo(f"        {snippet(found.text, question)}")
+            echo(f"        {snippet(found.text, question)}")
 
 
 @command("forget")
@@ -170,7 +170,7 @@ def forget(
     unknown = []
     for video in videos:
         if events := shelf.remove(video):
-            typer.echo(f"{video}: {events} events forgotten")
+            echo(f"{video}: {events} events forgotten")
         else:
             unknown.append(str(video))
     if unknown:

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TimeElapsedColumn
 
+from marc.cli.output import make_console
 from marc.cli.verbosity import is_quiet
 
 
 def progress_console() -> Console:
     """Where progress is shown."""
-    return Console(stderr=True, quiet=is_quiet())
+    return make_console(stderr=True, quiet=is_quiet())
 
 
 @contextmanager
 def share_bar(title: str) -> Iterator[Callable[[float], None]]:
     """Gives a function that is told what share of the work is done; the bar appears when it is first called."""
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console()) as bar:
-        task = bar.add_task(title, total=1.0, visible=False)
+        task = bar.add_task(escape(title), total=1.0, visible=False)
         yield lambda share: bar.update(task, completed=share, visible=True)

@@ -12,6 +12,9 @@ from typing import Annotated
 
 import typer
 
+from marc.cli.output import echo
+from marc.terminal import HarmlessFormatter
+
 Verbose = Annotated[
     int,
     typer.Option(
@@ -43,7 +46,7 @@ def set_verbosity(verbose: int, quiet: bool) -> None:
     if verbose:
         handler = logging.StreamHandler()
         handler.set_name(_HANDLER)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+        handler.setFormatter(HarmlessFormatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     if quiet:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -58,4 +61,4 @@ def is_quiet() -> bool:
 def remark(text: str) -> None:
     """Says something on stderr that is neither result nor error."""
     if not is_quiet():
-        typer.echo(text, err=True)
+        echo(text, err=True)

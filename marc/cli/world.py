@@ -14,6 +14,7 @@ import typer
 from marc.cli.checkout import PASSED_ON, from_checkout
 from marc.cli.errors import user_errors
 from marc.cli.options import Part, command
+from marc.cli.output import echo, make_console
 from marc.types import ModelOptions
 from marc.world.options import WorldOptions
 
@@ -36,10 +37,10 @@ def sample(
 
     path = write_sample(video, seed=world.seed, level=world.level, questions=world.questions)
     rows = json.loads(path.read_text(encoding="utf-8"))["questions"]
-    typer.echo(f"{video} and {path}")
+    echo(f"{video} and {path}")
     for row in rows:
         options = f" ({', '.join(row['options'])})" if row["options"] else ""
-        typer.echo(f"  {row['problem']}{options}  {row['solution']}")
+        echo(f"  {row['problem']}{options}  {row['solution']}")
 
 
 @app.command()
@@ -56,7 +57,7 @@ def export(
     from marc.world.export import FileOptions, export_world
 
     path = export_world(folder, world, split=split, options=FileOptions(scale=scale), workers=workers)
-    typer.echo(f"{path}")
+    echo(f"{path}")
 
 
 @app.command()
@@ -76,7 +77,6 @@ def measure(
     """Accuracy on fresh test videos, without files: thousands of questions in a minute."""
     from functools import partial
 
-    from rich.console import Console
     from rich.table import Table
 
     from marc.data.prompts import check_style
@@ -95,7 +95,7 @@ def measure(
     first = next(iter(columns.values()))
     for group, (_, count) in first.items():
         table.add_row(group, str(count), *(f"{column[group][0]:.3f}" for column in columns.values()))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _door(name: str, summary: str) -> None:

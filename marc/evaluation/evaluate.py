@@ -129,5 +129,5 @@ def run_task(
     summary = write_report(folder)
     for table in tables(summary):
         console.print(table.rich())
-    console.print(f"report: {folder / 'report.md'}", highlight=False)
+    console.print(f"report: {folder / 'report.md'}", highlight=False, markup=False)
     return summary

@@ -56,22 +56,23 @@ def progress(console: Console, name: str, rows: Iterable[Row], total: int) -> It
     Yields:
         A function to call with every new row.
     """
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     is_quiet = not logger.isEnabledFor(logging.WARNING)
     running = RunningScore(rows)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=is_quiet or not console.is_terminal) as bar:
-        task = bar.add_task(name, total=total, completed=running.answered + running.failed)
+        task = bar.add_task(escape(name), total=total, completed=running.answered + running.failed)
         last_line = time.monotonic()
 
         def on_row(row: Row) -> None:
             nonlocal last_line
             running.add(row)
-            bar.update(task, advance=1, description=f"{name} ({running})")
+            bar.update(task, advance=1, description=escape(f"{name} ({running})"))
             if not (is_quiet or console.is_terminal) and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
                 done = running.answered + running.failed
-                console.print(f"{name}: {done}/{total} ({running})", highlight=False)
+                console.print(f"{name}: {done}/{total} ({running})", highlight=False, markup=False)
 
         yield on_row

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from marc.evaluation.statistics import Estimate
+from marc.terminal import harmless
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -42,9 +43,9 @@ class Table:
         from rich.markup import escape
         from rich.table import Table as RichTable
 
-        table = RichTable(*self.columns, title=self.title, title_justify="left")
+        table = RichTable(*self.columns, title=escape(harmless(self.title)), title_justify="left")
         for row in self.rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(escape(harmless(cell)) for cell in row))
         return table
 
 
