@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from marc.cli import recipes
 from marc.cli.checkout import PASSED_ON
 from marc.cli.errors import user_errors
 from marc.cli.verbosity import Quiet, Verbose, is_quiet, set_verbosity
@@ -16,6 +15,8 @@ app = typer.Typer(help="Train the compressed student from a recipe: options as i
 def grpo(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
     with user_errors("marc train grpo"):
+        from marc.cli import recipes
+
         if recipes.is_asked_for(context.args):
             recipes.print_help("grpo", context.command.help or "")
             return
@@ -29,6 +30,8 @@ def grpo(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> 
 def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
     with user_errors("marc train sft"):
+        from marc.cli import recipes
+
         if recipes.is_asked_for(context.args):
             recipes.print_help("sft", context.command.help or "")
             return
