@@ -38,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: The folder cannot be written, or the disk is full; an older file of that name is still whole.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     _clear_leftovers(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY}{path.suffix}")
     with _naming(path):
@@ -49,6 +49,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         _sync(path.parent)
+
+
+def make_folders(folder: str | Path) -> None:
+    """Make a folder that may be there, and those above it; what is durable in it is not lost with its name.
+
+    Raises:
+        OSError: It cannot be made, or is a file.
+    """
+    folder = Path(folder)
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync(each.parent)
+
+
+def make_durable(folder: str | Path) -> None:
+    """Have the disk hold a folder that others have filled: its files, their names and its own."""
+    folder = Path(folder)
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        _sync(path)
+
+
+def put_in_place(finished: str | Path, path: str | Path) -> None:
+    """Moves a finished file to where it belongs, in the same file system, durably and in one step.
+
+    Raises:
+        OSError: It cannot be moved; a file that was there is still whole.
+    """
+    _sync(Path(finished))
+    os.replace(finished, path)
+    _sync(Path(path).parent)
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -78,13 +109,18 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add a line to a file; `whole_lines` reads back what a full disk or a kill has left of such lines.
+    """Add a line to a file, durable when this returns; `whole_lines` reads back what a full disk or a kill has left.
 
     Raises:
         OSError: It cannot be written, for instance because the disk is full; the file is named.
     """
-    with _naming(path), Path(path).open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
+    content = f"{line}\n".encode()
+    with _naming(path), Path(path).open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        if file.tell() == len(content):
+            _sync(Path(path).parent)
 
 
 @contextmanager
@@ -129,17 +165,26 @@ def read_json(path: str | Path) -> Any:
 
 
 def whole_lines(path: str | Path) -> list[bytes]:
-    """The lines of a file to which lines are appended; one that a kill cut off is left out."""
-    return Path(path).read_bytes().split(b"\n")[:-1]
+    """The lines of a file to which lines are appended; one that a kill or a loss of power cut off is left out."""
+    return _without_torn_line(Path(path).read_bytes()).split(b"\n")[:-1]
 
 
 def drop_torn_line(path: str | Path) -> None:
-    """Takes away the end of a file that a kill cut off in the middle of a line; there need be no file."""
+    """Takes away the end of a file that was cut off in the middle of a line; there need be no file."""
     path = Path(path)
     text = path.read_bytes() if path.exists() else b""
-    if text and not text.endswith(b"\n"):
+    whole = _without_torn_line(text)
+    if len(whole) < len(text):
         with path.open("r+b") as file:
-            file.truncate(text.rfind(b"\n") + 1)
+            file.truncate(len(whole))
+        _sync(path)
+
+
+def _without_torn_line(text: bytes) -> bytes:
+    """Lines but for a last one that does not end, or of which the disk holds a part as zeros, which no line has."""
+    whole = text[: text.rfind(b"\n") + 1]
+    last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+    return whole.removesuffix(last) if b"\0" in last else whole
 
 
 def sha256_stream(parts: Iterable[str | bytes]) -> str:

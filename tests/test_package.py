@@ -43,6 +43,8 @@ def test_imported_packages_are_declared(folder: str):
 # marc.training asks for its whole extra when it is imported; lmms-eval imports its plugin itself.
 WITHIN_AN_EXTRA = {
     "marc.memory.tables": "library",
+    "marc.serving.app": "serve",
+    "marc.serving.requests": "serve",
     "marc.training": "train",
     "marc.evaluation.lmms_eval_plugin": "lmms-eval",
 }

@@ -14,7 +14,7 @@ LAYERS = (
     {"video", "grading", "compression"},
     {"memory", "model", "data"},
     {"world", "inference", "rewards"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "serving"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from marc.cli import ask, bench, chat, data, evaluate, memory, train, world
+from marc.cli import ask, bench, chat, data, evaluate, memory, serve, train, world
 from marc.cli.errors import Commands, user_errors
 from marc.cli.output import echo
 from marc.cli.verbosity import Quiet, Verbose, set_verbosity
@@ -49,6 +49,7 @@ def _about(
 
 app.command()(ask.ask)
 app.command()(chat.chat)
+app.command()(serve.serve)
 app.command()(memory.remember)
 app.command()(memory.recall)
 app.command()(memory.forget)

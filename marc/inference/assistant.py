@@ -453,6 +453,11 @@ class VideoAssistant(Viewer):
         )
 
     @property
+    def prompt_style(self) -> str:
+        """In which questions are put to the model."""
+        return self._style
+
+    @property
     def _ends(self) -> frozenset[int]:
         """Tokens that end an output."""
         config, tokenizer = self.backend.config.get_text_config(decoder=True), self.backend.processor.tokenizer

@@ -1,0 +1,61 @@
+"""``marc serve``: a server that clients of OpenAI's interface know how to ask."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marc.cli.ask import Changes, Setting
+from marc.cli.options import Budget, Given, command, compression_changes
+from marc.extras import extra
+from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.serving.options import ServeOptions
+from marc.types import GenerationOptions, ModelOptions
+from marc.video.options import FrameOptions, SubtitleOptions
+
+KEY = "MARC_API_KEY"
+
+
+@command("serve")
+def serve(
+    *,
+    allow_path: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder below which clients may name files by their paths; repeat it."),
+    ] = None,
+    prompt_style: Annotated[
+        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
+    ] = None,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
+    budget: Budget = None,
+    serving: ServeOptions,
+    model: ModelOptions,
+    compression: Changes,
+    frames: FrameOptions,
+    subtitles: SubtitleOptions,
+    memory: MemoryOptions,
+    retrieval: RetrievalOptions,
+    generation: GenerationOptions,
+    given: Given,
+) -> None:
+    """Answer questions of many clients, as OpenAI's chat completions do; a key in MARC_API_KEY is asked for."""
+    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
+    changes = compression_changes(given, compression, budget)
+    setting = Setting(
+        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    )
+    setting.check()
+    for folder in allow_path or []:
+        if not folder.is_dir():
+            raise ValueError(f"--allow-path {folder}: there is no such folder")
+    with extra("serve"):
+        import uvicorn
+
+        from marc.serving.app import make_app
+    assistant = setting.load()
+    assistant.warm_up()
+    app = make_app(assistant, serving, allowed=tuple(allow_path or ()), key=os.environ.get(KEY))
+    uvicorn.run(app, host=serving.host, port=serving.port, log_level="warning", timeout_graceful_shutdown=30)

@@ -1,0 +1,4 @@
+"""A server for the assistant, as OpenAI's clients know one (the extra ``serve``).
+
+`requests` is what clients say, `media` where their videos are kept, `desk` who answers when, `app` the web server.
+"""

@@ -1,0 +1,432 @@
+"""The web server: OpenAI's chat completions over the assistant, with uploads, health and metrics.
+
+A request's way: its body is read up to a limit, its files are kept (`marc.serving.media`) and looked at, it waits at
+the desk (`marc.serving.desk`), and its answer goes back whole or piece by piece. What a client did wrong is an error
+in OpenAI's format; what is said of a file never names a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.selectors import RetrievingSelector
+from marc.memory.options import RetrievalOptions
+from marc.records import AnswerRecord, as_json
+from marc.serving.desk import BusyError, Desk, Work
+from marc.serving.media import MIB, MediaStore, RefusedError
+from marc.serving.options import ServeOptions
+from marc.serving.requests import ChatRequest, names_of
+from marc.types import Answer, Clip
+from marc.version import __version__
+from marc.video import probe
+from marc.video.pictures import is_picture, picture_size
+
+logger = logging.getLogger(__name__)
+
+_Made = TypeVar("_Made")
+
+OPEN = ("/health",)
+"""What needs no key."""
+BASE64 = 4 / 3
+"""Bytes of a data URL for each of its file."""
+LOOKING = 0.2
+"""Seconds between looks whether a client is still there."""
+
+
+class Server:
+    """What the routes share.
+
+    Args:
+        assistant: Answers.
+        options: What is allowed.
+        allowed: Folders below which files may be named by their paths.
+        key: What clients must say that they have; None: nothing.
+    """
+
+    def __init__(
+        self, assistant: VideoAssistant, options: ServeOptions, allowed: tuple[Path, ...], key: str | None
+    ) -> None:
+        self.assistant, self.options, self.key = assistant, options, key
+        self.media = MediaStore(
+            options.kept_in,
+            max_file=int(options.max_upload_mib * MIB),
+            max_kept=int(options.max_kept_mib * MIB),
+            allowed=allowed,
+        )
+        if isinstance(selector := assistant.selector, RetrievingSelector) and selector.retrieval.folder is None:
+            selector.retrieval = _kept_beside(selector, self.media)
+        self.desk = Desk(assistant, options)
+        self.begun = int(time.time())
+        self.metrics = Metrics(self.desk)
+
+    async def complete(self, asked: ChatRequest, request: Request) -> Response:
+        """Answers a request.
+
+        Raises:
+            RefusedError: If it cannot be answered.
+        """
+        if asked.model not in (None, self.assistant.name):
+            raise RefusedError(f"this server has no model {asked.model!r}, but {self.assistant.name!r}", 404)
+        query = await run_in_threadpool(self._looked_at, asked)
+        setting = _or_refused(lambda: asked.setting(self.desk.usual))
+        work = Work(query, setting)
+        if asked.stream:
+            return self._stream(work, asked)
+        self._submit(work)
+        try:
+            answer = await asyncio.wait_for(self._while_there(work, request), self.options.request_seconds)
+        except asyncio.TimeoutError as error:
+            work.answer.cancel()
+            raise RefusedError(f"no answer within {self.options.request_seconds:g} s", 504) from error
+        self.metrics.of(answer)
+        message = {"role": "assistant", "content": answer.output}
+        choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
+        return JSONResponse({**self._head("chat.completion"), "choices": [choice], **_end_of(answer, query)})
+
+    def _looked_at(self, asked: ChatRequest) -> Query:
+        """The query, once it is certain that its files can be read and are within the limits."""
+        query = _or_refused(lambda: asked.query(self.media, self.assistant.prompt_style))
+        for path, name in names_of(query).items():
+            try:
+                self._look_at(path, query)
+            except RefusedError:
+                raise
+            except (ValueError, OSError) as error:
+                raise RefusedError(_without_paths(str(error), query)) from error
+            except Exception as error:
+                raise RefusedError(f"{name} cannot be read") from error
+        return query
+
+    def _look_at(self, path: Path, query: Query) -> None:
+        assert isinstance(query.video, tuple)
+        if is_picture(path):
+            picture_size(path)
+            return
+        info = probe(path, timeout=self.assistant.frames.timeout)
+        if info.duration > self.options.max_video_seconds:
+            most = self.options.max_video_seconds
+            raise RefusedError(f"a video of {info.duration:.0f} s; at most {most:.0f} s are allowed", 413)
+        for clip in query.video:
+            if isinstance(clip, Clip) and Path(clip.source) == path:
+                clip.within(info.duration)
+
+    def _submit(self, work: Work) -> None:
+        try:
+            self.desk.submit(work)
+        except BusyError as error:
+            raise RefusedError("too many requests wait; try again", 429) from error
+
+    async def _while_there(self, work: Work, request: Request) -> Answer:
+        """The answer, as long as somebody waits for it."""
+        future = asyncio.wrap_future(work.answer)
+        try:
+            while not (await asyncio.wait([future], timeout=LOOKING))[0]:
+                if await request.is_disconnected():
+                    work.answer.cancel()
+                    raise RefusedError("the client has gone", 499)
+            return _answer_of(work)
+        finally:
+            future.cancel()
+
+    def _stream(self, work: Work, asked: ChatRequest) -> Response:
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+        is_left = False
+
+        def tell(text: str) -> bool:
+            loop.call_soon_threadsafe(pieces.put_nowait, text)
+            return not is_left
+
+        work.tell = tell
+        self._submit(work)
+        work.answer.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+
+        async def events() -> AsyncIterator[str]:
+            nonlocal is_left
+            head = self._head("chat.completion.chunk")
+            try:
+                yield _event(head, {"role": "assistant", "content": ""})
+                while (piece := await pieces.get()) is not None:
+                    yield _event(head, {"content": piece})
+                try:
+                    answer = _answer_of(work)
+                except RefusedError as error:
+                    yield f"data: {json.dumps(_error(error.status, str(error)))}\n\n"
+                    return
+                self.metrics.of(answer)
+                yield _event(head, {}, _reason(answer))
+                if asked.stream_options and asked.stream_options.include_usage:
+                    last = {**head, "choices": [], **_end_of(answer, work.query)}
+                    yield f"data: {json.dumps(last)}\n\n"
+                yield "data: [DONE]\n\n"
+            finally:
+                is_left = True
+                work.answer.cancel()
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        now = int(time.time())
+        return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": now, "model": self.assistant.name}
+
+
+class Metrics:
+    """What `/metrics` says."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("marc_requests", "Requests by status.", ["path", "status"], registry=self.registry)
+        self.seconds = Histogram("marc_stage_seconds", "Seconds by stage.", ["stage"], registry=self.registry)
+        self.tokens = Counter(
+            "marc_visual_tokens", "Visual tokens before and after compression.", ["when"], registry=self.registry
+        )
+        waiting = Gauge("marc_waiting_requests", "Requests that nobody works on yet.", registry=self.registry)
+        waiting.set_function(lambda: desk.waiting)
+
+    def of(self, answer: Answer) -> None:
+        """Counts an answer."""
+        for stage, seconds in answer.seconds.items():
+            self.seconds.labels(stage).observe(max(seconds, 0.0))
+        self.tokens.labels("before").inc(answer.visual_tokens_before)
+        self.tokens.labels("after").inc(answer.visual_tokens_after)
+
+
+def make_app(
+    assistant: VideoAssistant,
+    options: ServeOptions | None = None,
+    *,
+    allowed: tuple[Path, ...] = (),
+    key: str | None = None,
+) -> FastAPI:
+    """The server as an ASGI application.
+
+    Args:
+        assistant: Answers; nobody else may use it meanwhile.
+        options: What is allowed.
+        allowed: Folders below which clients may name files by their paths.
+        key: What clients must say that they have (``Authorization: Bearer KEY``); None: nothing.
+    """
+    server = Server(assistant, options or ServeOptions(), allowed, key)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(server.desk.close)
+
+    app = FastAPI(title="marc", version=__version__, lifespan=lifespan)
+    app.state.server = server
+    app.add_middleware(Gate, server=server)
+    for kind in (RefusedError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _refused)
+    _add_routes(app, server)
+    return app
+
+
+def _add_routes(app: FastAPI, server: Server) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        model = {"id": server.assistant.name, "object": "model", "created": server.begun, "owned_by": "marc"}
+        return {"object": "list", "data": [model]}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await server.complete(await _read(request), request)
+
+    @app.post("/v1/files")
+    async def upload(file: UploadFile) -> dict[str, Any]:
+        name = await server.media.add_stream(_parts_of(file))
+        size = server.media.path(name).stat().st_size
+        return {
+            "id": name,
+            "object": "file",
+            "bytes": size,
+            "created_at": int(time.time()),
+            "filename": file.filename or "",
+            "purpose": "user_data",
+        }
+
+    @app.delete("/v1/files/{name}")
+    async def remove(name: str) -> dict[str, Any]:
+        await run_in_threadpool(server.media.remove, name)
+        return {"id": name, "object": "file", "deleted": True}
+
+
+class Gate:
+    """Lets requests through that have the key and are not too large, and counts all.
+
+    Args:
+        app: The application behind it.
+        server: Knows key and limits.
+    """
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app, self._server = app, server
+        self._most = int(server.options.max_upload_mib * MIB * BASE64) + MIB
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Part of ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = getattr(scope.get("route"), "path", "other")
+                self._server.metrics.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        if refused := self._refused(Request(scope)):
+            await _as_response(refused)(scope, receive, noted)
+        else:
+            await self._app(scope, self._counted(receive), noted)
+
+    def _refused(self, request: Request) -> RefusedError | None:
+        announced = request.headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced) > self._most:
+            return self._too_large
+        key = self._server.key
+        if key is not None and request.url.path not in OPEN and not _has_key(request, key):
+            return RefusedError("the API key is wrong or missing", 401)
+        return None
+
+    def _counted(self, receive: Receive) -> Receive:
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._most:
+                raise self._too_large
+            return message
+
+        return counted
+
+    @property
+    def _too_large(self) -> RefusedError:
+        return RefusedError(f"a request may have {self._most / MIB:.0f} MiB", 413)
+
+
+def _has_key(request: Request, key: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(given.encode(), key.encode())
+
+
+async def _read(request: Request) -> ChatRequest:
+    try:
+        return ChatRequest.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RefusedError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
+
+
+async def _parts_of(file: UploadFile) -> AsyncIterator[bytes]:
+    while part := await file.read(MIB):
+        yield part
+
+
+def _or_refused(make: Callable[[], _Made]) -> _Made:
+    """What is made; a `ValueError` is what the client did wrong."""
+    try:
+        return make()
+    except RefusedError:
+        raise
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+
+
+def _answer_of(work: Work) -> Answer:
+    """What came back.
+
+    Raises:
+        RefusedError: If that is no answer.
+    """
+    try:
+        return work.answer.result(timeout=0)
+    except CancelledError as error:
+        raise RefusedError("the server is closing; ask again", 503) from error
+    except (ValueError, OSError) as error:
+        raise RefusedError(_without_paths(str(error), work.query)) from error
+    except Exception as error:
+        logger.exception("a request failed")
+        raise RefusedError("this request could not be answered", 500) from error
+
+
+def _without_paths(text: str, query: Query) -> str:
+    for path, name in names_of(query).items():
+        text = text.replace(str(path), name)
+    return text
+
+
+def _reason(answer: Answer) -> str:
+    return "length" if answer.is_cut else "stop"
+
+
+def _end_of(answer: Answer, query: Query) -> dict[str, Any]:
+    """Numbers of tokens, and what OpenAI's interface has no word for."""
+    usage = {
+        "prompt_tokens": answer.input_tokens,
+        "completion_tokens": answer.output_tokens,
+        "total_tokens": answer.input_tokens + answer.output_tokens,
+    }
+    record = json.loads(_without_paths(json.dumps(as_json(AnswerRecord.of(answer))), query))
+    return {"usage": usage, "marc": record}
+
+
+def _event(head: dict[str, Any], delta: dict[str, str], reason: str | None = None) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+
+def _error(status: int, message: str) -> dict[str, Any]:
+    kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(status)
+    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+def _as_response(error: RefusedError) -> JSONResponse:
+    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
+    return JSONResponse(_error(error.status, str(error)), error.status, headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """What a client is told of an exception."""
+    if isinstance(error, HTTPException):
+        error = RefusedError(str(error.detail), error.status_code)
+    elif isinstance(error, RequestValidationError):
+        error = RefusedError("; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))
+    assert isinstance(error, RefusedError)
+    return _as_response(error)
+
+
+def _kept_beside(selector: RetrievingSelector, media: MediaStore) -> RetrievalOptions:
+    return replace(selector.retrieval, folder=str(media.memories))

@@ -1,0 +1,166 @@
+"""Who answers when: requests in flight that can be answered together are, and one bad video touches no other.
+
+One thread works with the assistant. A question waits for a moment for others of equal settings; these are one
+generation, in which what prompts about one video begin with is read once (`marc.inference.hf`). Who wants to see the
+answer come is answered alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from marc.compression import CompressionConfig
+from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.selectors import RetrievingSelector
+from marc.serving.options import ServeOptions
+from marc.types import Answer, GenerationOptions
+from marc.video.options import SubtitleOptions
+
+
+class BusyError(Exception):
+    """More requests wait than may."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What questions must have in common to be answered in one generation."""
+
+    generation: GenerationOptions
+    compression: CompressionConfig
+    k: int | Literal["auto"]
+    subtitles: SubtitleOptions
+
+
+@dataclass(eq=False)
+class Work:
+    """One request.
+
+    Attributes:
+        query: What is asked.
+        setting: And how.
+        tell: Is told each piece of the output as it comes; ``False`` in return ends it. None: nobody listens.
+        answer: What came back.
+    """
+
+    query: Query
+    setting: Setting
+    tell: Callable[[str], object] | None = None
+    answer: Future[Answer] = field(default_factory=Future)
+
+
+class Desk:
+    """Answers requests one batch after the other.
+
+    Args:
+        assistant: Answers; nobody else may use it meanwhile.
+        options: How many may wait, and how long for each other.
+    """
+
+    def __init__(self, assistant: VideoAssistant, options: ServeOptions) -> None:
+        self.assistant = assistant
+        self._options = options
+        self._waiting: deque[Work] = deque()
+        self._changed = threading.Condition()
+        self._is_open = True
+        self._thread = threading.Thread(target=self._work, name="marc-desk", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not being worked on."""
+        return len(self._waiting)
+
+    @property
+    def usual(self) -> Setting:
+        """What holds where a request says nothing else."""
+        selector, assistant = self.assistant.selector, self.assistant
+        k = selector.retrieval.k if isinstance(selector, RetrievingSelector) else 3
+        return Setting(assistant.generation, assistant.backend.compression, k, assistant.subtitles)
+
+    def submit(self, work: Work) -> None:
+        """Takes a request.
+
+        Raises:
+            BusyError: If too many wait, or the desk is closed.
+        """
+        with self._changed:
+            if not self._is_open or len(self._waiting) >= self._options.max_waiting:
+                raise BusyError
+            self._waiting.append(work)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Finishes what is in work, refuses what waits, and ends."""
+        with self._changed:
+            self._is_open = False
+            for work in self._waiting:
+                work.answer.cancel()
+            self._waiting.clear()
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            setting = batch[0].setting
+            before = self._set(setting)
+            try:
+                self._answer(batch)
+            finally:
+                self._set(before)
+
+    def _next_batch(self) -> list[Work]:
+        """The request that has waited longest, and others that can be answered with it; none: the desk is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._is_open)
+        if self._waiting and self._waiting[0].tell is None:
+            time.sleep(self._options.gather_ms / 1000)
+        with self._changed:
+            if not self._waiting:
+                return [] if not self._is_open else self._next_batch()
+            first = self._waiting.popleft()
+            alike = [
+                work
+                for work in self._waiting
+                if first.tell is None and work.tell is None and work.setting == first.setting
+            ][: self._options.max_batch - 1]
+            for work in alike:
+                self._waiting.remove(work)
+        return [first, *alike]
+
+    def _set(self, setting: Setting) -> Setting:
+        """Has the assistant answer so; gives what held before."""
+        before, assistant = self.usual, self.assistant
+        assistant.generation, assistant.subtitles = setting.generation, setting.subtitles
+        if assistant.backend.compression != setting.compression:
+            assistant.backend.compression = setting.compression
+        if isinstance(selector := assistant.selector, RetrievingSelector):
+            selector.retrieval = replace(selector.retrieval, k=setting.k)
+        return before
+
+    def _answer(self, batch: Sequence[Work]) -> None:
+        wanted = [work for work in batch if work.answer.set_running_or_notify_cancel()]
+        if len(wanted) > 1:
+            try:
+                answers = self.assistant.ask_batch([work.query for work in wanted])
+            except Exception:
+                answers = []  # some of them cannot be answered: each is asked by itself
+            for work, answer in zip(wanted, answers, strict=False):
+                work.answer.set_result(answer)
+            wanted = [] if answers else wanted
+        for work in wanted:
+            try:
+                work.answer.set_result(self._answer_one(work))
+            except BaseException as error:
+                work.answer.set_exception(error)
+
+    def _answer_one(self, work: Work) -> Answer:
+        if work.tell is None:
+            return self.assistant.ask_batch([work.query])[0]
+        turns = self.assistant.backend.converse()
+        return self.assistant.answer_turn(work.query, turns, None, [], work.tell)[0]

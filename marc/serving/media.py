@@ -1,0 +1,176 @@
+"""The videos and pictures of clients: by content in one folder, while there is room; or below allowed folders.
+
+A file's name is the SHA-256 of its content, so that whoever sends it again finds it remembered, also after a restart.
+Nothing is fetched from anywhere, and no path is opened that was not allowed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import threading
+import uuid
+from collections.abc import AsyncIterable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from marc.io import put_in_place, sha256_file
+
+MIB = 2**20
+ID_LENGTH = 32
+_ID = re.compile(rf"file-[0-9a-f]{{{ID_LENGTH}}}")
+
+
+class RefusedError(ValueError):
+    """Something that a client may not do, or that there is not.
+
+    Attributes:
+        status: The HTTP status that says so.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class MediaStore:
+    """Files that clients have sent.
+
+    Args:
+        folder: Where they are; it is made if there is none.
+        max_file: Largest one in bytes.
+        max_kept: All of them in bytes; the longest unused go first.
+        allowed: Folders below which files may be named by their paths.
+    """
+
+    def __init__(self, folder: Path, *, max_file: int, max_kept: int, allowed: Sequence[Path] = ()) -> None:
+        self.folder, self.memories = folder / "files", folder / "memories"
+        self._max_file, self._max_kept = max_file, max_kept
+        self._allowed = [each.resolve(strict=True) for each in allowed]
+        self._lock = threading.Lock()
+        for each in (self.folder, self.memories):
+            each.mkdir(parents=True, exist_ok=True)
+        for unfinished in self.folder.glob(".*"):
+            unfinished.unlink(missing_ok=True)
+
+    def find(self, url: str) -> Path:
+        """The file that a client names: by content (``data:``), by what `add` called it, or by an allowed path.
+
+        Raises:
+            RefusedError: If it is none of these, too large, or not there.
+        """
+        if url.startswith("data:"):
+            return self.path(self.add_data(url))
+        if _ID.fullmatch(url):
+            return self.path(url)
+        parts = urlsplit(url)
+        if parts.scheme in ("", "file") and parts.netloc in ("", "localhost"):
+            return self._allowed_path(unquote(parts.path) if parts.scheme else url)
+        raise RefusedError(
+            f"addresses are not fetched ({parts.scheme}://…): send a data URL, upload the file to /v1/files, or have "
+            "its folder allowed with --allow-path"
+        )
+
+    def path(self, name: str) -> Path:
+        """Where a file is that was sent; from now on it is the one that was used last.
+
+        Raises:
+            RefusedError: If it is not there.
+        """
+        path = self.folder / name
+        if not _ID.fullmatch(name) or not path.is_file():
+            raise RefusedError(f"there is no file {name!r}; it may have made room for others: send it again", 404)
+        os.utime(path)
+        return path
+
+    def add_data(self, url: str) -> str:
+        """Keeps the content of a ``data:`` address; gives its name."""
+        head, comma, text = url.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise RefusedError("a data URL of a video is data:video/mp4;base64,…")
+        if len(text) * 3 // 4 > self._max_file:
+            raise RefusedError(f"a file may have {self._max_file / MIB:.0f} MiB", 413)
+        try:
+            return self.add([base64.b64decode(text, validate=True)])
+        except binascii.Error as error:
+            raise RefusedError(f"the data URL holds no base64: {error}") from error
+
+    def add(self, parts: Iterable[bytes]) -> str:
+        """Keeps a file; gives its name."""
+        with _Incoming(self.folder, self._max_file) as file:
+            for part in parts:
+                file.write(part)
+        return self._keep(file)
+
+    async def add_stream(self, parts: AsyncIterable[bytes]) -> str:
+        """Keeps a file that comes in parts; gives its name."""
+        with _Incoming(self.folder, self._max_file) as file:
+            async for part in parts:
+                file.write(part)
+        return self._keep(file)
+
+    def remove(self, name: str) -> None:
+        """Forgets a file and what was remembered of it."""
+        path = self.path(name)
+        with self._lock:
+            self._drop(path)
+
+    def _keep(self, file: _Incoming) -> str:
+        name = f"file-{sha256_file(file.path)[:ID_LENGTH]}"
+        with self._lock:
+            put_in_place(file.path, self.folder / name)
+            self._make_room(besides=name)
+        return name
+
+    def _make_room(self, besides: str) -> None:
+        files = sorted(self.folder.glob("file-*"), key=lambda path: path.stat().st_mtime_ns)
+        total = sum(path.stat().st_size for path in files)
+        for path in files:
+            if total <= self._max_kept:
+                return
+            if path.name != besides:
+                total -= path.stat().st_size
+                self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        for memory in self.memories.glob(f"{path.name}.*"):
+            memory.unlink(missing_ok=True)
+
+    def _allowed_path(self, named: str) -> Path:
+        with suppress(OSError, ValueError):
+            path = Path(named).resolve(strict=True)
+            if path.is_file() and any(path.is_relative_to(folder) for folder in self._allowed):
+                return path
+        raise RefusedError("no such file below a folder that is allowed with --allow-path", 403)
+
+
+class _Incoming:
+    """A file that is being written; it goes away again unless it is moved."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.path = folder / f".{uuid.uuid4().hex}"
+        self._most, self._size = most, 0
+
+    def __enter__(self) -> _Incoming:
+        self._file = self.path.open("wb")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
+
+    def write(self, part: bytes) -> None:
+        """Takes some more.
+
+        Raises:
+            RefusedError: If it is too much.
+        """
+        self._size += len(part)
+        if self._size > self._most:
+            raise RefusedError(f"a file may have {self._most / MIB:.0f} MiB", 413)
+        self._file.write(part)
