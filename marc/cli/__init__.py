@@ -77,7 +77,7 @@ def main() -> None:
 def _run_thriftily() -> None:
     """Sets what has to be set before anything heavy is imported.
 
-    Importing torch and transformers makes half a million objects that stay: looking for garbage among them after every 700
+    Importing torch and transformers makes half a million objects that stay: looking for garbage after every 700
     is a sixth of the time. And threads that wait for each other at the end of every operation sleep, where OpenMP's
     would spin and take the processor from those that have work.
     """
