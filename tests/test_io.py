@@ -12,11 +12,15 @@ import torch
 
 from marc import io
 from marc.io import (
+    append_line,
+    drop_torn_line,
+    make_folders,
     replacing,
     sha256_file,
     sha256_json,
     sha256_of,
     sha256_tensors,
+    whole_lines,
     write_atomically,
     write_bytes,
     write_json,
@@ -95,6 +99,46 @@ def test_file_and_folder_are_flushed_to_the_disk_before_and_after_the_file_appea
     write_text(tmp_path / "a", "text")
     assert steps[0].endswith(".marc-tmp")
     assert steps[1:] == ["replace", str(tmp_path)]
+
+
+@pytest.fixture
+def synchronised(monkeypatch):
+    """Paths in the order in which they are flushed to the disk."""
+    steps, sync = [], os.fsync
+    monkeypatch.setattr(io.os, "fsync", lambda file: steps.append(os.readlink(f"/proc/self/fd/{file}")) or sync(file))
+    return steps
+
+
+def test_folders_that_are_made_are_flushed_into_those_above_them(tmp_path, synchronised):
+    make_folders(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert set(synchronised) == {str(tmp_path), str(tmp_path / "a")}
+    synchronised.clear()
+    make_folders(tmp_path / "a" / "b")
+    assert synchronised == []
+    write_text(tmp_path / "a" / "file", "")
+    with pytest.raises(FileExistsError):
+        make_folders(tmp_path / "a" / "file")
+
+
+def test_a_line_is_on_the_disk_when_it_was_appended_and_so_is_the_name_of_its_file(tmp_path, synchronised):
+    append_line(tmp_path / "a", "one")
+    assert synchronised == [str(tmp_path / "a"), str(tmp_path)]
+    append_line(tmp_path / "a", "two")
+    assert synchronised[2:] == [str(tmp_path / "a")]
+    assert whole_lines(tmp_path / "a") == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("torn", [b"", b"tw", b"\0\0\0", b"t\0o\n", b"\0\n", b"two\0\n"])
+def test_a_last_line_that_is_cut_off_or_has_zeros_is_none(tmp_path, torn):
+    append_line(tmp_path / "a", "one")
+    with (tmp_path / "a").open("ab") as file:
+        file.write(torn)
+    assert whole_lines(tmp_path / "a") == [b"one"]
+    drop_torn_line(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"one\n"
+    append_line(tmp_path / "a", "two")
+    assert whole_lines(tmp_path / "a") == [b"one", b"two"]
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):

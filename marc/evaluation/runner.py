@@ -26,7 +26,7 @@ from marc.evaluation.engine import Engine
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
-from marc.io import append_line, drop_torn_line, parse_json, read_json, whole_lines, write_json
+from marc.io import append_line, drop_torn_line, make_folders, parse_json, read_json, whole_lines, write_json
 from marc.records import AnswerRecord, as_json
 from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
@@ -249,7 +249,7 @@ def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
         ValueError: If the folder holds another run; the message names what differs.
     """
     path = folder / CARD
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     if path.exists():
         before, now = read_card(folder)["run"], json.loads(json.dumps(card["run"]))
         different = [key for key in {**before, **now} if before.get(key) != now.get(key)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.io import append_line, drop_torn_line, parse_json, sha256_json, whole_lines
+from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_json, whole_lines
 from marc.records import AnswerRecord, as_json
 from marc.types import Clip
 
@@ -62,7 +62,7 @@ class BatchAnswers:
             ValueError: If it holds answers of other options, or to other questions, or is no such file.
             OSError: If it cannot be written.
         """
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self.file.parent)
         drop_torn_line(self.file)
         self.file.touch()
         asked = {each.id: self._asked(each) for each in questions}

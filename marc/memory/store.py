@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.io import parse_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
+from marc.io import make_folders, parse_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
 from marc.memory.vectors import are_unit_vectors
 from marc.types import Event
 
@@ -190,7 +190,7 @@ def make_folder(video: str | Path, folder: str | Path | None = None) -> None:
     """
     place = memory_path(video, "", folder).parent
     with _explained(str(video), place):
-        place.mkdir(parents=True, exist_ok=True)
+        make_folders(place)
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 

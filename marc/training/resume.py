@@ -4,7 +4,8 @@ With a Qwen2.5-VL, transformers' `Trainer` resumes with the weights that it had.
 published ones do, its models name them otherwise, and its loading of a checkpoint, unlike `from_pretrained`, does not
 translate: every weight is "missing", which it only logs. TRL's order of prompts follows from how many epochs the
 process has seen, which a resumed process has not. And a loader that is shared out among processes and skips batches
-does not tell its sampler the epoch, whose order is then the first one's.
+does not tell its sampler the epoch, whose order is then the first one's. And an older checkpoint is deleted when the
+disk need not hold the new one yet.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from typing import Any
 from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
+from marc.io import make_durable
 from marc.model import CompressedVLM
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
     """The newest checkpoint that was written to its end; None if there is none.
 
-    A process that is killed while it saves leaves half a checkpoint behind. The trainer's state is written last.
+    A process that is killed while it saves leaves half a checkpoint behind. The trainer's state is written last, once
+    the disk holds the rest (`ExactResume`).
     """
 
     def is_whole(checkpoint: Path) -> bool:
@@ -41,10 +44,27 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 
 class ExactResume(Trainer):
-    """A `Trainer` that resumes with the checkpoint's weights and the epoch's order.
+    """A `Trainer` that resumes with the checkpoint's weights and the epoch's order, also after a loss of power.
 
-    `_load_from_checkpoint` goes by `from_pretrained`; `_run_epoch` tells the innermost sampler the epoch.
+    `_load_from_checkpoint` goes by `from_pretrained`; `_run_epoch` tells the innermost sampler the epoch. Random
+    numbers are what is saved last before the state by which a checkpoint is taken for whole; older checkpoints are
+    deleted once the disk holds the new one.
     """
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        make_durable(output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            folder = self._get_output_dir(trial=trial)
+            make_durable(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            rotate_checkpoints(folder, limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: Any, **rest: Any) -> None:
         batches: Any = getattr(train_dataloader, "batch_sampler", None)

@@ -26,7 +26,7 @@ from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import inputs_at
-from marc.io import sha256_of, sha256_stream
+from marc.io import append_line, drop_torn_line, make_folders, sha256_of, sha256_stream, whole_lines
 from marc.model import CompressedVLM
 from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward
@@ -71,20 +71,18 @@ class TeacherCache:
 
     def __init__(self, folder: str | Path, shard: int = 0) -> None:
         self._file = Path(folder) / f"teacher-{shard}.jsonl"
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self._file.parent)
+        drop_torn_line(self._file)
         self.results: dict[str, float] = {}
         for file in sorted(self._file.parent.glob("teacher-*.jsonl")):
-            for line in file.read_text(encoding="utf-8").split("\n"):
-                if line.endswith("}"):  # a killed process may have left half a line
-                    record = json.loads(line)
-                    self.results[record["key"]] = record["a_full"]
+            for line in filter(None, whole_lines(file)):
+                record = json.loads(line)
+                self.results[record["key"]] = record["a_full"]
 
     def add(self, key: str, a_full: float, problem_id: str) -> None:
         """Keeps a result."""
         self.results[key] = a_full
-        with self._file.open("a", encoding="utf-8") as file:
-            record = {"key": key, "a_full": a_full, "problem_id": problem_id}
-            file.write("\n" + json.dumps(record) + "\n")
+        append_line(self._file, json.dumps({"key": key, "a_full": a_full, "problem_id": problem_id}))
 
 
 def model_fingerprint(model: CompressedVLM) -> str:

@@ -35,6 +35,16 @@ def full():
     return full_frames()
 
 
+@pytest.mark.parametrize("end", ['{"key": "b", "a_full": 1.0, "problem_id": "}', '{"key": "b"', "\0\0\n"])
+def test_a_line_that_was_cut_off_is_no_result_and_spoils_no_other(tmp_path, end):
+    TeacherCache(tmp_path).add("a", 0.5, "}")
+    with (tmp_path / "teacher-0.jsonl").open("a") as file:
+        file.write(end)
+    assert TeacherCache(tmp_path, shard=1).results == {"a": 0.5}
+    TeacherCache(tmp_path).add("c", 0.0, "1")
+    assert TeacherCache(tmp_path).results == {"a": 0.5, "c": 0.0}
+
+
 def test_only_new_results_are_computed(full, files, rows, mixed_rows, tmp_path, monkeypatch):
     asked = []
 
