@@ -6,9 +6,10 @@ A checkpoint is foreign bytes: whatever goes wrong while it is read, the caller 
 from __future__ import annotations
 
 import difflib
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from marc.hub import hub_answers, is_downloaded
+from marc.io import read_json
 
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
+_PACKED = 16
+"""Most weights that one stored number may stand for, as in quantised checkpoints."""
+_SIZES = ("_size", "_dim", "_heads", "_layers", "depth", "channels", "_embeddings", "_experts")
+_UNBOUND = ("max_position_embeddings",)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -97,11 +103,39 @@ def _check_index(folder: Path) -> None:
     if not index.is_file():
         return
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = {str(name) for name in read_json(index)["weight_map"].values()}
+        there = {name for name in names if os.path.isfile(folder / name)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index}: no index of weights ({error})") from None
-    if missing := sorted(name for name in names if not (folder / str(name)).is_file()):
+    if outside := sorted(name for name in names if Path(name).name != name):
+        raise ValueError(f"{index}: {', '.join(outside)} is no name of a file beside it")
+    if missing := sorted(names - there):
         raise ValueError(f"{index}: {', '.join(missing)} is not there; copy or download it")
+
+
+def check_sizes(folder: str | Path, config: Any) -> None:
+    """Refuses a configuration of sizes that the weights in its folder do not have, before memory is taken for them.
+
+    Every size of a model stands for that many rows, or columns, of some matrix whose other side is the width.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    held = sum(_numbers_in(file) for file in Path(folder).glob("*.safetensors"))
+    if not held:
+        return
+    for section in (config.get_text_config(), config.vision_config):
+        for name, value in section.to_dict().items():
+            if not name.endswith(_SIZES) or name in _UNBOUND or type(value) is not int:
+                continue
+            needed = value ** (2 if name == "patch_size" else 1) * section.hidden_size
+            if not 0 <= needed <= _PACKED * held:
+                raise ValueError(f"{folder}: {name} is {value} in config.json, but the weights are {held} numbers")
+
+
+def _numbers_in(file: Path) -> int:
+    with safe_open(file, "pt") as tensors:
+        return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 @contextmanager
@@ -113,6 +147,10 @@ def reading(name: str, part: str) -> Iterator[None]:
         raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
     except Exception as error:
         raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
+            raise
+        raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
 
 
 @contextmanager
@@ -127,7 +165,7 @@ def without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """What an error says, in one line."""
     text = " ".join(str(error).split())
     return text if len(text) <= 500 else text[:497] + "..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,17 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
 from marc.compression.config import CompressionConfig, override_compression
 from marc.extras import extra
-from marc.model.checkpoints import check_device, check_name, check_weights, misfits, reading, without_progress_bar
+from marc.io import read_json
+from marc.model.chat_templates import check_template
+from marc.model.checkpoints import (
+    check_device,
+    check_name,
+    check_sizes,
+    check_weights,
+    misfits,
+    reading,
+    without_progress_bar,
+)
 from marc.model.config import CompressedConfig
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
@@ -60,6 +69,22 @@ def load_model(
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(device, attn_implementation)
     override_compression(CompressionConfig(), compression_overrides)
+    with reading(name, "checkpoint"):
+        model, processor = _load(name, device, dtype, attn_implementation, device_map, quantization_config)
+    compression = override_compression(model.compression, compression_overrides)
+    model.compression = processor.compression = compression
+    return model.eval(), processor
+
+
+def _load(
+    name: str,
+    device: torch.device,
+    dtype: str | torch.dtype | None,
+    attn_implementation: str | None,
+    device_map: Any,
+    quantization_config: Any,
+) -> tuple[CompressedVLM, CompressedProcessor]:
+    """See `load_model`."""
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     if name == EMBEDDED and not EMBEDDED_FOLDER.is_dir():
         logger.warning("the trained embedded model is not installed: its answers are random")
@@ -79,9 +104,7 @@ def load_model(
         if _adapters_base(folder):
             model.compression = processor.compression
         model = model if device_map or quantization_config else model.to(device)
-    compression = override_compression(model.compression, compression_overrides)
-    model.compression = processor.compression = compression
-    return model.eval(), processor
+    return model, processor
 
 
 def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any) -> CompressedVLM:
@@ -95,6 +118,7 @@ def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any
         stored = AutoConfig.from_pretrained(name)
         family = _family(name, stored)
         config = _our_config(family, stored)
+        check_sizes(name, config)
     with reading(name, "weights"), without_progress_bar():
         model, report = family.ours.load("generator").from_pretrained(
             name,
@@ -115,17 +139,21 @@ def _adapters_base(folder: str) -> str | None:
     file = Path(folder) / ADAPTERS
     if not file.is_file():
         return None
-    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise ValueError(f"{file}: base_model_name_or_path is empty: name the model that the adapters belong to")
-    return str(base)
+    values = read_json(file)
+    base = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    if not isinstance(base, str) or not base:
+        raise ValueError(
+            f"{file}: base_model_name_or_path is empty or no text: name the model that the adapters belong to"
+        )
+    return base
 
 
 def _merge_adapters(model: CompressedVLM, folder: str) -> CompressedVLM:
     with extra("train"):
         from peft import PeftModel
 
-    merged: CompressedVLM = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with reading(folder, "adapters"):
+        merged: CompressedVLM = PeftModel.from_pretrained(model, folder).merge_and_unload()
     merged.name_or_path = folder
     return merged
 
@@ -134,6 +162,7 @@ def _load_processor(name: str, family: Family) -> CompressedProcessor:
     ours, stock = family.ours.load("processor"), family.stock.load("processor")
     with reading(name, "processor"):
         processor = AutoProcessor.from_pretrained(name)
+        check_template(processor.chat_template, name)
     if isinstance(processor, ours):
         return processor
     if not isinstance(processor, stock):

@@ -22,6 +22,7 @@ from transformers.video_utils import VideoMetadata
 
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
+from marc.model.chat_templates import bounded_rendering
 from marc.model.family import Family, family_of
 from marc.model.video_arguments import separate_metadata, with_whole_grids
 from marc.types import VISION_MARKS
@@ -128,8 +129,13 @@ class CompressedProcessor(ProcessorMixin):
         """Renders a conversation; a special token inside a text is defused by a space after its first character.
 
         So ``<|video_pad|>`` in a question arrives as ``< |video_pad|>``: readable, but no placeholder.
+
+        Raises:
+            ChatTemplateError: The checkpoint's template fails, or does not come to an end, see
+                `marc.model.chat_templates`.
         """
-        return super().apply_chat_template(self._defuse(conversation), *args, **kwargs)
+        with bounded_rendering():
+            return super().apply_chat_template(self._defuse(conversation), *args, **kwargs)
 
     def plan(
         self,
