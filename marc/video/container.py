@@ -23,7 +23,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from marc.video import animations
+from marc.video import animations, formats
 from marc.video.errors import VideoError
 
 MAX_PICTURE_PIXELS = 2**27
@@ -63,26 +63,29 @@ class Schedule:
 
 
 def open_container(path: str, options: dict[str, str] | None = None) -> InputContainer:
-    """Open a file, whatever its tags are written in.
+    """Open a file, whatever its tags are written in; what it refers to is not.
 
     Args:
         path: Name of the file.
-        options: FFmpeg's, by name.
+        options: FFmpeg's, by name, beside `formats.OPTIONS`.
 
     Raises:
-        VideoError: FFmpeg cannot.
+        VideoError: FFmpeg cannot, or it is of a format that is not meant to be read.
     """
+    options = formats.OPTIONS | (options or {})
     try:
-        container = av.open(_url(path), "r", options=options or {}, metadata_errors="replace")
+        container = av.open(_url(path), "r", options=options, metadata_errors="replace")
         if container.format.name != animations.FORMAT:
             return container
         container.close()
-        return av.open(animations.as_video(path), "r")
+        return av.open(animations.as_video(path), "r", options=options)
     except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: FFmpeg cannot open it ({_log_of_opening(path) or error.strerror}); it is not a video, or it was "
-            "cut off before its index: get or encode it again"
-        ) from error
+        raise VideoError(f"{path}: {_why_not_opened(path) or _cannot_open(error.strerror)}") from error
+
+
+def _cannot_open(cause: str) -> str:
+    advice = "it is not a video, or it was cut off before its index: get or encode it again"
+    return f"FFmpeg cannot open it ({cause}); {advice}"
 
 
 def _url(path: str) -> str:
@@ -90,15 +93,17 @@ def _url(path: str) -> str:
     return f"file:{os.path.abspath(path)}"
 
 
-def _log_of_opening(path: str) -> str:
+def _why_not_opened(path: str) -> str:
     """What FFmpeg logs when it fails to open a file: the cause, where the error code says only "invalid data"."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as records, av.open(_url(path)):
+        with av.logging.Capture() as records, av.open(_url(path), options=formats.OPTIONS):
             return ""
     except av.FFmpegError:
-        return "; ".join(message.strip() for _, _, message in records)
+        refused = next((name for _, name, message in records if message.startswith("Format not on whitelist")), None)
+        log = "; ".join(message.strip() for _, _, message in records)
+        return formats.refusal(refused) if refused else log and _cannot_open(log)
     finally:
         av.logging.set_level(None)
 
@@ -123,6 +128,10 @@ def default_stream(path: str, container: InputContainer) -> VideoStream:
     known = [stream for stream in streams if stream.codec_context is not None]
     if not known:
         raise VideoError(f"{path}: its video is of a codec that FFmpeg does not know; encode it again, as H.264 say")
+    known = [stream for stream in known if stream.codec_context.codec.name in formats.VIDEO_CODECS]
+    if not known:
+        codecs = ", ".join(stream.codec_context.name for stream in streams if stream.codec_context is not None)
+        raise VideoError(f"{path}: its video is of a codec that is not read ({codecs}); encode it again, as H.264 say")
     flagged = [stream for stream in known if stream.disposition & Disposition.default] or known[:1]
     ends = [_stream_end(container, stream) for stream in flagged]
     stream = next(stream for stream, end in zip(flagged, ends, strict=True) if end >= SHORTER * max(ends))

@@ -22,13 +22,13 @@ from av.stream import Discard, Disposition
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
+from marc.video import formats
 from marc.video.container import open_container, packets
 from marc.video.decoding import open_video
 from marc.video.errors import VideoError
 
 MAX_BYTES = 16 * 2**20
 SECONDS_WITHOUT_END = 2.0
-TEXT_FORMATS = "srt,webvtt,ass"
 _DRAWING = re.compile(r"\{[^}]*\\p[1-9][^}]*\}.*?(\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)
 _OVERRIDE = re.compile(r"\{\\[^}]*\}")
 _COMMENT = re.compile(r"\{[^}]*\}")
@@ -84,7 +84,7 @@ def read_text_file(path: str, video: str) -> Iterator[Track | list[Cue]]:
         yield []
         return
     try:
-        with av.open(io.BytesIO(text.encode()), options={"format_whitelist": TEXT_FORMATS}) as container:
+        with av.open(io.BytesIO(text.encode()), options=formats.TEXT_OPTIONS) as container:
             assert isinstance(container, InputContainer)
             yield [cue for cues in _cues(container, container.streams.subtitles[0], shift, path) for cue in cues]
     except (av.FFmpegError, IndexError) as error:
