@@ -269,17 +269,27 @@ class MemoryLibrary:
         if not self._is_there():
             return None
         with self._reported("read"):
-            return self._database.open_table(name) if name in self._names() else None
+            return self._opened(name) if name in self._names() else None
 
     def _table_for(self, name: str, schema: pa.Schema) -> Table:
-        if name in self._names():
-            return self._database.open_table(name)
-        table = self._database.create_table(name, schema=schema, exist_ok=True)
-        prepare(table)
+        table = self._opened(name) if name in self._names() else None
+        if table is None:
+            table = self._database.create_table(name, schema=schema, exist_ok=True)
+            prepare(table)
         return table
 
     def _tables(self, prefix: str = "") -> list[Table]:
-        return [self._database.open_table(name) for name in self._names() if name.startswith(prefix)]
+        opened = [self._opened(name) for name in self._names() if name.startswith(prefix)]
+        return [table for table in opened if table is not None]
+
+    def _opened(self, name: str) -> Table | None:
+        """A table that is listed; None where whoever made it was killed before there was anything in it."""
+        try:
+            return self._database.open_table(name)
+        except ValueError as error:  # what LanceDB says of a folder without any version
+            if self._folder is not None and (self._folder / f"{name}.lance" / "data").exists():
+                raise OSError(f"{name} has lost its versions; delete it, and remember its videos again") from error
+            return None
 
     def _names(self) -> list[str]:
         names, page = [], None

@@ -73,6 +73,26 @@ def test_adding_again_replaces_all_events_of_the_video(library, memory):
     assert {event.event.start for event in found if event.source == "/videos/1.mp4"} == {10, 11, 12, 13}
 
 
+def test_a_table_whose_maker_was_killed_at_once_is_made_anew(library, memory):
+    name = f"events-{'a' * 16}-fp32.lance"
+    (Path(library.address) / name / "_transactions").mkdir(parents=True)
+    with pytest.raises(ValueError, match="nothing was remembered"):
+        library.recall(Asker(memory(1).embeddings[0]), "anything")
+    assert library.videos() == {} and not library.holds(memory(1))
+    library.add([memory(1)])
+    assert library.videos() == {"/videos/1.mp4": 5} and library.holds(memory(1))
+
+
+def test_a_table_that_has_lost_its_versions_is_not_an_empty_one(library, memory):
+    library.add([memory(1)])
+    (table,) = Path(library.address).glob("*.lance")
+    shutil.rmtree(table / "_versions")
+    again = MemoryLibrary(library.address)
+    for use in (again.videos, again.mend, lambda: again.add([memory(2)]), lambda: again.holds(memory(1))):
+        with pytest.raises(LibraryError, match="has lost its versions; delete it, and remember its videos again"):
+            use()
+
+
 def test_a_video_that_was_edited_is_replaced_at_its_path(library, memory):
     library.add([memory(1, events=9), memory(2)])
     edited = replace(memory(7, events=3), source="/videos/1.mp4")
