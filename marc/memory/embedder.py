@@ -29,6 +29,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from marc.hub import hub_answers, is_downloaded
+from marc.io import reading
 from marc.memory.precision import multiplies_bfloat16
 from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE, TextEncoder, fingerprint_of, read_text_encoder
 from marc.memory.vectors import average_direction
@@ -208,7 +209,8 @@ class EventEmbedder:
             ValueError: The model is unknown, or its weights are missing, unreachable or do not fit its configuration.
         """
         folder = _folder_of(name_or_folder)
-        texts = read_text_encoder(folder, str(name_or_folder)) if folder.is_dir() else None
+        with reading(str(name_or_folder), "text tower"):
+            texts = read_text_encoder(folder, str(name_or_folder)) if folder.is_dir() else None
         encoder = texts or load_dual_encoder(name_or_folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(encoder, device=device, precision=precision, batch_size=batch_size)
@@ -313,9 +315,9 @@ class EventEmbedder:
         return encoder
 
     def _run_as_said(self, encoder: DualEncoder | TextEncoder) -> None:
-        """Moves a model to where it runs, in its precision."""
+        """Moves a model to where it runs, in its precision; a text tower by itself always has float32."""
         model = encoder.model.eval().requires_grad_(False).to(self.device)
-        if self.precision == "bf16":
+        if self.precision == "bf16" and isinstance(encoder, DualEncoder):
             _hold_in_bfloat16(model)
             if self.device.type == "cpu":
                 _attend_by_matrix_products(model)
@@ -348,11 +350,10 @@ def load_dual_encoder(name_or_folder: str | Path) -> DualEncoder:
         schema, tag = name, None
     else:
         schema, tag = _resolve_listed(name)
-    try:
+    with reading(name, f"encoder ({_HOW_TO_GET_WEIGHTS})"):
         model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
-    except RuntimeError as error:
-        raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
-    return DualEncoder(name, model, preprocess, open_clip.get_tokenizer(schema), open_clip.get_model_config(schema))
+        tokenizer, config = open_clip.get_tokenizer(schema), open_clip.get_model_config(schema)
+        return DualEncoder(name, model, preprocess, tokenizer, config)
 
 
 def save_dual_encoder(

@@ -65,7 +65,14 @@ class TextTower(torch.nn.Module):
         self.text_projection = torch.nn.Parameter(torch.empty(width, dimension))
 
     def forward(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """Vectors ``[B, D]`` of unnormalised length."""
+        """Vectors ``[B, D]`` of unnormalised length, in the precision of the weights whatever the surroundings say.
+
+        PyTorch's fused layers do not notice automatic mixed precision on a CPU.
+        """
+        with torch.autocast(tokens_BL.device.type, enabled=False):
+            return self._vectors(tokens_BL)
+
+    def _vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         length = int(tokens_BL.argmax(dim=1).max()) + 1
         states_BLW = self.token_embedding(tokens_BL[:, :length]) + self.positional_embedding[:length]
         mask_LL = torch.nn.Transformer.generate_square_subsequent_mask(
