@@ -132,6 +132,8 @@ def build_memory(
     )
     keyframes.complete(video, events)
     embeddings_ED, thumbnails = keyframes.describe(events)
+    if progress is not None:
+        progress(1.0)
     return VideoMemory(
         source=str(Path(video).resolve()),
         content=content,
