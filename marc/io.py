@@ -164,6 +164,27 @@ def read_json(path: str | Path) -> Any:
     return parse_json(Path(path).read_bytes(), path)
 
 
+@contextmanager
+def reading(name: str, part: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a part of a model is read into a `ValueError` that names both."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
+            raise
+        raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
 def whole_lines(path: str | Path) -> list[bytes]:
     """The lines of a file to which lines are appended; one that a kill or a loss of power cut off is left out."""
     return _without_torn_line(Path(path).read_bytes()).split(b"\n")[:-1]

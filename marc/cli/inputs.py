@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def video_files(named: Iterable[str | Path]) -> list[str]:
     Raises:
         ValueError: If a folder, a pattern or a list names no video.
     """
-    return list(dict.fromkeys(file for each in named for file in _files(str(each))))
+    return list(dict.fromkeys(file for each in named for file in _files(str(each), ())))
 
 
 def seconds_of(text: str, option: str) -> float:
@@ -70,26 +71,31 @@ def clock(seconds: float) -> str:
     return f"{hours:d}:{minutes:02d}:{rest:04.1f}"
 
 
-def _files(named: str) -> Iterator[str]:
-    path = Path(named)
-    if named.startswith(LIST_MARK) and not path.exists():
-        yield from _listed(Path(named.removeprefix(LIST_MARK)))
-    elif path.is_dir():
+def _files(named: str, lists: tuple[str, ...]) -> Iterator[str]:
+    """The files of one argument; ``lists`` are those that it stands in."""
+    path, exists = Path(named), os.path.exists(named)  # which also says so of names that no file can have
+    if named.startswith(LIST_MARK) and not exists:
+        yield from _listed(named.removeprefix(LIST_MARK), lists)
+    elif os.path.isdir(named):
         found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS and file.is_file())
         yield from _some(found, f"{named}: no video in this folder; known are {' '.join(sorted(VIDEO_ENDINGS))}")
-    elif not path.exists() and any(mark in named for mark in "*?["):
+    elif not exists and any(mark in named for mark in "*?[") and "\0" not in named:
         root = Path(path.anchor or ".")
         yield from _some(sorted(root.glob(str(path.relative_to(path.anchor)))), f"{named}: no file is called so")
     else:
         yield named
 
 
-def _listed(file: Path) -> Iterator[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: a list of videos is a text with one on each line ({error})") from error
-    yield from video_files(_some([line.strip() for line in lines if line.strip()], f"{file}: the list is empty"))
+def _listed(file: str, lists: tuple[str, ...]) -> Iterator[str]:
+    place = os.path.realpath(file)
+    if place in lists:
+        raise ValueError(f"{file}: this list of videos names itself")
+    content = Path(file).read_bytes()
+    if b"\0" in content:
+        raise ValueError(f"{file}: a list of videos is a text with one on each line")
+    lines = [line.strip() for line in os.fsdecode(content).split("\n")]
+    for line in _some([line for line in lines if line], f"{file}: the list is empty"):
+        yield from _files(line, (*lists, place))
 
 
 def _some(found: list[Path] | list[str], problem: str) -> Iterator[str]:

@@ -350,8 +350,11 @@ def load_dual_encoder(name_or_folder: str | Path) -> DualEncoder:
         schema, tag = name, None
     else:
         schema, tag = _resolve_listed(name)
-    with reading(name, f"encoder ({_HOW_TO_GET_WEIGHTS})"):
-        model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
+    with reading(name, "encoder"):
+        try:
+            model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
+        except RuntimeError as error:
+            raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
         tokenizer, config = open_clip.get_tokenizer(schema), open_clip.get_model_config(schema)
         return DualEncoder(name, model, preprocess, tokenizer, config)
 

@@ -15,7 +15,7 @@ Shape legend: E events, D embedding dimensions, T frames, G temporal grids (2 fr
 
 from __future__ import annotations
 
-import json
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from marc.io import read_json
 from marc.memory.events import evenly_inside
 from marc.memory.ranking import best_first, fused_scores, word_scores
 from marc.memory.vectors import cosine_scores, neighbour_similarity
@@ -179,7 +180,7 @@ def default_embedder(model_name: str) -> str:
         return EMBEDDED
     file = Path(model_name) / "config.json"
     try:
-        named = json.loads(file.read_text(encoding="utf-8")).get("embedder") if file.is_file() else None
+        named = read_json(file).get("embedder") if os.path.isfile(file) else None
     except (OSError, ValueError, AttributeError):
         named = None  # whoever loads the model says what is wrong with it
     return str(named or PERCEPTION_ENCODER)

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.io import make_folders, parse_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
+from marc.io import make_folders, parse_json, read_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
 from marc.memory.vectors import are_unit_vectors
 from marc.types import Event
 
@@ -304,7 +304,7 @@ def _cache_folder() -> Path:
 
 def _read_cached(path: Path) -> dict[str, Any]:
     try:
-        entry = json.loads(path.read_bytes())
+        entry = read_json(path)
     except (OSError, ValueError):
         return {}
     return entry if isinstance(entry, dict) else {}

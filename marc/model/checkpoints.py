@@ -139,21 +139,6 @@ def _numbers_in(file: Path) -> int:
 
 
 @contextmanager
-def reading(name: str, part: str) -> Iterator[None]:
-    """Turns whatever goes wrong while a part of a checkpoint is read into a `ValueError` that names both."""
-    try:
-        yield
-    except ValueError as error:
-        raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
-    except Exception as error:
-        raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
-            raise
-        raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
-
-
-@contextmanager
 def without_progress_bar() -> Iterator[None]:
     """Keeps transformers from drawing one for files, which a terminal would show beside those of the caller."""
     shown = logging.is_progress_bar_enabled()
@@ -163,12 +148,6 @@ def without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def misfits(report: dict[str, Any]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
 from marc.compression.config import CompressionConfig, override_compression
 from marc.extras import extra
-from marc.io import read_json
+from marc.io import read_json, reading
 from marc.model.chat_templates import check_template
 from marc.model.checkpoints import (
     check_device,
@@ -19,7 +19,6 @@ from marc.model.checkpoints import (
     check_sizes,
     check_weights,
     misfits,
-    reading,
     without_progress_bar,
 )
 from marc.model.config import CompressedConfig

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +35,7 @@ from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
 from marc.training.dataset import STYLE, to_dataset, to_supervised
+from marc.training.recipe_files import check_recipe, recipe_in
 from marc.training.resume import last_checkpoint
 from marc.types import ModelOptions
 from marc.video.sources import FrameSource
@@ -244,13 +244,17 @@ def read_options(
     _take_one_gpu()
     typed = sys.argv[1:] if arguments is None else list(arguments)
     parser = RecipeParser((options_class, config_class), typed)
+    recipe = recipe_in(typed)
+    if recipe is not None:
+        check_recipe(recipe)
     try:
         with _undisturbed():
             options, config = parser.parse_args_and_config(typed)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        recipe = next((path for flag, path in pairwise(typed) if flag == "--config"), "--config")
+    except (yaml.YAMLError, TypeError, AttributeError, KeyError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{recipe}: a recipe is YAML with plain values, one option a line: {reason}") from error
+        raise ValueError(
+            f"{recipe or 'options'}: a recipe is YAML with plain values, one option a line: {reason}"
+        ) from error
     resolved = yaml.safe_dump({**asdict(options), **config.to_dict()}, sort_keys=True)
     if options.dry_run:
         print(resolved)

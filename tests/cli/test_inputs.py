@@ -1,5 +1,6 @@
 """Files, folders, patterns and lists of videos."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,18 @@ def test_what_names_nothing_is_an_error(named, message, films):
         video_files(["@list.txt"])
     with pytest.raises(FileNotFoundError):
         video_files(["@missing.txt"])
+
+
+def test_a_list_may_hold_names_that_are_not_utf_8_and_others_that_are_none(films):
+    strange = os.fsdecode(b"caf\xe9.mp4")
+    impossible = "x" * 5000 + ".mp4"
+    (films / "list.txt").write_bytes(os.fsencode(f"{strange}\n{impossible}\nfilms/b.mp4\n"))
+    assert video_files(["@list.txt"]) == [strange, impossible, "films/b.mp4"]
+    assert video_files(["a\0*.mp4", impossible]) == ["a\0*.mp4", impossible]
+
+
+def test_a_list_that_names_itself_is_refused(films):
+    (films / "list.txt").write_text("films/b.mp4\n@other.txt\n")
+    (films / "other.txt").write_text("@list.txt\n")
+    with pytest.raises(ValueError, match="names itself"):
+        video_files(["@list.txt"])

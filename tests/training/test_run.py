@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,26 @@ def test_a_recipe_that_is_none_is_named(text, tmp_path):
     with pytest.raises(ValueError, match=r"recipe\.yaml: a recipe is YAML with plain values") as caught:
         MAINS["sft"](["--config", str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])
     assert "\n" not in str(caught.value)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghijklmnop")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "without aliases"),
+        ("model: tiny\nenv:\n  LD_PRELOAD: /tmp/x.so\n", "sets no environment variables"),
+        ("{" * 5000, "nested too deeply"),
+        ("a: " * 40_000, "bytes are no recipe"),
+        ("[1, 2]\n", "must contain a YAML mapping"),
+        ("1: 2\n", "plain values"),
+        ("learning_rate: {a: 1}\n", ""),
+    ],
+)
+def test_a_recipe_keeps_nobody_busy(text, message, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        MAINS["sft"](["--config", str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])
