@@ -7,6 +7,7 @@
 * training: `training_step`, against another checkout;
 * decoding: `decoders`;
 * the start: `startup_benchmark`, against another checkout;
+* the server: `serving_benchmark`;
 * nothing, but makes what the documentation shows: `pictures`, `notebook`;
 * the memory: `boundary_benchmark`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`.
 
