@@ -67,10 +67,10 @@ class Campaign:
         self.trials = [Trial(**{**row, "failures": tuple(row["failures"])}) for row in map(json.loads, lines)]
 
     @classmethod
-    def of(cls, name: str, options: argparse.Namespace, total: int | None = None) -> Campaign:
+    def of(cls, name: str, options: argparse.Namespace) -> Campaign:
         """The campaign that a program's options ask for, see `parser`."""
         output = Path(options.output or f"runs/robustness/{name}-{options.seed}.jsonl")
-        return cls(name, options.seed, output, options.minutes, total)
+        return cls(name, options.seed, output, options.minutes, options.trials)
 
     @property
     def _head(self) -> str:
@@ -133,5 +133,6 @@ def parser(description: str | None, minutes: float) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--minutes", type=float, default=minutes, help=f"how long to go on (default {minutes:g})")
     options.add_argument("--seed", type=int, default=0, help="another seed makes other trials (default 0)")
+    options.add_argument("--trials", type=int, help="end after so many trials, those of earlier starts included")
     options.add_argument("--output", help="file of JSON lines to go on with (default runs/robustness/NAME-SEED.jsonl)")
     return options

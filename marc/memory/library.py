@@ -11,6 +11,8 @@ Shape legend: E events, D embedding dimensions.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -57,6 +59,8 @@ DEPTH = 200
 """Best events by picture, and as many by words, that are ranked together; at least as many as are asked for."""
 PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
+_MARGIN = 1 << 20
+"""Bytes that a write may take besides its rows."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class MemoryLibrary:
             rows = rows_of(memory, texts[index] if texts else [""] * len(memory.events))
             name = _table_name(memory.settings.embedder, memory.settings.precision)
             by_table.setdefault(name, {})[memory.source] = rows
-        with self._writing():
+        with self._writing(sum(rows.nbytes for videos in by_table.values() for rows in videos.values())):
             for name, videos in by_table.items():
                 rows = pa.concat_tables(videos.values())
                 replace_videos(self._table_for(name, rows.schema), rows)
@@ -182,6 +186,8 @@ class MemoryLibrary:
         self._check_there()
         with self._reported("read"):
             tables = self._tables(_table_name(embedder.identity["fingerprint"], ""))
+            for table in tables:
+                table.checkout(table.version)  # all that is read below is of one version, whoever writes meanwhile
         if not tables:
             raise ValueError(
                 f"{self.address}: nothing was remembered with the embedder {embedder.name}; use `marc remember` first"
@@ -230,7 +236,7 @@ class MemoryLibrary:
         """Compact what many small changes have left, and build or extend the indices of large tables."""
         if not self._is_there():
             return
-        with self._writing():
+        with self._writing(self._size()):
             for table in self._tables():
                 if table.count_rows() >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
                     build_index(table)
@@ -298,10 +304,17 @@ class MemoryLibrary:
             names += page.tables
         return names
 
+    def _size(self) -> int:
+        """Bytes of all files; 0 on an object store."""
+        files = self._folder.rglob("*") if self._folder else ()
+        return sum(path.stat().st_size for path in files if path.is_file())
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Write alone, in a library that was mended if need be."""
+    def _writing(self, size: int = 0) -> Iterator[None]:
+        """Write alone about so many bytes, in a library that was mended if need be."""
         with self._reported("write"), nullcontext() if self._folder is None else _alone_in(self._folder):
+            if self._folder is not None:
+                _check_room(self._folder, 2 * size + _MARGIN)
             if not self._is_prepared:
                 self._prepare()
                 self._is_prepared = True
@@ -336,6 +349,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".lock", timeout=PATIENCE):
         yield
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Refuse to write where the disk is full: LanceDB takes a file for whole whose last part could not be written.
+
+    Raises:
+        OSError: There is no room for so many bytes.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _best(heard: Sequence[Row], seen: Sequence[Row], k: int) -> list[RecalledEvent]:
