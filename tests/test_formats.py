@@ -107,3 +107,12 @@ def test_what_is_listed_is_what_ffmpeg_has():
     codecs = {*formats.VIDEO_CODECS, *formats.SUBTITLE_CODECS, *formats.SOUND_CODECS}
     assert not codecs - av.codec.codecs_available
     assert not {*formats.LISTS, *formats.TEXTS} & {*formats.CONTAINERS, *formats.PICTURES, *formats.SOUNDS}
+
+
+@pytest.mark.parametrize("name", ["a\0b.mp4", "x" * 5000, "a/" + "y" * 300, "\udcff\ud800.mp4", "clip.mp4/inside"])
+def test_a_name_that_no_file_has_is_an_error_of_the_video(name, tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    for read in (probe, read_frames, read_subtitles, read_picture):
+        with pytest.raises(VideoError, match=r"there is no such file|cannot be looked at"):
+            read(f"{tmp_path}/{name}")
+    assert not is_picture(f"{tmp_path}/{name}")

@@ -10,7 +10,9 @@ from PIL import Image
 
 from marc.data.check import problem_with
 from marc.video import VideoError
-from marc.video.pictures import FORMATS, picture_size, read_picture
+from marc.video.limits import VARIABLE
+from marc.video.picture_files import FORMATS
+from marc.video.pictures import picture_size, read_picture
 
 RED = np.full((20, 30, 3), (200, 30, 40), np.uint8)
 
@@ -99,9 +101,9 @@ def test_contents_decide_and_only_formats_that_are_meant_are_read(tmp_path):
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("marc.video.pictures.MOST_PIXELS", 599)
+    monkeypatch.setenv(VARIABLE, '{"picture_pixels": 599}')
     Image.fromarray(RED).save(tmp_path / "a.png")
-    with pytest.raises(VideoError, match=r"a\.png: 30x20 pixels; at most 599 are read"):
+    with pytest.raises(VideoError, match=r"a\.png: 30x20, 600 pixels; at most 599 may be \(--limit-picture-pixels\)"):
         read_picture(tmp_path / "a.png")
 
 

@@ -147,7 +147,9 @@ class Setting:
     def check(self) -> None:
         """Refuses, before a model is loaded, what would fail afterwards."""
         from marc.data.prompts import check_style
+        from marc.model.names import check_name
 
+        check_name(self.model.name)
         check_style(self.prompt_style)
         choice = self.subtitles.choice
         if choice not in ("auto", "none") and not Path(choice).is_file():
@@ -322,8 +324,8 @@ def check_files(clips: Sequence[Clip], timeout: float) -> None:
     from marc.video.pictures import is_picture, picture_size
 
     for clip in clips:
-        if is_picture(clip.source):
-            picture_size(clip.source)
+        if is_picture(clip.source, timeout=timeout):
+            picture_size(clip.source, timeout=timeout)
         else:
             clip.within(probe(clip.source, timeout=timeout).duration)
 

@@ -53,6 +53,7 @@ Answering = Annotated[
         "--min-seconds": "--min-event-seconds",
         "--max-seconds": "--max-event-seconds",
     },
+    decodes=True,
 )
 def remember(
     videos: Annotated[

@@ -15,7 +15,7 @@ a record instead of the option where a record refuses a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import NoneType
@@ -27,6 +27,8 @@ from marc.cli.errors import user_errors
 from marc.cli.verbosity import Quiet, Verbose, remark, set_verbosity
 from marc.compression.config import CompressionConfig, budget_fields, parse_budget
 from marc.options import Option, build, changes, options_of
+from marc.video.limits import current_limits, limits_of
+from marc.video.options import DecodeLimits, FrameOptions
 
 Budget = Annotated[
     str | None,
@@ -38,6 +40,7 @@ Budget = Annotated[
     ),
 ]
 _CONTEXT = "context"
+_LIMITS = "decode_limits"
 VERBOSITY = ("verbose", "quiet")
 """What every command takes beside its own."""
 _TYPE_NAMES = {int: "INTEGER", float: "NUMBER", tuple: "A:B,...", str: "TEXT", Path: "PATH", NoneType: "none"}
@@ -91,7 +94,7 @@ class Given:
 
 
 def command(
-    name: str, *, old: Mapping[str, str] | None = None
+    name: str, *, old: Mapping[str, str] | None = None, decodes: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command of a function: see the module's docstring.
 
@@ -100,11 +103,15 @@ def command(
     Args:
         name: Behind ``marc``.
         old: Spellings of earlier releases, each with the flag that replaces it; they work and warn.
+        decodes: Whether it decodes files, so that it takes the options of `DecodeLimits`, which hold while it runs.
+            Every command with options of `FrameOptions` does.
     """
 
     def derive(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         groups = {name: group for name, hint in hints.items() if (group := _group(hint))}
+        if decodes or any(group.record is FrameOptions for group in groups.values()):
+            groups[_LIMITS] = Group(DecodeLimits, Part())
         wants_given = next((name for name, hint in hints.items() if hint is Given), None)
         renamed = {_old_name(spelling): (spelling, flag) for spelling, flag in (old or {}).items()}
 
@@ -120,7 +127,8 @@ def command(
                     values[parameter] = group.collect(values, names)
                 if wants_given:
                     values[wants_given] = Given(frozenset(names))
-                function(**values)
+                with limits_of(_limits(values.pop(_LIMITS, None), names)):
+                    function(**values)
 
         own = [
             parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY)
@@ -140,6 +148,12 @@ def command(
         return run
 
     return derive
+
+
+def _limits(chosen: DecodeLimits | None, given: set[str]) -> DecodeLimits:
+    """Those that hold, but for what was given to a command."""
+    fields = [option.field for option in options_of(DecodeLimits) if option.name in given]
+    return replace(current_limits(), **{field: getattr(chosen, field) for field in fields})
 
 
 @dataclass(frozen=True)

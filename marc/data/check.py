@@ -19,7 +19,8 @@ from marc.io import drop_torn_line, sha256_file
 from marc.video import VideoError, read_frames
 from marc.video.pictures import read_picture
 
-SMALLEST = 4 * 28**2
+SMALL_SIDE = 2 * 28
+SMALLEST = SMALL_SIDE**2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -188,7 +189,7 @@ def problem_with(
         if sha256 is not None and sha256_file(path) != sha256:
             return "the file is not the one of the manifest (its checksum differs)"
         if data_type == "image":
-            read_picture(path)
+            read_picture(path, (SMALL_SIDE, SMALL_SIDE), timeout=options.timeout)
         else:
             most, limit = options.frames, options.timeout
             read_frames(path, max_frames=most, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=limit)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from marc.compression.plan import VideoPlan
@@ -184,7 +185,7 @@ class Viewer:
         clip = _one(video)
         if isinstance(clip, Frames):
             return self._view_frames(clip, clock)
-        if is_picture(clip.source):
+        if is_picture(clip.source, timeout=self.frames.timeout):
             return self._view_picture(clip, clock)
         return self._view_clip(clip, question, clock)
 
@@ -257,7 +258,7 @@ class Viewer:
         source = str(clip.source)
         limits, look = self.pixel_limits, (_changed(source), self.backend.compression)
         key = ("picture", *look, *limits.values())
-        width, height = picture_size(source)
+        width, height = picture_size(source, timeout=self.frames.timeout)
         info = VideoInfo(source, width, height, duration=0.0, fps=0.0, frame_count=1, codec="")
         size = frame_size(width, height, source=source, **limits)
         video = self._known(key, lambda: self._encode_picture(source, size, clock))
@@ -307,7 +308,7 @@ class Viewer:
 
     def _encode_picture(self, source: str, size: tuple[int, int], clock: StageClock) -> VideoInput:
         with clock.stage("picture_decode"):
-            picture = _resized(read_picture(source), size)
+            picture = read_picture(source, size, timeout=self.frames.timeout)
         with clock.stage("preprocess"):
             patches = VisualPatches.of_picture(self.backend.processor, picture, source)
         image = VideoInput.of(patches, self.backend.processor, self.backend.compression)
@@ -351,8 +352,6 @@ def _up_to(frames: Frames, most: int) -> Frames:
     return replace(frames, rgb=frames.rgb[chosen], seconds=frames.seconds[chosen])
 
 
-def _resized(picture: Any, size: tuple[int, int]) -> Any:
-    """A picture, or ``uint8 [H, W, 3]``, at another width and height."""
-    if isinstance(picture, np.ndarray):
-        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-    return picture.resize(size, Image.Resampling.BICUBIC)
+def _resized(rgb_HWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture ``uint8 [H, W, 3]`` at another width and height."""
+    return np.asarray(Image.fromarray(rgb_HWC).resize(size, Image.Resampling.BICUBIC))

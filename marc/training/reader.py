@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from marc.inference.video_input import VisualPatches
 from marc.model import CompressedProcessor
@@ -106,9 +105,8 @@ class VisualReader:
         return VisualPatches.of_frames(self.processor, frames, _events(source, frames.grid_seconds))
 
     def _read_image(self, source: VisualSource) -> VisualPatches:
-        image = read_picture(source.path)
-        size = frame_size(*image.size, source=source.path, **vars(self.limits))
-        picture = image.resize(size, Image.Resampling.BICUBIC)
+        size = frame_size(*picture_size(source.path), source=source.path, **vars(self.limits))
+        picture = read_picture(source.path, size)
         return VisualPatches.of_picture(self.processor, picture, source.path)
 
 

@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 
 from marc.video import animations, formats
 from marc.video.errors import VideoError
+from marc.video.limits import beyond, current_limits, out_of_memory
 
-MAX_PICTURE_PIXELS = 2**27
 SHORTER = 0.9
 REORDERED = 32
 """Packets at the end of a stream among which its last picture is: codecs reorder by 16 at most."""
@@ -79,6 +79,8 @@ def open_container(path: str, options: dict[str, str] | None = None) -> InputCon
             return container
         container.close()
         return av.open(animations.as_video(path), "r", options=options)
+    except MemoryError as error:
+        raise out_of_memory(path) from error
     except av.FFmpegError as error:
         raise VideoError(f"{path}: {_why_not_opened(path) or _cannot_open(error.strerror)}") from error
 
@@ -155,8 +157,8 @@ def codec_name(stream: VideoStream) -> str:
 
 def _check_size(path: str, stream: VideoStream) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PICTURE_PIXELS:
-        raise VideoError(f"{path}: pictures of {width}x{height} are too large to decode; scale the video down")
+    if width * height > current_limits().video_pixels:
+        raise beyond(path, f"pictures of {width}x{height}, {width * height} pixels", "video_pixels")
 
 
 def _stream_end(container: InputContainer, stream: VideoStream) -> float:

@@ -37,6 +37,7 @@ from marc.video.container import (
     video_streams,
 )
 from marc.video.errors import VideoError
+from marc.video.limits import beyond, current_limits, out_of_memory
 
 MAX_DECODER_THREADS = 8
 DEFAULT_RATE = 25.0
@@ -51,6 +52,8 @@ FEW = 64
 FEWER, UNEVEN = 0.9, 1.5
 MOST_HELD = 10.0
 HALF = 0.5
+HOUR = 3600.0
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,43 @@ class Picture:
     seconds: float
     is_held: bool = False
     """Whether it has been given before and is still shown."""
+
+
+class Decoded:
+    """What a reading has decoded, held to the limits.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self._limits = path, current_limits()
+        self._frames, self._bytes = 0, 0
+
+    def count(self, frame: VideoFrame) -> None:
+        """Take note of one more picture.
+
+        Raises:
+            VideoError: It is one too many.
+        """
+        self._frames += 1
+        self._bytes += sum(plane.buffer_size for plane in frame.planes)
+        if self._frames > self._limits.frames:
+            raise beyond(self._path, f"{self._frames} pictures were decoded", "frames")
+        if self._bytes > self._limits.decoded_gib * GIB:
+            raise beyond(self._path, f"{self._bytes / GIB:.2f} GiB were decoded", "decoded_gib")
+        if frame.width * frame.height > self._limits.video_pixels:
+            found = f"a picture of {frame.width}x{frame.height}, {frame.width * frame.height} pixels"
+            raise beyond(self._path, found, "video_pixels")
+
+    def reach(self, seconds: float) -> None:
+        """Take note of a time that the video has, or says that it has.
+
+        Raises:
+            VideoError: It is too late.
+        """
+        if seconds > self._limits.hours * HOUR:
+            raise beyond(self._path, f"a video of {seconds / HOUR:.1f} hours", "hours")
 
 
 @contextmanager
@@ -78,6 +118,8 @@ def open_video(path: str, *, rough: bool = False) -> Iterator[VideoReader]:
     try:
         reader = VideoReader(path, rough=rough)
         yield reader
+    except MemoryError as error:
+        raise out_of_memory(path) from error
     except av.FFmpegError as error:
         raise VideoError(
             f"{path}: decoding failed ({error.strerror}); the file is damaged or cut off, get or encode it again"
@@ -109,6 +151,7 @@ class VideoReader:
         self._rough = rough
         self._zero: float | None = None
         self._patience = 0.5
+        self._decoded = Decoded(path)
         self._open()
         if self._following is None:
             raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
@@ -146,8 +189,9 @@ class VideoReader:
         codec = self._stream.codec_context.codec.canonical_name
         self._has_times = self._container.format.name != "avi" or codec not in REORDERED_CODECS
         self._stream.thread_type = "AUTO"
-        if self._rough:
-            self._stream.codec_context.options = {"skip_loop_filter": "noref"}
+        self._stream.codec_context.options = {"max_pixels": str(current_limits().video_pixels)} | (
+            {"skip_loop_filter": "noref"} if self._rough else {}
+        )
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
         self._start_decoding()
@@ -242,6 +286,7 @@ class VideoReader:
                     raise self._cut_error(previous) from error
                 raise
             for frame in frames:
+                self._decoded.count(frame)
                 seconds = self._seconds_of(frame)
                 if previous is None:
                     previous = seconds or 0.0
@@ -255,6 +300,7 @@ class VideoReader:
                     previous += self._interval
                 else:
                     previous = max(seconds + shift, previous)
+                self._decoded.reach(previous)
                 yield Picture(frame, previous)
 
     def _seconds_of(self, frame: VideoFrame) -> float | None:
@@ -339,6 +385,7 @@ class VideoReader:
     def info(self) -> VideoInfo:
         """What `marc.video.probe` tells about the file; its length may take a look at its packets."""
         count, duration, starts = self._extent()
+        self._decoded.reach(duration)
         codec, rate = codec_name(self._stream), count / duration
         return VideoInfo(self.path, self.width, self.height, duration, rate, count, codec, self.rotation, starts)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from marc.types import VideoInfo
 from marc.video.decoders import Converter, decoder
 from marc.video.decoding import Picture, open_video
+from marc.video.picture_files import decode, is_still, shown_size
 from marc.video.requests import FrameRequest
 from marc.video.sampling import frame_size, sample_times
 from marc.video.subtitle_tracks import Cue, Track, read_text_file, read_track
@@ -151,4 +152,40 @@ class ReadSubtitles:
         return read_track(self.video) if self.path == self.video else read_text_file(self.path, self.video)
 
 
-Job = Probe | Read | Stream | ReadSubtitles
+@dataclass(frozen=True)
+class LookAtPicture:
+    """Say whether a file is a still picture."""
+
+    path: str
+
+    def run(self, allocate: Allocate) -> Iterator[bool]:
+        """Give the answer."""
+        yield is_still(self.path)
+
+
+@dataclass(frozen=True)
+class MeasurePicture:
+    """Tell the size of a picture as it is shown."""
+
+    path: str
+
+    def run(self, allocate: Allocate) -> Iterator[tuple[int, int]]:
+        """Give width and height."""
+        yield shown_size(self.path)
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """Read a picture, at `size` (width, height) where that is given; see `marc.video.pictures.read_picture`."""
+
+    path: str
+    size: tuple[int, int] | None = None
+
+    def run(self, allocate: Allocate) -> Iterator[None]:
+        """Fill an array ``[1, H, W, 3]`` with it."""
+        image = decode(self.path, self.size)
+        allocate((1, image.height, image.width, 3))[0] = np.asarray(image)
+        yield None
+
+
+Job = Probe | Read | Stream | ReadSubtitles | LookAtPicture | MeasurePicture | ReadPicture

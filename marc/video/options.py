@@ -64,3 +64,30 @@ class SubtitleOptions:
         check(self)
         if self.in_prompt and self.choice == "none":
             raise OptionError("in_prompt", "has nothing to write into the prompt without subtitles")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """How much a single file may ask of the machine; beyond that it is refused. Time is limited by `video_timeout`.
+
+    Attributes:
+        picture_pixels: Most pixels of a still picture as it is stored.
+        video_pixels: Most pixels of a picture of a video as it is stored; the default is twice what 8K has.
+        frames: Most pictures of a video that one reading decodes.
+        hours: Longest video, by what the file says and by what is found in it.
+        decoded_gib: Most bytes that one reading decodes, in GiB.
+        memory_gib: Most memory of a decoding process, in GiB, where the system can limit it (Linux).
+
+    Raises:
+        ValueError: If a limit is out of range.
+    """
+
+    picture_pixels: Annotated[int, Named("limit_picture_pixels"), Limits(least=1)] = 2**27
+    video_pixels: Annotated[int, Named("limit_video_pixels"), Limits(least=1)] = 2**26
+    frames: Annotated[int, Named("limit_frames"), Limits(least=1)] = 2**24
+    hours: Annotated[float, Named("limit_hours"), Limits(above=0)] = 100.0
+    decoded_gib: Annotated[float, Named("limit_decoded"), Limits(above=0)] = 2.0**15
+    memory_gib: Annotated[float, Named("limit_memory"), Limits(least=0.5)] = 4.0
+
+    def __post_init__(self) -> None:
+        check(self)

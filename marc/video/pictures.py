@@ -1,103 +1,69 @@
 """Reading pictures, the one way for everything: what is read here is what a viewer shows, on white.
 
-Formats are those that are meant to be read; contents decide, not names.
+They are decoded where videos are, in a process that has limits (`marc.video.options.DecodeLimits`) and can be killed.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from marc.video.errors import VideoError
-from marc.video.sampling import check_aspect
-
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MOST_PIXELS = 2**27
-"""Of a picture as it is stored: 134 million."""
+from marc.video.jobs import LookAtPicture, MeasurePicture, ReadPicture
+from marc.video.process import POOL
+from marc.video.reading import TIMEOUT, check_file
 
 
-def is_picture(path: str | Path) -> bool:
-    """Whether a file holds a still picture, whatever its name; what moves is a video."""
-    from PIL import Image
+def is_picture(path: str | Path, *, timeout: float = TIMEOUT) -> bool:
+    """Whether a file holds a still picture, whatever its name; what moves is a video.
 
+    Args:
+        path: Any path.
+        timeout: Seconds after which to give up: then it is none.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return image.format == "TIFF" or not getattr(image, "is_animated", False)
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # whatever Pillow makes of a file that is none of its own
+        check_file(path, timeout)
+        ((still, _),) = POOL.run(LookAtPicture(os.path.abspath(path)), timeout)
+    except VideoError:
         return False
+    return bool(still)
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
+def picture_size(path: str | Path, *, timeout: float = TIMEOUT) -> tuple[int, int]:
     """Width and height as shown, without decoding.
 
+    Args:
+        path: A picture.
+        timeout: Seconds after which to give up.
+
     Raises:
-        VideoError: If it is no picture that can be read; the message names it.
+        VideoError: If it is no picture that can be read, or one beyond the limits; the message names it.
     """
-    with _opened(path) as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+    check_file(path, timeout)
+    ((size, _),) = POOL.run(MeasurePicture(os.path.abspath(path)), timeout)
+    width, height = size
+    return width, height
 
 
-def read_picture(path: str | Path) -> Any:
+def read_picture(path: str | Path, size: tuple[int, int] | None = None, *, timeout: float = TIMEOUT) -> Any:
     """A picture as a viewer shows it: turned as its metadata says, on white where it is transparent, 8 bits a colour.
+
+    Args:
+        path: A picture.
+        size: Width and height to which it is resized (bicubic) where it is decoded, so that the memory needed here is
+            that of the result; None leaves it as large as it is.
+        timeout: Seconds after which to give up.
 
     Returns:
         A ``PIL.Image`` of mode RGB.
 
     Raises:
-        VideoError: If it is no picture that can be read; the message names it.
+        VideoError: If it is no picture that can be read, or one beyond the limits; the message names it.
     """
-    from PIL import Image, ImageOps
-
-    with _opened(path) as image:
-        image.load()
-        shown = ImageOps.exif_transpose(image)
-    if shown.mode.startswith("I") or shown.mode == "F":
-        shown = Image.fromarray(_eight_bits(np.asarray(shown)))
-    if shown.has_transparency_data:
-        layer = shown.convert("RGBA")
-        shown = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return shown.convert("RGB")
-
-
-_ORIENTATION = 0x0112
-"""EXIF's number for how a picture is turned; from 5 on it lies on its side."""
-
-
-def _eight_bits(values_HW: Any) -> Any:
-    """Grey values as 8 bits: of integers of 16 bits the upper ones, of floats those from 0 to 1 or to the largest."""
-    if values_HW.dtype.kind == "f":
-        most = max(1.0, float(np.nanmax(values_HW)) if values_HW.size else 1.0)
-        return (np.nan_to_num(values_HW / most).clip(0, 1) * 255).round().astype(np.uint8)
-    return (values_HW.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """An open picture; whatever goes wrong with it is a `VideoError`."""
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MOST_PIXELS:
-                    raise VideoError(f"{path}: {width}x{height} pixels; at most {MOST_PIXELS} are read")
-                check_aspect(width, height, str(path))
-                yield image
-    except VideoError:
-        raise
-    except FileNotFoundError as error:
-        raise VideoError(f"{path}: there is no such file") from error
-    except Exception as error:  # whatever Pillow makes of a damaged file
-        raise VideoError(f"{path}: cannot be read as a picture ({type(error).__name__}: {error})") from error
+    check_file(path, timeout)
+    ((_, rgb_1HWC),) = POOL.run(ReadPicture(os.path.abspath(path), size), timeout)
+    assert rgb_1HWC is not None
+    return Image.fromarray(rgb_1HWC[0])

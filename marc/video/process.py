@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from marc.video.channel import Channel
 from marc.video.errors import VideoError
 from marc.video.jobs import Job
+from marc.video.limits import current_limits
 from marc.video.worker import Failure, Signal
 
 START_LIMIT = 60.0
@@ -68,7 +69,7 @@ class DecodingProcess:
         """
         self.is_busy = True
         self._wait_until_ready()
-        self._send(job, (job, timeout), *[Signal.NEXT] * ahead)
+        self._send(job, (job, timeout, current_limits()), *[Signal.NEXT] * ahead)
         while True:
             result, frames = self._receive(job, timeout)
             if result is Signal.DONE or isinstance(result, Failure):
@@ -128,15 +129,15 @@ class DecodingProcess:
             raise self._crash(job) from error
         raise VideoError(
             f"{job.path}: the decoder gave nothing for {timeout:g} s and was stopped; the file is damaged or very "
-            "long: encode it again, read a shorter stretch, or allow more with timeout="
+            "long: encode it again, read a shorter stretch, or allow more with timeout= (--video-timeout)"
         )
 
     def _crash(self, job: Job) -> VideoError:
         status = self._process.wait()
         cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return VideoError(
-            f"{job.path}: the decoder crashed ({cause}); the file is damaged or needs more memory than there is, "
-            "encode it again"
+            f"{job.path}: the decoder crashed ({cause}); the file is damaged, or needs more memory than there is or "
+            "than --limit-memory allows; encode it again"
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -226,14 +227,19 @@ def check_file(path: str | Path, timeout: float) -> None:
     """
     if not 0 < timeout < math.inf:
         raise VideoError(f"{path}: timeout must be a positive, finite number of seconds, got {timeout}")
-    file = Path(path)
-    if file.is_dir():
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # also a name that no file can have
+        raise VideoError(
+            f"{path}: there is no such file; check the path (the current folder is {os.getcwd()})"
+        ) from error
+    except OSError as error:
+        raise VideoError(f"{str(path)[:200]}: cannot be looked at ({error.strerror}); check the path") from error
+    if stat.S_ISDIR(status.st_mode):
         raise VideoError(f"{path}: this is a folder; give a video file in it")
-    if not file.exists():
-        raise VideoError(f"{path}: there is no such file; check the path (the current folder is {os.getcwd()})")
-    if not file.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise VideoError(f"{path}: this is not a regular file; save the video to one first")
-    if file.stat().st_size == 0:
+    if status.st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); get it again")
 
 

@@ -26,6 +26,7 @@ from marc.video import formats
 from marc.video.container import open_container, packets
 from marc.video.decoding import open_video
 from marc.video.errors import VideoError
+from marc.video.limits import out_of_memory
 
 MAX_BYTES = 16 * 2**20
 SECONDS_WITHOUT_END = 2.0
@@ -87,6 +88,8 @@ def read_text_file(path: str, video: str) -> Iterator[Track | list[Cue]]:
         with av.open(io.BytesIO(text.encode()), options=formats.TEXT_OPTIONS) as container:
             assert isinstance(container, InputContainer)
             yield [cue for cues in _cues(container, container.streams.subtitles[0], shift, path) for cue in cues]
+    except MemoryError as error:
+        raise out_of_memory(path) from error
     except (av.FFmpegError, IndexError) as error:
         raise VideoError(
             f"{path}: these are no subtitles in SRT, WebVTT or ASS; convert or remove the file, or do without it "
@@ -117,6 +120,8 @@ def read_track(video: str) -> Iterator[Track | list[Cue]]:
                 stream.discard = Discard.all
         try:
             yield from _cues(container, best, zero, video)
+        except MemoryError as error:
+            raise out_of_memory(video) from error
         except av.FFmpegError as error:
             raise VideoError(
                 f"{video}: its subtitles, {_name(best)}, cannot be decoded ({error.strerror}); put an .srt "

@@ -1,6 +1,6 @@
 """The decoding process: runs jobs that arrive on a socket until the other side hangs up.
 
-The other side sends a job with its time limit, then one `Signal.NEXT` for each result it wants. Each is answered by a
+The other side sends a job with its limits, then one `Signal.NEXT` for each result it wants. Each is answered by a
 result, or by the end of the job: `Signal.DONE` or a `Failure`. After that,
 requests that are left over count for nothing.
 
@@ -10,6 +10,7 @@ kernel timer does it, so nothing is left behind if the process that asked is kil
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import traceback
@@ -25,6 +26,7 @@ from marc.extras import MissingExtraError
 from marc.video.channel import Channel, SharedBuffer
 from marc.video.errors import VideoError
 from marc.video.jobs import Job
+from marc.video.limits import out_of_memory, set_limits
 
 GRACE = 5.0
 
@@ -58,10 +60,19 @@ def serve(descriptor: int) -> None:
             while True:
                 message, _ = channel.receive()
                 if message is not Signal.NEXT:  # asked for ahead of a job's end
-                    job, limit = message
-                    _run(job, limit, channel)
+                    job, seconds, limits = message
+                    set_limits(limits)
+                    _limit_memory(limits.memory_gib)
+                    _run(job, seconds, channel)
         except (EOFError, ConnectionError):
             return
+
+
+def _limit_memory(gib: float) -> None:
+    """Have the system refuse more memory of one's own; frames that are handed over are shared and do not count."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _run(job: Job, limit: float, channel: Channel) -> None:
@@ -81,6 +92,8 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
             result = next(results, Signal.DONE)
         except (VideoError, MissingExtraError) as error:
             result = Failure(str(error))
+        except MemoryError:
+            result = Failure(str(out_of_memory(job.path)))
         except Exception as error:  # what libraries make of damaged bytes has no end; the traceback goes along
             result = Failure(_unforeseen(job, error), traceback.format_exc())
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -70,8 +70,8 @@ def test_whatever_a_library_raises_is_the_files_problem(folder, monkeypatch):
     def broken(*args, **kwargs):
         raise SyntaxError("broken PNG file")
 
-    monkeypatch.setattr(Image, "open", broken)
-    assert problem_with(folder / "good.png", "image").endswith("(SyntaxError: broken PNG file)")
+    monkeypatch.setattr("marc.data.check.read_picture", broken)
+    assert problem_with(folder / "good.png", "image") == "SyntaxError: broken PNG file"
 
 
 def test_a_changed_file_is_found(folder):
