@@ -5,8 +5,6 @@ A checkpoint is foreign bytes: whatever goes wrong while it is read, the caller 
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -14,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers.utils import logging
-
-from marc.hub import hub_answers, is_downloaded
-from marc.io import read_json
 
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
@@ -47,70 +42,6 @@ def check_device(device: torch.device, attention: str | None) -> None:
                 "attn_implementation 'flash_attention_2' needs a GPU and the package flash-attn "
                 "(bash setup.sh installs it where there is one); leave it out, or choose 'sdpa'"
             )
-
-
-def check_name(name: str, embedded: str) -> None:
-    """Refuses what can be no checkpoint, without waiting for the hub.
-
-    Args:
-        name: A folder or a hub name.
-        embedded: Name of the model that needs no download.
-
-    Raises:
-        ValueError: Saying what it might have been.
-    """
-    folder = Path(name)
-    if folder.is_dir() and name:
-        _check_folder(folder)
-        return
-    known = f"a local folder with a checkpoint, a model name of the hub that can be reached, or {embedded!r}"
-    if folder.is_file():
-        raise ValueError(f"cannot load the model {name!r}: it is a file; name the folder that holds config.json")
-    if difflib.get_close_matches(name.lower(), [embedded], cutoff=0.5):
-        raise ValueError(f"cannot load the model {name!r}: did you mean {embedded!r}? It must be {known}")
-    if name.count("/") != 1 or name.startswith((".", "~", "/")):
-        raise ValueError(f"cannot load the model {name!r}: there is no such folder; it must be {known}")
-    if not is_downloaded(name, "config.json") and not hub_answers():
-        raise ValueError(
-            f"cannot load the model {name!r}: it is not among the downloaded ones and the hub cannot be reached; "
-            f"it must be {known}"
-        )
-
-
-def _check_folder(folder: Path) -> None:
-    weights = sorted(folder.glob("*.safetensors"))
-    for file in weights:
-        with file.open("rb") as content:
-            if content.read(len(POINTER)) == POINTER:
-                raise ValueError(f"{file}: stands for a file that Git LFS has not fetched; run git lfs pull")
-        try:
-            with safe_open(file, "pt") as tensors:
-                tensors.keys()
-        except SafetensorError as error:
-            raise ValueError(f"{file}: cut or damaged ({error}); copy or download it again") from None
-    _check_index(folder)
-    pickles = [file for pattern in PICKLES for file in sorted(folder.glob(pattern))]
-    if pickles and not weights and (folder / "config.json").is_file():
-        raise ValueError(
-            f"{pickles[0]}: weights in Python's pickle format, which can run code when they are read, are not loaded; "
-            "save them as model.safetensors"
-        )
-
-
-def _check_index(folder: Path) -> None:
-    """Refuses an index that names files that are not there."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        names = {str(name) for name in read_json(index)["weight_map"].values()}
-        there = {name for name in names if os.path.isfile(folder / name)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index}: no index of weights ({error})") from None
-    if outside := sorted(name for name in names if Path(name).name != name):
-        raise ValueError(f"{index}: {', '.join(outside)} is no name of a file beside it")
-    if missing := sorted(names - there):
-        raise ValueError(f"{index}: {', '.join(missing)} is not there; copy or download it")
 
 
 def check_sizes(folder: str | Path, config: Any) -> None:

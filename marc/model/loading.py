@@ -15,7 +15,6 @@ from marc.io import read_json, reading
 from marc.model.chat_templates import check_template
 from marc.model.checkpoints import (
     check_device,
-    check_name,
     check_sizes,
     check_weights,
     misfits,
@@ -24,11 +23,10 @@ from marc.model.checkpoints import (
 from marc.model.config import CompressedConfig
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
+from marc.model.names import EMBEDDED, check_name
 from marc.model.processing import CompressedProcessor
 from marc.model.tiny import build_tiny
 
-EMBEDDED = "tiny"
-"""Name of the model that needs no download."""
 EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny"
 ADAPTERS = "adapter_config.json"
 """The file by which a folder of adapters is known."""
@@ -107,7 +105,7 @@ def _load(
 
 
 def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any) -> CompressedVLM:
-    check_name(name, EMBEDDED)
+    check_name(name)
     if base := _adapters_base(name):
         above = (*adapters, str(Path(name).resolve()))
         if str(Path(base).resolve()) in above:
