@@ -125,10 +125,10 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     files = read_json(path).get("files", [])
     if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise ValueError(f"{path}: the 'files' of a manifest must be a list of objects")
-    checksums = {file.get("path"): file.get("sha256") for file in files if file.get("sha256") is not None}
-    if not all(isinstance(text, str) for pair in checksums.items() for text in pair):
+    known = [(file.get("path"), file.get("sha256")) for file in files if file.get("sha256") is not None]
+    if not all(isinstance(text, str) for pair in known for text in pair):
         raise ValueError(f"{path}: a file of a manifest has a 'path' and a 'sha256', both texts")
-    return checksums
+    return dict(known)
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def side_by_side(summaries: Sequence[RunSummary], *, published: bool = False) ->
     lines: dict[tuple[str, ...], dict[str, RunSummary]] = {}
     for summary in summaries:
         run = summary.card["run"]
-        key = (run["model"], run["method"], run["protocol"])
+        key = (run.get("model", ""), run["method"], run["protocol"])
         line = lines.setdefault(key, {})
         if run["benchmark"] in line:
             raise ValueError(
@@ -130,9 +130,9 @@ def comparisons(folders: Sequence[Path]) -> Table:
     )
     first: dict[tuple[str, str], tuple[Path, str]] = {}
     runs = [read_card(folder)["run"] for folder in folders]
-    of_one_model = len({run["model"] for run in runs}) == 1
+    of_one_model = len({run.get("model") for run in runs}) == 1
     for folder, run in zip(folders, runs, strict=True):
-        name = run["method"] if of_one_model else f"{run['model']} {run['method']}"
+        name = run["method"] if of_one_model else f"{run.get('model')} {run['method']}"
         base, base_name = first.setdefault((run["benchmark"], run["protocol"]), (folder, name))
         if base == folder:
             continue

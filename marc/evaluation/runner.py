@@ -276,8 +276,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     for name in ("benchmark", "protocol", "method", "headline"):
         if not isinstance(run.get(name), str):
             raise ValueError(f"{path}: {name!r} must be a text, got {type(run.get(name)).__name__}")
-    if not isinstance(run.get("samples"), int) or not isinstance(run.get("model", ""), str):
-        raise ValueError(f"{path}: 'samples' must be a number and 'model' a text")
+    if not isinstance(run.get("samples"), int):
+        raise ValueError(f"{path}: 'samples' must be a number, got {type(run.get('samples')).__name__}")
+    for name in ("model", "note"):
+        if not isinstance(run.get(name, ""), str):
+            raise ValueError(f"{path}: {name!r} must be a text, got {type(run[name]).__name__}")
     return card
 
 

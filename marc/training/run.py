@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from datasets import Dataset
@@ -205,7 +205,7 @@ Options = TypeVar("Options", bound=RunOptions)
 
 
 class RecipeParser(TrlParser):
-    """TRL's parser, whose only change is that a budget that is typed replaces a recipe's fields of it, and vice versa.
+    """As TRL's, but a budget that is typed replaces a recipe's fields of it, and vice versa; errors are raised.
 
     Args:
         dataclass_types: As TRL's.
@@ -215,6 +215,10 @@ class RecipeParser(TrlParser):
     def __init__(self, dataclass_types: Any, typed: Sequence[str]):
         super().__init__(dataclass_types)
         self._typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in typed if word.startswith("--")}
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what is wrong, which may be the recipe's, where argparse ends the process."""
+        raise ValueError(message)
 
     def set_defaults_with_config(self, **config: Any) -> list[str]:
         """As TRL's."""

@@ -1,0 +1,130 @@
+"""Whatever is in the files of a checkpoint or a recipe, its reader raises a `ValueError` that names it, and ends."""
+
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+from mutants import damaged, retold, seeds, withstands
+
+from marc import load_model
+from marc.data.prompts import chat_messages
+from marc.model import chat_templates
+from marc.model.chat_templates import ChatTemplateError, bounded_rendering, check_template
+from marc.model.tiny import build_tiny
+
+MESSAGES = chat_messages("What?", path="a.mp4")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for part in build_tiny():
+        part.save_pretrained(folder)
+    return folder
+
+
+def break_one(folder: Path, chance: Random) -> str:
+    """Damages one file of a checkpoint."""
+    file = chance.choice(sorted(path for path in folder.iterdir() if path.is_file()))
+    content = file.read_bytes()
+    if file.suffix == ".safetensors":
+        length = int.from_bytes(content[:8], "little")
+        header, rest = content[8 : 8 + length], content[8 + length :]
+        told = retold(json.loads(header), chance).encode() if chance.random() < 0.5 else damaged(header, chance)
+        size = chance.choice((len(told), len(told), 2**60, 3))
+        file.write_bytes(size.to_bytes(8, "little") + told + rest)
+    elif file.suffix == ".json" and chance.random() < 0.7:
+        file.write_text(retold(json.loads(content), chance))
+    else:
+        file.write_bytes(damaged(content, chance))
+    return file.name
+
+
+def test_checkpoints(good, tmp_path):
+    def use() -> None:
+        _, processor = load_model(folder, device="cpu")
+        processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+
+    for number, chance in enumerate(seeds(25)):
+        folder = tmp_path / str(number)
+        shutil.copytree(good, folder)
+        name = break_one(folder, chance)
+        withstands(use, ValueError, f"{name}, mutant {number}")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden_size", 10**9), ("vocab_size", 10**12), ("num_hidden_layers", 10**7)]
+)
+def test_sizes_that_the_weights_do_not_have_take_no_memory(good, tmp_path, field, value):
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"][field] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"in config\.json, but the weights are|cannot be read"):
+        load_model(folder, device="cpu")
+
+
+LOOPS = {
+    "loops in loops": "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+    "calls that double": "{% macro f(n) %}{% if n > 0 %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "a call of itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "a long range": "{% for a in range(999999) %}{% endfor %}",
+    "a division": "{{ 1 / 0 }}",
+    "what it says itself": "{{ raise_exception('no') }}",
+    "what is not there": "{{ messages.foo.bar }}",
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_template_that_does_not_end_is_stopped(good, tmp_path, kind):
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    (folder / "chat_template.jinja").write_text(LOOPS[kind])
+    _, processor = load_model(folder, device="cpu")
+    with pytest.raises(ChatTemplateError):
+        processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+
+
+def test_a_template_that_grows_is_stopped(monkeypatch):
+    _, processor = build_tiny()
+    monkeypatch.setattr(chat_templates, "MOST_MEMORY", 4 << 10)
+    processor.chat_template = (
+        "{% set ns = namespace(x='0123456789abcdef') %}"
+        "{% for a in range(24) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
+    )
+    with pytest.raises(ChatTemplateError, match="takes more than 4 MiB"):
+        processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("template", ["{{ 10 ** 9 }}", "{{ 'x' * 9 }}", "{{ 'x'.ljust(10000000) }}", "{{ 'x", 7])
+def test_a_template_whose_single_steps_may_be_endless_is_refused(template):
+    with pytest.raises(ChatTemplateError, match="folder"):
+        check_template(template, "folder")
+
+
+def test_the_templates_that_are_known_are_within_the_bounds(good):
+    processor = build_tiny()[1]
+    check_template(processor.chat_template, "tiny")
+    check_template(None, "none")
+    long = [{"role": "user", "content": [{"type": "text", "text": "What?"}]}] * 1000
+    with bounded_rendering():
+        processor.apply_chat_template(long, add_generation_prompt=True)
+
+
+def test_recipes(tmp_path):
+    from marc.training.config import VideoSFTConfig
+    from marc.training.run import SFTRunOptions, read_options
+
+    recipe = tmp_path / "recipe.yaml"
+    options = {"model": "tiny", "rows": "r.json", "learning_rate": 1e-5, "budget": "events:4", "lora_rank": 4}
+    typed = ["--config", str(recipe), "--output_dir", str(tmp_path / "out"), "--dry_run", "true"]
+    for number, chance in enumerate(seeds(40)):
+        text = retold(options, chance) if chance.random() < 0.5 else json.dumps(options, indent=1)
+        recipe.write_bytes(damaged(text.encode(), chance) if chance.random() < 0.6 else text.encode())
+        withstands(
+            lambda: read_options(SFTRunOptions, VideoSFTConfig, typed), (ValueError, OSError), f"mutant {number}"
+        )
