@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from marc import load_model
-from marc.model import checkpoints
+from marc.model import names
 from marc.model.tiny import build_tiny
 
 
@@ -139,7 +139,7 @@ def test_a_typing_error_is_understood(name):
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/no/where/at/all", "a/b/c", ""])
 def test_what_can_be_no_hub_name_does_not_wait_for_the_hub(name, monkeypatch):
-    monkeypatch.setattr(checkpoints, "hub_answers", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(names, "hub_answers", lambda: pytest.fail("asked"))
     with pytest.raises(ValueError, match="cannot load the model"):
         load_model(name)
 
