@@ -157,7 +157,8 @@ class MemoryLibrary:
         return dropped
 
     def holds(self, memory: VideoMemory, texts: Sequence[str] | None = None) -> bool:
-        """Whether exactly this is in the library: this content at this path under these settings, with these texts.
+        """Whether exactly this is in the library: this content at this path under these settings, with these texts
+        and, bit for bit, these vectors.
 
         Raises:
             LibraryError: The library cannot be read, or cannot hold a file of this name.
@@ -167,11 +168,14 @@ class MemoryLibrary:
         if table is None:
             return False
         with self._reported("read"):
-            columns = [name for name in ("memory", "position", "text") if name in table.schema.names]
+            columns = [name for name in ("memory", "position", "text", "vector") if name in table.schema.names]
             rows = table.search().where(is_of([memory.source])).select(columns).to_arrow().to_pylist()
-        held = sorted((row["memory"], row["position"], row.get("text") or "") for row in rows)
+        rows.sort(key=lambda row: row["position"])
+        held = [(row["memory"], row["position"], row.get("text") or "") for row in rows]
         wanted = enumerate(texts or [""] * len(memory.events))
-        return held == [(memory.key, position, text) for position, text in wanted]
+        if held != [(memory.key, position, text) for position, text in wanted]:
+            return False
+        return np.array_equal(np.array([row["vector"] for row in rows], np.float32), memory.embeddings)
 
     def recall(self, embedder: EventEmbedder, question: str, k: int = 5) -> list[RecalledEvent]:
         """The k events of all videos that fit a question best, by picture and by what is said, best first.

@@ -8,6 +8,7 @@ Shape legend: E events, D embedding dimensions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from marc.memory.ranking import words_of
 from marc.memory.store import VideoMemory
+from marc.memory.vectors import are_unit_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.table import Table
+
+logger = logging.getLogger(__name__)
 
 KEY = ["video", "source", "position"]
 NPROBES = 64
@@ -166,13 +170,14 @@ def nearest_rows(
 def nearest_events(table: Table, query_D: NDArray[np.float32], k: int) -> list[Row]:
     """Rows of the k nearest different events, nearest first, with their ``cosine``.
 
-    Files with the same content show the same events; of such rows the first is given.
+    Files with the same content show the same events; of such rows the first is given. Damaged rows are left out.
     """
     columns = [name for name in (*_SHOWN, "text") if name in table.schema.names]
     wanted = k
     while True:
-        rows = nearest_rows(table, query_D, wanted, [*columns, "_distance"]).to_pylist()
-        events = {event_of(row): row | {"cosine": 1 - row["_distance"]} for row in reversed(rows)}
+        rows = nearest_rows(table, query_D, wanted, [*columns, "vector", "_distance"]).to_pylist()
+        sound = _sound(rows)
+        events = {event_of(row): row | {"cosine": 1 - row["_distance"]} for row in reversed(sound)}
         if len(events) >= k or len(rows) < wanted:
             return list(reversed(events.values()))[:k]
         wanted *= 2
@@ -184,7 +189,20 @@ def matching_events(table: Table, query_D: NDArray[np.float32], words: Sequence[
         return []
     search = table.search(" ".join(words), query_type="fts", fts_columns="words")
     rows = search.select([*_SHOWN, "text", "vector", "_score"]).limit(k).to_arrow().to_pylist()
-    return [row | {"cosine": float(np.dot(np.asarray(row["vector"], np.float32), query_D))} for row in rows]
+    return [row | {"cosine": float(np.dot(row["vector"], query_D))} for row in _sound(rows)]
+
+
+def _sound(rows: list[Row]) -> list[Row]:
+    """The rows with a unit vector, an array now; which videos are to be remembered again is logged."""
+    if not rows:
+        return []
+    vectors_ED = np.array([row["vector"] for row in rows], dtype=np.float32)
+    unit_E = are_unit_vectors(vectors_ED)
+    for source in sorted({row["source"] for row, unit in zip(rows, unit_E, strict=True) if not unit}):
+        logger.warning(
+            "%s: damaged in the library, some of its events are left out; use `marc remember` again", source
+        )
+    return [row | {"vector": vector} for row, vector, unit in zip(rows, vectors_ED, unit_E, strict=True) if unit]
 
 
 def event_of(row: Row) -> tuple[str, float, float]:

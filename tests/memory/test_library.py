@@ -451,6 +451,27 @@ def test_an_answer_is_of_one_version_whoever_writes_meanwhile(library, memory, m
     assert library.videos() == {"/videos/1.mp4": 3}
 
 
+@pytest.mark.parametrize("damage", [3.0, 0.0, 1e20])
+def test_damaged_vectors_are_left_out_named_and_healed(library, memory, caplog, damage):
+    """By words all events are found, damaged or not; by pictures only those whose vectors compare at all."""
+    vectors = memory(1).embeddings.copy()
+    vectors[0] = damage
+    library.add([replace(memory(1), embeddings=vectors), memory(2)], [SAID, SAID])
+    assert not library.holds(memory(1), SAID) and library.holds(memory(2), SAID)
+    found = library.recall(Asker(memory(1).embeddings[1]), "umbrella", k=10)
+    assert {(one.source, one.position) for one in found} == {
+        (f"/videos/{number}.mp4", position) for number in (1, 2) for position in range(5)
+    } - {("/videos/1.mp4", 0)}
+    assert all(np.isfinite(one.score) and abs(one.score) <= 1.001 for one in found)
+    assert "/videos/1.mp4: damaged in the library" in caplog.text and "/videos/2.mp4" not in caplog.text
+    library.add([memory(1)], [SAID])
+    caplog.clear()
+    assert (
+        library.holds(memory(1), SAID) and len(library.recall(Asker(memory(1).embeddings[1]), "umbrella", k=10)) == 10
+    )
+    assert not caplog.text
+
+
 def test_without_the_package_its_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(MissingExtraError, match=r"lancedb is not installed.*marc-video\[library\]"):
