@@ -35,7 +35,7 @@ from marc.io import sha256_of
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.store import VideoMemory
 from robustness.memories import Asker, some_memory, vectors
-from robustness.report import Campaign, parser
+from robustness.report import Campaign, memory_folder, parser
 
 ROUNDS = 6
 CHANGES = 6
@@ -433,7 +433,7 @@ def run(campaign: Campaign, processes: int) -> None:
     crowd = Crowd(processes)
     try:
         for number, random in campaign.remaining():
-            with tempfile.TemporaryDirectory(prefix="marc-crowds-") as folder:
+            with tempfile.TemporaryDirectory(prefix="marc-crowds-", dir=memory_folder()) as folder:
                 os.chmod(folder, 0o755)
                 trial = Trial(crowd, Path(folder), random)
                 trial.run(kind_of(number))

@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -30,7 +31,7 @@ from random import Random
 from typing import Any
 
 from robustness.disk import Contents, Disk, Recorder, acknowledged, compile_shim, contents_of, put_back, read_log
-from robustness.report import Campaign, parser
+from robustness.report import Campaign, memory_folder, parser
 from robustness.stores import STORES, Store
 
 LOSSES = 4
@@ -284,9 +285,10 @@ def main() -> int:
     if "MARC_SHIM" not in os.environ:
         return _start_again()
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     kinds = [kind for kind in STORES if chosen.store in (None, kind.name)]
     name = "kills" if chosen.store is None else f"kills-{chosen.store.replace(' ', '-')}"
-    with tempfile.TemporaryDirectory(prefix="marc-kills-") as folder:
+    with tempfile.TemporaryDirectory(prefix="marc-kills-", dir=memory_folder()) as folder:
         campaign = Campaign.of(name, chosen)
         run(campaign, Place.within(Path(folder).resolve()), kinds)
     return campaign.finish()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -121,6 +122,11 @@ class Campaign:
             print(f"{kind:<24}{trials[kind]:>10}{tried[kind]:>10}{failed[kind]:>10}")
         print(f"{'all':<24}{trials.total():>10}{tried.total():>10}{failed.total():>10}")
         return 1 if failed.total() else 0
+
+
+def memory_folder() -> str | None:
+    """Where temporary folders are in memory, so that a campaign does not wait for a disk; None if nowhere."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def parser(description: str | None, minutes: float) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from marc.io import sha256_file, write_bytes
+from marc.io import sha256_file, sha256_of, write_bytes
 from robustness.memories import SETTINGS, Asker, some_memory, vectors
 
 Acknowledge = Callable[[str], None]
@@ -397,6 +397,8 @@ class Library(Store):
         changes += [f"remove {random.randrange(4)}", "optimize"]
         first, *rest = changes
         random.shuffle(rest)
+        for number in range(4):
+            (self.inputs / f"{number}.avi").touch()
         self.changes = [first, *rest]
 
     def work(self, folder: Path, acknowledge: Acknowledge, done: Sequence[str] = ()) -> Any:
@@ -407,9 +409,9 @@ class Library(Store):
         for number, change in enumerate(self.changes[len(done) :], len(done)):
             kind, *values = change.split()
             if kind == "add":
-                library.add([_video(*map(int, values))])
+                library.add([self._video(*map(int, values))])
             elif kind == "remove":
-                library.remove(f"/{values[0]}.mp4")
+                library.remove(self.inputs / f"{values[0]}.avi")
             else:
                 library.optimize()
             acknowledge(str(number))
@@ -428,7 +430,7 @@ class Library(Store):
         for change in self.changes[:count]:
             kind, *values = change.split()
             if kind == "add":
-                videos[values[0]] = _video(*map(int, values))
+                videos[values[0]] = self._video(*map(int, values))
             elif kind == "remove":
                 videos.pop(values[0], None)
         return sorted(
@@ -436,6 +438,10 @@ class Library(Store):
             for each in videos.values()
             for position, event in enumerate(each.events)
         )
+
+    def _video(self, number: int, version: int, events: int) -> Any:
+        source = str(self.inputs / f"{number}.avi")
+        return some_memory(source, sha256_of(source, str(version)), version, events)
 
     def _events(self, folder: Path) -> list[tuple[str, int, float]]:
         from marc.memory.library import MemoryLibrary
@@ -447,10 +453,6 @@ class Library(Store):
         except ValueError:  # nothing there yet
             return []
         return sorted((each.source, each.position, each.event.end) for each in found)
-
-
-def _video(number: int, version: int, events: int) -> Any:
-    return some_memory(f"/{number}.mp4", f"{number:032x}{version:032x}", version, events)
 
 
 STORES: tuple[type[Store], ...] = (
