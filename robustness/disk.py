@@ -159,7 +159,7 @@ class Disk:
 
     def after_kill(self) -> Contents:
         """What is there."""
-        return {path: file and file.content() for path, file in self._names.items()}
+        return {path: file.content() if file else None for path, file in self._names.items()}
 
     def after_loss(self, random: Random) -> Contents:
         """What may be there after a loss of power."""

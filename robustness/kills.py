@@ -121,7 +121,7 @@ def _read_until(pipe: int, end: float) -> tuple[bytes, bool]:
     """What comes through a pipe, and whether the time was over before its end."""
     import select
 
-    parts = []
+    parts: list[bytes] = []
     while (left := end - time.monotonic()) > 0:
         if not select.select([pipe], [], [], left)[0]:
             break

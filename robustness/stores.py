@@ -6,6 +6,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -303,7 +304,7 @@ class Manifests(Store):
         from marc.data.sampling import write_manifest
 
         for number, rows in enumerate(self.versions):
-            write_manifest(folder / "data" / "manifest.json", lambda rows=rows: rows, folder, seed=number)
+            write_manifest(folder / "data" / "manifest.json", partial(iter, rows), folder, seed=number)
             acknowledge(str(number))
         return (folder / "data" / "manifest.json").read_bytes()
 
@@ -337,7 +338,7 @@ class CheckedFiles(Store):
         def problem_with(path: Path, *_: Any, **__: Any) -> str | None:
             return self.problem[path.name]
 
-        original, check.problem_with = check.problem_with, problem_with  # type: ignore[assignment]
+        original, check.problem_with = check.problem_with, problem_with
         needed = {(path, "video"): [path] for path in self.problem}
         try:
             return [

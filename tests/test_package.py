@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 TEST_COMMAND = ".venv/bin/python -m pytest"
 
 
-FOLDERS = ["marc", "benchmarks", "experiments", "inference_script", "training_script", "tests"]
+FOLDERS = ["marc", "benchmarks", "experiments", "robustness", "inference_script", "training_script", "tests"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
