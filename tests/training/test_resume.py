@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import TrainerState
 
 from marc.training.resume import last_checkpoint
 from marc.training.run import run_grpo, run_sft
+from robustness.toy_training import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
@@ -87,3 +90,27 @@ def test_half_a_checkpoint_is_not_resumed_from(left, tmp_path):
         (tmp_path / "checkpoint-11" / "trainer_state.json").write_text(left)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_an_older_checkpoint_is_deleted_once_the_disk_holds_the_new_one(tmp_path, monkeypatch):
+    """And the state by which a checkpoint counts as whole is written once the disk holds the rest of it."""
+    steps, sync, remove = [], os.fsync, shutil.rmtree
+    save = TrainerState.save_to_json
+
+    def saved(state, path):
+        steps.append(("state", Path(path).parent.name))
+        save(state, path)
+
+    def removed(path, *rest, **options):
+        steps.append(("removed", Path(path).name))
+        remove(path, *rest, **options)
+
+    monkeypatch.setattr(TrainerState, "save_to_json", saved)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    monkeypatch.setattr(os, "fsync", lambda file: steps.append(os.readlink(f"/proc/self/fd/{file}")) or sync(file))
+    trainer(tmp_path / "run", 0, lambda step: None).train()
+    assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["checkpoint-4", "checkpoint-5"]
+    whole = {str(path) for path in (tmp_path / "run" / "checkpoint-5").iterdir()}
+    before = steps[: steps.index(("state", "checkpoint-5"))]
+    assert whole - {str(tmp_path / "run" / "checkpoint-5" / "trainer_state.json")} <= set(before)
+    assert whole | {str(tmp_path / "run")} <= set(steps[: steps.index(("removed", "checkpoint-3"))])
