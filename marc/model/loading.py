@@ -112,7 +112,7 @@ def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any
             raise ValueError(f"{Path(name) / ADAPTERS}: the adapters' base is these adapters themselves ({base})")
         return _merge_adapters(_load_checkpoint(base, adapters=above, **kwargs), name)
     with reading(name, "configuration"):
-        stored = AutoConfig.from_pretrained(name)
+        stored = AutoConfig.from_pretrained(name, trust_remote_code=False)
         family = _family(name, stored)
         config = _our_config(family, stored)
         check_sizes(name, config)
@@ -158,7 +158,7 @@ def _merge_adapters(model: CompressedVLM, folder: str) -> CompressedVLM:
 def _load_processor(name: str, family: Family) -> CompressedProcessor:
     ours, stock = family.ours.load("processor"), family.stock.load("processor")
     with reading(name, "processor"):
-        processor = AutoProcessor.from_pretrained(name)
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
         check_template(processor.chat_template, name)
     if isinstance(processor, ours):
         return processor

@@ -190,3 +190,17 @@ def test_another_models_processor_is_refused(field, value, said, good, tmp_path)
     file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=said):
         load_model(folder, device="cpu")
+
+
+def test_no_code_of_a_checkpoint_is_run_nor_asked_about(good, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        values = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+        values |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoProcessor": "own.Own"}}
+        (folder / name).write_text(json.dumps(values))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
+    with pytest.raises(ValueError, match="custom code"):
+        load_model(folder, device="cpu")
+    assert not (tmp_path / "ran").exists()
