@@ -23,10 +23,12 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from marc.video import animations, formats
+from marc.video import animations, avi, formats
 from marc.video.errors import VideoError
 from marc.video.limits import beyond, current_limits, out_of_memory
 
+UNINDEXED = {"seekable": "0"}
+"""What keeps FFmpeg from an index at the end of a file."""
 SHORTER = 0.9
 REORDERED = 32
 """Packets at the end of a stream among which its last picture is: codecs reorder by 16 at most."""
@@ -75,6 +77,9 @@ def open_container(path: str, options: dict[str, str] | None = None) -> InputCon
     options = formats.OPTIONS | (options or {})
     try:
         container = av.open(_url(path), "r", options=options, metadata_errors="replace")
+        if not has_true_index(path, container):
+            container.close()
+            return av.open(_url(path), "r", options=options | UNINDEXED, metadata_errors="replace")
         if container.format.name != animations.FORMAT:
             return container
         container.close()
@@ -83,6 +88,13 @@ def open_container(path: str, options: dict[str, str] | None = None) -> InputCon
         raise out_of_memory(path) from error
     except av.FFmpegError as error:
         raise VideoError(f"{path}: {_why_not_opened(path) or _cannot_open(error.strerror)}") from error
+
+
+def has_true_index(path: str, container: InputContainer) -> bool:
+    """Whether the index of an open file can be believed, as far as that must be asked: see `marc.video.avi`."""
+    return container.format.name != "avi" or all(
+        avi.has_true_index(path, stream.index, stream.frames) for stream in container.streams.video
+    )
 
 
 def _cannot_open(cause: str) -> str:

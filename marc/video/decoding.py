@@ -27,6 +27,7 @@ from marc.video.container import (
     Schedule,
     codec_name,
     default_stream,
+    has_true_index,
     is_joined,
     is_mp4,
     last_end,
@@ -158,6 +159,7 @@ class VideoReader:
         format_name = self._container.format.name
         self._is_joined = format_name in FORMATS_THAT_CAN_BE_JOINED and is_joined(path, self._stream.index)
         self._can_seek = not self._is_joined and format_name not in FORMATS_WITH_GAPS_IN_TIMES
+        self._can_seek &= has_true_index(path, self._container)
         self.tolerance = min(float(self._stream.time_base or 0), TIME_TOLERANCE)
         self.stream_index = self._stream.index
         self.has_other_videos = len(video_streams(self._container)) > 1
