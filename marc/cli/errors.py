@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from marc.cli.output import echo
 from marc.extras import MissingExtraError
@@ -31,12 +31,12 @@ def user_errors(command: str) -> Iterator[None]:
 class Commands(TyperGroup):
     """Commands whose errors about what was typed are harmless: shells put file names among options."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """As every group."""
         with _harmless_usage():
             return super().make_context(*args, **kwargs)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """As every group."""
         with _harmless_usage():
             return super().invoke(ctx)
@@ -46,6 +46,7 @@ class Commands(TyperGroup):
 def _harmless_usage() -> Iterator[None]:
     try:
         yield
-    except click.ClickException as error:
-        error.message = harmless(error.message)
+    except TyperException as error:
+        if "message" in vars(error):
+            vars(error)["message"] = harmless(str(vars(error)["message"]))
         raise

@@ -99,7 +99,7 @@ def test_what_was_typed_comes_back_harmless(arguments, tmp_path, monkeypatch):
     assert result.exit_code
     assert isinstance(result.exception, SystemExit), result.exception
     assert "\x1b" not in result.output and "\x07" not in result.output
-    assert "\\x1b[31m" in result.output or "No such" in result.output
+    assert "x1b" in result.output
 
 
 def test_errors_are_one_line(tmp_path):
