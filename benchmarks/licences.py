@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from marc.io import write_text
 
@@ -43,7 +44,7 @@ def listed() -> dict[str, str]:
 def licence_of(name: str) -> str | None:
     """What an installed package says: an SPDX expression, else its classifiers, else a line of text; else None."""
     try:
-        told = metadata.metadata(name)
+        told: Any = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return None
     classified = [
