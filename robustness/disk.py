@@ -8,10 +8,11 @@ folder's. Of all else each step may be there or not, a write also in part or as 
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from random import Random
 Contents = dict[str, bytes | None]
 """What a folder holds, by path; None stands for a folder."""
 
+_OF_TEMPFILE = re.compile(r"\.tmp\w{6}")
 _HEAD = struct.Struct("=cIIIq")
 _SHIM = Path(__file__).with_name("shim.c")
 
@@ -148,6 +150,8 @@ class Disk:
 
     def apply(self, step: Step) -> None:
         """Takes a step."""
+        if step.kind in "WTFRLU":
+            self._take_unseen_renaming(step.path)
         if step.kind in "WT":
             self._open_file(step.path).pending.append(step)
         elif step.kind == "F":
@@ -156,6 +160,20 @@ class Disk:
             new = _File() if step.kind == "C" else None
             _rename(self._names, step, new)
             self._pending.append((step, new))
+
+    def settle(self, paths: Iterable[str]) -> None:
+        """Takes the renamings that the log has not seen, by the paths that are there."""
+        for path in paths:
+            self._take_unseen_renaming(path)
+
+    def _take_unseen_renaming(self, path: str) -> None:
+        """Rust's `tempfile`, of LanceDB and safetensors, renames its files by system calls that pass by libc."""
+        if path in self._names or path == str(self.root):
+            return
+        beside = [name for name in self._names if Path(name).parent == Path(path).parent]
+        hidden = [name for name in beside if _OF_TEMPFILE.fullmatch(Path(name).name)]
+        if len(hidden) == 1:
+            self.apply(Step("R", hidden[0], path, 0, b""))
 
     def after_kill(self) -> Contents:
         """What is there."""

@@ -205,11 +205,9 @@ def attack(store: Store, place: Place, whole: Whole, how: str, step: int, random
     disk = Disk(place.folder)
     for each in steps:
         disk.apply(each)
-    if disk.after_kill() != left:
-        differing = sorted(
-            path for path in {*left, *disk.after_kill()} if left.get(path) != disk.after_kill().get(path)
-        )
-        return 1, [*problems, f"{where}: the log of steps does not say what became of {differing}"]
+    disk.settle(left)
+    if unknown := differing(disk.after_kill(), left):
+        return 1, [*problems, f"{where}: the log of steps does not say what became of {unknown}"]
     seen = [left]
     for _ in range(LOSSES):
         state = disk.after_loss(random)

@@ -82,3 +82,13 @@ def test_after_a_kill_all_steps_are_there(tmp_path, described, there):
     for step in steps(tmp_path, *described):
         disk.apply(step)
     assert {path[len(str(tmp_path)) + 1 :]: content for path, content in disk.after_kill().items()} == there
+
+
+def test_a_renaming_that_passed_by_the_log_is_taken_when_its_file_is_met(tmp_path):
+    done = [("C", ".tmpA1b2C3"), ("W", ".tmpA1b2C3", 0, b"abc"), ("F", "model"), ("F", "")]
+    assert losses(tmp_path, *done) == [{"model": b"abc"}] * 200
+    disk = Disk(tmp_path)
+    for step in steps(tmp_path, *done[:2]):
+        disk.apply(step)
+    disk.settle([str(tmp_path / "model")])
+    assert disk.after_kill() == {str(tmp_path / "model"): b"abc"}
