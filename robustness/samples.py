@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,9 +53,9 @@ class Kind:
     size: tuple[int, int] = (WIDTH, HEIGHT)
 
 
-_X264 = (("g", "5"), ("bf", "1"), ("preset", "veryfast"), ("threads", "1"))
+_X264 = (("g", "5"), ("bf", "1"), ("preset", "veryfast"))
 _X265 = (("preset", "ultrafast"), ("x265-params", "log-level=none:keyint=5:pools=1"))
-_VP = (("deadline", "realtime"), ("cpu-used", "8"), ("g", "5"))
+_VP = (("deadline", "good"), ("cpu-used", "4"), ("g", "5"))
 _FRAGMENTS = (("movflags", "frag_keyframe+empty_moov"),)
 VIDEOS: dict[str, Kind] = {
     "h264.mp4": Kind("libx264", mutations.boxes, options=_X264),
@@ -128,6 +129,8 @@ def write_video(path: Path, kind: Kind) -> None:
     with av.open(str(path), "w", container_options=dict(kind.container)) as container:
         container.metadata["title"] = "a title of some length to be changed"
         stream = container.add_stream(kind.codec, rate=RATE, options=dict(kind.options))
+        assert isinstance(stream, VideoStream)
+        stream.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = *kind.size, kind.pix_fmt
         for number, rgb_HWC in enumerate(pictures(*kind.size)):
             frame = av.VideoFrame.from_ndarray(rgb_HWC, format="rgb24").reformat(format=kind.pix_fmt)

@@ -97,7 +97,7 @@ def has_true_index(path: str, container: InputContainer) -> bool:
     )
 
 
-def _cannot_open(cause: str) -> str:
+def _cannot_open(cause: str | None) -> str:
     advice = "it is not a video, or it was cut off before its index: get or encode it again"
     return f"FFmpeg cannot open it ({cause}); {advice}"
 
@@ -135,6 +135,8 @@ def default_stream(path: str, container: InputContainer) -> VideoStream:
     """
     streams = video_streams(container)
     if not streams:
+        if container.streams.video:
+            raise VideoError(f"{path}: the only picture in it is a cover; give a file with moving pictures")
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise VideoError(
             f"{path}: there is no video stream in it (streams: {kinds}); give a file with moving pictures"
