@@ -98,7 +98,10 @@ class FrameRequest:
             if (prompt := self.compression.prompt_tokens) is not None:
                 least = 1 + self.overhead + VISION_MARKS
                 if prompt < least:
-                    raise ValueError(f"prompt_tokens {prompt}: a video costs at least {least} tokens in the prompt")
+                    raise ValueError(
+                        f"a budget of {prompt} tokens in the prompt: a video costs at least {least}; raise "
+                        "--prompt-tokens or prompt:N"
+                    )
                 limits.append(most_grids(prompt - VISION_MARKS, self.overhead))
         return min(limits)
 
@@ -137,7 +140,9 @@ class Selection:
         """
         frames, found = request.frames, len(retrieval.kept)
         retrieval = strongest(retrieval, fits)
-        plan = partial(plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames)
+        plan = partial(
+            plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames, starts=request.info.starts
+        )
         budget = request.shared_budget
         if budget is None:
             planned: FramePlan = plan()

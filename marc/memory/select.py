@@ -31,6 +31,7 @@ from marc.memory.events import evenly_inside
 from marc.memory.ranking import best_first, fused_scores, word_scores
 from marc.memory.vectors import cosine_scores, neighbour_similarity
 from marc.types import FRAMES_PER_GRID, Event, Retrieval
+from marc.video.sampling import distinct_times, pictures_in
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
@@ -213,11 +214,13 @@ def plan_frames(
     mode: Literal["retrieve", "allocate"] = "retrieve",
     token_budget: int | None = None,
     max_events: int | None = None,
+    starts: Sequence[float] = (),
 ) -> FramePlan:
     """Choose the timestamps to read and, with a budget, each event's share of the visual tokens.
 
     Every event gets whole temporal grids (2 frames) and at least one, so that no grid straddles two events. Where
-    ``fps`` asks for more than ``max_frames``, grids are shared out in proportion to length.
+    ``fps`` asks for more than ``max_frames``, grids are shared out in proportion to length. A kept event that takes in
+    bystanders has its frames in itself, and one grid in what it takes in on either side.
 
     Args:
         retrieval: Events, scores and the kept ones.
@@ -227,6 +230,8 @@ def plan_frames(
             kept get one grid, from their middle, and one token each, and the kept ones share what is left of both.
         token_budget: Visual tokens to share out over the events; None where the layout does not share.
         max_events: Most events with ``"allocate"``, beside the limits that the others set.
+        starts: When pictures begin, where the file says so and they stay (`marc.types.VideoInfo.starts`): an event has
+            no more frames than it has pictures, others have those for which they have pictures.
 
     Raises:
         ValueError: An argument is out of range, or the kept events do not fit into the frame limit or the budget.
@@ -239,9 +244,11 @@ def plan_frames(
         limit = min(each for each in (grid_limit, token_budget, max_events) if each is not None)
         events, kept = join_bystanders(retrieval.events, retrieval.neighbour_similarity, retrieval.kept, limit)
 
-    wanted = np.ones(len(events), dtype=np.int64)
-    wanted[kept] = [max(1, round(events[index].duration * fps / FRAMES_PER_GRID)) for index in kept]
-    grids = share_out(min(grid_limit, int(wanted.sum())), wanted)
+    stretches = [
+        _KeptStretch(event, retrieval.events[retrieval.kept[kept.index(index)]], starts) if index in kept else None
+        for index, event in enumerate(events)
+    ]
+    grids = _grids_of(stretches, fps, grid_limit)
     shares = None
     if token_budget is not None:
         tokens = np.ones(len(events), dtype=np.int64)
@@ -251,14 +258,69 @@ def plan_frames(
     return FramePlan(
         seconds=np.concatenate(
             [
-                evenly_inside(event, FRAMES_PER_GRID * count) if index in kept else around_the_middle(event, fps)
-                for index, (event, count) in enumerate(zip(events, grids, strict=True))
+                stretch.times(count, fps) if stretch else around_the_middle(event, fps)
+                for event, stretch, count in zip(events, stretches, grids.tolist(), strict=True)
             ]
         ),
         grid_events=np.repeat(np.arange(len(events)), grids),
         events=tuple(events),
         shares=shares,
     )
+
+
+@dataclass(frozen=True)
+class _KeptStretch:
+    """A retrieved event with the bystanders that it takes in.
+
+    Attributes:
+        whole: All of it.
+        event: The retrieved event.
+        starts: When pictures begin, where they stay.
+    """
+
+    whole: Event
+    event: Event
+    starts: Sequence[float]
+
+    def sides(self, grids: int) -> list[Event]:
+        """What it takes in that has a grid, if there are so many: the longer side first."""
+        before = Event(self.whole.start, self.event.start) if self.whole.start < self.event.start else None
+        after = Event(self.event.end, self.whole.end) if self.event.end < self.whole.end else None
+        there = sorted((side for side in (before, after) if side), key=lambda side: -side.duration)
+        return there[: grids - 1]
+
+    def times(self, grids: int, fps: float) -> NDArray[np.float64]:
+        """The frames of so many grids, in seconds."""
+        sides = self.sides(grids)
+        count = FRAMES_PER_GRID * (grids - len(sides))
+        if self.starts:
+            inside = distinct_times(np.array(self.starts), self.event.start, self.event.end, count)
+        else:
+            inside = evenly_inside(self.event, count)
+        return np.sort(np.concatenate([inside, *(around_the_middle(side, fps) for side in sides)]))
+
+
+def _grids_of(stretches: Sequence[_KeptStretch | None], fps: float, limit: int) -> NDArray[np.int64]:
+    """Temporal grids of each stretch of a video, at most so many in all: None is a bystander, which has one."""
+    kept = np.array([index for index, stretch in enumerate(stretches) if stretch], dtype=np.int64)
+    own = [stretch for stretch in stretches if stretch]
+    wanted = np.ones(len(stretches), dtype=np.int64)
+    inside = np.array([max(1, round(each.event.duration * fps / FRAMES_PER_GRID)) for each in own], dtype=np.int64)
+    given = _by_pictures(inside, own, limit) if own and own[0].starts else inside
+    wanted[kept] = given + [len(each.sides(limit)) for each in own]
+    return share_out(min(limit, int(wanted.sum())), wanted)
+
+
+def _by_pictures(wanted_K: NDArray[np.int64], kept: Sequence[_KeptStretch], limit: int) -> NDArray[np.int64]:
+    """Grids of events whose pictures stay: no more than they have pictures, as long as others have some left."""
+    pictures = [pictures_in(each.starts, each.event.start, each.event.end) for each in kept]
+    most_K = np.array([max(1, -(-count // FRAMES_PER_GRID)) for count in pictures])
+    given_K = np.minimum(wanted_K, most_K)
+    for _ in range(min(limit, int(wanted_K.sum())) - int(given_K.sum())):
+        if (most_K <= given_K).all():
+            break
+        given_K[np.argmax(most_K - given_K)] += 1
+    return given_K
 
 
 def around_the_middle(event: Event, fps: float) -> NDArray[np.float64]:

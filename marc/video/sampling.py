@@ -14,6 +14,7 @@ Shapes: T frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,9 @@ def sample_times(
     lowest = math.ceil(min_frames / FRAMES_PER_GRID) * FRAMES_PER_GRID
     stop = _checked_stop(info, start, end)
     if info.starts:
-        return _spread(np.array(info.starts), start, stop, _even(min(max((stop - start) * fps, lowest), max_frames)))
+        return distinct_times(
+            np.array(info.starts), start, stop, _even(min(max((stop - start) * fps, lowest), max_frames))
+        )
     rate = info.frame_count / info.duration
     first, last = _frame_range(info, start, stop)
     available = last - first + 1
@@ -77,9 +80,16 @@ def _even(count: float) -> int:
     return max(math.floor(count / FRAMES_PER_GRID) * FRAMES_PER_GRID, FRAMES_PER_GRID)
 
 
-def _spread(starts_N: NDArray[np.float64], start: float, stop: float, count: int) -> NDArray[np.float64]:
-    """Even times in ``[start, stop)``, of which those that show a picture again are moved to pictures not shown."""
-    first, end = starts_N.searchsorted([start, stop - SAME_TIME], side="right") - [1, 0]
+def distinct_times(starts_N: NDArray[np.float64], start: float, stop: float, count: int) -> NDArray[np.float64]:
+    """Even times in ``[start, stop)``, of which those that show a picture again are moved to pictures not shown.
+
+    Args:
+        starts_N: When pictures begin, ascending; the first at the start of the video.
+        start: In seconds.
+        stop: In seconds, exclusive.
+        count: How many times.
+    """
+    first, end = _pictures_between(starts_N, start, stop)
     last = max(starts_N[end - 1], stop - np.diff(starts_N).min(), start)
     times_T = np.linspace(start, last, count)
     shown = set(_shown(starts_N, times_T).tolist())
@@ -93,6 +103,18 @@ def _spread(starts_N: NDArray[np.float64], start: float, stop: float, count: int
         times_T[moved] = starts_N[picture]
         times_T.sort()
     return times_T
+
+
+def pictures_in(starts: Sequence[float], start: float, stop: float) -> int:
+    """How many pictures are shown in ``[start, stop)``; for the arguments see `distinct_times`."""
+    first, end = _pictures_between(np.array(starts), start, stop)
+    return int(end - first)
+
+
+def _pictures_between(starts_N: NDArray[np.float64], start: float, stop: float) -> tuple[int, int]:
+    """The first picture shown in ``[start, stop)``, and the first behind it."""
+    first, end = starts_N.searchsorted([start, stop - SAME_TIME], side="right") - [1, 0]
+    return max(int(first), 0), int(end)
 
 
 def _shown(starts_N: NDArray[np.float64], times_T: NDArray[np.float64]) -> NDArray[np.int64]:

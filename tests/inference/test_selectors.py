@@ -63,7 +63,7 @@ def test_as_many_events_are_read_as_the_prompt_has_room_for(prompt, events):
     asked = replace(request(compression={"prompt_tokens": prompt}), overhead=9)
     selection = Remembering().select(asked)
     assert len(set(selection.grid_events)) == len(selection.shares) == events
-    with pytest.raises(ValueError, match="prompt_tokens 11: a video costs at least 12 tokens in the prompt"):
+    with pytest.raises(ValueError, match="a budget of 11 tokens in the prompt: a video costs at least 12; raise"):
         Remembering().select(replace(request(compression={"prompt_tokens": 11}), overhead=9))
 
 

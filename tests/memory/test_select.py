@@ -290,3 +290,33 @@ def test_shares_are_whole_bounded_and_complete(wanted, data):
 def test_impossible_plans_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         plan_frames(retrieval([4, 4, 4], [0, 1, 2]), **options)
+
+
+def test_a_kept_event_that_takes_in_bystanders_is_what_is_read():
+    """Of ten minutes two tokens remain: both kept events take in the rest, and still have the frames."""
+    plan = plan_frames(retrieval([14, 14, 300, 272], [0, 1]), fps=2.0, max_frames=64, mode="allocate", token_budget=2)
+    assert [event.end for event in plan.events] == [14.0, 600.0]
+    inside = [int(((plan.seconds >= start) & (plan.seconds < start + 14)).sum()) for start in (0, 14)]
+    assert min(inside) >= 28 and sum(inside) == len(plan.seconds) - 2, "one grid shows what was taken in"
+
+
+@pytest.mark.parametrize(("frames", "inside"), [(2, 2), (4, 2), (6, 2), (8, 4)])
+def test_with_few_frames_the_kept_event_comes_first(frames, inside):
+    plan = plan_frames(retrieval([20, 4, 30], [1]), fps=2.0, max_frames=frames, mode="allocate", token_budget=1)
+    assert ((plan.seconds >= 20) & (plan.seconds < 24)).sum() == inside
+    assert len(plan.seconds) == frames and (np.diff(plan.seconds) >= 0).all()
+
+
+def test_pictures_that_stay_are_read_once_and_others_in_their_place():
+    """Two seconds of motion, then a still of 58: the motion has the frames, the still a pair."""
+    starts = [*np.arange(60) / 30, 2.0]
+    plan = plan_frames(retrieval([2, 58], [0, 1]), fps=2.0, max_frames=64, starts=starts)
+    assert np.bincount(plan.grid_events).tolist() == [30, 1]
+    assert len(np.unique(np.searchsorted(starts, plan.seconds + 1e-6, side="right"))) == 61
+
+
+def test_where_pictures_follow_each_other_fast_nothing_changes():
+    dense = list(np.arange(0, 60, 0.04))
+    plain = plan_frames(retrieval([20, 40], [0, 1]), fps=1.0, max_frames=64)
+    told = plan_frames(retrieval([20, 40], [0, 1]), fps=1.0, max_frames=64, starts=dense)
+    assert (told.grid_events == plain.grid_events).all()
