@@ -158,7 +158,7 @@ def samples(folder: Path) -> dict[str, tuple[bytes, Structure]]:
         made[name] = text.encode(), mutations.lines
     made["rows.json"] = json.dumps([ROW] * 3, indent=0).encode(), mutations.lines
     made["rows.jsonl"] = (json.dumps(ROW) + "\n").encode() * 3, mutations.lines
-    made["memory.marc"] = _memory(folder), mutations.boxes
+    made["memory.marc"] = _memory(folder), mutations.blocks
     return made
 
 

@@ -41,6 +41,20 @@ def test_a_damaged_index_gives_no_wrong_picture(field, seed, whole, tmp_path):
     assert probe(path).frame_count == FRAMES
 
 
+def test_a_picture_that_only_the_index_calls_a_key_picture_is_none(whole, tmp_path):
+    """Decoding from there would give what no picture looks like."""
+    damaged, start = bytearray(whole), whole.rindex(b"idx1") + 8
+    for entry in range(start, start + 16 * FRAMES, 16):
+        damaged[entry + 4] |= 0x10
+    path = tmp_path / "clip.avi"
+    path.write_bytes(damaged)
+    assert avi.has_true_index(str(path), 0, FRAMES)
+    assert is_right(path)
+    for number in range(1, FRAMES):
+        (picture,) = read_frames(path, [(number + 0.5) / 30]).rgb
+        assert frame_number(picture) == number
+
+
 def test_an_index_without_a_gap_is_believed_without_looking_at_every_chunk(whole, tmp_path, monkeypatch):
     path = tmp_path / "clip.avi"
     path.write_bytes(whole)

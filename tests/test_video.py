@@ -35,7 +35,7 @@ from marc.video import (
     write_video,
 )
 from marc.video.decoders import read_with_torchcodec
-from marc.video.decoding import open_video
+from marc.video.decoding import Picture, VideoReader, open_video
 from marc.video.jobs import Probe
 from marc.video.process import POOL
 
@@ -417,6 +417,8 @@ def make_bad(folder: Path, kind: str, video) -> Path:
             path.write_bytes(np.random.default_rng(0).bytes(20_000))
         case "audio":
             make_videos.write_audio(path)
+        case "song":
+            make_videos.write_song(path)
         case "headless":
             path.write_bytes(whole[: len(whole) // 2])
         case "narrow":
@@ -434,6 +436,7 @@ def make_bad(folder: Path, kind: str, video) -> Path:
         ("text", "cannot open"),
         ("noise", "cannot open"),
         ("audio", r"no video stream in it \(streams: audio\)"),
+        ("song", "the only picture in it is a cover"),
         ("headless", "moov atom not found"),
         ("narrow", "too narrow"),
     ],
@@ -470,6 +473,20 @@ def test_damage_never_hangs_or_crashes_the_caller(tmp_path, video):
         path.write_bytes(damaged)
         with suppress(VideoError):
             assert len(read_frames(path, timeout=20)) >= 2
+
+
+def test_times_that_go_back_after_a_seek_are_refused(clip, monkeypatch):
+    def land_early(reader, time):
+        frame = reader._following.frame
+        reader._shown, reader._following, reader._pictures = None, Picture(frame, 0.5), iter([Picture(frame, 9.0)])
+
+    monkeypatch.setattr(VideoReader, "_gains_by_seeking", lambda reader, time: time > 2)
+    monkeypatch.setattr(VideoReader, "_seek", land_early)
+    with (
+        pytest.raises(VideoError, match=r"its times contradict each other: 0\.50 s comes after 1\.00 s; the file is"),
+        open_video(str(clip)) as reader,
+    ):
+        list(reader.pictures_at([1.0, 3.0]))
 
 
 def test_unforeseen_errors_keep_their_traceback():

@@ -213,8 +213,9 @@ class VideoReader:
             One picture per time, the same object again where it is still shown.
 
         Raises:
-            VideoError: A time lies in a part that is missing from the file.
+            VideoError: A time lies in a part that is missing from the file, or the file's times contradict each other.
         """
+        latest = 0.0
         for time in seconds:
             if self._gains_by_seeking(time):
                 self._seek(time)
@@ -225,6 +226,12 @@ class VideoReader:
             assert self._shown is not None
             if self._following is None and time > self._shown.seconds + MISSING_END:
                 self._check_complete()
+            if self._shown.seconds < latest:
+                raise VideoError(
+                    f"{self.path}: its times contradict each other: {self._shown.seconds:.2f} s comes after "
+                    f"{latest:.2f} s; the file is damaged, get or encode it again"
+                )
+            latest = self._shown.seconds
             yield self._shown
 
     def pictures_from(self, start: float) -> Iterator[Picture]:
@@ -351,9 +358,16 @@ class VideoReader:
         """Go on from the key picture before `time`, or from the start where the file cannot be sought in."""
         if time > 0 and self._move(time):
             self._start_decoding()
-        else:
-            self._container.close()
-            self._open()
+            if self._begins_rightly():
+                return
+            self._can_seek = False
+        self._container.close()
+        self._open()
+
+    def _begins_rightly(self) -> bool:
+        """Whether the picture where a seek has landed is a key picture, where only the index says so."""
+        is_told_by_index = self._container.format.name == "avi"
+        return not is_told_by_index or self._following is None or bool(self._following.frame.key_frame)
 
     def _move(self, time: float) -> bool:
         """Seek in the container; False where that fails."""
