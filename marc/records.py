@@ -8,8 +8,8 @@ Times are seconds from the first picture of the file that they belong to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from marc.types import Answer, ShownVideo
@@ -17,6 +17,7 @@ from marc.version import __version__
 
 ANSWER: Literal["marc.answer.v1"] = "marc.answer.v1"
 RECALL: Literal["marc.recall.v1"] = "marc.recall.v1"
+FAILURE: Literal["marc.failure.v1"] = "marc.failure.v1"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class EventRecord:
         end: Where it ends, exclusive.
         score: Cosine similarity of the question with its pictures, in [-1, 1].
         text: What is said in it by the subtitles that were used.
+        frames: How many of the frames that were read lie in it.
+        picture: The file with a picture of it, where one was written.
     """
 
     source: str
@@ -36,6 +39,8 @@ class EventRecord:
     end: float
     score: float
     text: str = ""
+    frames: int = 0
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class AnswerRecord:
         marc: Version of the package.
         model: Name of the model.
         question: What was asked.
+        options: The answers that were offered; none of a free question.
         answer: The extracted answer.
         output: The model's whole output.
         frames: Frames that were read.
@@ -112,6 +118,7 @@ class AnswerRecord:
     marc: str
     model: str
     question: str
+    options: tuple[str, ...]
     answer: str
     output: str
     frames: int
@@ -130,12 +137,19 @@ class AnswerRecord:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, answer: Answer) -> AnswerRecord:
-        """The record of an answer."""
+    def of(cls, answer: Answer, pictures: Sequence[str] = ()) -> AnswerRecord:
+        """The record of an answer.
+
+        Args:
+            answer: The answer.
+            pictures: Files with a picture of each event, where they were written.
+        """
         values = {name: getattr(answer, name) for name in cls.__dataclass_fields__ if hasattr(answer, name)}
-        events = tuple(record for shown in answer.videos for record in _events(shown))
+        events = [record for shown in answer.videos for record in _events(shown)]
+        if pictures:
+            events = [replace(event, picture=file) for event, file in zip(events, pictures, strict=True)]
         videos = tuple(map(VideoRecord.of, answer.videos))
-        return cls(**{**values, "schema": ANSWER, "marc": __version__, "events": events, "videos": videos})
+        return cls(**{**values, "schema": ANSWER, "marc": __version__, "events": tuple(events), "videos": videos})
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,7 @@ class RecallRecord:
         question: What was asked.
         embedder: The dual encoder.
         events: What was found.
+        warnings: What the user should know about it.
     """
 
     schema: Literal["marc.recall.v1"]
@@ -155,14 +170,39 @@ class RecallRecord:
     question: str
     embedder: str
     events: tuple[EventRecord, ...]
+    warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, question: str, embedder: str, events: Iterable[EventRecord]) -> RecallRecord:
+    def of(
+        cls, question: str, embedder: str, events: Iterable[EventRecord], warnings: Iterable[str] = ()
+    ) -> RecallRecord:
         """The record of what was found."""
-        return cls(RECALL, __version__, question, embedder, tuple(events))
+        return cls(RECALL, __version__, question, embedder, tuple(events), tuple(warnings))
 
 
-def as_json(record: EventRecord | AnswerRecord | RecallRecord) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FailureRecord:
+    """A question that could not be answered, in a batch or an evaluation.
+
+    Attributes:
+        schema: Name and version of this schema.
+        marc: Version of the package.
+        status: That it failed.
+        reason: Why.
+    """
+
+    schema: Literal["marc.failure.v1"]
+    marc: str
+    status: Literal["failed"]
+    reason: str
+
+    @classmethod
+    def of(cls, reason: str) -> FailureRecord:
+        """The record of a reason."""
+        return cls(FAILURE, __version__, "failed", reason)
+
+
+def as_json(record: EventRecord | AnswerRecord | RecallRecord | FailureRecord) -> dict[str, Any]:
     """A record as plain values, for ``json.dumps``."""
     return asdict(record)
 
@@ -170,4 +210,5 @@ def as_json(record: EventRecord | AnswerRecord | RecallRecord) -> dict[str, Any]
 def _events(shown: ShownVideo) -> Iterable[EventRecord]:
     texts = shown.event_texts or ("",) * len(shown.events)
     for event, score, text in zip(shown.events, shown.scores, texts, strict=True):
-        yield EventRecord(shown.source, event.start, event.end, score, text)
+        frames = sum(event.start <= second < event.end for second in shown.frame_seconds)
+        yield EventRecord(shown.source, event.start, event.end, score, text, frames)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,9 @@ class Frames:
         rgb: ``uint8 [T, H, W, 3]``.
         seconds: ``float64 [T]``, non-decreasing presentation times.
         source: Path of the video.
+
+    Raises:
+        ValueError: If they are no such arrays; ``seconds`` may also be a list.
     """
 
     rgb: NDArray[np.uint8]
@@ -120,8 +124,19 @@ class Frames:
     source: str
 
     def __post_init__(self) -> None:
-        assert self.rgb.ndim == 4 and self.rgb.shape[3] == 3 and self.rgb.dtype == np.uint8, self.rgb.shape
-        assert self.seconds.shape == self.rgb.shape[:1], (self.seconds.shape, self.rgb.shape)
+        rgb, expected = self.rgb, f"{self.source}: frames must be an array of uint8 [T, H, W, 3]"
+        if not isinstance(rgb, np.ndarray):
+            raise ValueError(f"{expected}, got {type(rgb).__name__}")
+        if rgb.ndim != 4 or rgb.shape[3] != 3 or rgb.dtype != np.uint8:
+            raise ValueError(f"{expected}, got {rgb.dtype} {list(rgb.shape)}")
+        expected = f"{self.source}: seconds must be {len(rgb)} numbers, one for each frame"
+        try:
+            seconds = np.asarray(self.seconds, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{expected} ({error})") from error
+        if seconds.shape != rgb.shape[:1]:
+            raise ValueError(f"{expected}, got an array of the shape {list(seconds.shape)}")
+        object.__setattr__(self, "seconds", seconds)
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -190,7 +205,7 @@ class Clip:
         share: Part of the budget that it may have, in the event layout.
 
     Raises:
-        ValueError: If the stretch is none.
+        ValueError: If the stretch is none, or its times are no numbers.
     """
 
     source: str | Path
@@ -200,6 +215,9 @@ class Clip:
     share: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("end", 0 if self.end is None else self.end)):
+            if not isinstance(value, Real):
+                raise ValueError(f"{self.source}: {name} must be seconds as a number, such as 90, got {value!r}")
         if not 0 <= self.start < (inf if self.end is None else self.end):
             raise ValueError(
                 f"{self.source}: a stretch of a video needs 0 <= start < end, got start={self.start:g} and "
@@ -282,6 +300,7 @@ class Answer:
         visual_tokens_budget: Visual tokens that the videos might have had; ``None``: no limit.
         warnings: What the user should know about the answer, see `marc.inference.remarks`.
         question: What was asked.
+        options: The answers that were offered.
         model: Name of the model that answered.
         videos: What was shown of each video or picture, in the order of the question.
         input_tokens: Tokens of the whole prompt.
@@ -303,6 +322,7 @@ class Answer:
     visual_tokens_budget: int | None = None
     warnings: tuple[str, ...] = ()
     question: str = ""
+    options: tuple[str, ...] = ()
     model: str = ""
     videos: tuple[ShownVideo, ...] = ()
     input_tokens: int = 0

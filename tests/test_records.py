@@ -28,7 +28,12 @@ def test_everything_in_it_is_described():
     for name, definition in schema()["$defs"].items():
         assert definition["description"], name
         assert all(values["description"] for values in definition["properties"].values()), name
-        assert set(definition["required"]) >= set(definition["properties"]) - {"text"}, name
+        assert set(definition["required"]) >= set(definition["properties"]) - {
+            "text",
+            "frames",
+            "picture",
+            "warnings",
+        }, name
 
 
 @st.composite
@@ -68,7 +73,8 @@ def test_what_is_recalled_keeps_to_the_schema():
     record = RecallRecord.of("Where?", "tiny", [EventRecord("a.mp4", 0.0, 2.5, 0.25, "said")])
     value = json.loads(json.dumps(as_json(record)))
     jsonschema.validate(value, schema())
-    assert value["events"] == [{"source": "a.mp4", "start": 0.0, "end": 2.5, "score": 0.25, "text": "said"}]
+    said = {"text": "said", "frames": 0, "picture": ""}
+    assert value["events"] == [{"source": "a.mp4", "start": 0.0, "end": 2.5, "score": 0.25, **said}]
 
 
 @pytest.mark.parametrize("wrong", [{}, {"schema": "marc.answer.v1"}, {"schema": "marc.answer.v2"}])

@@ -80,7 +80,9 @@ class BatchOptions:
 def ask(
     videos: Annotated[
         list[str] | None,
-        typer.Argument(help="Videos and pictures, shown in this order: files, folders, patterns, or @LIST."),
+        typer.Argument(
+            help="Videos and pictures, shown in this order: files, folders, patterns, or @LIST as in `marc remember`."
+        ),
     ] = None,
     question: Annotated[str | None, typer.Argument(help="A question in natural language.")] = None,
     *,
@@ -258,15 +260,17 @@ def _show(assistant: VideoAssistant, query: Query, report: ReportOptions, *, is_
         from marc.inference.storyboard import save_storyboard
 
         save_storyboard(report.storyboard, query.question, answer, seen)
+    pictures: list[str] = []
     if report.pictures is not None:
         from marc.inference.citations import save_citations
 
-        for file in save_citations(report.pictures, answer):
+        pictures = [str(file) for file in save_citations(report.pictures, answer)]
+        for file in pictures:
             remark(f"marc ask: {file}")
     for warning in answer.warnings:
         remark(f"marc ask: {warning}")
     if report.as_json:
-        echo_json(as_json(AnswerRecord.of(answer)))
+        echo_json(as_json(AnswerRecord.of(answer, pictures)))
     else:
         echo(_as_text(answer, is_recalled or len(answer.videos) > 1))
 

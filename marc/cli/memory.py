@@ -16,12 +16,18 @@ from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.verbosity import remark
 from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.terminal import in_one_line
 from marc.types import ModelOptions
 from marc.video.options import SubtitleOptions
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
     from marc.memory.workers import Outcome
+
+GENERATED_ONLY = (
+    "with the embedded encoder 'tiny', which knows generated videos only; for real footage name the --model that you "
+    "ask with, or an --embedder"
+)
 
 Library = Annotated[
     str | None,
@@ -58,7 +64,10 @@ Answering = Annotated[
 def remember(
     videos: Annotated[
         list[str],
-        typer.Argument(help="Video files, folders, patterns, or @LIST with one on each line.", metavar="VIDEO..."),
+        typer.Argument(
+            help="Video files, folders, patterns, or @LIST with one on each line and # before comments.",
+            metavar="VIDEO...",
+        ),
     ],
     *,
     workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.")] = 1,
@@ -87,7 +96,7 @@ def remember(
     )
     failed = _remember(f"remembering {len(paths)}", run, library or default_library())
     for outcome in failed:
-        echo(f"marc remember: {outcome.video}: {outcome.error}", err=True)
+        echo(in_one_line(f"marc remember: {outcome.error}"), err=True)
     if failed:
         echo(f"marc remember: {len(failed)} of {len(paths)} videos failed", err=True)
         raise typer.Exit(1)
@@ -113,7 +122,7 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
                 if not shelf.holds(outcome.memory, outcome.texts):
                     shelf.add([outcome.memory], [outcome.texts])
             except LibraryError as error:
-                failed.append(replace(outcome, memory=None, error=str(error)))
+                failed.append(replace(outcome, memory=None, error=f"{outcome.video}: {error}"))
                 continue
             known = ", known already" if outcome.known else ""
             words = f", subtitles of {outcome.subtitles}" if outcome.subtitles else ""
@@ -143,6 +152,7 @@ def recall(
     """Show the events of all remembered videos that fit a question best, by picture and by what is said in them."""
     from marc.memory.library import MemoryLibrary
     from marc.memory.ranking import snippet
+    from marc.memory.select import knows_generated_videos_only
     from marc.records import EventRecord, RecallRecord, as_json
 
     embedder = _chosen_embedder(retrieval, model, given)
@@ -150,7 +160,8 @@ def recall(
     events = shelf.recall(_load_embedder(embedder, model.device), question, k)
     if print_json:
         records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in events]
-        echo_json(as_json(RecallRecord.of(question, embedder, records)))
+        warnings = [GENERATED_ONLY] if knows_generated_videos_only(embedder) else []
+        echo_json(as_json(RecallRecord.of(question, embedder, records, warnings)))
         return
     for found in events:
         echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
@@ -194,10 +205,7 @@ def _chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Gi
         return retrieval.embedder
     name = default_embedder(model.name)
     if knows_generated_videos_only(name):
-        remark(
-            "marc: with the embedded encoder 'tiny', which knows generated videos only; for real footage name the "
-            "--model that you ask with, or an --embedder"
-        )
+        remark(f"marc: {GENERATED_ONLY}")
     return name
 
 

@@ -27,7 +27,7 @@ from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
 from marc.io import append_line, drop_torn_line, make_folders, parse_json, read_json, whole_lines, write_json
-from marc.records import AnswerRecord, as_json
+from marc.records import AnswerRecord, FailureRecord, as_json
 from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
 
@@ -223,7 +223,7 @@ def _video_r1_scores(output: str, sample: Sample) -> tuple[float, float]:
 
 def failed_row(sample: Sample, failure: Failure) -> Row:
     """The row of a sample that could not be answered."""
-    return {**_described(sample), "status": "failed", "reason": failure.reason}
+    return {**_described(sample), **as_json(FailureRecord.of(failure.reason))}
 
 
 def _described(sample: Sample) -> Row:

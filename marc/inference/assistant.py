@@ -29,6 +29,7 @@ from marc.inference.chat import Chat, streamed
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.recalling import recalled_clips
+from marc.inference.remarks import about_options
 from marc.inference.selectors import FrameSelector, RetrievingSelector, Selection
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
@@ -60,6 +61,7 @@ class Query:
         video: The file, a stretch of one, given frames, or a list of these, which are shown in order.
         question: What retrieval looks for.
         prompt: What the model reads; ``None``: the question in the assistant's prompt style.
+        options: The answers that are offered in it.
         remarks: What the user should know about how it came about.
         messages: A conversation that ends with the question, in Hugging Face chat format, in place of ``prompt``; a
             part of the type `MEDIA` stands for each of the videos, in order. There need be none.
@@ -68,6 +70,7 @@ class Query:
     video: Footage | Sequence[Footage]
     question: str
     prompt: str | None = None
+    options: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
 
@@ -192,6 +195,8 @@ class VideoAssistant(Viewer):
         """
         if not isinstance(self.selector, RetrievingSelector):
             raise ValueError("this assistant has no memory: its frames are not retrieved")
+        if not isinstance(video, str | Path):
+            raise ValueError(f"one video file is remembered at a time, got {type(video).__name__}")
         return self.selector.remember(video)
 
     @in_turn
@@ -251,7 +256,9 @@ class VideoAssistant(Viewer):
         if prompt is None:
             problem_type = "multiple choice" if options else "free-form"
             prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
-        return Query(_stretch(video, start, end), question, prompt)
+        if not all(isinstance(option, str) and option.strip() for option in options):
+            raise ValueError(f"a possible answer is a text, got {list(options)}")
+        return Query(_stretch(video, start, end), question, prompt, tuple(options))
 
     def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
         """Answers a question from the events of all remembered videos that are nearest to it.
@@ -306,7 +313,7 @@ class VideoAssistant(Viewer):
         What several prompts about the same frames begin with is read once. Times of the stages and peak memory are
         those of the whole batch, shared out evenly over its answers.
         """
-        return [answer for answer, _ in self.answer_and_show(queries)]
+        return [answer for answer, _ in self.answer_and_show(queries)] if queries else []
 
     @in_turn
     def answer_and_show(self, queries: Sequence[Query]) -> list[tuple[Answer, tuple[SeenVideo, ...]]]:
@@ -427,11 +434,14 @@ class VideoAssistant(Viewer):
         peak: int,
     ) -> Answer:
         prompt, tokens, output = told
+        answer = extract_answer(output, protocol="official")
+        about_videos = [remark for each in seen for remark in each.remarks]
+        remarks = [*query.remarks, *about_videos, *about_options(query.options, answer)]
         longest = self.generation.max_new_tokens
         videos = tuple(each.report(len(self._tokens(each.said)) if each.said else 0) for each in seen)
         budgets = [each.visual_tokens_budget for each in videos]
         return Answer(
-            answer=extract_answer(output, protocol="official"),
+            answer=answer,
             output=output,
             frames=sum(len(each.frame_seconds) for each in videos),
             visual_tokens_before=sum(each.visual_tokens_before for each in videos),
@@ -443,8 +453,9 @@ class VideoAssistant(Viewer):
             events=tuple(event for each in videos for event in each.events),
             scores=tuple(score for each in videos for score in each.scores),
             visual_tokens_budget=None if None in budgets else sum(each for each in budgets if each is not None),
-            warnings=(*query.remarks, *dict.fromkeys(remark for each in seen for remark in each.remarks)),
+            warnings=tuple(dict.fromkeys(remarks)),
             question=query.question,
+            options=query.options,
             model=self.name,
             videos=videos,
             input_tokens=prompt.tokens,

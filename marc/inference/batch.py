@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_json, whole_lines
-from marc.records import AnswerRecord, as_json
+from marc.records import AnswerRecord, FailureRecord, as_json
 from marc.types import Clip
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def answer_all(
         try:
             answer = assistant.ask(question.clips, question.question, options=question.options)
         except (ValueError, OSError) as error:
-            answers.write(question, {"status": "failed", "reason": str(error)})
+            answers.write(question, as_json(FailureRecord.of(str(error))))
             yield question, str(error)
             continue
         answers.write(question, {"status": "ok", **as_json(AnswerRecord.of(answer))})

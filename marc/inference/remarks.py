@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from marc.memory.select import knows_generated_videos_only
@@ -42,6 +42,14 @@ def about_footage(backend: Backend, info: VideoInfo) -> Iterator[str]:
         )
 
 
+def about_options(options: Sequence[str], answer: str) -> Iterator[str]:
+    """Whether an answer is one of those that were offered, by its letter or in full."""
+    offered = {part.strip().casefold() for option in options for part in (option, *option.split(".", 1))}
+    given = answer.strip().rstrip(".").casefold()
+    if options and given not in offered and not given.startswith(tuple(f"{each}." for each in offered)):
+        yield f"the answer {answer!r} is none of those that were offered"
+
+
 def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
     plan = seen.plan
     if plan is None or plan.budget is None:
@@ -67,6 +75,5 @@ def _about_frames(request: FrameRequest, selection: Selection) -> Iterator[str]:
     sparse = sum(retrieval.events[index].duration > FRAMES_PER_GRID / request.frames.fps for index in retrieval.kept)
     if sparse and len(events) < FRAMES_PER_GRID * len(set(events)):
         yield (
-            f"{len(selection.seconds)} frames show most of the {len(set(events))} events once, as if nothing moved "
-            "in them; raise --max-frames"
+            f"{len(selection.seconds)} frames show most events once, as if nothing moved in them; raise --max-frames"
         )

@@ -5,6 +5,7 @@ Shapes: T frames, H height, W width.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from marc.video import frame_size, probe, read_frames
 from marc.video.options import FrameOptions, SubtitleOptions
 from marc.video.pictures import is_picture, picture_size, read_picture
 from marc.video.subtitles import Subtitles, event_texts
+
+logger = logging.getLogger(__name__)
 
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
@@ -224,7 +227,11 @@ class Viewer:
         else:
             subtitles.read()
             selection = Selection.of_events(request, clip.found, request.most_events)
+        logger.info("%s: %d frames from %g s to %g s", info.source, len(selection.seconds), stretch.start, stretch.end)
+        for event in selection.kept_events:
+            logger.info("%s: retrieved %.1f-%.1f s", info.source, event.start, event.end)
         video = self._known_or_read(info, selection, clock)
+        logger.info("%s: %d visual tokens -> %d", info.source, video.patches.tokens, video.tokens)
         shown = selection.kept_events or (stretch,)
         said = said_in(subtitles.read(), shown) if self.subtitles.in_prompt else ""
         return SeenVideo(

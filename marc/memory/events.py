@@ -107,6 +107,25 @@ def split_long(
     return parts
 
 
+def at_pictures(events: Sequence[Event], starts: Sequence[float], within: float) -> list[Event]:
+    """Moves boundaries to where the nearest picture begins, if that is near: nothing changes in between.
+
+    Args:
+        events: Events in time order, without gaps.
+        starts: When pictures begin, ascending, where the file says so; else empty.
+        within: Most seconds by which a boundary is moved.
+    """
+    if not starts:
+        return list(events)
+    begun = np.array(starts)
+    bounds = [events[0].start]
+    for event in events[1:]:
+        nearest = float(begun[np.abs(begun - event.start).argmin()])
+        near = abs(nearest - event.start) <= within and bounds[-1] < nearest < event.end
+        bounds.append(nearest if near else event.start)
+    return [Event(start, end) for start, end in zip(bounds, [*bounds[1:], events[-1].end], strict=True)]
+
+
 def strongest_change(event: Event, descriptors: Descriptors, margin: float) -> float:
     """The time that best divides an event into two parts that each look alike inside.
 

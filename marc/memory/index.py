@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc.memory.detectors import detector_class, make_detector
-from marc.memory.events import cut_into_events
+from marc.memory.events import at_pictures, cut_into_events
 from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress, find_shots
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 LATE = 1.0
 """Seconds by which an event may end after what is known of the video's end."""
-REVISION = 3
+REVISION = 4
 """Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 
@@ -96,6 +96,7 @@ def find_or_remember(
         logger.warning("%s: its memory is damaged: %s; the video is remembered again", video, problem)
     make_folder(video, folder)
     memory = build_memory(video, embedder, options, progress)
+    logger.info("%s: cut into %d events", video, len(memory.events))
     save_memory(memory, memory_path(video, memory.key, folder))
     return memory, False
 
@@ -130,6 +131,7 @@ def build_memory(
         min_seconds=options.min_event_seconds,
         max_seconds=options.max_event_seconds,
     )
+    events = at_pictures(events, probe(video).starts, options.seconds_per_frame)
     keyframes.complete(video, events)
     embeddings_ED, thumbnails = keyframes.describe(events)
     if progress is not None:

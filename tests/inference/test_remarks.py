@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 
 from marc import VideoAssistant
+from marc.inference.remarks import about_options
 from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions
 from marc.video.options import FrameOptions
@@ -62,7 +63,7 @@ def test_a_model_of_generated_videos_says_so_of_others(of_the_world, clip):
 def test_frames_that_show_each_event_once_are_remarked_upon(remembering, clip):
     remembering.frames = FrameOptions(max_frames=6)
     (remark,) = remembering.ask(clip, "What happens in scene 1?").warnings
-    assert remark.startswith("6 frames show most of the 3 events once") and remark.endswith("raise --max-frames")
+    assert remark.startswith("6 frames show most events once") and remark.endswith("raise --max-frames")
     remembering.frames = FrameOptions(max_frames=24)
     assert remembering.ask(clip, "What happens in scene 1?").warnings == ()
 
@@ -90,3 +91,16 @@ def test_what_is_no_question_is_refused_before_anything_is_read(video, question,
 def test_one_text_is_no_list_of_questions(assistant, clip):
     with pytest.raises(ValueError, match="ask_many takes a list of questions"):
         assistant.ask_many(clip, "What?")
+
+
+@pytest.mark.parametrize("answer", ["A", "a", "A.", "red", "A. red", "B. blue"])
+def test_an_answer_that_was_offered_is_not_remarked_upon(answer):
+    assert not list(about_options(["A. red", "B. blue"], answer))
+    assert not list(about_options([], answer))
+
+
+@pytest.mark.parametrize("answer", ["C", "", "green", "AB"])
+def test_an_answer_that_was_not_offered_is(answer):
+    assert list(about_options(["A. red", "B. blue"], answer)) == [
+        f"the answer {answer!r} is none of those that were offered"
+    ]

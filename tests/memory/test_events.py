@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from marc.memory.descriptors import Descriptors
 from marc.memory.events import (
+    at_pictures,
     cut_into_events,
     evenly_inside,
     events_between,
@@ -110,3 +111,24 @@ def test_limits_that_contradict_each_other_are_refused():
 
 def test_frames_lie_at_the_centres_of_equal_parts():
     np.testing.assert_allclose(evenly_inside(Event(10, 14), 4), [10.5, 11.5, 12.5, 13.5])
+
+
+def test_boundaries_move_to_where_a_picture_begins_if_that_is_near():
+    events = [Event(0, 7), Event(7, 15), Event(15, 40)]
+    assert at_pictures(events, [], 4) == events
+    assert at_pictures(events, [0, 5, 13, 24, 38], 4) == [Event(0, 5), Event(5, 13), Event(13, 40)]
+    assert at_pictures(events, [0, 30], 4) == events, "none is near"
+    assert at_pictures(events, [0, 11], 4) == [Event(0, 11), Event(11, 15), Event(15, 40)]
+    assert at_pictures([Event(0, 9)], [0, 5], 4) == [Event(0, 9)], "the end stays"
+
+
+@given(
+    st.lists(st.floats(0.1, 20), min_size=1, max_size=8), st.lists(st.floats(0, 100), max_size=20), st.floats(0, 10)
+)
+def test_moved_boundaries_still_cut_the_whole_video_in_order(lengths, starts, within):
+    ends = np.cumsum(lengths).tolist()
+    events = [Event(start, end) for start, end in zip([0.0, *ends], ends, strict=False)]
+    moved = at_pictures(events, sorted(starts), within)
+    assert (moved[0].start, moved[-1].end, len(moved)) == (0.0, events[-1].end, len(events))
+    assert all(one.end == other.start for one, other in pairwise(moved))
+    assert all(abs(one.start - other.start) <= within for one, other in zip(moved, events, strict=True))
