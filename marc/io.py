@@ -164,6 +164,15 @@ def read_json(path: str | Path) -> Any:
     return parse_json(Path(path).read_bytes(), path)
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says to a user: of one of the operating system, first the file and then the cause."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    names = (error.filename, error.filename2)
+    files = [os.fsdecode(name) for name in names if isinstance(name, str | bytes | os.PathLike)]
+    return f"{' -> '.join(files)}: {error.strerror}" if files else error.strerror
+
+
 @contextmanager
 def reading(name: str, part: str) -> Iterator[None]:
     """Turns whatever goes wrong while a part of a model is read into a `ValueError` that names both."""

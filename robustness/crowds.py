@@ -22,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -157,22 +157,26 @@ def member(connection: Connection) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    while (task := connection.recv()) is not None:
-        address, actions = task
-        library = MemoryLibrary(address)
-        for action in actions:
-            connection.send(("start", time.monotonic(), action))
-            problem, shown = "", {}
-            try:
-                with _hindered(action):
-                    shown = dict(act(library, action))
-            except (LibraryError, ValueError) as error:
-                problem = str(error) or repr(error)
-            except Exception as error:  # whatever it is, it is the finding
-                problem = f"{type(error).__name__}: {error}"[:500]
-                connection.send(("wrong", f"{action.kind}: {problem}"))
-            connection.send(("end", time.monotonic(), problem, shown))
-        connection.send(("idle",))
+    with suppress(EOFError, BrokenPipeError):  # whoever asked is gone
+        while True:
+            _do(connection, *connection.recv())
+
+
+def _do(connection: Connection, address: str, actions: Sequence[Action]) -> None:
+    library = MemoryLibrary(address)
+    for action in actions:
+        connection.send(("start", time.monotonic(), action))
+        problem, shown = "", {}
+        try:
+            with _hindered(action):
+                shown = dict(act(library, action))
+        except (LibraryError, ValueError) as error:
+            problem = str(error) or repr(error)
+        except Exception as error:  # whatever it is, it is the finding
+            problem = f"{type(error).__name__}: {error}"[:500]
+            connection.send(("wrong", f"{action.kind}: {problem}"))
+        connection.send(("end", time.monotonic(), problem, shown))
+    connection.send(("idle",))
 
 
 class Crowd:

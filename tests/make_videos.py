@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 BLOCKS = 4
 NUMBER_BITS = 12
 UPRIGHT = (1, 0, 1, 1)
+COVER = np.full((1, 90, 90, 3), 200, np.uint8)
 os.environ.setdefault("SVT_LOG", "1")
 
 
@@ -128,16 +129,29 @@ def write_two_videos(path: Path, frames_THWC: NDArray[np.uint8]) -> None:
 def write_with_cover(path: Path, frames_THWC: NDArray[np.uint8]) -> None:
     """A video behind a cover picture, which is a stream of its own."""
     with av.open(str(path), "w") as container:
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.height, cover.width, cover.pix_fmt = 90, 90, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
+        cover = _add_cover(container)
         video = container.add_stream("libx264", rate=30)
         video.height, video.width, video.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
         for packet in [
-            *_encoded(cover, np.full((1, 90, 90, 3), 200, np.uint8), None),
+            *_encoded(cover, COVER, None),
             *_encoded(video, frames_THWC, None),
         ]:
             container.mux(packet)
+
+
+def write_song(path: Path) -> None:
+    """A second of silence behind a cover picture."""
+    with av.open(str(path), "w") as container:
+        cover, sound = _add_cover(container), container.add_stream("aac", rate=8000, layout="mono")
+        for packet in [*_encoded(cover, COVER, None), *_silence(sound)]:
+            container.mux(packet)
+
+
+def _add_cover(container: OutputContainer) -> VideoStream:
+    cover = container.add_stream("mjpeg", rate=1)
+    cover.height, cover.width, cover.pix_fmt = 90, 90, "yuvj420p"
+    cover.disposition = Disposition.attached_pic
+    return cover
 
 
 def write_audio(path: Path) -> None:

@@ -16,7 +16,8 @@ TITLE = "What marc prints and writes as JSON"
 
 def schema() -> dict[str, Any]:
     """Schema of answers and of what was recalled; rows of evaluations and batches hold those of an answer and more."""
-    made: dict[str, Any] = TypeAdapter(records.AnswerRecord | records.RecallRecord | records.FailureRecord).json_schema()
+    kinds = records.AnswerRecord | records.RecallRecord | records.FailureRecord
+    made: dict[str, Any] = TypeAdapter(kinds).json_schema()
     described = {name: _described(definition, name) for name, definition in made["$defs"].items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -15,6 +15,7 @@ from marc.io import (
     append_line,
     drop_torn_line,
     make_folders,
+    message_of,
     replacing,
     sha256_file,
     sha256_json,
@@ -30,6 +31,21 @@ from marc.io import (
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.yaml"), "a.yaml: No such file or directory"),
+        (OSError(errno.EXDEV, "Invalid link", "a", None, b"b"), "a -> b: Invalid link"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), "Bad file descriptor"),
+        (OSError("the hub is away"), "the hub is away"),
+        (ValueError("too long"), "too long"),
+    ],
+)
+def test_an_error_names_the_file_and_then_the_cause(error, message):
+    assert message_of(error) == message
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.video import VideoError, probe, read_frames, read_to, stream_frames
+from marc.video import VideoError, animations, probe, read_frames, read_to, stream_frames
+from marc.video.decoding import open_video
 from marc.video.limits import VARIABLE, current_limits, limits_of
 from marc.video.options import DecodeLimits
 from marc.video.pictures import is_picture, picture_size, read_picture
@@ -71,6 +72,19 @@ def test_a_length_that_is_only_found_is_limited_too(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, '{"hours": 0.001}')
     with pytest.raises(VideoError, match=r"--limit-hours"):
         stream(tmp_path / "raw.h264")
+
+
+def test_an_animated_webp_is_limited_before_it_is_decoded(tmp_path, monkeypatch):
+    one, other = (Image.new("RGB", (160, 90), colour) for colour in ("red", "blue"))
+    one.save(tmp_path / "a.webp", save_all=True, append_images=[other], duration=100)
+    assert probe(tmp_path / "a.webp").frame_count == 2
+    monkeypatch.setenv(VARIABLE, '{"video_pixels": 14399}')
+    monkeypatch.setattr(animations, "_copy", lambda *arguments: pytest.fail("was decoded"))
+    with (
+        pytest.raises(VideoError, match=r"a\.webp: pictures of 160x90, 14400 pixels; .*--limit-video-pixels"),
+        open_video(str(tmp_path / "a.webp")),
+    ):
+        pass
 
 
 def test_a_bomb_is_stopped_by_memory(bomb, monkeypatch):

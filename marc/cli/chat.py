@@ -21,7 +21,10 @@ PROMPT = "> "
 @command("chat")
 def chat(
     videos: Annotated[
-        list[str], typer.Argument(help="Videos and pictures: files, folders, patterns, or @LIST.", metavar="VIDEO...")
+        list[str],
+        typer.Argument(
+            help="Videos and pictures: files, folders, patterns, or @LIST as in `marc remember`.", metavar="VIDEO..."
+        ),
     ],
     *,
     prompt_style: Annotated[

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from marc.cli.output import echo
 from marc.extras import MissingExtraError
+from marc.io import message_of
 from marc.terminal import harmless, in_one_line
 
 
@@ -24,7 +25,7 @@ def user_errors(command: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, MissingExtraError) as error:
-        echo(in_one_line(f"{command}: {error}"), err=True)
+        echo(in_one_line(f"{command}: {message_of(error)}"), err=True)
         raise typer.Exit(2) from error
 
 

@@ -32,6 +32,7 @@ VIDEO_ENDINGS = frozenset(
 )
 """By which videos in a folder are known."""
 LIST_MARK = "@"
+COMMENT_MARK = "#"
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):(?=[0-5]?\d(?:\D|$)))?(\d+(?:\.\d*)?)", re.ASCII)
 
 
@@ -40,7 +41,8 @@ def video_files(named: Iterable[str | Path]) -> list[str]:
 
     Args:
         named: Files; folders, for all videos below them; patterns such as ``films/*.mp4``, for shells that leave
-            them alone; ``@list.txt``, for a file with one of these on each line. A file is taken whatever its ending.
+            them alone; ``@list.txt``, for a file with one of these on each line, where lines that begin with ``#``
+            are comments. A file is taken whatever its ending.
 
     Raises:
         ValueError: If a folder, a pattern or a list names no video.
@@ -94,7 +96,8 @@ def _listed(file: str, lists: tuple[str, ...]) -> Iterator[str]:
     if b"\0" in content:
         raise ValueError(f"{file}: a list of videos is a text with one on each line")
     lines = [line.strip() for line in os.fsdecode(content).split("\n")]
-    for line in _some([line for line in lines if line], f"{file}: the list is empty"):
+    named = [line for line in lines if line and not line.startswith(COMMENT_MARK)]
+    for line in _some(named, f"{file}: the list is empty"):
         yield from _files(line, (*lists, place))
 
 

@@ -21,6 +21,15 @@ def progress_console() -> Console:
 @contextmanager
 def share_bar(title: str) -> Iterator[Callable[[float], None]]:
     """Gives a function that is told what share of the work is done; the bar appears when it is first called."""
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console()) as bar:
-        task = bar.add_task(escape(title), total=1.0, visible=False)
-        yield lambda share: bar.update(task, completed=share, visible=True)
+    bar = Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console())
+    task = bar.add_task(escape(title), total=1.0)
+
+    def show(share: float) -> None:
+        bar.start()
+        bar.update(task, completed=share)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:  # else it would end with an empty line
+            bar.stop()

@@ -42,7 +42,11 @@ def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> N
 
 
 def _arguments(context: typer.Context, verbose: int, quiet: bool) -> list[str]:
-    """What is passed on; ``--quiet`` is Trainer's option for its progress bar, too."""
+    """What is passed on, its recipe looked at; ``--quiet`` is Trainer's option for its progress bar, too."""
+    from marc.training.recipe_files import check_recipe, recipe_in
+
     if verbose or quiet:
         set_verbosity(verbose, quiet)
+    if recipe := recipe_in(context.args):
+        check_recipe(recipe)
     return [*context.args, "--disable_tqdm", "true"] if is_quiet() else context.args

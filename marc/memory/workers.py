@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marc.io import message_of
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
 from marc.memory.index import find_or_remember
 from marc.memory.options import MemoryOptions
@@ -21,6 +22,7 @@ from marc.memory.shots import Progress
 from marc.memory.store import VideoMemory
 from marc.terminal import log_harmlessly
 from marc.video import Subtitles, VideoError, event_texts, read_subtitles
+from marc.video.reading import TIMEOUT, check_file
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
@@ -36,7 +38,7 @@ class Outcome:
     Attributes:
         video: Its path, as given.
         memory: Its memory, or None if it failed.
-        error: What went wrong, or None.
+        error: What went wrong, beginning with the path, or None.
         known: Whether it was remembered before.
         texts: What is said in each event, empty where nothing is.
         subtitles: Where that stands, see `marc.video.Subtitles`; empty if nowhere.
@@ -68,9 +70,10 @@ def remember_all(
 ) -> Iterator[Outcome]:
     """Remember videos in worker processes and yield what became of each as it is done.
 
-    A video that cannot be read is an `Outcome` with an error. When a worker process dies (out of memory, a crash in a
-    decoder), the videos that were being worked on are tried once more, one at a time; the one that kills its worker
-    again has failed. Interrupting or killing this process loses the videos in work only: the next run goes on.
+    A video that cannot be read is an `Outcome` with an error; missing and empty files are found before a process
+    starts. When a worker process dies (out of memory, a crash in a decoder), the videos that were being worked on are
+    tried once more, one at a time; the one that kills its worker again has failed. Interrupting or killing this
+    process loses the videos in work only: the next run goes on.
 
     Args:
         videos: Paths.
@@ -90,8 +93,10 @@ def remember_all(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     task = _Task(load_embedder, options or MemoryOptions(), folder, subtitles)
-    queue, suspects = deque(dict.fromkeys(videos)), deque[str]()
-    shares = _Shares({video: index for index, video in enumerate(queue)}, progress)
+    outcomes = {video: _missing(video) for video in videos}
+    shares = _Shares({video: index for index, video in enumerate(outcomes)}, progress)
+    yield from (shares.done(outcome) for outcome in outcomes.values() if outcome)
+    queue, suspects = deque(video for video, outcome in outcomes.items() if outcome is None), deque[str]()
     threads = max(1, (os.cpu_count() or 1) // workers)
     start = _WorkerStart(threads, shares, registered_detectors(task.options.segmenter))
     while queue or suspects:
@@ -100,7 +105,7 @@ def remember_all(
         for outcome in pool.work_through(suspects if is_last_try else queue, task):
             yield shares.done(outcome)
         if is_last_try:
-            yield from (shares.done(Outcome(video, None, DIED)) for video in pool.in_work)
+            yield from (shares.done(Outcome(video, None, f"{video}: {DIED}")) for video in pool.in_work)
         else:
             suspects.extend(pool.in_work)
 
@@ -259,4 +264,19 @@ class _WorkerPool:
             self._is_broken = True
             return
         video = self._running.pop(future)
-        yield future.result() if error is None else Outcome(video, None, f"{type(error).__name__}: {error}")
+        yield future.result() if error is None else _failure(video, error)
+
+
+def _missing(video: str) -> Outcome | None:
+    try:
+        check_file(video, TIMEOUT)
+    except VideoError as error:
+        return _failure(video, error)
+    return None
+
+
+def _failure(video: str, error: BaseException) -> Outcome:
+    """That of a video; the class of an error is named where its text was not written for users."""
+    is_told = isinstance(error, ValueError | OSError)
+    said = message_of(error) if is_told else f"{type(error).__name__}: {error}"
+    return Outcome(video, None, said if said.startswith(video[:200]) else f"{video}: {said}")

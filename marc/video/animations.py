@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from marc.video.errors import VideoError
+from marc.video.limits import beyond, current_limits
 
 FORMAT = "webp_pipe"
 """FFmpeg's name of the files that are read here."""
@@ -46,15 +47,21 @@ def _as_video(path: str, changed: int, size: int) -> bytes:
     video = io.BytesIO()
     try:
         with Image.open(path, formats=["WEBP"]) as image, av.open(video, "w", format="matroska") as container:
-            _copy(image, container, video)
-    except VideoError as error:
-        raise VideoError(f"{path}: {error}") from None
+            _check_size(path, *image.size)
+            _copy(path, image, container, video)
+    except VideoError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: this WebP file cannot be read ({error}); get or encode it again") from error
     return video.getvalue()
 
 
-def _copy(image: Any, container: Any, video: io.BytesIO) -> None:
+def _check_size(path: str, width: int, height: int) -> None:
+    if width * height > current_limits().video_pixels:
+        raise beyond(path, f"pictures of {width}x{height}, {width * height} pixels", "video_pixels")
+
+
+def _copy(path: str, image: Any, container: Any, video: io.BytesIO) -> None:
     stream = container.add_stream("ffv1", rate=TICKS)
     stream.width, stream.height = image.size
     stream.pix_fmt = "bgra"
@@ -70,5 +77,5 @@ def _copy(image: Any, container: Any, video: io.BytesIO) -> None:
             packet.duration = milliseconds
             container.mux(packet)
         if video.tell() > MOST_BYTES:
-            raise VideoError("the animation is too long or too large; encode it as a video, as H.264 say")
+            raise VideoError(f"{path}: the animation is too long or too large; encode it as a video, as H.264 say")
     container.mux(stream.encode(None))

@@ -45,6 +45,15 @@ def test_a_list_names_one_on_each_line(films):
     assert video_files(["@list.txt"]) == ["films/b.mp4", "films/deep/c.webm"]
 
 
+def test_a_list_may_hold_comments(films):
+    (films / "#1.mp4").touch()
+    (films / "list.txt").write_text("# of today\nfilms/b.mp4\n  #films/a.MKV\n./#1.mp4\n")
+    assert video_files(["@list.txt"]) == ["films/b.mp4", "./#1.mp4"]
+    (films / "list.txt").write_text("# nothing yet\n")
+    with pytest.raises(ValueError, match="the list is empty"):
+        video_files(["@list.txt"])
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [("empty", "empty: no video in this folder"), ("*.avi", r"\*\.avi: no file is called so")],

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 from imports import ROOT
+from typer.testing import CliRunner
+
+from marc.cli import app
 
 RUN = {"max_steps": 1, "world_videos": 2, "report_to": "none", "disable_tqdm": False}
 
@@ -17,6 +20,14 @@ def trained(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, **RUN, "output_dir": str(folder / "run")}))
     command = [sys.executable, "-m", "marc.cli", "train", "sft", "--config", "recipe.yaml", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_a_recipe_that_is_not_there_is_named_before_anything_is_imported(method, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "marc.training.run", None)
+    result = CliRunner().invoke(app, ["train", method, "--config", str(tmp_path / "gone.yaml")])
+    assert result.exit_code == 2
+    assert result.stderr == f"marc train {method}: {tmp_path}/gone.yaml: No such file or directory\n"
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -58,6 +58,14 @@ def test_remarks_and_progress_are_said_by_default_on_stderr():
     assert "painting" not in errors
 
 
+def test_a_bar_that_never_appeared_leaves_nothing(capsys):
+    with share_bar("walls"):
+        pass
+    with pytest.raises(ValueError, match="no paint"), share_bar("walls"):
+        raise ValueError("no paint")
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("arguments", [("-q", "paint"), ("--quiet", "paint"), ("paint", "-q"), ("paint", "--quiet")])
 def test_quiet_leaves_the_result(arguments):
     assert said(*arguments, "--layers", "2") == ("2 coats\n", "")

@@ -4,13 +4,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from marc.memory import detectors
 from marc.memory.detectors import register_detector
 from marc.memory.store import load_memory
-from marc.memory.workers import EmbedderUnavailableError, remember_all
+from marc.memory.workers import EmbedderUnavailableError, _failure, remember_all
+from marc.video import VideoError
 
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -42,8 +44,9 @@ def test_many_videos_go_on_when_some_fail_and_skip_what_is_done(tmp_path, colour
             str(missing),
         }
         assert "letter.mp4" in outcomes[str(text)].error
-        assert "no such file" in outcomes[str(missing)].error
-        assert "died" in outcomes[str(deadly)].error
+        assert outcomes[str(missing)].error.startswith(f"{missing}: there is no such file")
+        assert outcomes[str(deadly)].error.startswith(f"{deadly}: the process that worked on it died")
+        assert all(outcomes[str(bad)].error.count(str(bad)) == 1 for bad in (text, missing, deadly))
         assert all(len(outcomes[video].memory.events) == 3 for video in good)
     assert all(second[video].known for video in good)
 
@@ -72,6 +75,32 @@ def test_a_name_that_is_not_utf_8_stops_nothing(tmp_path, colours, write_colours
     outcomes = {one.video: one for one in remember_all(videos, colours.ColourEmbedder, colours.OPTIONS)}
     assert set(outcomes) == set(videos)
     assert {video for video in videos if outcomes[video].memory} == {str(strange), str(good)}
+
+
+def test_missing_files_are_found_before_a_process_starts(tmp_path):
+    missing, empty = tmp_path / "gone.mp4", tmp_path / "empty.mp4"
+    empty.touch()
+    videos = [str(tmp_path), str(missing), str(empty)]
+    told = []
+    with mock.patch("marc.memory.workers.ProcessPoolExecutor", side_effect=AssertionError("a process")):
+        outcomes = list(remember_all(videos, print, progress=told.append))
+    assert [one.video for one in outcomes] == videos and told[-1] == 1
+    for one, problem in zip(outcomes, ("this is a folder", "there is no such file", "the file is empty"), strict=True):
+        assert one.error.startswith(f"{one.video}: {problem}") and one.memory is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (VideoError("a.mp4: cut off"), "a.mp4: cut off"),
+        (ValueError("too short"), "a.mp4: too short"),
+        (OSError(28, "No space left on device", "b.marc"), "a.mp4: b.marc: No space left on device"),
+        (RuntimeError("foreign"), "a.mp4: RuntimeError: foreign"),
+        (KeyError("x"), "a.mp4: KeyError: 'x'"),
+    ],
+)
+def test_the_class_of_an_error_is_named_where_its_text_is_not_for_users(error, said):
+    assert _failure("a.mp4", error).error == said
 
 
 def test_an_embedder_that_cannot_be_loaded_ends_the_run(video, colours):
