@@ -240,7 +240,9 @@ class MemoryLibrary:
         """Compact what many small changes have left, and build or extend the indices of large tables."""
         if not self._is_there():
             return
-        with self._writing(self._size()):
+        with self._reported("read"):
+            size = self._size()
+        with self._writing(size):
             for table in self._tables():
                 if table.count_rows() >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
                     build_index(table)

@@ -435,6 +435,19 @@ def test_a_disk_that_is_full_in_the_last_write_of_a_file_loses_nothing(library, 
     assert len(library.recall(Asker(memory(1).embeddings[0]), "anything", k=100)) == 5
 
 
+def test_a_library_that_vanishes_while_it_is_measured_is_a_clear_error(library, memory, monkeypatch):
+    library.add([memory(1)])
+    is_file = Path.is_file
+
+    def vanishing(path):
+        shutil.rmtree(library.address, ignore_errors=True)
+        return is_file(path) or path.stat()
+
+    monkeypatch.setattr(Path, "is_file", vanishing)
+    with pytest.raises(LibraryError, match="cannot read the library"):
+        library.optimize()
+
+
 def test_an_answer_is_of_one_version_whoever_writes_meanwhile(library, memory, monkeypatch):
     """Events are searched by words, then by pictures; in between another replaces the video."""
     library.add([memory(1, events=9)], [["a red cross", *["a blue ball"] * 8]])
