@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from marc.extras import MissingExtraError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -178,6 +180,8 @@ def reading(name: str, part: str) -> Iterator[None]:
     """Turns whatever goes wrong while a part of a model is read into a `ValueError` that names both."""
     try:
         yield
+    except MissingExtraError:
+        raise
     except ValueError as error:
         raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
     except Exception as error:

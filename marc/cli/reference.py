@@ -139,13 +139,17 @@ def _recipes() -> Iterator[str]:
     )
     for cls in (RunOptions, VideoOptions, SFTRunOptions, VideoSFTConfig, CGRPOConfig):
         helps = helps_of(cls)
-        own = [each for each in fields(cls) if each.name in inspect.get_annotations(cls) and each.name in helps]
-        rows = [(f"`{each.name}`", _type(each), _default(_default_of(each)), helps[each.name]) for each in own]
+        annotations = inspect.get_annotations(cls)  # a field's own type may have been narrowed by TRL's parser
+        own = [each for each in fields(cls) if each.name in annotations and each.name in helps]
+        rows = [
+            (f"`{each.name}`", _type(annotations[each.name]), _default(_default_of(each)), helps[each.name])
+            for each in own
+        ]
         yield f"### {cls.__name__}\n\n{_summary(cls)}\n\n{_table(rows)}"
 
 
-def _type(field: Field[Any]) -> str:
-    text = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+def _type(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return text.replace("typing.", "").replace(" | None", "").replace("|", "or")
 
 
