@@ -15,6 +15,8 @@ EMBEDDED = "tiny"
 """Name of the embedded model."""
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
+CONFIGURATIONS = ("config.json", "adapter_config.json")
+"""By which the folder of a checkpoint, or of adapters, is known."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -48,6 +50,8 @@ def check_name(name: str) -> None:
 
 
 def _check_folder(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in CONFIGURATIONS):
+        raise ValueError(f"{folder}: there is no config.json in it; name the folder of a checkpoint")
     weights = sorted(folder.glob("*.safetensors"))
     for file in weights:
         with file.open("rb") as content:

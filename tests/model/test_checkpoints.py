@@ -204,3 +204,8 @@ def test_no_code_of_a_checkpoint_is_run_nor_asked_about(good, tmp_path, monkeypa
     with pytest.raises(ValueError, match="custom code"):
         load_model(folder, device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_a_configuration_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no config\.json in it; name the folder of a checkpoint"):
+        load_model(tmp_path)
