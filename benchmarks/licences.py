@@ -8,6 +8,7 @@ there, being for another system or another Python, keep the line that the page h
 
 from __future__ import annotations
 
+import argparse
 import re
 from importlib import metadata
 from pathlib import Path
@@ -63,5 +64,12 @@ def page() -> str:
     return HEAD + "".join(f"| {name} | {licence} |\n" for name, licence in rows)
 
 
+def main() -> None:
+    """Entry point of ``python -m benchmarks.licences``."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page, by default docs/licences.md")
+    write_text(parser.parse_args().output, page())
+
+
 if __name__ == "__main__":
-    write_text(PAGE, page())
+    main()
