@@ -30,7 +30,7 @@ class EventRecord:
         end: Where it ends, exclusive.
         score: Cosine similarity of the question with its pictures, in [-1, 1].
         text: What is said in it by the subtitles that were used.
-        frames: How many of the frames that were read lie in it.
+        frames: How many of the frames that were read show what is seen in it.
         picture: The file with a picture of it, where one was written.
     """
 
@@ -209,6 +209,6 @@ def as_json(record: EventRecord | AnswerRecord | RecallRecord | FailureRecord) -
 
 def _events(shown: ShownVideo) -> Iterable[EventRecord]:
     texts = shown.event_texts or ("",) * len(shown.events)
-    for event, score, text in zip(shown.events, shown.scores, texts, strict=True):
-        frames = sum(event.start <= second < event.end for second in shown.frame_seconds)
+    counts = shown.event_frames or (0,) * len(shown.events)
+    for event, score, text, frames in zip(shown.events, shown.scores, texts, counts, strict=True):
         yield EventRecord(shown.source, event.start, event.end, score, text, frames)

@@ -257,6 +257,7 @@ class ShownVideo:
         subtitles: Where the subtitles are from that were used; empty without.
         subtitle_tokens: Tokens of subtitles in the prompt, not among ``prompt_tokens_after``.
         event_texts: What is said in each of ``events``, where there are subtitles.
+        event_frames: How many frames show what is seen in each of ``events``; a picture that stays began before.
     """
 
     source: str
@@ -276,6 +277,7 @@ class ShownVideo:
     subtitles: str = ""
     subtitle_tokens: int = 0
     event_texts: tuple[str, ...] = ()
+    event_frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

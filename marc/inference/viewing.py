@@ -123,6 +123,10 @@ class SeenVideo:
             subtitles=self.subtitles.source,
             subtitle_tokens=subtitle_tokens,
             event_texts=tuple(texts[index] for index in kept) if texts else (),
+            event_frames=tuple(
+                int(((self.selection.seconds >= event.start) & (self.selection.seconds < event.end)).sum())
+                for event in self.selection.kept_events
+            ),
         )
 
 
