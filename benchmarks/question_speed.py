@@ -3,8 +3,9 @@
     python -m benchmarks.question_speed --model PE-Core-T-16-384
 
 times, for a made-up memory on disk, what `marc.inference.assistant.VideoAssistant.ask` does before it decodes
-anything: find the memory of the file, embed the question, compare it with all events, plan the frames. The model has
-random weights: they take as long as trained ones. Wall and processor time, median of ``--repeats``.
+anything: look at the file (here one of the micro-world), find its memory, embed the question, compare it with all
+events, plan the frames. The model has random weights: they take as long as trained ones. Wall and processor time,
+median of ``--repeats``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from marc.memory.options import MemoryOptions
 from marc.memory.select import VisualMemoryRetriever, plan_frames
 from marc.memory.store import VideoMemory, content_key, find_memory, memory_path, save_memory
 from marc.types import Event
+from marc.video import probe
+from marc.world.export import write_sample
 
 QUESTION = "What does the man in the red hat do after he has closed the door of the van?"
 THUMBNAIL_BYTES = 4000
@@ -69,9 +72,12 @@ def main() -> None:
         time.sleep(1.5)
         memory = made_up_memory(video, options.events, embedder)
         save_memory(memory, memory_path(video, memory.key))
+        clip = Path(name) / "clip.mp4"
+        write_sample(clip)
         retrieval = retriever.retrieve(memory, QUESTION)
         steps: dict[str, Callable[[], object]] = {
-            "find the memory on disk": lambda: find_memory(video, memory.settings),
+            "look at the file": lambda: probe(clip),
+            "find its memory": lambda: find_memory(video, memory.settings),
             "embed the question and compare": lambda: retriever.retrieve(memory, QUESTION),
             "plan the frames": lambda: plan_frames(retrieval, mode="allocate", token_budget=128),
         }

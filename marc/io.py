@@ -175,6 +175,12 @@ def message_of(error: BaseException) -> str:
     return f"{' -> '.join(files)}: {error.strerror}" if files else error.strerror
 
 
+def cause_of(error: BaseException) -> str:
+    """As `message_of`; the class of an error is named where its text was not written for users."""
+    is_told = isinstance(error, ValueError | OSError)
+    return message_of(error) if is_told else f"{type(error).__name__}: {error}"
+
+
 @contextmanager
 def reading(name: str, part: str) -> Iterator[None]:
     """Turns whatever goes wrong while a part of a model is read into a `ValueError` that names both."""
@@ -182,19 +188,28 @@ def reading(name: str, part: str) -> Iterator[None]:
         yield
     except MissingExtraError:
         raise
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
     except ValueError as error:
-        raise error if str(error).startswith(name) else ValueError(f"{name}: {_line(error)}") from error
+        raise error if _names(error, name) else ValueError(f"{name}: {_line(error)}") from error
     except Exception as error:
-        raise ValueError(f"{name}: its {part} cannot be read: {type(error).__name__}: {_line(error)}") from error
+        raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of libraries in Rust, which is no Exception
             raise
         raise ValueError(f"{name}: its {part} cannot be read: {_line(error)}") from error
 
 
+def _names(error: ValueError, name: str) -> bool:
+    """Whether an error already says which model it is about, or which file of it."""
+    place = str(error).split(": ")[0]
+    return any(said in f"/{place}/" for said in (f"/{name.rstrip(chr(47))}/", repr(name)))
+
+
 def _line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    text = " ".join(str(error).split())
+    """What an error says, in one line; what says next to nothing gets its kind in front."""
+    text = " ".join(message_of(error).split()).replace(": TypeError: ", ": ").replace(": ValueError: ", ": ")
+    text = text if " " in text else f"{type(error).__name__}: {text}"
     return text if len(text) <= 500 else text[:497] + "..."
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from math import inf
 from numbers import Real
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marc.options import Limits, Named, check
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Types of weights, as torch and recipes write them."""
 FRAMES_PER_GRID = 2
 """Frames of one temporal grid: what the vision towers of all model families read together."""
 GENERATED = (224, 224, 20.0)
@@ -66,14 +68,14 @@ class ModelOptions:
     Attributes:
         name: ``"tiny"`` (embedded), a folder, or a hub name such as Qwen/Qwen2.5-VL-3B-Instruct.
         device: Where everything runs, such as ``"cpu"`` or ``"cuda:1"``; ``None``: the GPU if there is one.
-        dtype: Of the weights, such as ``"bfloat16"``; ``None``: bfloat16 on a GPU, float32 on a CPU.
+        dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers, ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``; ``None``: what
             transformers chooses.
     """
 
     name: Annotated[str, Named("model")] = "tiny"
     device: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     attn_implementation: str | None = None
 
     def __post_init__(self) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marc.cli.inputs import clock, seconds_of, video_files
-from marc.cli.options import Budget, Given, Part, command, compression_changes
+from marc.cli.options import Budget, Given, command
 from marc.cli.output import echo, echo_json
+from marc.cli.setting import Changes, Setting
 from marc.cli.verbosity import remark
-from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
+from marc.compression.config import CompressionConfig
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.options import Named
 from marc.types import Clip, GenerationOptions, ModelOptions
@@ -22,11 +23,6 @@ from marc.video.options import FrameOptions, SubtitleOptions
 if TYPE_CHECKING:
     from marc.inference.assistant import Query, VideoAssistant
     from marc.types import Answer
-
-Changes = Annotated[
-    dict[str, Any],
-    Part(record=CompressionConfig, otherwise="the model's", defaults={"duplicates": NEAR_DUPLICATES}),
-]
 
 
 @dataclass(frozen=True)
@@ -115,13 +111,19 @@ def ask(
 ) -> None:
     """Answer a question about videos and pictures, and report what it cost."""
     given.refuse_beside("--no-compression", no_compression, "budget", CompressionConfig)
-    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions, "library", "pictures")
     given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
-    changes = compression_changes(given, compression, "full" if no_compression else budget)
-    setting = Setting(
-        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    setting = Setting.of(
+        given,
+        model=model,
+        compression=compression,
+        budget="full" if no_compression else budget,
+        frames=frames,
+        subtitles=subtitles,
+        memory=None if no_memory else memory,
+        retrieval=retrieval,
+        generation=generation,
+        prompt_style=prompt_style,
     )
-    setting.check()
     given.refuse_beside("--batch", batch.batch is not None, "library", "option", StretchOptions, ReportOptions)
     given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
     if batch.batch is not None:
@@ -131,61 +133,6 @@ def ask(
         _answer_from_library(setting, (library, videos, question), option or [], report)
     else:
         _answer_one(setting, (videos, question), option or [], stretch, report)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Who answers, and how: all that does not depend on the question."""
-
-    model: ModelOptions
-    compression: Mapping[str, Any]
-    frames: FrameOptions
-    subtitles: SubtitleOptions
-    memory: MemoryOptions | None
-    retrieval: RetrievalOptions
-    generation: GenerationOptions
-    prompt_style: str | None
-
-    def check(self) -> None:
-        """Refuses, before a model is loaded, what would fail afterwards."""
-        from marc.data.prompts import check_style
-        from marc.model.names import check_name
-
-        check_name(self.model.name)
-        check_style(self.prompt_style)
-        choice = self.subtitles.choice
-        if choice not in ("auto", "none") and not Path(choice).is_file():
-            raise ValueError(f"--subtitles {choice}: there is no such file; name one, auto or none")
-
-    def load(self, progress: Any = None) -> VideoAssistant:
-        """The assistant."""
-        from marc.inference.assistant import VideoAssistant
-
-        return VideoAssistant.from_pretrained(
-            self.model.name,
-            compression=self.compression,
-            frames=self.frames,
-            subtitles=self.subtitles,
-            generation=self.generation,
-            memory=self.memory,
-            retrieval=self.retrieval,
-            device=self.model.device,
-            dtype=self.model.dtype,
-            attn_implementation=self.model.attn_implementation,
-            prompt_style=self.prompt_style,
-            progress=progress,
-        )
-
-    @property
-    def identity(self) -> str:
-        """Tells answers of other options apart: 16 hexadecimal digits."""
-        from marc.io import sha256_json
-
-        values = {**asdict(self), "compression": dict(self.compression)}
-        values["model"].pop("device")
-        values["frames"].pop("timeout")
-        values["retrieval"].pop("folder")
-        return sha256_json(values)[:16]
 
 
 def _answer_one(

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from marc.cli.ask import Changes, Setting, StretchOptions, check_files, clips_of
-from marc.cli.options import Budget, Given, command, compression_changes
+from marc.cli.ask import StretchOptions, check_files, clips_of
+from marc.cli.options import Budget, Given, command
 from marc.cli.output import echo
+from marc.cli.setting import Changes, Setting
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -43,13 +44,19 @@ def chat(
     given: Given,
 ) -> None:
     """Talk about videos: a question a line, answered as the words come; an empty line or Ctrl-D ends it."""
-    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
     given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
-    changes = compression_changes(given, compression, budget)
-    setting = Setting(
-        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    setting = Setting.of(
+        given,
+        model=model,
+        compression=compression,
+        budget=budget,
+        frames=frames,
+        subtitles=subtitles,
+        memory=None if no_memory else memory,
+        retrieval=retrieval,
+        generation=generation,
+        prompt_style=prompt_style,
     )
-    setting.check()
     clips = clips_of(videos, stretch)
     check_files(clips, frames.timeout)
 

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from marc.cli.output import echo
 from marc.extras import MissingExtraError
 from marc.io import message_of
-from marc.terminal import harmless, in_one_line
+from marc.terminal import in_one_line
 
 
 @contextmanager
@@ -30,24 +30,36 @@ def user_errors(command: str) -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """Commands whose errors about what was typed are harmless: shells put file names among options."""
+    """Commands that say in one line what is wrong with what was typed, as `user_errors` does with what it means."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """As every group."""
-        with _harmless_usage():
+        with _usage_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """As every group."""
-        with _harmless_usage():
+        with _usage_errors(ctx):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _harmless_usage() -> Iterator[None]:
+def _usage_errors(group: Any = None) -> Iterator[None]:
+    """Turns an error about what was typed into a line.
+
+    Args:
+        group: Context of the group of commands, for errors that do not know theirs.
+    """
     try:
         yield
     except TyperException as error:
-        if "message" in vars(error):
-            vars(error)["message"] = harmless(str(vars(error)["message"]))
-        raise
+        context = getattr(error, "ctx", None) or group
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        message = error.format_message().rstrip(".").replace(" Did you mean", "; did you mean")
+        said = message[:1].lower() + message[1:]
+        command = context.command_path if context else "marc"
+        if group is not None and context is group and group.invoked_subcommand:
+            command += f" {group.invoked_subcommand}"
+        echo(in_one_line(f"{command}: {said}; `{command} --help` says what there is"), err=True)
+        raise typer.Exit(error.exit_code) from error

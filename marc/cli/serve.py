@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from marc.cli.ask import Changes, Setting
-from marc.cli.options import Budget, Given, command, compression_changes
+from marc.cli.options import Budget, Given, command
+from marc.cli.setting import Changes, Setting
 from marc.extras import extra
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.serving.options import ServeOptions
@@ -42,12 +42,18 @@ def serve(
     given: Given,
 ) -> None:
     """Answer questions of many clients, as OpenAI's chat completions do; a key in MARC_API_KEY is asked for."""
-    given.refuse_beside("--no-memory", no_memory, MemoryOptions, RetrievalOptions)
-    changes = compression_changes(given, compression, budget)
-    setting = Setting(
-        model, changes, frames, subtitles, None if no_memory else memory, retrieval, generation, prompt_style
+    setting = Setting.of(
+        given,
+        model=model,
+        compression=compression,
+        budget=budget,
+        frames=frames,
+        subtitles=subtitles,
+        memory=None if no_memory else memory,
+        retrieval=retrieval,
+        generation=generation,
+        prompt_style=prompt_style,
     )
-    setting.check()
     for folder in allow_path or []:
         if not folder.is_dir():
             raise ValueError(f"--allow-path {folder}: there is no such folder")

@@ -205,7 +205,10 @@ def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPl
     while fitting and cost(plan_at(fitting)) > most:  # a finer grid may have fewer cells than a coarse one
         fitting -= 1
     if fitting == 0:
-        raise ValueError(f"prompt_tokens {most}: a video costs at least {cost(plan_at(1))} tokens in the prompt")
+        raise ValueError(
+            f"a budget of {most} tokens in the prompt: a video costs at least {cost(plan_at(1))}; "
+            "raise --prompt-tokens or prompt:N"
+        )
     return fitting
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from marc.io import drop_torn_line, sha256_file
+from marc.io import cause_of, drop_torn_line, sha256_file
 from marc.video import VideoError, read_frames
 from marc.video.pictures import read_picture
 
@@ -196,5 +196,5 @@ def problem_with(
     except VideoError as error:
         return str(error)
     except Exception as error:  # whatever a decoder makes of a damaged file is that file's problem alone
-        return f"{type(error).__name__}: {error}"
+        return cause_of(error)
     return None

@@ -26,7 +26,7 @@ from marc.evaluation.engine import Engine
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
-from marc.io import append_line, drop_torn_line, make_folders, parse_json, read_json, whole_lines, write_json
+from marc.io import append_line, cause_of, drop_torn_line, make_folders, parse_json, read_json, whole_lines, write_json
 from marc.records import AnswerRecord, FailureRecord, as_json
 from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
@@ -178,7 +178,7 @@ def _attempt(engine: Engine, batch: Sequence[Sample], generation: GenerationOpti
     try:
         return engine.answer(batch, generation)
     except (ValueError, OSError, RuntimeError) as error:
-        return Failure(f"{type(error).__name__}: {error}", isinstance(error, VideoError))
+        return Failure(cause_of(error), isinstance(error, VideoError))
 
 
 def _attempt_alone(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_json, whole_lines
+from marc.io import append_line, drop_torn_line, make_folders, message_of, parse_json, sha256_json, whole_lines
 from marc.records import AnswerRecord, FailureRecord, as_json
 from marc.types import Clip
 
@@ -128,8 +128,9 @@ def answer_all(
         try:
             answer = assistant.ask(question.clips, question.question, options=question.options)
         except (ValueError, OSError) as error:
-            answers.write(question, as_json(FailureRecord.of(str(error))))
-            yield question, str(error)
+            problem = message_of(error)
+            answers.write(question, as_json(FailureRecord.of(problem)))
+            yield question, problem
             continue
         answers.write(question, {"status": "ok", **as_json(AnswerRecord.of(answer))})
         yield question, ""

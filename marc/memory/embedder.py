@@ -29,7 +29,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from marc.hub import hub_answers, is_downloaded
-from marc.io import reading
+from marc.io import message_of, reading
 from marc.memory.precision import multiplies_bfloat16
 from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE, TextEncoder, fingerprint_of, read_text_encoder
 from marc.memory.vectors import average_direction
@@ -354,7 +354,7 @@ def load_dual_encoder(name_or_folder: str | Path) -> DualEncoder:
         try:
             model, preprocess = open_clip.create_model_from_pretrained(schema, pretrained=tag)
         except RuntimeError as error:
-            raise ValueError(f"{name}: cannot load the model: {error}. {_HOW_TO_GET_WEIGHTS}") from error
+            raise ValueError(f"{name}: cannot load the model: {message_of(error)}. {_HOW_TO_GET_WEIGHTS}") from error
         tokenizer, config = open_clip.get_tokenizer(schema), open_clip.get_model_config(schema)
         return DualEncoder(name, model, preprocess, tokenizer, config)
 
@@ -451,5 +451,5 @@ def _resolve_listed(name: str) -> tuple[str, str]:
     try:
         open_clip.download_pretrained(source)
     except OSError as error:
-        raise ValueError(f"{name}: cannot get the weights: {error} {_HOW_TO_GET_WEIGHTS}") from error
+        raise ValueError(f"{name}: cannot get the weights: {message_of(error)}. {_HOW_TO_GET_WEIGHTS}") from error
     return model_name, tag

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.io import message_of
+from marc.io import cause_of
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
 from marc.memory.index import find_or_remember
 from marc.memory.options import MemoryOptions
@@ -276,7 +276,6 @@ def _missing(video: str) -> Outcome | None:
 
 
 def _failure(video: str, error: BaseException) -> Outcome:
-    """That of a video; the class of an error is named where its text was not written for users."""
-    is_told = isinstance(error, ValueError | OSError)
-    said = message_of(error) if is_told else f"{type(error).__name__}: {error}"
+    """That of a video."""
+    said = cause_of(error)
     return Outcome(video, None, said if said.startswith(video[:200]) else f"{video}: {said}")

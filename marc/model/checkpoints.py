@@ -5,23 +5,29 @@ A checkpoint is foreign bytes: whatever goes wrong while it is read, the caller 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging import LogRecord
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import safe_open
 from transformers.utils import logging
 
-POINTER = b"version https://git-lfs"
-"""How a file begins that stands for one that Git LFS has not fetched."""
+from marc.types import Dtype
+
 _PACKED = 16
 """Most weights that one stored number may stand for, as in quantised checkpoints."""
 _SIZES = ("_size", "_dim", "_heads", "_layers", "depth", "channels", "_embeddings", "_experts")
 _UNBOUND = ("max_position_embeddings",)
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_REPORTED = {
+    "mismatched_keys": "of another shape",
+    "missing_keys": "missing",
+    "unexpected_keys": "not of this model",
+    "error_msgs": "unreadable",
+}
 
 
 def check_device(device: torch.device, attention: str | None) -> None:
@@ -44,6 +50,16 @@ def check_device(device: torch.device, attention: str | None) -> None:
             )
 
 
+def check_dtype(dtype: object) -> None:
+    """Refuses a text that names no type of weights.
+
+    Raises:
+        ValueError: Saying which there are.
+    """
+    if isinstance(dtype, str) and dtype not in get_args(Dtype):
+        raise ValueError(f"dtype {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
+
+
 def check_sizes(folder: str | Path, config: Any) -> None:
     """Refuses a configuration of sizes that the weights in its folder do not have, before memory is taken for them.
 
@@ -56,11 +72,11 @@ def check_sizes(folder: str | Path, config: Any) -> None:
     if not held:
         return
     for section in (config.get_text_config(), config.vision_config):
-        for name, value in section.to_dict().items():
+        for name, value in {"hidden_size": section.hidden_size, **section.to_dict()}.items():
             if not name.endswith(_SIZES) or name in _UNBOUND or type(value) is not int:
                 continue
-            needed = value ** (2 if name == "patch_size" else 1) * section.hidden_size
-            if not 0 <= needed <= _PACKED * held:
+            needed = value ** (2 if name == "patch_size" else 1) * abs(section.hidden_size)
+            if value < 0 or needed > _PACKED * held:
                 raise ValueError(f"{folder}: {name} is {value} in config.json, but the weights are {held} numbers")
 
 
@@ -70,30 +86,52 @@ def _numbers_in(file: Path) -> int:
 
 
 @contextmanager
-def without_progress_bar() -> Iterator[None]:
-    """Keeps transformers from drawing one for files, which a terminal would show beside those of the caller."""
+def loading_quietly() -> Iterator[None]:
+    """Keeps transformers from drawing a progress bar for files, and from its table of weights: see `check_report`."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    loader = logging.get_logger("transformers.modeling_utils")
+    loader.addFilter(_is_no_table)
     try:
         yield
     finally:
+        loader.removeFilter(_is_no_table)
         if shown:
             logging.enable_progress_bar()
 
 
-def misfits(report: dict[str, Any]) -> dict[str, list[str]]:
-    """What transformers says of weights that do not fit the model, each tensor named; empty if all do."""
-    found = {kind: sorted(map(_tensor, keys)) for kind, keys in report.items() if keys}
-    return {
-        kind: names if len(names) <= 5 else [*names[:5], f"and {len(names) - 5} more"] for kind, names in found.items()
-    }
+def _is_no_table(record: LogRecord) -> bool:
+    text = record.getMessage()
+    return " LOAD REPORT" not in text or "CONVERSION" in text  # which the error that follows refers to
+
+
+def check_report(name: str, report: Mapping[str, Any]) -> None:
+    """Refuses weights that do not fit the model.
+
+    Args:
+        name: Of the checkpoint.
+        report: What transformers says of its tensors (``output_loading_info``).
+
+    Raises:
+        ValueError: Naming tensors, with their shapes where these are what is wrong, in one line.
+    """
+    wrong = [
+        f"{_REPORTED.get(kind, kind)}: {_first(sorted(map(_tensor, keys)))}" for kind, keys in report.items() if keys
+    ]
+    if wrong:
+        held = ", ".join(file.name for file in sorted(Path(name).glob("*.safetensors"))[:2]) or "the weights"
+        raise ValueError(f"{name}: {held} and config.json do not fit each other; {'; '.join(wrong)}")
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= 3 else [*names[:3], f"and {len(names) - 3} more"])
 
 
 def _tensor(key: Any) -> str:
     """A weight's name, with its shapes where these are what is wrong."""
     if isinstance(key, tuple) and len(key) == 3:
         name, stored, wanted = key
-        return f"{name} {list(stored)} instead of {list(wanted)}"
+        return f"{name} is {list(stored)}, not {list(wanted)}"
     return str(key)
 
 

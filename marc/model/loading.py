@@ -11,19 +11,20 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
 from marc.compression.config import CompressionConfig, override_compression
 from marc.extras import extra
-from marc.io import read_json, reading
+from marc.io import message_of, read_json, reading
 from marc.model.chat_templates import check_template
 from marc.model.checkpoints import (
     check_device,
+    check_dtype,
+    check_report,
     check_sizes,
     check_weights,
-    misfits,
-    without_progress_bar,
+    loading_quietly,
 )
 from marc.model.config import CompressedConfig
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
-from marc.model.names import EMBEDDED, check_name
+from marc.model.names import EMBEDDED, check_name, did_you_mean
 from marc.model.processing import CompressedProcessor
 from marc.model.tiny import build_tiny
 
@@ -65,6 +66,7 @@ def load_model(
     with reading(f"device {device!r}", "name"):
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(device, attn_implementation)
+    check_dtype(dtype)
     override_compression(CompressionConfig(), compression_overrides)
     with reading(name, "checkpoint"):
         model, processor = _load(name, device, dtype, attn_implementation, device_map, quantization_config)
@@ -111,12 +113,12 @@ def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any
         if str(Path(base).resolve()) in above:
             raise ValueError(f"{Path(name) / ADAPTERS}: the adapters' base is these adapters themselves ({base})")
         return _merge_adapters(_load_checkpoint(base, adapters=above, **kwargs), name)
-    with reading(name, "configuration"):
-        stored = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    with reading(name, "config.json"):
+        stored = _read_config(name)
         family = _family(name, stored)
         config = _our_config(family, stored)
         check_sizes(name, config)
-    with reading(name, "weights"), without_progress_bar():
+    with reading(name, "weights or config.json"), loading_quietly():
         model, report = family.ours.load("generator").from_pretrained(
             name,
             config=config,
@@ -125,10 +127,16 @@ def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any
             use_safetensors=True,
             **kwargs,
         )
-    if wrong := misfits(report):
-        raise ValueError(f"{name}: the weights do not fit the model: {wrong}")
+    check_report(name, report)
     check_weights(model, name)
     return model
+
+
+def _read_config(name: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError(f"cannot load the model {name!r}: {did_you_mean(name)}{message_of(error)}") from error
 
 
 def _adapters_base(folder: str) -> str | None:

@@ -17,6 +17,16 @@ POINTER = b"version https://git-lfs"
 """How a file begins that stands for one that Git LFS has not fetched."""
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 """By which the folder of a checkpoint, or of adapters, is known."""
+PUBLISHED = (
+    *(f"Qwen/Qwen2.5-VL-{size}-Instruct" for size in ("3B", "7B", "32B", "72B")),
+    *(
+        f"Qwen/Qwen3-VL-{size}-{kind}"
+        for size in ("2B", "4B", "8B", "32B", "30B-A3B")
+        for kind in ("Instruct", "Thinking")
+    ),
+    *(f"Qwen/Qwen3.5-{size}" for size in ("0.8B", "2B", "4B", "9B", "27B")),
+)
+"""Names of the hub that people mean who misspell one."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -45,8 +55,14 @@ def check_name(name: str) -> None:
     if not is_downloaded(name, "config.json") and not hub_answers():
         raise ValueError(
             f"cannot load the model {name!r}: it is not among the downloaded ones and the hub cannot be reached; "
-            f"it must be {known}"
+            f"{did_you_mean(name)}it must be {known}"
         )
+
+
+def did_you_mean(name: str) -> str:
+    """A published checkpoint whose name is like one that cannot be found, as words of a message; empty if none is."""
+    alike = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.8)
+    return f"did you mean {alike[0]!r}? " if alike and alike[0] != name else ""
 
 
 def _check_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marc.inference.assistant import Query, VideoAssistant
 from marc.inference.selectors import RetrievingSelector
+from marc.io import message_of
 from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Work
@@ -113,7 +114,7 @@ class Server:
             except RefusedError:
                 raise
             except (ValueError, OSError) as error:
-                raise RefusedError(_without_paths(str(error), query)) from error
+                raise RefusedError(_without_paths(message_of(error), query)) from error
             except Exception as error:
                 raise RefusedError(f"{name} cannot be read") from error
         return query
@@ -375,7 +376,7 @@ def _answer_of(work: Work) -> Answer:
     except CancelledError as error:
         raise RefusedError("the server is closing; ask again", 503) from error
     except (ValueError, OSError) as error:
-        raise RefusedError(_without_paths(str(error), work.query)) from error
+        raise RefusedError(_without_paths(message_of(error), work.query)) from error
     except Exception as error:
         logger.exception("a request failed")
         raise RefusedError("this request could not be answered", 500) from error

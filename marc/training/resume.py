@@ -23,6 +23,7 @@ from trl.trainer.utils import RepeatSampler
 
 from marc.io import make_durable
 from marc.model import CompressedVLM
+from marc.model.checkpoints import check_report, loading_quietly
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
@@ -80,12 +81,11 @@ class ExactResume(Trainer):
         if not isinstance(target, CompressedVLM) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        loaded, report = type(target).from_pretrained(
-            resume_from_checkpoint, dtype=target.dtype, output_loading_info=True
-        )
-        wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
-        if wrong:
-            raise ValueError(f"{resume_from_checkpoint}: the weights do not fit the model: {wrong}")
+        with loading_quietly():
+            loaded, report = type(target).from_pretrained(
+                resume_from_checkpoint, dtype=target.dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        check_report(resume_from_checkpoint, report)
         target.load_state_dict(loaded.state_dict())
 
 

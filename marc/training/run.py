@@ -30,7 +30,7 @@ from marc.data.rows import TrainingRow, read_rows
 from marc.extras import extra
 from marc.io import write_text
 from marc.model import CompressedProcessor, CompressedVLM
-from marc.model.checkpoints import without_progress_bar
+from marc.model.checkpoints import loading_quietly
 from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
@@ -196,7 +196,7 @@ def _undisturbed() -> Iterator[None]:
 
     Not every version of it that recipes and TRL work with knows that name.
     """
-    with without_progress_bar(), warnings.catch_warnings():
+    with loading_quietly(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
         yield
 

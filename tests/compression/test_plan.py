@@ -71,7 +71,7 @@ def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frame
         return plan.tokens + overhead * len(plan.cells) + 2
 
     if most < 1 + overhead + 2:
-        with pytest.raises(ValueError, match=f"prompt_tokens {most}: a video costs at least {1 + overhead + 2} "):
+        with pytest.raises(ValueError, match=f"a budget of {most} tokens .* costs at least {1 + overhead + 2};"):
             fit_into_prompt(plan_at, cost, most)
         return
     limit = fit_into_prompt(plan_at, cost, most)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from marc import load_model
 from marc.model import names
 from marc.model.tiny import build_tiny
+from marc.types import ModelOptions
 
 
 @pytest.fixture(scope="module")
@@ -93,33 +94,41 @@ FAULTS = {
     point: r"model\.safetensors: stands for a file that Git LFS has not fetched; run git lfs pull",
     pickled: r"pytorch_model\.bin: weights in Python's pickle format",
     not_numbers: r"model\.language_model\.norm\.weight holds values that are no finite numbers",
-    narrower: r"model\.language_model\.norm\.weight \[64\] instead of \[128\]",
+    narrower: r"model\.safetensors and config\.json do not fit each other; of another shape: "
+    r"model\.language_model\.norm\.weight is \[64\], not \[128\]$",
     shards_missing: r"index\.json: model-00001-of-00002\.safetensors is not there",
     bad_index: r"index\.json: no index of weights",
     adapters_of_themselves: r"adapter_config\.json: the adapters' base is these adapters themselves",
-    lambda folder: (folder / "config.json").write_text("{"): "config",
-    lambda folder: (folder / "config.json").write_text("[]"): "config",
+    lambda folder: (folder / "config.json").write_text("{"): r"config\.json' is not a valid JSON file",
+    lambda folder: (folder / "config.json").write_text("[]"): r"model_type.* key in its config\.json",
     lambda folder: (folder / "config.json").write_text("[" * 100_000): "config",
     lambda folder: (folder / "config.json").unlink(): "config",
     lambda folder: (folder / "tokenizer.json").write_text("{}"): "processor",
-    lambda folder: change_config(folder, text_config__hidden_size=-1): "hidden_size|cannot be read|weights",
+    lambda folder: (folder / "tokenizer.json").write_text("{"): "its processor cannot be read: Expecting",
+    lambda folder: change_config(folder, text_config__hidden_size=-1): r"hidden_size is -1 in config\.json",
     lambda folder: change_config(folder, text_config__num_attention_heads=0): "cannot be read|weights",
-    lambda folder: change_config(folder, vision_config__depth="many"): "depth",
+    lambda folder: change_config(
+        folder, vision_config__depth="many"
+    ): "its config.json .*'depth' expected int, got str",
+    lambda folder: change_config(folder, text_config__hidden_act="gulp"): "its weights or config.json .*'gulp'",
+    lambda folder: change_config(folder, dtype="float7"): "its config.json cannot be read: .*'float7'",
     lambda folder: change_config(folder, compression={"layout": "spiral"}): "layout",
     lambda folder: change_config(folder, compression=7): "cannot be read|compression",
 }
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)))
-def test_a_fault_is_named_in_one_line(number, good, tmp_path):
+def test_a_fault_is_named_in_one_line(number, good, tmp_path, capfd):
     break_it, message = list(FAULTS.items())[number]
     folder = tmp_path / "model"
     shutil.copytree(good, folder)
     break_it(folder)
     with pytest.raises(ValueError, match=message) as caught:
         load_model(folder, device="cpu")
-    assert str(folder) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert str(folder) in said and not said.startswith(f"{folder}: {folder}")
+    assert "\n" not in said and "Error: " not in said.replace("KeyError: ", "")
+    assert "REPORT" not in capfd.readouterr().err
 
 
 def test_adapters_in_a_circle_are_refused(good, tmp_path):
@@ -135,6 +144,21 @@ def test_adapters_in_a_circle_are_refused(good, tmp_path):
 def test_a_typing_error_is_understood(name):
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
         load_model(name)
+
+
+def test_a_misspelt_hub_name_is_understood(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="did you mean 'Qwen/Qwen3-VL-2B-Instruct'"):
+        load_model("Qwen/Qwen3-VL-2B-Instuct")
+    assert names.did_you_mean("Qwen/Qwen3-VL-2B-Instruct") == names.did_you_mean("somebody/another") == ""
+
+
+def test_a_type_of_weights_that_is_none_is_named(good):
+    said = "dtype 'float7': choose one of float32, bfloat16, float16"
+    with pytest.raises(ValueError, match=said):
+        load_model(good, device="cpu", dtype="float7")
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, none, got 'float7'"):
+        ModelOptions(dtype="float7")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/no/where/at/all", "a/b/c", ""])

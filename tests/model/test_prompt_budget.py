@@ -95,5 +95,7 @@ def test_a_prompt_without_room_for_one_token_is_refused(made):
     grid, seconds = (2, 4, 4), [0.0, 0.0]
     compression = CompressionConfig(prompt_tokens=least)
     assert processor.plan(grid, compression, seconds=seconds).tokens == 1
-    with pytest.raises(ValueError, match=f"prompt_tokens {least - 1}: a video costs at least {least} tokens"):
+    with pytest.raises(
+        ValueError, match=f"a budget of {least - 1} tokens in the prompt: a video costs at least {least};"
+    ):
         processor.plan(grid, CompressionConfig(prompt_tokens=least - 1), seconds=seconds)

@@ -1,0 +1,103 @@
+"""Who answers, and how: the options that all commands share which ask a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from marc.cli.options import Given, Part, compression_changes
+from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
+from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.types import GenerationOptions, ModelOptions
+from marc.video.options import FrameOptions, SubtitleOptions
+
+if TYPE_CHECKING:
+    from marc.inference.assistant import VideoAssistant
+
+Changes = Annotated[
+    dict[str, Any],
+    Part(record=CompressionConfig, otherwise="the model's", defaults={"duplicates": NEAR_DUPLICATES}),
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who answers, and how: all that does not depend on the question."""
+
+    model: ModelOptions
+    compression: Mapping[str, Any]
+    frames: FrameOptions
+    subtitles: SubtitleOptions
+    memory: MemoryOptions | None
+    retrieval: RetrievalOptions
+    generation: GenerationOptions
+    prompt_style: str | None
+
+    @classmethod
+    def of(
+        cls,
+        given: Given,
+        *,
+        compression: dict[str, Any],
+        budget: str | None,
+        memory: MemoryOptions | None,
+        **others: Any,
+    ) -> Setting:
+        """What a command's options say; wrong ones are refused before a model is loaded.
+
+        Args:
+            given: Which options were given.
+            compression: Those of `CompressionConfig` among them.
+            budget: See `marc.cli.options.Budget`.
+            memory: None: without.
+            **others: The other fields.
+
+        Raises:
+            ValueError: Naming the option.
+        """
+        given.refuse_beside("--no-memory", memory is None, MemoryOptions, RetrievalOptions, "library", "pictures")
+        setting = cls(compression=compression_changes(given, compression, budget), memory=memory, **others)
+        setting._check()
+        return setting
+
+    def _check(self) -> None:
+        from marc.data.prompts import check_style
+        from marc.model.names import check_name
+
+        check_name(self.model.name)
+        check_style(self.prompt_style)
+        choice = self.subtitles.choice
+        if choice not in ("auto", "none") and not Path(choice).is_file():
+            raise ValueError(f"--subtitles {choice}: there is no such file; name one, auto or none")
+
+    def load(self, progress: Any = None) -> VideoAssistant:
+        """The assistant."""
+        from marc.inference.assistant import VideoAssistant
+
+        return VideoAssistant.from_pretrained(
+            self.model.name,
+            compression=self.compression,
+            frames=self.frames,
+            subtitles=self.subtitles,
+            generation=self.generation,
+            memory=self.memory,
+            retrieval=self.retrieval,
+            device=self.model.device,
+            dtype=self.model.dtype,
+            attn_implementation=self.model.attn_implementation,
+            prompt_style=self.prompt_style,
+            progress=progress,
+        )
+
+    @property
+    def identity(self) -> str:
+        """Tells answers of other options apart: 16 hexadecimal digits."""
+        from marc.io import sha256_json
+
+        values = {**asdict(self), "compression": dict(self.compression)}
+        values["model"].pop("device")
+        values["frames"].pop("timeout")
+        values["retrieval"].pop("folder")
+        return sha256_json(values)[:16]
