@@ -61,7 +61,10 @@ def serve(
         import uvicorn
 
         from marc.serving.app import make_app
+        from marc.serving.page import add_page
     assistant = setting.load()
     assistant.warm_up()
     app = make_app(assistant, serving, allowed=tuple(allow_path or ()), key=os.environ.get(KEY))
+    if serving.page:
+        add_page(app)
     uvicorn.run(app, host=serving.host, port=serving.port, log_level="warning", timeout_graceful_shutdown=30)

@@ -37,6 +37,7 @@ from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Work
 from marc.serving.media import MIB, MediaStore, RefusedError
 from marc.serving.options import ServeOptions
+from marc.serving.origins import is_local, why_foreign, why_no_local_name
 from marc.serving.requests import ChatRequest, names_of
 from marc.types import Answer, Clip
 from marc.version import __version__
@@ -63,6 +64,9 @@ class Server:
         options: What is allowed.
         allowed: Folders below which files may be named by their paths.
         key: What clients must say that they have; None: nothing.
+
+    Attributes:
+        open: Paths that need no key.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Server:
         if isinstance(selector := assistant.selector, RetrievingSelector) and selector.retrieval.folder is None:
             selector.retrieval = _kept_beside(selector, self.media)
         self.desk = Desk(assistant, options)
+        self.open = set(OPEN)
         self.begun = int(time.time())
         self.metrics = Metrics(self.desk)
 
@@ -108,6 +113,15 @@ class Server:
     def _looked_at(self, asked: ChatRequest) -> Query:
         """The query, once it is certain that its files can be read and are within the limits."""
         query = _or_refused(lambda: asked.query(self.media, self.assistant.prompt_style))
+        self.check(query)
+        return query
+
+    def check(self, query: Query) -> None:
+        """Looks at the files of a query.
+
+        Raises:
+            RefusedError: If one cannot be read, or is beyond the limits.
+        """
         for path, name in names_of(query).items():
             try:
                 self._look_at(path, query)
@@ -117,7 +131,6 @@ class Server:
                 raise RefusedError(_without_paths(message_of(error), query)) from error
             except Exception as error:
                 raise RefusedError(f"{name} cannot be read") from error
-        return query
 
     def _look_at(self, path: Path, query: Query) -> None:
         assert isinstance(query.video, tuple)
@@ -314,9 +327,12 @@ class Gate:
         if announced.isdecimal() and int(announced) > self._most:
             return self._too_large
         key = self._server.key
-        if key is not None and request.url.path not in OPEN and not _has_key(request, key):
+        if key is not None and request.url.path not in self._server.open and not _has_key(request, key):
             return RefusedError("the API key is wrong or missing", 401)
-        return None
+        problem = why_foreign(request)
+        if key is None and is_local(self._server.options.host):
+            problem = problem or why_no_local_name(request)
+        return RefusedError(problem, 403) if problem else None
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0

@@ -51,6 +51,7 @@ class MediaStore:
         self._max_file, self._max_kept = max_file, max_kept
         self._allowed = [each.resolve(strict=True) for each in allowed]
         self._lock = threading.Lock()
+        self._lent: dict[str, Path] = {}
         for each in (self.folder, self.memories):
             each.mkdir(parents=True, exist_ok=True)
         for unfinished in self.folder.glob(".*"):
@@ -80,6 +81,22 @@ class MediaStore:
         Raises:
             RefusedError: If it is not there.
         """
+        if (lent := self._lent.get(name)) is not None and lent.is_file():
+            return lent
+        return self._kept(name)
+
+    def lend(self, content: str, path: Path) -> str:
+        """Has a file that is elsewhere be found as if it had been sent; gives its name.
+
+        Args:
+            content: SHA-256 of what is in it.
+            path: Where it is.
+        """
+        name = f"file-{content[:ID_LENGTH]}"
+        self._lent[name] = path
+        return name
+
+    def _kept(self, name: str) -> Path:
         path = self.folder / name
         if not _ID.fullmatch(name) or not path.is_file():
             raise RefusedError(f"there is no file {name!r}; it may have made room for others: send it again", 404)
@@ -113,8 +130,12 @@ class MediaStore:
         return self._keep(file)
 
     def remove(self, name: str) -> None:
-        """Forgets a file and what was remembered of it."""
-        path = self.path(name)
+        """Forgets a file and what was remembered of it.
+
+        Raises:
+            RefusedError: If it was not sent.
+        """
+        path = self._kept(name)
         with self._lock:
             self._drop(path)
 

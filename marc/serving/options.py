@@ -25,6 +25,8 @@ class ServeOptions:
         max_batch: Most questions of one generation.
         gather_ms: Milliseconds for which a question waits for others that can be answered with it.
         request_seconds: Time limit of a request.
+        page: Have a page for browsers at the server's address.
+        library: Folder or LanceDB address of remembered videos that everybody who may ask may also search and see.
 
     Raises:
         ValueError: If a value is out of range.
@@ -40,6 +42,8 @@ class ServeOptions:
     max_batch: Annotated[int, Limits(least=1)] = 16
     gather_ms: Annotated[float, Limits(least=0)] = 10.0
     request_seconds: Annotated[float, Limits(above=0)] = 600.0
+    page: bool = False
+    library: str | None = None
 
     def __post_init__(self) -> None:
         check(self)

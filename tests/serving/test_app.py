@@ -1,8 +1,6 @@
 """The server as OpenAI's own client sees it, over loopback."""
 
-import base64
 import json
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,41 +9,17 @@ import jsonschema
 import numpy as np
 import openai
 import pytest
-import uvicorn
 from make_videos import numbered_frames
 from PIL import Image
 from record_schema import schema
+from running_server import Running, asks, data_url
 
 from marc import VideoAssistant
 from marc.model.tiny import build_tiny
-from marc.serving.app import make_app
-from marc.serving.options import ServeOptions
 from marc.types import GenerationOptions
 from marc.video import write_video
 
 SHORT = GenerationOptions(max_new_tokens=6)
-
-
-class Running:
-    """A server on a port of its own, in a thread."""
-
-    def __init__(self, assistant, folder, allowed=(), key=None, **options):
-        self.app = make_app(assistant, ServeOptions(folder=folder, port=0, **options), allowed=allowed, key=key)
-        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="warning"))
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or "none", max_retries=0)
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join()
-
-    def post(self, **body):
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +56,6 @@ def running(checkpoint, videos, tmp_path_factory):
 def alone(checkpoint):
     """What a lone client gets."""
     return load(checkpoint)
-
-
-def data_url(path, kind="video/mp4"):
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def asks(url, text="What is shown?", kind="video_url"):
-    return [{"role": "user", "content": [{"type": kind, kind: {"url": url}}, {"type": "text", "text": text}]}]
 
 
 @pytest.mark.parametrize("form", ["data", "path", "address", "upload"])
