@@ -26,6 +26,7 @@ COLUMNS = 16
 COLOURS = 20
 TITLE_INCHES = 0.25
 """Height of what stands above a frame."""
+TIME_LINE_INCHES = 1.2
 FONT = 10
 """Points of what stands small; a page may show the picture at half of its 1,600 pixels."""
 PICTURE_PIXELS = 160 * 120
@@ -64,11 +65,13 @@ def save_storyboard(path: str | Path, question: str, answer: Answer, seen: Seque
     inches = [
         count * (TITLE_INCHES + each.info.height / each.info.width) for count, each in zip(rows, seen, strict=True)
     ]
-    figure = Figure(figsize=(COLUMNS, 0.7 + sum(inches) + 1.5 * len(seen)), dpi=100, layout="constrained")
+    lines = [TIME_LINE_INCHES if each.video.patches.frame_seconds else TITLE_INCHES for each in seen]
+    size = (COLUMNS, 0.7 + sum(inches) + 1.25 * sum(lines))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     title = textwrap.shorten(f"{question}  →  {answer.answer or '(no answer)'}", 150, placeholder=" …")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-    heights = [height for each in inches for height in (1.2, each)]
+    heights = [height for pair in zip(lines, inches, strict=True) for height in pair]
     outer = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     for number, each in enumerate(seen):
         name = Path(each.info.source).name if len(seen) > 1 else ""
@@ -95,20 +98,21 @@ def _colours(merged: np.ndarray) -> np.ndarray:
 
 def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
     retrieval, seconds, shown = seen.retrieval, seen.video.patches.frame_seconds, seen.report()
+    if not seconds:
+        axes.set_axis_off()
+        told = f"{name} · " if name else ""
+        axes.set_title(f"{told}a picture of {shown.visual_tokens_after} visual tokens", loc="left", fontsize=FONT)
+        return
     axes.set_xlim(shown.start, shown.end or 1.0)
     axes.set_ylim(0, 2 if retrieval else 0.7)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.set_title(name, loc="left", fontsize=10)
-    read = f"seconds · {len(seconds)} frames read" if seconds else "a picture"
     axes.set_xlabel(
-        f"{read} · {shown.visual_tokens_before} visual tokens → {shown.visual_tokens_after} · "
-        "one colour and number: merged into one",
+        f"seconds · {len(seconds)} frames read · {shown.visual_tokens_before} visual tokens → "
+        f"{shown.visual_tokens_after} · one colour and number: merged into one",
         fontsize=FONT,
     )
-    if not seconds:
-        axes.set_xticks([])
-        return
     merged = _merged(seen)
     axes.scatter(seconds, np.full(len(seconds), 0.25), c=_colours(merged), marker="s", s=45)
     for first in np.flatnonzero(np.diff(merged, prepend=-1)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
 from marc.data.prompts import render_subtitles
@@ -27,10 +28,11 @@ class LazySubtitles:
         video: The file.
         options: Which ones.
         timeout: Seconds after which reading is given up.
+        duration: Of the video, in seconds.
     """
 
-    def __init__(self, video: str | Path, options: SubtitleOptions, timeout: float) -> None:
-        self._video, self._options, self._timeout = video, options, timeout
+    def __init__(self, video: str | Path, options: SubtitleOptions, timeout: float, duration: float = inf) -> None:
+        self._video, self._options, self._timeout, self._duration = video, options, timeout, duration
         self.used = Subtitles()
         self.remarks: tuple[str, ...] = ()
 
@@ -51,6 +53,8 @@ class LazySubtitles:
             if choice != "auto":
                 raise
             self.remarks = (f"subtitles that cannot be read are left out: {error}",)
+        if self.used.source and not any(line.start < self._duration for line in self.used.lines):
+            self.remarks = (f"no line of the subtitles {self.used.source} lies within the video",)
         return self.used
 
 

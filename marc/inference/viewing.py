@@ -213,7 +213,7 @@ class Viewer:
     def _view_clip(self, clip: Clip, question: str, clock: StageClock) -> SeenVideo:
         with clock.stage("probe"):
             info = probe(clip.source, timeout=self.frames.timeout)
-        subtitles = LazySubtitles(info.source, self.subtitles, self.frames.timeout)
+        subtitles = LazySubtitles(info.source, self.subtitles, self.frames.timeout, info.duration)
         request = FrameRequest(
             info,
             question,

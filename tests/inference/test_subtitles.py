@@ -55,6 +55,15 @@ def test_what_is_said_finds_events(remembering, spoken, clip):
     assert shown.subtitle_tokens == 0, "they are not in the prompt unless that is asked for"
 
 
+@pytest.mark.parametrize("text", ["1\n00:10:00,000 --> 00:10:02,000\nMuch later.\n", "WEBVTT\n\n"])
+def test_subtitles_that_say_nothing_about_the_video_are_remarked(remembering, clip, tmp_path, text):
+    named = tmp_path / ("far.vtt" if text.startswith("WEBVTT") else "far.srt")
+    named.write_text(text)
+    remembering.subtitles = SubtitleOptions(str(named))
+    remark = f"no line of the subtitles {named.name} lies within the video"
+    assert remark in remembering.ask(clip, "What is said in scene 2?").warnings
+
+
 def test_without_subtitles_nothing_changes(remembering, spoken, clip):
     remembering.subtitles = SubtitleOptions("none")
     with mock.patch("marc.inference.subtitles.read_subtitles", side_effect=AssertionError("read")):
