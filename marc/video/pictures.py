@@ -11,6 +11,7 @@ from typing import Any
 
 from marc.video.errors import VideoError
 from marc.video.jobs import LookAtPicture, MeasurePicture, ReadPicture
+from marc.video.known import ask
 from marc.video.process import POOL
 from marc.video.reading import TIMEOUT, check_file
 
@@ -24,10 +25,9 @@ def is_picture(path: str | Path, *, timeout: float = TIMEOUT) -> bool:
     """
     try:
         check_file(path, timeout)
-        ((still, _),) = POOL.run(LookAtPicture(os.path.abspath(path)), timeout)
+        return bool(ask(LookAtPicture(os.path.abspath(path)), timeout))
     except VideoError:
         return False
-    return bool(still)
 
 
 def picture_size(path: str | Path, *, timeout: float = TIMEOUT) -> tuple[int, int]:
@@ -41,8 +41,7 @@ def picture_size(path: str | Path, *, timeout: float = TIMEOUT) -> tuple[int, in
         VideoError: If it is no picture that can be read, or one beyond the limits; the message names it.
     """
     check_file(path, timeout)
-    ((size, _),) = POOL.run(MeasurePicture(os.path.abspath(path)), timeout)
-    width, height = size
+    width, height = ask(MeasurePicture(os.path.abspath(path)), timeout)
     return width, height
 
 

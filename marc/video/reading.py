@@ -21,6 +21,7 @@ from marc.types import Frames, VideoInfo
 from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
 from marc.video.errors import VideoError
 from marc.video.jobs import Probe, Read, Stream
+from marc.video.known import ask
 from marc.video.process import POOL
 from marc.video.requests import EveryFrame, FrameRequest
 from marc.video.sampling import MAX_PIXELS, MIN_PIXELS, PATCH_FACTOR, check_limits
@@ -52,7 +53,7 @@ def warm_up() -> None:
 
 
 def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
-    """Describe a video: its size as shown, length, frame rate, codec.
+    """Describe a video: its size as shown, length, frame rate, codec; looked at once while it stays as it is.
 
     Args:
         path: A video file.
@@ -62,7 +63,7 @@ def probe(path: str | Path, *, timeout: float = TIMEOUT) -> VideoInfo:
         VideoError: The file is missing, is not a video, is damaged, or took too long.
     """
     check_file(path, timeout)
-    ((info, _),) = POOL.run(Probe(os.path.abspath(path)), timeout)
+    info: VideoInfo = ask(Probe(os.path.abspath(path)), timeout)
     return replace(info, source=str(path))
 
 
