@@ -30,7 +30,7 @@ from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.recalling import recalled_clips
 from marc.inference.remarks import about_options
-from marc.inference.selectors import FrameSelector, RetrievingSelector, Selection
+from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Footage, SeenVideo, Viewer, footage, in_turn
@@ -213,7 +213,7 @@ class VideoAssistant(Viewer):
         if isinstance(self.selector, RetrievingSelector):
             self.selector.embedder.embed_question(query.question)
         clock = StageClock(self.backend.device)
-        video = self._encode(picture, Selection(picture.seconds), clock)
+        (video,) = self._encoded([self._wanted_frames(picture)], clock).values()
         self.backend.generate([self._prompt(query, [(video, "")])], self.generation, clock)
 
     def ask(
@@ -322,10 +322,9 @@ class VideoAssistant(Viewer):
         reset_peak_memory(self.backend.device)
         clock = StageClock(self.backend.device)
         with clock.stage("total"):
-            seen = [
-                tuple(self.view(each, query.question, clock) for each in clips)
-                for query, clips in zip(queries, asked, strict=True)
-            ]
+            about = [(each, query.question) for query, clips in zip(queries, asked, strict=True) for each in clips]
+            viewed = iter(self.view_all(about, clock))
+            seen = [tuple(next(viewed) for _ in clips) for clips in asked]
             with clock.stage("tokenize"):
                 prompts = [
                     self._prompt(query, [(each.video, each.said) for each in shown])
@@ -367,7 +366,7 @@ class VideoAssistant(Viewer):
         clock = StageClock(self.backend.device)
         with clock.stage("total"):
             if seen is None:
-                seen = tuple(self.view(each, query.question, clock) for each in clips)
+                seen = tuple(self.view_all([(each, query.question) for each in clips], clock))
             with clock.stage("tokenize"):
                 asked = [*messages, *self._messages(query, () if messages else [(s.video.kind, s.said) for s in seen])]
                 prompt = self._prompt_of(asked, [each.video for each in seen])

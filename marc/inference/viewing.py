@@ -6,13 +6,16 @@ Shapes: T frames, H height, W width.
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
+from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 KEPT_VIDEOS = 8
 """How many encoded videos an assistant keeps."""
+SIDE_BY_SIDE = 4
+"""How many videos at most are read at the same time and encoded together, which bounds memory."""
 
 Footage: TypeAlias = str | Path | Clip | Frames
 """What a question can be about: the file of a video or picture, a stretch of a video, or frames that are there."""
@@ -130,6 +135,27 @@ class SeenVideo:
         )
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be seen of a video, picture or given frames, and how to get it.
+
+    Attributes:
+        key: What tells it from everything else that this model may see.
+        stage: What reading it is called.
+        read: Reads it.
+        patches: Makes of that what the vision tower reads.
+        tell: Makes the record of it once it is encoded.
+        shares: Tokens of each event; None: equal ones.
+    """
+
+    key: Hashable
+    stage: str
+    read: Callable[[], Any]
+    patches: Callable[[Any], VisualPatches]
+    tell: Callable[[VideoInput], SeenVideo]
+    shares: tuple[int, ...] | None = None
+
+
 def in_turn(
     method: Callable[Concatenate[_Viewer, _Arguments], _Result],
 ) -> Callable[Concatenate[_Viewer, _Arguments], _Result]:
@@ -173,7 +199,6 @@ class Viewer:
         self._inputs: OrderedDict[Hashable, VideoInput] = OrderedDict()
         self._lock = RLock()
 
-    @in_turn
     def view(self, video: Footage, question: str, clock: StageClock | None = None) -> SeenVideo:
         """Chooses, reads and encodes what the model will see of a video for a question.
 
@@ -188,13 +213,25 @@ class Viewer:
         Raises:
             ValueError: If the file cannot be read (a `marc.video.VideoError`) or an option is wrong.
         """
+        return self.view_all([(video, question)], clock)[0]
+
+    @in_turn
+    def view_all(self, asked: Sequence[tuple[Footage, str]], clock: StageClock | None = None) -> list[SeenVideo]:
+        """As `view`, of several videos, each with its question: read side by side and encoded together."""
         clock = clock or StageClock(self.backend.device)
-        clip = _one(video)
-        if isinstance(clip, Frames):
-            return self._view_frames(clip, clock)
-        if is_picture(clip.source, timeout=self.frames.timeout):
-            return self._view_picture(clip, clock)
-        return self._view_clip(clip, question, clock)
+        wanted = [self._wanted(_one(video), question, clock) for video, question in asked]
+        seen = {key: self._inputs[key] for each in wanted if (key := each.key) in self._inputs}
+        missing = list({each.key: each for each in wanted if each.key not in seen}.values())
+        for first in range(0, len(missing), SIDE_BY_SIDE):
+            seen |= self._encoded(missing[first : first + SIDE_BY_SIDE], clock)
+        return [each.tell(self._kept(each.key, seen[each.key])) for each in wanted]
+
+    def _wanted(self, video: Clip | Frames, question: str, clock: StageClock) -> _Wanted:
+        if isinstance(video, Frames):
+            return self._wanted_frames(video)
+        if is_picture(video.source, timeout=self.frames.timeout):
+            return self._wanted_picture(video)
+        return self._wanted_clip(video, question, clock)
 
     @in_turn
     def forget(self) -> None:
@@ -210,7 +247,7 @@ class Viewer:
         smallest = self.frames.min_pixels or min(4 * factor**2, largest)
         return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
 
-    def _view_clip(self, clip: Clip, question: str, clock: StageClock) -> SeenVideo:
+    def _wanted_clip(self, clip: Clip, question: str, clock: StageClock) -> _Wanted:
         with clock.stage("probe"):
             info = probe(clip.source, timeout=self.frames.timeout)
         subtitles = LazySubtitles(info.source, self.subtitles, self.frames.timeout, info.duration)
@@ -234,7 +271,24 @@ class Viewer:
         logger.info("%s: %d frames from %g s to %g s", info.source, len(selection.seconds), stretch.start, stretch.end)
         for event in selection.kept_events:
             logger.info("%s: retrieved %.1f-%.1f s", info.source, event.start, event.end)
-        video = self._known_or_read(info, selection, clock)
+        limits, frames = self.pixel_limits, self.frames
+        chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
+        look = (*limits.values(), frames.backend, self.backend.compression)
+        return _Wanted(
+            (_changed(info.source), *chosen, look),
+            "video_decode",
+            partial(
+                read_frames, info.source, selection.seconds, backend=frames.backend, timeout=frames.timeout, **limits
+            ),
+            partial(self._patches, selection.grid_events),
+            partial(self._seen_clip, request, selection, subtitles),
+            selection.shares,
+        )
+
+    def _seen_clip(
+        self, request: FrameRequest, selection: Selection, subtitles: LazySubtitles, video: VideoInput
+    ) -> SeenVideo:
+        info, stretch = request.info, request.stretch
         logger.info("%s: %d visual tokens -> %d", info.source, video.patches.tokens, video.tokens)
         shown = selection.kept_events or (stretch,)
         said = said_in(subtitles.read(), shown) if self.subtitles.in_prompt else ""
@@ -250,31 +304,43 @@ class Viewer:
             remarks=(*remarks(self.backend, request, selection, video), *subtitles.remarks),
         )
 
-    def _view_frames(self, frames: Frames, clock: StageClock) -> SeenVideo:
+    def _wanted_frames(self, frames: Frames) -> _Wanted:
         info = _described(frames)
         chosen = _up_to(frames, self.frames.max_frames)
         width, height = frame_size(info.width, info.height, source=info.source, **self.pixel_limits)
         resized = replace(chosen, rgb=np.stack([_resized(picture, (width, height)) for picture in chosen.rgb]))
-        selection = Selection(chosen.seconds)
         key = (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), self.backend.compression)
-        video = self._known(key, lambda: self._encode(resized, selection, clock))
-        stretch = Event(0.0, info.duration)
+        return _Wanted(
+            key,
+            "video_decode",
+            lambda: resized,
+            partial(self._patches, None),
+            partial(self._seen_frames, info, resized),
+        )
+
+    def _seen_frames(self, info: VideoInfo, resized: Frames, video: VideoInput) -> SeenVideo:
         noted = tuple(about_footage(self.backend, info))
         before, budget = self._uncompressed(video), _budget(video, None)
+        selection, stretch = Selection(resized.seconds), Event(0.0, info.duration)
         return SeenVideo(info, selection, video, before, stretch, budget, resized, remarks=noted)
 
-    def _view_picture(self, clip: Clip, clock: StageClock) -> SeenVideo:
+    def _wanted_picture(self, clip: Clip) -> _Wanted:
         if clip.start or clip.end is not None:
             raise ValueError(f"{clip.source}: a picture has no start and no end")
-        source = str(clip.source)
-        limits, look = self.pixel_limits, (_changed(source), self.backend.compression)
-        key = ("picture", *look, *limits.values())
-        width, height = picture_size(source, timeout=self.frames.timeout)
+        source, limits, timeout = str(clip.source), self.pixel_limits, self.frames.timeout
+        width, height = picture_size(source, timeout=timeout)
         info = VideoInfo(source, width, height, duration=0.0, fps=0.0, frame_count=1, codec="")
         size = frame_size(width, height, source=source, **limits)
-        video = self._known(key, lambda: self._encode_picture(source, size, clock))
-        noted = tuple(about_footage(self.backend, info))
-        before = video.patches.tokens + VISION_MARKS
+        return _Wanted(
+            ("picture", _changed(source), self.backend.compression, *limits.values()),
+            "picture_decode",
+            partial(read_picture, source, size, timeout=timeout),
+            partial(VisualPatches.of_picture, self.backend.processor, source=source),
+            partial(self._seen_picture, info),
+        )
+
+    def _seen_picture(self, info: VideoInfo, video: VideoInput) -> SeenVideo:
+        noted, before = tuple(about_footage(self.backend, info)), video.patches.tokens + VISION_MARKS
         return SeenVideo(info, Selection(np.zeros(0)), video, before, remarks=noted)
 
     def _uncompressed(self, video: VideoInput) -> int:
@@ -288,43 +354,40 @@ class Viewer:
         width, height = frame_size(info.width, info.height, source=info.source, **limits)
         return (width // limits["factor"]) * (height // limits["factor"])
 
-    def _known_or_read(self, info: VideoInfo, selection: Selection, clock: StageClock) -> VideoInput:
-        limits, frames = self.pixel_limits, self.frames
-        look = (*limits.values(), frames.backend, self.backend.compression)
-        chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
+    def _encoded(self, wanted: Sequence[_Wanted], clock: StageClock) -> dict[Hashable, VideoInput]:
+        """What the model sees of some videos, by their keys."""
+        videos = {each.key: self._planned(each, read, clock) for each, read in _read_side_by_side(wanted, clock)}
+        self.backend.encode(list(videos.values()), clock)
+        return videos
 
-        def read() -> VideoInput:
-            with clock.stage("video_decode"):
-                shown = read_frames(
-                    info.source, selection.seconds, backend=frames.backend, timeout=frames.timeout, **limits
-                )
-            return self._encode(shown, selection, clock)
+    def _planned(self, wanted: _Wanted, read: Any, clock: StageClock) -> VideoInput:
+        with clock.stage("preprocess"):
+            patches = wanted.patches(read)
+        return VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=wanted.shares)
 
-        return self._known((_changed(info.source), *chosen, look), read)
+    def _patches(self, events: tuple[int, ...] | None, frames: Frames) -> VisualPatches:
+        return VisualPatches.of_frames(self.backend.processor, frames, events)
 
-    def _known(self, key: Hashable, make: Callable[[], VideoInput]) -> VideoInput:
-        if key not in self._inputs:
-            self._inputs[key] = make()
+    def _kept(self, key: Hashable, video: VideoInput) -> VideoInput:
+        self._inputs[key] = video
         self._inputs.move_to_end(key)
         if len(self._inputs) > KEPT_VIDEOS:
             self._inputs.popitem(last=False)
-        return self._inputs[key]
-
-    def _encode(self, frames: Frames, selection: Selection, clock: StageClock) -> VideoInput:
-        with clock.stage("preprocess"):
-            patches = VisualPatches.of_frames(self.backend.processor, frames, selection.grid_events)
-        video = VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=selection.shares)
-        self.backend.encode([video], clock)
         return video
 
-    def _encode_picture(self, source: str, size: tuple[int, int], clock: StageClock) -> VideoInput:
-        with clock.stage("picture_decode"):
-            picture = read_picture(source, size, timeout=self.frames.timeout)
-        with clock.stage("preprocess"):
-            patches = VisualPatches.of_picture(self.backend.processor, picture, source)
-        image = VideoInput.of(patches, self.backend.processor, self.backend.compression)
-        self.backend.encode([image], clock)
-        return image
+
+def _read_side_by_side(wanted: Sequence[_Wanted], clock: StageClock) -> Iterator[tuple[_Wanted, Any]]:
+    """Everything that is wanted, with what was read: several at once where there are processors for it."""
+    workers = min(len(wanted), os.cpu_count() or 1)
+    for stage, some in groupby(wanted, lambda each: each.stage):
+        alike = list(some)
+        with clock.stage(stage):
+            if workers == 1:
+                read = [each.read() for each in alike]
+            else:
+                with ThreadPoolExecutor(workers) as pool:
+                    read = list(pool.map(lambda each: each.read(), alike))
+        yield from zip(alike, read, strict=True)
 
 
 def _budget(video: VideoInput, shared: int | None) -> int | None:

@@ -1,8 +1,8 @@
 """Who answers when: requests in flight that can be answered together are, and one bad video touches no other.
 
-One thread works with the assistant. A question waits for a moment for others of equal settings; these are one
-generation, in which what prompts about one video begin with is read once (`marc.inference.hf`). Who wants to see the
-answer come is answered alone.
+One thread works with the assistant. A question waits until no other has come for a moment; those of equal settings
+are one generation, in which what prompts about one video begin with is read once (`marc.inference.hf`). Who wants to
+see the answer come is answered alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from marc.inference.selectors import RetrievingSelector
 from marc.serving.options import ServeOptions
 from marc.types import Answer, GenerationOptions
 from marc.video.options import SubtitleOptions
+
+LONGEST_GATHERING = 8
+"""Moments for which a question waits at most while others keep coming."""
 
 
 class BusyError(Exception):
@@ -118,11 +121,9 @@ class Desk:
         """The request that has waited longest, and others that can be answered with it; none: the desk is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._is_open)
-        if self._waiting and self._waiting[0].tell is None:
-            time.sleep(self._options.gather_ms / 1000)
-        with self._changed:
+            self._gather()
             if not self._waiting:
-                return [] if not self._is_open else self._next_batch()
+                return []
             first = self._waiting.popleft()
             alike = [
                 work
@@ -132,6 +133,14 @@ class Desk:
             for work in alike:
                 self._waiting.remove(work)
         return [first, *alike]
+
+    def _gather(self) -> None:
+        """Waits until no question has come for a moment, or there are as many as one generation may have."""
+        moment, most = self._options.gather_ms / 1000, self._options.max_batch
+        end = time.monotonic() + LONGEST_GATHERING * moment
+        while self._is_open and self._waiting[0].tell is None and len(self._waiting) < most:
+            if time.monotonic() > end or not self._changed.wait(moment):
+                return
 
     def _set(self, setting: Setting) -> Setting:
         """Has the assistant answer so; gives what held before."""
