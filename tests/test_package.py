@@ -47,6 +47,7 @@ WITHIN_AN_EXTRA = {
     "marc.serving.origins": "serve",
     "marc.serving.page": "serve",
     "marc.serving.requests": "serve",
+    "marc.serving.vllm": "vllm",
     "marc.training": "train",
     "marc.evaluation.lmms_eval_plugin": "lmms-eval",
 }
@@ -66,7 +67,7 @@ def test_packages_of_extras_are_imported_where_they_are_used_in_files_that_name_
 
 def test_all_is_every_extra_that_can_be_installed_together():
     (requirement,) = map(Requirement, EXTRAS["all"])
-    assert requirement.extras == set(EXTRAS) - {"all", "dev", "gpu", "lmms-eval"}
+    assert requirement.extras == set(EXTRAS) - {"all", "dev", "gpu", "lmms-eval", "vllm"}
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
@@ -78,7 +79,7 @@ def test_the_lock_satisfies_what_is_declared(python: str):
         if pin.marker is None or pin.marker.evaluate(environment):
             assert pin.name not in pins, f"{pin.name} is locked twice for Python {python}"
             pins[pin.name] = pin
-    extras = [requirement for extra in set(EXTRAS) - {"gpu", "lmms-eval"} for requirement in EXTRAS[extra]]
+    extras = [requirement for extra in set(EXTRAS) - {"gpu", "lmms-eval", "vllm"} for requirement in EXTRAS[extra]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         if requirement.name == PROJECT["name"]:
             continue

@@ -75,6 +75,46 @@ def load_model(
     return model.eval(), processor
 
 
+def load_processor(
+    name_or_path: str | Path = EMBEDDED, **compression_overrides: Any
+) -> tuple[CompressedConfig, CompressedProcessor]:
+    """Loads what an engine needs that has the weights itself: a model's configuration, and its processor.
+
+    Args:
+        name_or_path: As in `load_model`, but no adapters.
+        **compression_overrides: As in `load_model`.
+
+    Raises:
+        ValueError: As `load_model`.
+    """
+    name = checkpoint_folder(name_or_path)
+    check_name(name)
+    with reading(name, "config.json"):
+        stored = _read_config(name)
+        family = _family(name, stored)
+        config = _our_config(family, stored)
+    processor = _load_processor(name, family)
+    _check_processor(name, processor, config)
+    assert isinstance(config.compression, CompressionConfig)
+    config.compression = processor.compression = override_compression(config.compression, compression_overrides)
+    return config, processor
+
+
+def checkpoint_folder(name_or_path: str | Path) -> str:
+    """The folder or hub name of a model's whole weights.
+
+    Raises:
+        ValueError: If a folder holds adapters.
+    """
+    name = str(EMBEDDED_FOLDER if name_or_path == EMBEDDED else name_or_path)
+    if _adapters_base(name):
+        raise ValueError(
+            f"{name}: holds adapters, and whole weights are needed; merge them: "
+            "[part.save_pretrained('MERGED') for part in marc.model.load_model(FOLDER)]"
+        )
+    return name
+
+
 def _load(
     name: str,
     device: torch.device,
@@ -164,10 +204,24 @@ def _merge_adapters(model: CompressedVLM, folder: str) -> CompressedVLM:
 
 
 def _load_processor(name: str, family: Family) -> CompressedProcessor:
-    ours, stock = family.ours.load("processor"), family.stock.load("processor")
     with reading(name, "processor"):
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
         check_template(processor.chat_template, name)
+    return our_processor(processor, family, name)
+
+
+def our_processor(processor: Any, family: Family, name: str) -> CompressedProcessor:
+    """A checkpoint's processor as one of ours: itself, or its parts.
+
+    Args:
+        processor: Ours, or transformers' of the same family.
+        family: The model's.
+        name: Of the checkpoint.
+
+    Raises:
+        ValueError: If it is of another family.
+    """
+    ours, stock = family.ours.load("processor"), family.stock.load("processor")
     if isinstance(processor, ours):
         return processor
     if not isinstance(processor, stock):

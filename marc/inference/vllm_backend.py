@@ -1,0 +1,207 @@
+"""The engine of vLLM behind the assistant and the evaluation: prompts go in as they go into transformers'.
+
+Videos are read and planned here, by the same code; vLLM encodes them with our plugin (`marc.serving.vllm`), and keeps
+features and prefixes by what was shown and how, so that further questions about a video cost neither its tower nor
+its tokens. vLLM needs an environment of its own (docs/vllm.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from marc.compression import CompressionConfig
+from marc.extras import extra
+from marc.inference.prompts import Prompt
+from marc.inference.stages import StageClock
+from marc.inference.video_input import KINDS, VideoInput
+from marc.inference.vllm_items import PLAN, VISUAL_FIELDS, planned_item
+from marc.io import sha256_of
+from marc.model import CompressedProcessor
+from marc.model.family import find_family
+from marc.model.loading import checkpoint_folder, load_processor
+from marc.types import GenerationOptions
+
+PLAIN_ENGINE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+"""vLLM's engine in this process, quietly, unless the environment says something else."""
+
+
+@dataclass
+class VllmBackend:
+    """A `marc.inference.backend.Backend`: vLLM in this process.
+
+    Attributes:
+        engine: A ``vllm.LLM`` of one of our architectures.
+        processor: The model's.
+        config: The model's configuration.
+        name: Folder or hub name of its weights.
+        compression: The budget at which videos are seen; assign to change it for what follows.
+    """
+
+    engine: Any
+    processor: CompressedProcessor
+    config: Any
+    name: str
+    compression: CompressionConfig = field(init=False)
+    _identities: WeakKeyDictionary[VideoInput, str] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.compression = self.processor.compression
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, device: Any = None, dtype: Any = None, attn_implementation: Any = None, **compression: Any
+    ) -> VllmBackend:
+        """Loads a model into vLLM.
+
+        Args:
+            name: As in `marc.model.loading.load_model`, but no adapters.
+            device: Must be of the kind that the installed vLLM is for.
+            dtype: As in `marc.model.loading.load_model`.
+            attn_implementation: vLLM chooses by itself: must be None.
+            **compression: What replaces the checkpoint's, as there.
+
+        Raises:
+            ValueError: If there is no such model, or an option is wrong.
+        """
+        if attn_implementation is not None:
+            raise ValueError("attn_implementation: vLLM chooses its attention by itself; leave it out")
+        config, processor = load_processor(name, **compression)
+        for variable, value in PLAIN_ENGINE.items():
+            os.environ.setdefault(variable, value)
+        with extra("vllm"):
+            from vllm import LLM
+            from vllm.platforms import current_platform
+        kind = current_platform.device_type
+        if device is not None and torch.device(device).type != kind:
+            raise ValueError(f"device {str(device)!r}: the installed vLLM runs on {kind!r}; leave it out")
+        architecture = find_family(config.model_type).ours.names["generator"]
+        engine = LLM(
+            model=checkpoint_folder(name),
+            dtype=str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch."),
+            hf_overrides={"architectures": [architecture]},
+            max_model_len=-1,  # what memory allows
+            mm_processor_cache_gb=0,  # what comes in is processed
+            enforce_eager=kind == "cpu",
+        )
+        return cls(engine, processor, config, str(name))
+
+    @property
+    def cannot(self) -> dict[str, str]:
+        """What it cannot do."""
+        return {"static": "static keys and values: vLLM keeps them its own way; leave static_cache out"}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return torch.device(self.engine.llm_engine.vllm_config.device_config.device_type)
+
+    def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:
+        """Leaves pixels where they are: vLLM encodes what a prompt shows when it reads the prompt.
+
+        Which grids merged is known where the plan alone says it.
+        """
+        for each in inputs:
+            plan = each.plan
+            if plan is not None and plan.one_grid_per_window:
+                windows = enumerate(window.length for window in plan.windows)
+                each.members = torch.tensor([number for number, length in windows for _ in range(length)])
+
+    def generate(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[list[int]]:
+        """See `marc.inference.backend.Backend`."""
+        clock = clock or StageClock(self.device)
+        start = clock.now()
+        outputs = self.engine.generate(
+            [self.request(prompt) for prompt in prompts], self.sampling(options), use_tqdm=False
+        )
+        clock.seconds["generate"] += clock.now() - start
+        return [list(each.outputs[0].token_ids) for each in outputs]
+
+    def converse(self) -> VllmTurns:
+        """See `marc.inference.backend.Backend`."""
+        return VllmTurns(self)
+
+    def sampling(self, options: GenerationOptions, **others: Any) -> Any:
+        """Makes vLLM's ``SamplingParams``: the checkpoint's own, and what the options say.
+
+        Args:
+            options: How to generate.
+            **others: Further fields.
+
+        Raises:
+            ValueError: If vLLM cannot do what they ask for.
+        """
+        if options.static:
+            raise ValueError(self.cannot["static"])
+        sampling = self.engine.get_default_sampling_params()
+        sampling.max_tokens, sampling.seed = options.max_new_tokens, options.seed
+        sampling.temperature, sampling.top_p = options.temperature, options.top_p
+        for name, value in others.items():
+            setattr(sampling, name, value)
+        return sampling
+
+    def request(self, prompt: Prompt) -> dict[str, Any]:
+        """A prompt as vLLM takes it; what it shows is known to vLLM by its pixels and its plan."""
+        request: dict[str, Any] = {"prompt_token_ids": list(prompt.ids)}
+        for kind in KINDS:
+            if shown := [each for each in prompt.inputs if each.kind == kind]:
+                request.setdefault("multi_modal_data", {})[kind] = [planned_item(each) for each in shown]
+                request.setdefault("multi_modal_uuids", {})[kind] = [self._identity(each) for each in shown]
+        return request
+
+    def _identity(self, shown: VideoInput) -> str:
+        if shown not in self._identities:
+            self._identities[shown] = item_identity(planned_item(shown))
+        return self._identities[shown]
+
+
+class VllmTurns:
+    """The turns of one conversation, see `marc.inference.backend.Turns`; vLLM's prefix cache keeps what was read.
+
+    Args:
+        backend: Answers.
+    """
+
+    def __init__(self, backend: VllmBackend) -> None:
+        self._backend = backend
+
+    def generate(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> list[int]:
+        """See `marc.inference.backend.Turns`."""
+        from vllm.sampling_params import RequestOutputKind
+
+        clock = clock or StageClock(self._backend.device)
+        engine, start = self._backend.engine.llm_engine, clock.now()
+        sampling = self._backend.sampling(options, output_kind=RequestOutputKind.DELTA)
+        (number,) = self._backend.engine.enqueue([self._backend.request(prompt)], sampling, use_tqdm=False)
+        tokens: list[int] = []
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    (new,) = output.outputs
+                    tokens += new.token_ids
+                    if tell is not None and new.text and tell(new.text) is False:
+                        return tokens
+        finally:
+            engine.abort_request([number], internal=True)
+            clock.seconds["generate"] += clock.now() - start
+        return tokens
+
+
+def item_identity(item: Mapping[str, torch.Tensor]) -> str:
+    """What vLLM's caches know a video or picture by: the size of its grids, its pixels, and its plan."""
+    pixels, grid = VISUAL_FIELDS["video" if PLAN in item else "image"]
+    parts = [item[name] for name in (grid, pixels, PLAN) if name in item]
+    return sha256_of(*(part.contiguous().view(torch.uint8).numpy().tobytes() for part in parts))
