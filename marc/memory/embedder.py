@@ -31,7 +31,14 @@ from safetensors.torch import save_file
 from marc.hub import hub_answers, is_downloaded
 from marc.io import message_of, reading
 from marc.memory.precision import multiplies_bfloat16
-from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE, TextEncoder, fingerprint_of, read_text_encoder
+from marc.memory.text_tower import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    TextEncoder,
+    check_sizes,
+    fingerprint_of,
+    read_text_encoder,
+)
 from marc.memory.vectors import average_direction
 
 if TYPE_CHECKING:
@@ -323,6 +330,18 @@ class EventEmbedder:
                 _attend_by_matrix_products(model)
         if isinstance(encoder, DualEncoder) and encoder.reads_to_end_token:
             model.get_submodule("text.transformer").register_forward_pre_hook(_cut_mask, with_kwargs=True)
+        with reading(self.name, "encoder"):
+            self._try(encoder)
+
+    def _try(self, encoder: DualEncoder | TextEncoder) -> None:
+        """Has a model read a word and a blank picture: what is wrong with its files shows now, not in mid-work."""
+        vectors = [self._unit(encoder.encode_text, encoder.tokenize(["a"]))]
+        if isinstance(encoder, DualEncoder):
+            blank = encoder.preprocess(Image.new("RGB", (8, 8)))
+            vectors.append(self._unit(encoder.model.encode_image, blank[None]))
+        for vector in vectors:
+            if vector.shape != (1, self.dimension) or not np.isfinite(vector).all():
+                raise ValueError(f"{self.name}: its vectors are not {self.dimension} finite numbers")
 
     def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
         bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
@@ -425,6 +444,8 @@ def _checked_folder(folder: Path) -> Path:
         raise ValueError(f"{folder}: no {CONFIG_FILE} in this folder; it should hold the files of an open_clip model")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
         raise ValueError(f"{folder}: there is a {CONFIG_FILE} but no weights beside it ({WEIGHTS_FILE})")
+    with reading(str(folder), "encoder"):
+        check_sizes(folder)
     return folder
 
 

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from marc.io import sha256_of
+from marc.io import numbers_in, read_json, sha256_of
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -41,6 +41,8 @@ _OURS = {
 }
 """What PyTorch's layers call the weights that open_clip calls otherwise."""
 _FINGERPRINT_SAMPLES = 1024
+_SIDES = ("image_size", "size")
+"""Fields that are sides of a picture."""
 
 
 class TextTower(torch.nn.Module):
@@ -126,10 +128,41 @@ class TextEncoder:
         return self.model(tokens_BL)
 
 
+def check_sizes(folder: Path) -> None:
+    """Refuses a configuration of sizes that the weights beside it do not have, before memory is taken for them.
+
+    A size of a tower stands for that many rows, or columns, of some matrix whose other side is the width; and no
+    network that looks at pictures has fewer weights than a picture has pixels.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    held = numbers_in(folder)
+    content = read_json(folder / CONFIG_FILE)
+    config = content.get("model_cfg", content)
+    towers = {name: section for name, section in config.items() if isinstance(section, dict)}
+    sizes = {"model_cfg": config, **towers, "preprocess_cfg": content.get("preprocess_cfg", {})}
+    for place, section in sizes.items() if held else ():
+        width = section.get("width", 1)
+        for name, value in section.items():
+            largest = max(map(abs, _numbers_of(value)), default=0)
+            if largest * max([1, *map(abs, _numbers_of(width))]) > held or (name in _SIDES and largest**2 > held):
+                raise ValueError(
+                    f"{folder}: {name} of {place} is {value} in {CONFIG_FILE}, the weights are {held} numbers"
+                )
+
+
+def _numbers_of(value: Any) -> list[float]:
+    """The numbers in a field: itself, or those of a list."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+
+
 def read_text_encoder(folder: Path, name: str) -> TextEncoder | None:
     """The text tower of an encoder's folder; None if it is not of the plain kind, and open_clip has to read it."""
     if not all((folder / file).is_file() for file in (CONFIG_FILE, WEIGHTS_FILE, *_TOKENIZER_FILES)):
         return None
+    check_sizes(folder)
     content, told = (json.loads((folder / file).read_text("utf-8")) for file in (CONFIG_FILE, _TOKENIZER_FILES[1]))
     config, preprocess = content.get("model_cfg", {}), content.get("preprocess_cfg", {})
     if not _is_plain(config, preprocess) or told.get("tokenizer_class") not in _PLAIN_TOKENIZERS:
@@ -137,7 +170,11 @@ def read_text_encoder(folder: Path, name: str) -> TextEncoder | None:
     tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER_FILES[0]))
     pad = tokenizer.token_to_id(str(told.get("pad_token")))
     state = load_file(folder / WEIGHTS_FILE)
-    if pad is None or any(tensor.dtype != torch.float32 for tensor in state.values()):
+    if (
+        pad is None
+        or tokenizer.get_vocab_size() > config["text_cfg"]["vocab_size"]
+        or any(tensor.dtype != torch.float32 for tensor in state.values())
+    ):
         return None
     prefix = "text." if config.get("custom_text") else ""
     tower = TextTower(config["text_cfg"], config["embed_dim"]).eval()

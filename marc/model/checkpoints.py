@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import LogRecord
-from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import safe_open
 from transformers.utils import logging
 
+from marc.io import numbers_in
 from marc.types import Dtype
 
 _PACKED = 16
@@ -68,7 +67,7 @@ def check_sizes(folder: str | Path, config: Any) -> None:
     Raises:
         ValueError: Naming the field.
     """
-    held = sum(_numbers_in(file) for file in Path(folder).glob("*.safetensors"))
+    held = numbers_in(folder)
     if not held:
         return
     for section in (config.get_text_config(), config.vision_config):
@@ -78,11 +77,6 @@ def check_sizes(folder: str | Path, config: Any) -> None:
             needed = value ** (2 if name == "patch_size" else 1) * abs(section.hidden_size)
             if value < 0 or needed > _PACKED * held:
                 raise ValueError(f"{folder}: {name} is {value} in config.json, but the weights are {held} numbers")
-
-
-def _numbers_in(file: Path) -> int:
-    with safe_open(file, "pt") as tensors:
-        return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 @contextmanager

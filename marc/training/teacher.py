@@ -26,7 +26,7 @@ from marc.inference.encoding import encode
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import inputs_at
-from marc.io import append_line, drop_torn_line, make_folders, sha256_of, sha256_stream, whole_lines
+from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_of, sha256_stream, whole_lines
 from marc.model import CompressedVLM
 from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward
@@ -67,6 +67,9 @@ class TeacherCache:
     Args:
         folder: Made if it is not there.
         shard: Names this process's file.
+
+    Raises:
+        ValueError: A file holds something else, which is named.
     """
 
     def __init__(self, folder: str | Path, shard: int = 0) -> None:
@@ -75,14 +78,28 @@ class TeacherCache:
         drop_torn_line(self._file)
         self.results: dict[str, float] = {}
         for file in sorted(self._file.parent.glob("teacher-*.jsonl")):
-            for line in filter(None, whole_lines(file)):
-                record = json.loads(line)
-                self.results[record["key"]] = record["a_full"]
+            for number, line in enumerate(whole_lines(file), 1):
+                if line:
+                    key, a_full = _result_of(line, f"{file}, line {number}")
+                    self.results[key] = a_full
 
     def add(self, key: str, a_full: float, problem_id: str) -> None:
         """Keeps a result."""
         self.results[key] = a_full
         append_line(self._file, json.dumps({"key": key, "a_full": a_full, "problem_id": problem_id}))
+
+
+def _result_of(line: bytes, where: str) -> tuple[str, float]:
+    record = parse_json(line, where)
+    key, a_full = (record.get(name) if isinstance(record, dict) else None for name in ("key", "a_full"))
+    if (
+        not isinstance(key, str)
+        or isinstance(a_full, bool)
+        or not isinstance(a_full, int | float)
+        or not 0 <= a_full <= 1
+    ):
+        raise ValueError(f"{where}: no result of a teacher (key and a_full from 0 to 1); take the line out")
+    return key, float(a_full)
 
 
 def model_fingerprint(model: CompressedVLM) -> str:

@@ -4,16 +4,33 @@ import json
 import shutil
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
+import open_clip
 import pytest
+import torch
 from mutants import damaged, retold, seeds, withstands
 
 from marc import load_model
 from marc.data.prompts import chat_messages
+from marc.memory.embedder import TINY_FOLDER, EventEmbedder, save_dual_encoder
 from marc.model import chat_templates
 from marc.model.chat_templates import ChatTemplateError, bounded_rendering, check_template
 from marc.model.tiny import build_tiny
 
+ENCODER: dict[str, Any] = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
+}
+PREPARED = {
+    "size": (32, 32),
+    "mean": (0.5,) * 3,
+    "std": (0.5,) * 3,
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
 MESSAGES = chat_messages("What?", path="a.mp4")
 
 
@@ -53,6 +70,52 @@ def test_checkpoints(good, tmp_path):
         name = break_one(folder, chance)
         withstands(use, ValueError, f"{name}, mutant {number}")
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory) -> Path:
+    """A model of open_clip with open_clip's own tokenizer."""
+    torch.manual_seed(0)
+    folder, model = tmp_path_factory.mktemp("encoder"), open_clip.CustomTextCLIP(**ENCODER)
+    open_clip.set_model_preprocess_cfg(model, PREPARED)
+    save_dual_encoder(folder, model, ENCODER | {"custom_text": True})
+    return folder
+
+
+@pytest.mark.parametrize("is_shipped", [False, True])
+def test_encoders(encoder_folder, tmp_path, is_shipped):
+    """Also the shipped one, of which a question reads the text tower by itself."""
+
+    def use() -> None:
+        encoder = EventEmbedder.from_pretrained(folder, device="cpu")
+        vector = encoder.embed_question("What?").vector
+        assert vector.shape == encoder.embed_frames(np.zeros((1, 32, 32, 3), np.uint8))[0].shape
+        assert np.isfinite(vector).all()
+
+    for number, chance in enumerate(seeds(20)):
+        folder = tmp_path / str(number)
+        shutil.copytree(TINY_FOLDER if is_shipped else encoder_folder, folder)
+        name = break_one(folder, chance)
+        withstands(use, ValueError, f"{name}, mutant {number}")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value"),
+    [("text_cfg", "vocab_size", 10**9), ("vision_cfg", "layers", 10**7), ("preprocess_cfg", "size", [10**6, 10**6])],
+)
+@pytest.mark.parametrize("is_shipped", [False, True])
+def test_sizes_of_an_encoder_that_its_weights_do_not_have_take_no_memory(
+    encoder_folder, tmp_path, place, field, value, is_shipped
+):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY_FOLDER if is_shipped else encoder_folder, folder)
+    file = folder / "open_clip_config.json"
+    content = json.loads(file.read_text())
+    (content if place == "preprocess_cfg" else content["model_cfg"])[place][field] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{field} of {place} is .*, the weights are"):
+        EventEmbedder.from_pretrained(folder, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from marc.inference.batch import BatchAnswers, read_questions
 from marc.io import sha256_of
 from marc.memory.select import default_embedder
 from marc.memory.store import DamagedMemoryError, MemorySettings, VideoMemory, load_memory, save_memory
+from marc.training.teacher import TeacherCache
 from marc.types import Event
 
 ROW = {
@@ -213,3 +214,19 @@ def test_lists_and_configurations(tmp_path, monkeypatch):
         withstands(lambda: video_files(["@list.txt"]), (ValueError, OSError), f"list, mutant {number}")
         write_mutant(config, {"embedder": "x", "model_type": "y"}, chance)
         withstands(lambda: default_embedder(str(tmp_path)), (), f"configuration, mutant {number}")
+
+
+def test_results_of_the_teacher(tmp_path):
+    results = [{"key": f"{number:064x}", "a_full": number / 4, "problem_id": "7"} for number in range(4)]
+    for number, chance in enumerate(seeds(100)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lines = [retold(result, chance) if chance.random() < 0.5 else json.dumps(result) for result in results]
+        content = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+        (folder / "teacher-0.jsonl").write_bytes(damaged(content, chance) if chance.random() < 0.5 else content)
+
+        def use(folder=folder) -> None:
+            kept = TeacherCache(folder, shard=1).results
+            assert all(isinstance(key, str) and 0 <= value <= 1 for key, value in kept.items())
+
+        withstands(use, ValueError, f"mutant {number}")
