@@ -139,6 +139,11 @@ class Page:
             "max_frames": self._assistant.frames.max_frames,
         }
 
+    @property
+    def is_cutting(self) -> bool:
+        """Whether a video is being cut into events."""
+        return self._cutting.borrowed_tokens > 0
+
     async def events(self, asked: EventsRequest) -> StreamingResponse:
         """The events of a video, as a stream: shares of it that were read, then the events or an error.
 
@@ -248,7 +253,7 @@ def add_page(app: FastAPI) -> None:
         app: What `marc.serving.app.make_app` made.
     """
     server: Server = app.state.server
-    page = Page(server)
+    page = app.state.page = Page(server)
     for path, name in FILES.items():
         app.add_api_route(path, _sends(STATIC / name), include_in_schema=False)
     server.open |= set(FILES)
