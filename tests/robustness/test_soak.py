@@ -34,6 +34,8 @@ def test_one_more_of_what_is_counted_is_a_problem(name):
 
 def test_memory_that_grows_is_a_problem():
     assert judge(measured(memory=lambda number: 1000 + 2 * number)) != []
+    (problem,) = judge(measured(**{"memory of children": lambda number: 10 + number / 10}))
+    assert problem.startswith("memory of children grew by 1")
 
 
 def test_too_few_questions_tell_nothing():
