@@ -1,9 +1,9 @@
 """Asks one assistant for a long time, bad files among good ones, and measures whether anything piles up.
 
 The assistant has the embedded model; the videos are generated. Each answer must be the one that the same question had
-the first time, each bad file the documented error. After a warm-up, resident memory may drift by less than 1 % between
-the first and the last quarter, that of the decoding processes by less than 10 %, and of file descriptors, threads, child processes and temporary files there may never
-be more than before.
+the first time, each bad file the documented error. After a warm-up, resident memory may drift by less than 1 %
+between the first and the last quarter, that of the decoding processes by less than 10 %, and of file descriptors,
+threads, child processes and temporary files there may never be more than before.
 
     python -m robustness.soak --questions 1500
 """
