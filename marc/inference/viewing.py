@@ -23,6 +23,7 @@ from PIL import Image
 
 from marc.compression.plan import VideoPlan
 from marc.inference.backend import Backend
+from marc.inference.kept_frames import KeptFrames, state_of
 from marc.inference.remarks import about_footage, remarks
 from marc.inference.selectors import FrameRequest, FrameSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock
@@ -30,7 +31,7 @@ from marc.inference.subtitles import LazySubtitles, said_in
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.io import sha256_of
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Frames, Retrieval, ShownVideo, VideoInfo
-from marc.video import frame_size, probe, read_frames
+from marc.video import frame_size, probe
 from marc.video.options import FrameOptions, SubtitleOptions
 from marc.video.pictures import is_picture, picture_size, read_picture
 from marc.video.subtitles import Subtitles, event_texts
@@ -197,6 +198,7 @@ class Viewer:
         self.frames = frames or FrameOptions()
         self.subtitles = subtitles or SubtitleOptions()
         self._inputs: OrderedDict[Hashable, VideoInput] = OrderedDict()
+        self._frames = KeptFrames()
         self._lock = RLock()
 
     def view(self, video: Footage, question: str, clock: StageClock | None = None) -> SeenVideo:
@@ -237,6 +239,7 @@ class Viewer:
     def forget(self) -> None:
         """Drops what was read of videos; their memories on disk stay."""
         self._inputs.clear()
+        self._frames.clear()
 
     @property
     def pixel_limits(self) -> dict[str, int]:
@@ -275,10 +278,15 @@ class Viewer:
         chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
         look = (*limits.values(), frames.backend, self.backend.compression)
         return _Wanted(
-            (_changed(info.source), *chosen, look),
+            (state_of(info.source), *chosen, look),
             "video_decode",
             partial(
-                read_frames, info.source, selection.seconds, backend=frames.backend, timeout=frames.timeout, **limits
+                self._frames.read,
+                info.source,
+                selection.seconds,
+                backend=frames.backend,
+                timeout=frames.timeout,
+                **limits,
             ),
             partial(self._patches, selection.grid_events),
             partial(self._seen_clip, request, selection, subtitles),
@@ -332,7 +340,7 @@ class Viewer:
         info = VideoInfo(source, width, height, duration=0.0, fps=0.0, frame_count=1, codec="")
         size = frame_size(width, height, source=source, **limits)
         return _Wanted(
-            ("picture", _changed(source), self.backend.compression, *limits.values()),
+            ("picture", state_of(source), self.backend.compression, *limits.values()),
             "picture_decode",
             partial(read_picture, source, size, timeout=timeout),
             partial(VisualPatches.of_picture, self.backend.processor, source=source),
@@ -394,12 +402,6 @@ def _budget(video: VideoInput, shared: int | None) -> int | None:
     """Visual tokens that a video might have: its plan's, or its share of them."""
     planned = video.plan.budget if video.plan else None
     return min((each for each in (planned, shared) if each is not None), default=None)
-
-
-def _changed(source: str) -> tuple[str, int]:
-    """What tells a file from what it was before."""
-    path = Path(source)
-    return str(path.resolve()), path.stat().st_mtime_ns
 
 
 def _described(frames: Frames) -> VideoInfo:

@@ -27,6 +27,7 @@ from marc.memory.store import (
     memory_path,
     save_memory,
 )
+from marc.version import __version__
 from marc.video import probe, read_frames
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 def memory_settings(options: MemoryOptions, embedder: EventEmbedder) -> MemorySettings:
     """Options of a memory and all versions that the result depends on."""
     return MemorySettings(
-        marc=f"{version('marc-video')}+{REVISION}",
+        marc=f"{__version__}+{REVISION}",
         embedder=embedder.identity["fingerprint"],
         precision=embedder.identity["precision"],
         segmenter=options.segmenter,

@@ -53,7 +53,7 @@ def test_another_question_needs_neither_file_nor_tower(assistant, clip, monkeypa
         raise AssertionError("ran again")
 
     monkeypatch.setattr(assistant.backend.model.model.visual, "forward", refuse)
-    monkeypatch.setattr("marc.inference.viewing.read_frames", refuse)
+    monkeypatch.setattr("marc.inference.kept_frames.read_frames", refuse)
     again = assistant.ask(clip, "What is shown?")
     assert again.output == first.output
     assert "vision_tower" not in again.seconds
