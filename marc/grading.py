@@ -12,10 +12,12 @@ protocol        an output without ``<answer>`` tags    scores
 
 Orthogonal to the protocol is the reading. ``strict=True`` follows the protocol to the letter: ``B.`` is not ``B``.
 ``strict=False`` is lenient about form only: reasoning is removed first, and ``B.``, ``(B)``, ``b``, ``B: the red
-one``, ``1,000`` and ``three`` are understood. ``official`` reads leniently either way, as the official scorers do.
+one``, ``C, A`` for ``AC``, ``1,000``, ``- 3``, ``1/2``, ``10^3`` and ``three`` are understood. ``official`` reads
+leniently either way, as the official scorers do.
 
-Deviations from Video-R1: ``nan`` is not a number (Video-R1's regression reward pays 1.0 for it); a gold answer without
-tags is taken whole (there it is empty, and so equal to an output without tags); tags are found without a backtracking
+Deviations from Video-R1: an empty gold answer pays nothing (there, ``<answer></answer>`` and any output without tags
+are equal); ``nan`` is not a number (Video-R1's regression reward pays 1.0 for it); a gold answer without tags is
+taken whole (there it is empty, and so equal to an output without tags); tags are found without a backtracking
 expression (same result in linear time).
 
 Its oracles and known traps: ``python -m pytest tests/test_grading.py``.
@@ -26,7 +28,9 @@ from __future__ import annotations
 import math
 import re
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
+from unicodedata import normalize
 
 import numpy as np
 
@@ -61,6 +65,8 @@ def grade(output: str, solution: str, problem_type: str, *, protocol: str = "rew
     _check(protocol, problem_type)
     answer = extract_answer(output, protocol=protocol, strict=strict)
     gold = gold_answer(solution)
+    if not gold:
+        return 0.0
     if problem_type == "multiple choice":
         return _grade_choice(answer, gold, literal=strict and protocol != "official")
     if problem_type == "numerical":
@@ -69,6 +75,9 @@ def grade(output: str, solution: str, problem_type: str, *, protocol: str = "rew
         return _grade_regression(answer, gold, protocol=protocol, literal=strict and protocol != "official")
     if protocol == "video-r1":
         return 0.0
+    lenient = not strict or protocol == "official"
+    if lenient and answer.casefold() == gold.casefold():  # ROUGE knows no words but of Latin letters
+        return 1.0
     if problem_type == "OCR":
         return _grade_transcript(answer, gold)
     return rouge_mean(gold, answer)
@@ -148,22 +157,25 @@ def _between_tags(text: str) -> str | None:
 _LETTER = "A-J"
 _WHOLE_LETTER = re.compile(rf"[\W_]*([{_LETTER}])[\W_]*", re.IGNORECASE)
 _LEADING_LETTER = re.compile(
-    rf"(?:(?:option|choice|answer)\b[\s\"'*(\[:]*)?([{_LETTER}])[\"'*]*(?:[):\]]|\.(?!\w))", re.IGNORECASE
+    rf"(?:(?i:option|choice|answer)\b[\s\"'*(\[:]*)?"
+    rf"(?:((?i:[{_LETTER}]))[\"'*]*(?:[):\]]|\.(?!\w))|([{_LETTER}])[\"'*]* ?[-–—] )"
 )
 _TRAILING_LETTER = re.compile(rf"(?:^|[\s\"'*(\[:,])([{_LETTER}])[\W_]*$")
 _HEDGE = re.compile(rf"\b[{_LETTER}]\)?(?:,? or |,? and |, ?| ?/ ?| ?& ?)\(?[{_LETTER}][\W_]*$")
+_LETTERS = re.compile(rf"[\W_]*[{_LETTER}](?:(?:[\W_]|and)*[{_LETTER}])+[\W_]*")
 _BRACKETED_LETTER = re.compile(rf"\(([{_LETTER}])\)")
 
 _ANSWER_IS = (
-    r"(?i:\b(?:answer(?: to (?:the|this) question)?|(?:correct|right|best|final) (?:option|choice))"
-    r"(?: is| would be| should be| must be)?|\b(?:option|choice) is|\bi (?:choose|select|pick))"
+    r"(?i:\b(?:answers?(?: to (?:the|this) question)?|(?:correct|right|best|final) (?:option|choice)s?)"
+    r"(?: is| are| would be| should be| must be)?|\b(?:option|choice) is|\bi (?:choose|select|pick))"
 )
 # Before another word, a bare "A" is an article and a bare "I" a pronoun.
 _NO_WORD_FOLLOWS = r"(?! (?!because|since|as\b|and\b|or\b)[a-z])"
 _STATED_LETTER = re.compile(
     rf"{_ANSWER_IS} ?:? ?(?i:option )?[\"'*(\[]*(?:([AI])(?![\w'’]){_NO_WORD_FOLLOWS}|([B-HJ])(?![\w'’]))"
     rf"|{_ANSWER_IS} ?:? ?[\"'*(\[]*([a-j])\W*$"
-    rf"|\\boxed\{{(?:\\text\{{)?\(?([{_LETTER}])\)?\}}"
+    rf"|\\boxed\{{(?:\\[a-z]+\{{){{0,3}}\(?([{_LETTER}])\)?\}}"
+    rf"|(?:答案|选项|选择|选)(?:应该|应)?(?:是|为)?[\s\"'*(\[:]*([{_LETTER}])(?![A-Za-z0-9])"
     rf"|(?<![\w'’])([{_LETTER}])\)? is (?:the )?(?:correct|right|best|answer)\b"
 )
 
@@ -171,32 +183,64 @@ _STATED_LETTER = re.compile(
 def read_choice(answer: str) -> str:
     """The option letter (``A`` to ``J``) that an answer names, or ``""``.
 
-    Tried in this order: the letter alone (``b``, ``(B)``, ``**B.**``), the last explicit statement ("the answer is B",
-    ``\\boxed{B}``), a leading letter with a delimiter (``B: the red one``), a capital letter at the end ("so, C") and
-    the only letter in brackets. A letter inside a word, the article "a" and the pronoun "I" are never read, and
-    neither is a hedge ("A or B").
+    Tried in this order: the letter alone (``b``, ``(B)``, ``**B.**``), the last explicit statement ("the answer is
+    B", ``\\boxed{B}``), the letter alone on the first line, a leading letter with a delimiter (``B: the red one``,
+    ``B - the red one``), a capital letter at the end ("so, C") and the only letter in brackets. A letter inside a
+    word, the article "a" and the pronoun "I" are never read, and neither is a hedge ("A or B").
 
     Args:
         answer: An extracted answer, without reasoning.
     """
-    text = " ".join(answer.split())
+    lines = _lines(answer)
+    text = " ".join(lines)
     if whole := _WHOLE_LETTER.fullmatch(text):
         return whole.group(1).upper()
     stated = [next(group for group in match.groups() if group) for match in _STATED_LETTER.finditer(text)]
     if stated:
         return stated[-1].upper()
+    if lines and (first := _WHOLE_LETTER.fullmatch(lines[0])):
+        return first.group(1).upper()
     start = text.lstrip("\"'*([ ")
     if leading := _LEADING_LETTER.match(start):
-        return "" if _HEDGE.match(start) else leading.group(1).upper()
+        return "" if _HEDGE.match(start) else (leading.group(1) or leading.group(2)).upper()
     if trailing := _TRAILING_LETTER.search(text):
         return "" if _HEDGE.search(text) else trailing.group(1)
     bracketed = set(_BRACKETED_LETTER.findall(text))
     return bracketed.pop() if len(bracketed) == 1 else ""
 
 
+def read_choices(answer: str) -> frozenset[str]:
+    """The option letters that an answer to a question with several right options names; empty if it names fewer.
+
+    Args:
+        answer: Such as ``AC``, ``C, A``, ``(A) and (C)``, "the answers are A and C", or an option on each line.
+    """
+    lines = _lines(answer)
+    text = " ".join(lines)
+    stated = re.split(_ANSWER_IS, text)[-1].strip(" :.")
+    for said in (text, stated):
+        if _LETTERS.fullmatch(said):
+            letters = re.findall(rf"[{_LETTER}]", said)
+            return frozenset(letters) if len(set(letters)) == len(letters) else frozenset()
+    leading = [_LEADING_LETTER.match(line.lstrip("\"'*([ ")) for line in lines]
+    return (
+        frozenset((each.group(1) or each.group(2)).upper() for each in leading if each)
+        if all(leading)
+        else frozenset()
+    )
+
+
+def _lines(answer: str) -> list[str]:
+    """The lines that say something, with plain letters and single spaces."""
+    lines = (" ".join(line.split()) for line in normalize("NFKC", answer).splitlines())
+    return [line for line in lines if line]
+
+
 def _grade_choice(answer: str, gold: str, *, literal: bool) -> float:
     if literal:
         return float(answer == gold)
+    if len(several := read_choices(gold)) > 1:
+        return float(read_choices(answer) == several)
     letter = read_choice(gold)
     return float(read_choice(answer) == letter) if letter else float(answer.casefold() == gold.casefold())
 
@@ -208,7 +252,23 @@ seventeen eighteen nineteen"""
 _SMALL = {word: value for value, word in enumerate(_ONES.split())}
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _SCALES = {"thousand": 1000, "million": 1_000_000}
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(
+    r"(?:(?<!\w)[-+])?"
+    r"(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:[eE][-+]?\d+)?"
+)
+_FRACTION = re.compile(r" ?/ ?(\d+(?:\.\d+)?)(?![\d/.])")
+_MIXED_FRACTION = re.compile(r" (\d+) ?/ ?(\d+)(?![\d/.])")
+_POWER_OF_TEN = re.compile(r" ?(?:[x*×·]|\\times|\\cdot) ?10 ?\^ ?\{?([-+]?\d{1,3})\}?")
+_POWER = re.compile(r" ?\^ ?\{?([-+]?\d{1,3})\}?")
+_SIGN_APART = re.compile(r"(?:^|(?<=[=:(])|(?<=\bis)|(?<=\bis ))\s*([-+])\s+(?=[\d.])")
+_NEGATIVE = ("minus", "negative")
+_SIGN_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NEGATIVE)}) (?=\.?\d)", re.IGNORECASE)
+_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([-+]?\d+)\}\{(\d+)\}")
+_PLAIN_NUMERALS = {
+    **{ord(sign): f"^{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **dict.fromkeys(map(ord, "−‐‑–—"), "-"),
+}
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -222,23 +282,56 @@ def parse_number(answer: str) -> float | None:
 
 
 def read_number(answer: str) -> float | None:
-    """The first number in an answer, in digits (``-1,000.5``) or English words ("twenty-one"), or None."""
+    """The first number in an answer, in digits or English words, or None.
+
+    Understood are ``-1,000.5``, ``1 000``, ``- 3``, ``minus 3``, ``1/2``, ``1 1/2``, ``\\frac{1}{2}``, ``10^3``,
+    ``2 x 10^3``, ``2e3``, "twenty-one" and "minus three".
+    """
     whole = parse_number(answer)
     if whole is not None:
         return whole
-    digits = _NUMBER.search(answer)
-    before = answer[: digits.start()] if digits else answer
+    text = _plain_numerals(answer)
+    digits = _NUMBER.search(text)
+    before = text[: digits.start()] if digits else text
     spoken = _first_spoken_number(_WORD.findall(before.lower()))
     if spoken is not None:
         return spoken
-    return parse_number(digits.group()) if digits else None
+    return _value(digits.group(), text[digits.end() :]) if digits else None
+
+
+def _plain_numerals(answer: str) -> str:
+    """An answer with plain digits, single spaces, and each sign before its number."""
+    text = " ".join(normalize("NFKC", answer.translate(_PLAIN_NUMERALS)).split())
+    text = _LATEX_FRACTION.sub(r"\1/\2", text.replace("{,}", ","))
+    return _SIGN_APART.sub(r" \1", _SIGN_IN_WORDS.sub("-", text))
+
+
+def _value(digits: str, rest: str) -> float | None:
+    """A number with what follows it: the lower part of a fraction, or a power."""
+    number = parse_number(digits.replace(" ", ""))
+    if number is None:
+        return None
+    if (mixed := _MIXED_FRACTION.match(rest)) and int(mixed[1]) < int(mixed[2]):
+        return math.copysign(abs(number) + int(mixed[1]) / int(mixed[2]), number)
+    if (fraction := _FRACTION.match(rest)) and float(fraction[1]):
+        return number / float(fraction[1])
+    try:
+        if scale := _POWER_OF_TEN.match(rest):
+            number *= 10.0 ** int(scale[1])
+        elif power := _POWER.match(rest):
+            number **= int(power[1])
+    except (OverflowError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _first_spoken_number(words: list[str]) -> float | None:
     """The value of the first run of number words: "two hundred and five" is 205, "two three" is 2."""
     total = current = 0
-    previous = ""  # kind of the previous number word: small, tens or scale
-    for word in words:
+    sign, previous = 1, ""  # kind of the previous number word: small, tens or scale
+    for before, word in pairwise(["", *words]):
+        if not previous:
+            sign = -1 if before in _NEGATIVE else 1
         if word in _SMALL and (previous in ("", "scale") or (previous == "tens" and _SMALL[word] < 10)):
             current, previous = current + _SMALL[word], "small"
         elif word in _TENS and previous in ("", "scale"):
@@ -249,7 +342,7 @@ def _first_spoken_number(words: list[str]) -> float | None:
             total, current, previous = total + max(current, 1) * _SCALES[word], 0, "scale"
         elif previous and not (word == "and" and previous == "scale"):
             break
-    return float(total + current) if previous else None
+    return float(sign * (total + current)) if previous else None
 
 
 def _grade_number(answer: str, gold: str, *, literal: bool) -> float:

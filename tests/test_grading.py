@@ -15,6 +15,7 @@ from marc.grading import (
     PROBLEM_TYPES,
     PROTOCOLS,
     extract_answer,
+    gold_answer,
     grade,
     mean_relative_accuracy,
     read_choice,
@@ -106,6 +107,9 @@ def test_strict_scores_are_video_r1s(output, gold, problem_type, protocol):
     solution = f"<answer>{gold}</answer>"
     if not all(np.isfinite(n) for n in (oracle_number(extract_answer(output, protocol=protocol)),) if n is not None):
         return  # inf and nan: our documented deviation
+    if not gold_answer(solution):
+        assert grade(output, solution, problem_type, protocol=protocol) == 0.0, "another one: nothing is no answer"
+        return
     assert grade(output, solution, problem_type, protocol=protocol) == pytest.approx(
         oracle(output, solution, problem_type, protocol), abs=1e-6
     )
@@ -164,6 +168,19 @@ READABLE = [
     ("A. a man in a coat", "A"),
     (r"so \boxed{\text{C}}", "C"),
     ("B is the correct answer, not C", "B"),
+    ("**B**\n\nbecause A is a man", "B"),
+    ("B\n\nExplanation: the man in A is taller. So not A", "B"),
+    ("B\n\nOn reflection the answer is C.", "C"),
+    ("B - the dog", "B"),
+    ("B – the dog", "B"),
+    ("**B** — the dog", "B"),
+    ("Ｂ", "B"),
+    ("（Ｂ）", "B"),
+    ("答案是B", "B"),
+    ("正确答案：B。", "B"),
+    ("因此选择C，因为A不对", "C"),
+    (r"\boxed{\textbf{B}}", "B"),
+    (r"so $\boxed{\mathrm{(B)}}$", "B"),
 ]
 
 
@@ -187,6 +204,9 @@ UNREADABLE = [
     "e.g. the left one",
     "(A) or (B)?",
     "The answer is not here",
+    "a - b",
+    "A, C",
+    "选择题",
 ]
 
 
@@ -194,6 +214,51 @@ UNREADABLE = [
 @pytest.mark.parametrize(("protocol", "strict"), [("official", True), ("video-r1", False), ("reward", False)])
 def test_an_answer_that_names_no_letter_is_never_right(output, protocol, strict):
     assert [grade(output, gold, "multiple choice", protocol=protocol, strict=strict) for gold in "ABCDEI"] == [0.0] * 6
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "AC",
+            "C, A",
+            "A and C",
+            "(A), (C)",
+            "**A**, **C**.",
+            "A、C",
+            "The answers are A and C.",
+            "The answer is: A, C",
+        ),
+        *("A. a cat\nC. a dog", "<think>A, B?</think><answer>A,C</answer>"),
+    ],
+)
+@pytest.mark.parametrize("gold", ["AC", "A, C", "C and A", "<answer>A,C</answer>"])
+def test_several_right_options_are_a_set(answer, gold):
+    assert grade(answer, gold, "multiple choice", protocol="official") == 1.0
+    assert grade(answer, "AB", "multiple choice", protocol="official") == 0.0
+    assert grade(answer, "ABC", "multiple choice", protocol="video-r1", strict=False) == 0.0
+
+
+@pytest.mark.parametrize("answer", ["A", "C", "ABC", "A, A", "A cat and a dog", "", "AC or AB"])
+def test_another_set_is_wrong(answer):
+    assert grade(answer, "AC", "multiple choice", protocol="official") == 0.0
+
+
+@pytest.mark.parametrize("solution", ["", "  ", "<answer></answer>", "<answer> </answer>"])
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_an_empty_gold_answer_never_pays(solution, problem_type):
+    for output in ("", "<answer></answer>", "no tags", "<answer>B</answer>", "<answer>0</answer>"):
+        for protocol in PROTOCOLS:
+            for strict in (True, False):
+                assert grade(output, solution, problem_type, protocol=protocol, strict=strict) == 0.0
+
+
+@pytest.mark.parametrize("text", ["红色的汽车", "красная машина", "車が赤い", "سيارة حمراء"])
+@pytest.mark.parametrize("problem_type", ["free-form", "OCR"])
+def test_a_free_answer_in_other_letters_that_is_its_gold_is_right(text, problem_type):
+    assert grade(text, text, problem_type, protocol="official") == 1.0
+    assert grade(f"<answer>{text}</answer>", text, problem_type, strict=False) == 1.0
+    assert grade("something else", text, problem_type, protocol="official") == 0.0
 
 
 @pytest.mark.parametrize("answer", ["B.", "(B)", "b", "B: the red one"])
@@ -228,6 +293,13 @@ def test_an_empty_answer_is_wrong():
         ("three hundred and twenty-one", 321), ("two thousand and five", 2005), ("a hundred", 100), ("two three", 2),
         ("There are 3 boxes", 3), ("one apple, room 2", 1), (".5", 0.5), ("about 3.5 metres", 3.5), ("1e3", 1000),
         ("seventeen of 20", 17), ("+4", 4),
+        ("−3", -3), ("- 3", -3), ("− 3", -3), ("minus 3", -3), ("negative 3", -3), ("Minus three", -3),
+        ("–3 °C", -3), ("minus twenty-one", -21), ("it is - 4.5", -4.5), ("x = - 4", -4), ("room-3", 3),
+        ("5 - 3", 5), ("10 minus 3", 10), ("seven minus three", 7), ("1/2", 0.5), ("-3/4", -0.75), ("1 1/2", 1.5),
+        ("-1 1/2", -1.5), ("3 / 8 of it", 0.375), (r"\frac{3}{4}", 0.75), (r"$\dfrac{-1}{4}$", -0.25), ("1/0", 1),
+        ("1/2/2020", 1), ("1 000", 1000), ("1\u202f000\u202f000 m", 1e6), ("12 34", 12), ("1{,}000", 1000),
+        ("10^3", 1000), ("10^{3}", 1000), ("10³", 1000), ("2 x 10^3", 2000), ("2×10^{-3} m", 0.002),
+        (r"1.5 \times 10^3", 1500), ("2^10", 1024), ("１２", 12), ("5%", 5), ("30°", 30),
     ],
 )  # fmt: skip
 def test_numbers_are_read_from_text(answer, number):
@@ -275,9 +347,24 @@ def test_unknown_names_are_refused():
         grade("B", "B", "mcq")
 
 
-HOSTILE = ["<answer>" + " " * 100_000, "(" * 100_000] + [
-    20_000 * piece
-    for piece in ("<think>", "A ", "1,", "answer is ", "word ", "\\boxed{", "one ", "A or ", "option : ")
+REPEATED = (
+    "<think>",
+    "A ",
+    "1,",
+    "answer is ",
+    "word ",
+    "\\boxed{",
+    "one ",
+    "A or ",
+    "option : ",
+    "A, ",
+    "答案是 ",
+    "1 000 ",
+)
+HOSTILE = [
+    "<answer>" + " " * 100_000,
+    "(" * 100_000,
+    *(20_000 * piece for piece in (*REPEATED, "minus ", "is - ", "\\frac{1}{", "1/")),
 ]
 
 
