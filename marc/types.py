@@ -20,6 +20,8 @@ from marc.options import Limits, Named, check
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Types of weights, as torch and recipes write them."""
+EngineName = Literal["hf", "vllm"]
+"""What runs a model: transformers, or vLLM."""
 FRAMES_PER_GRID = 2
 """Frames of one temporal grid: what the vision towers of all model families read together."""
 GENERATED = (224, 224, 20.0)
@@ -71,12 +73,14 @@ class ModelOptions:
         dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
         attn_implementation: As in transformers, ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``; ``None``: what
             transformers chooses.
+        backend: The engine: transformers (``"hf"``), or vLLM in an environment of its own, see docs/vllm.md.
     """
 
     name: Annotated[str, Named("model")] = "tiny"
     device: str | None = None
     dtype: Dtype | None = None
     attn_implementation: str | None = None
+    backend: EngineName = "hf"
 
     def __post_init__(self) -> None:
         check(self)

@@ -87,6 +87,7 @@ class Setting:
             device=self.model.device,
             dtype=self.model.dtype,
             attn_implementation=self.model.attn_implementation,
+            backend=self.model.backend,
             prompt_style=self.prompt_style,
             progress=progress,
         )
@@ -98,6 +99,8 @@ class Setting:
 
         values = {**asdict(self), "compression": dict(self.compression)}
         values["model"].pop("device")
+        if values["model"]["backend"] == "hf":
+            values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
         return sha256_json(values)[:16]

@@ -11,10 +11,10 @@ from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
 from marc.inference.assistant import Query, VideoAssistant
-from marc.inference.hf import HFBackend
+from marc.inference.backend import Backend
 from marc.inference.selectors import RandomSelector, RetrievingSelector
-from marc.io import sha256_tensors
 from marc.model.config import CompressedConfig
+from marc.model.family import family_of
 from marc.types import FRAMES_PER_GRID, Answer, GenerationOptions
 
 
@@ -35,6 +35,7 @@ class AssistantEngine:
             device=model.device,
             dtype=model.dtype,
             attn_implementation=model.attn_implementation,
+            backend=model.backend,
             frames=frames,
             compression={**options.compression, **method.compression},
             memory=options.memory if method.memory else None,
@@ -59,32 +60,32 @@ class AssistantEngine:
         """Model, checkpoint hash, compression, frames and memory."""
         return {
             "model": self.options.model.name,
-            "family": self._engine.model.family.title,
+            "family": family_of(self._engine.config).title,
             "checkpoint": self._checkpoint,
             "reading": self._reading,
             "compression": asdict(self._engine.compression),
             "frames": {name: value for name, value in asdict(self.assistant.frames).items() if name != "timeout"},
-            "dtype": str(self._engine.model.dtype).removeprefix("torch."),
+            "dtype": str(self._engine.dtype).removeprefix("torch."),
             "attention": self.options.model.attn_implementation,
             "memory": self._memory_card(),
+            **({} if self.options.model.backend == "hf" else {"backend": self.options.model.backend}),
             **({} if self.options.subtitles.choice == "none" else {"subtitles": asdict(self.options.subtitles)}),
         }
 
     @property
-    def _engine(self) -> HFBackend:
-        assert isinstance(self.assistant.backend, HFBackend)
+    def _engine(self) -> Backend:
         return self.assistant.backend
 
     @property
     def _reading(self) -> dict[str, Any]:
         """What else of its configuration says how a prompt is read: the fields that its family adds."""
-        config, stock = self._engine.config, self._engine.model.family.stock.load("config")
+        config, stock = self._engine.config, family_of(self._engine.config).stock.load("config")
         known = {field.name for each in (stock, CompressedConfig) for field in fields(each)}
         return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in known}
 
     @cached_property
     def _checkpoint(self) -> str:
-        return sha256_tensors(self._engine.model.state_dict())[:16]
+        return self._engine.fingerprint()[:16]
 
     def _memory_card(self) -> dict[str, Any] | None:
         if self._retriever is None:

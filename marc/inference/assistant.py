@@ -34,10 +34,11 @@ from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Footage, SeenVideo, Viewer, footage, in_turn
+from marc.inference.vllm_backend import VllmBackend
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
-from marc.types import FRAMES_PER_GRID, Answer, Clip, Frames, GenerationOptions
+from marc.types import FRAMES_PER_GRID, Answer, Clip, EngineName, Frames, GenerationOptions
 from marc.video import frame_size
 from marc.video import warm_up as start_decoder
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -158,6 +159,7 @@ class VideoAssistant(Viewer):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         attn_implementation: str | None = None,
+        backend: EngineName = "hf",
         **options: Any,
     ) -> VideoAssistant:
         """Loads a model and what goes with it.
@@ -173,16 +175,18 @@ class VideoAssistant(Viewer):
             device: Where everything runs; ``None``: the GPU if there is one.
             dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
             attn_implementation: As in transformers.
+            backend: What runs it: transformers, or vLLM in an environment of its own (docs/vllm.md).
             **options: Of the constructor: ``frames``, ``subtitles``, ``generation``, ``prompt_style``.
 
         Raises:
             ValueError: If there is no such model, or an option is wrong.
         """
-        backend = _load_backend(name, compression, device=device, dtype=dtype, attn_implementation=attn_implementation)
+        load = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
+        engine = _load_backend(name, compression, backend, **load)
         selector = None
         if memory is not None:
-            selector = _retrieving(name, backend, memory, retrieval or RetrievalOptions(), progress)
-        assistant = cls(backend, selector, **options)
+            selector = _retrieving(name, engine, memory, retrieval or RetrievalOptions(), progress)
+        assistant = cls(engine, selector, **options)
         assistant.name = str(name)
         return assistant
 
@@ -503,8 +507,11 @@ def _stretch(
     return Clip(video, start or 0.0, end)
 
 
-def _load_backend(name: str | Path, compression: Mapping[str, Any] | None, **load: Any) -> HFBackend:
-    return HFBackend(*load_model(name, **load, **{"duplicates": NEAR_DUPLICATES, **(compression or {})}))
+def _load_backend(
+    name: str | Path, compression: Mapping[str, Any] | None, engine: EngineName = "hf", **load: Any
+) -> Backend:
+    load |= {"duplicates": NEAR_DUPLICATES, **(compression or {})}
+    return VllmBackend.from_pretrained(name, **load) if engine == "vllm" else HFBackend(*load_model(name, **load))
 
 
 def _retrieving(

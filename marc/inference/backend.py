@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
+
 from marc.compression import CompressionConfig
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
@@ -65,8 +67,17 @@ class Backend(Protocol):
         ...
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        ...
+
+    @property
     def name(self) -> str:
         """Folder or hub name of the model's weights."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Tells weights apart: hexadecimal digits, which are comparable between runs of one engine."""
         ...
 
     def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:

@@ -32,6 +32,7 @@ from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
 from marc.inference.stages import FirstToken, StageClock
 from marc.inference.turns import HFTurns
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
+from marc.io import sha256_tensors
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
 from marc.model.modeling import token_types
@@ -87,6 +88,15 @@ class HFBackend:
     def name(self) -> str:
         """Folder or hub name of the model's weights."""
         return str(self.model.name_or_path)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.model.dtype
+
+    def fingerprint(self) -> str:
+        """See `marc.inference.backend.Backend`."""
+        return sha256_tensors(self.model.state_dict())
 
     @property
     def cannot(self) -> dict[str, str]:

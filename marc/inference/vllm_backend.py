@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from transformers.utils import CONFIG_NAME
 
 from marc.compression import CompressionConfig
 from marc.extras import extra
@@ -21,14 +24,18 @@ from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
 from marc.inference.video_input import KINDS, VideoInput
 from marc.inference.vllm_items import PLAN, VISUAL_FIELDS, planned_item
-from marc.io import sha256_of
+from marc.io import sha256_file, sha256_of
 from marc.model import CompressedProcessor
 from marc.model.family import find_family
 from marc.model.loading import checkpoint_folder, load_processor
 from marc.types import GenerationOptions
 
-PLAIN_ENGINE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""vLLM's engine in this process, quietly, unless the environment says something else."""
+PLAIN_ENGINE = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+}
+"""VLLM's engine in this process, quietly, and on a CPU with 2 GiB of keys and values; the environment may overrule."""
 
 
 @dataclass
@@ -55,7 +62,13 @@ class VllmBackend:
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, device: Any = None, dtype: Any = None, attn_implementation: Any = None, **compression: Any
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
+        **compression: Any,
     ) -> VllmBackend:
         """Loads a model into vLLM.
 
@@ -89,7 +102,7 @@ class VllmBackend:
             mm_processor_cache_gb=0,  # what comes in is processed
             enforce_eager=kind == "cpu",
         )
-        return cls(engine, processor, config, str(name))
+        return cls(engine, processor, config, checkpoint_folder(name))
 
     @property
     def cannot(self) -> dict[str, str]:
@@ -100,6 +113,18 @@ class VllmBackend:
     def device(self) -> torch.device:
         """Where the model is."""
         return torch.device(self.engine.llm_engine.vllm_config.device_config.device_type)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.engine.llm_engine.model_config.dtype
+        return dtype
+
+    def fingerprint(self) -> str:
+        """See `marc.inference.backend.Backend`: of the checkpoint's files, as weights are fused in vLLM."""
+        held = try_to_load_from_cache(self.name, CONFIG_NAME)
+        folder = Path(held).parent if isinstance(held, str) else Path(self.name)
+        return sha256_of(*(sha256_file(file) for file in sorted(folder.glob("*.safetensors"))))
 
     def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:
         """Leaves pixels where they are: vLLM encodes what a prompt shows when it reads the prompt.

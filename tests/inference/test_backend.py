@@ -17,6 +17,7 @@ class Scripted:
 
     cannot: dict[str, str] = {}  # noqa: RUF012
     device = torch.device("cpu")
+    dtype = torch.float32
     name = "scripted"
 
     def __init__(self):
@@ -34,6 +35,9 @@ class Scripted:
     def converse(self):
         return self
 
+    def fingerprint(self):
+        return "0"
+
 
 @pytest.mark.parametrize("engine", [HFBackend, Scripted])
 def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
@@ -45,7 +49,9 @@ def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
         "config",
         "cannot",
         "device",
+        "dtype",
         "name",
+        "fingerprint",
         "encode",
         "generate",
         "converse",
