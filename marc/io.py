@@ -252,6 +252,26 @@ def _without_torn_line(text: bytes) -> bytes:
     return whole.removesuffix(last) if b"\0" in last else whole
 
 
+def sealed(mark: bytes, body: bytes) -> bytes:
+    """The bytes of a file of a format of our own: a line that says which, one with the body's SHA-256, the body."""
+    return b"%s\n%s\n%s" % (mark, sha256_of(body).encode(), body)
+
+
+def unsealed(mark: bytes, content: bytes) -> bytes:
+    """The body of what `sealed` gave.
+
+    Raises:
+        ValueError: It is of another format, or not the bytes that were written.
+    """
+    begin, _, rest = content.partition(b"\n")
+    digest, _, body = rest.partition(b"\n")
+    if begin != mark:
+        raise ValueError(f"it does not begin with {mark.decode()!r}")
+    if sha256_of(body).encode() != digest:
+        raise ValueError("its checksum differs")
+    return body
+
+
 def sha256_stream(parts: Iterable[str | bytes]) -> str:
     """SHA-256 of texts (as UTF-8) and bytes one after another, in hexadecimal digits.
 

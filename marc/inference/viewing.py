@@ -11,15 +11,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from marc.compression.plan import VideoPlan
 from marc.inference.backend import Backend
@@ -141,7 +142,8 @@ class _Wanted:
     """What is to be seen of a video, picture or given frames, and how to get it.
 
     Attributes:
-        key: What tells it from everything else that this model may see.
+        source: The file; None of frames.
+        look: What is shown of it, and how.
         stage: What reading it is called.
         read: Reads it.
         patches: Makes of that what the vision tower reads.
@@ -149,12 +151,38 @@ class _Wanted:
         shares: Tokens of each event; None: equal ones.
     """
 
-    key: Hashable
+    source: str | None
+    look: tuple[Hashable, ...]
     stage: str
     read: Callable[[], Any]
     patches: Callable[[Any], VisualPatches]
     tell: Callable[[VideoInput], SeenVideo]
     shares: tuple[int, ...] | None = None
+
+    @cached_property
+    def key(self) -> Hashable:
+        """What tells it from everything else that this model may see."""
+        return None if self.source is None else state_of(self.source), self.look
+
+
+class StoredVideo(NamedTuple):
+    """What an encoded video or picture is made from again, without its frames."""
+
+    patches: VisualPatches
+    features: Tensor
+    members: Tensor | None
+
+
+class FeatureStore(Protocol):
+    """Keeps encoded videos and pictures beyond the life of a process."""
+
+    def find(self, source: str, look: str) -> StoredVideo | None:
+        """What a file's content gave when it was looked at like this; None if it is not there."""
+        ...
+
+    def keep(self, source: str, look: str, video: VideoInput) -> None:
+        """Keeps what a file gave."""
+        ...
 
 
 def in_turn(
@@ -178,6 +206,7 @@ class Viewer:
         selector: Chooses the frames of videos.
         frames: How many frames are read, and how large.
         subtitles: What subtitles are used for.
+        store: Keeps what was encoded beyond the life of this process; None: nothing does.
 
     Args:
         backend: The engine, see `marc.inference.backend`.
@@ -197,6 +226,7 @@ class Viewer:
         self.selector = selector or UniformSelector()
         self.frames = frames or FrameOptions()
         self.subtitles = subtitles or SubtitleOptions()
+        self.store: FeatureStore | None = None
         self._inputs: OrderedDict[Hashable, VideoInput] = OrderedDict()
         self._frames = KeptFrames()
         self._lock = RLock()
@@ -224,6 +254,8 @@ class Viewer:
         wanted = [self._wanted(_one(video), question, clock) for video, question in asked]
         seen = {key: self._inputs[key] for each in wanted if (key := each.key) in self._inputs}
         missing = list({each.key: each for each in wanted if each.key not in seen}.values())
+        seen |= {each.key: video for each in missing if (video := self._stored(each)) is not None}
+        missing = [each for each in missing if each.key not in seen]
         for first in range(0, len(missing), SIDE_BY_SIDE):
             seen |= self._encoded(missing[first : first + SIDE_BY_SIDE], clock)
         return [each.tell(self._kept(each.key, seen[each.key])) for each in wanted]
@@ -275,10 +307,10 @@ class Viewer:
         for event in selection.kept_events:
             logger.info("%s: retrieved %.1f-%.1f s", info.source, event.start, event.end)
         limits, frames = self.pixel_limits, self.frames
-        chosen = (selection.seconds.tobytes(), selection.grid_events, selection.shares)
-        look = (*limits.values(), frames.backend, self.backend.compression)
+        chosen = (tuple(selection.seconds.tolist()), selection.grid_events, selection.shares)
         return _Wanted(
-            (state_of(info.source), *chosen, look),
+            info.source,
+            (*chosen, *limits.values(), frames.backend, self.backend.compression),
             "video_decode",
             partial(
                 self._frames.read,
@@ -317,9 +349,9 @@ class Viewer:
         chosen = _up_to(frames, self.frames.max_frames)
         width, height = frame_size(info.width, info.height, source=info.source, **self.pixel_limits)
         resized = replace(chosen, rgb=np.stack([_resized(picture, (width, height)) for picture in chosen.rgb]))
-        key = (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), self.backend.compression)
         return _Wanted(
-            key,
+            None,
+            (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), self.backend.compression),
             "video_decode",
             lambda: resized,
             partial(self._patches, None),
@@ -340,7 +372,8 @@ class Viewer:
         info = VideoInfo(source, width, height, duration=0.0, fps=0.0, frame_count=1, codec="")
         size = frame_size(width, height, source=source, **limits)
         return _Wanted(
-            ("picture", state_of(source), self.backend.compression, *limits.values()),
+            source,
+            ("picture", self.backend.compression, *limits.values()),
             "picture_decode",
             partial(read_picture, source, size, timeout=timeout),
             partial(VisualPatches.of_picture, self.backend.processor, source=source),
@@ -366,7 +399,21 @@ class Viewer:
         """What the model sees of some videos, by their keys."""
         videos = {each.key: self._planned(each, read, clock) for each, read in _read_side_by_side(wanted, clock)}
         self.backend.encode(list(videos.values()), clock)
+        for each in wanted:
+            if self.store is not None and each.source is not None:
+                self.store.keep(each.source, repr(each.look), videos[each.key])
         return videos
+
+    def _stored(self, wanted: _Wanted) -> VideoInput | None:
+        """What was kept of an earlier process's, planned anew."""
+        if self.store is None or wanted.source is None:
+            return None
+        if (found := self.store.find(wanted.source, repr(wanted.look))) is None:
+            return None
+        processor, compression = self.backend.processor, self.backend.compression
+        video = VideoInput.of(found.patches, processor, compression, shares=wanted.shares)
+        video.features, video.members = found.features.to(self.backend.device), found.members
+        return video
 
     def _planned(self, wanted: _Wanted, read: Any, clock: StageClock) -> VideoInput:
         with clock.stage("preprocess"):

@@ -32,7 +32,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.io import make_folders, parse_json, read_json, sha256_file, sha256_json, sha256_of, write_bytes, write_json
+from marc.io import (
+    make_folders,
+    parse_json,
+    read_json,
+    sealed,
+    sha256_file,
+    sha256_json,
+    sha256_of,
+    unsealed,
+    write_bytes,
+    write_json,
+)
 from marc.memory.vectors import are_unit_vectors
 from marc.types import Event
 
@@ -179,7 +190,7 @@ def _packed(memory: VideoMemory) -> bytes:
     }
     vectors = memory.embeddings.astype("<f4").tobytes()
     body = b"".join([json.dumps(header).encode(), b"\n", vectors, *memory.thumbnails])
-    return b"%s%d\n%s\n%s" % (_MARK, FORMAT, sha256_of(body).encode(), body)
+    return sealed(b"%s%d" % (_MARK, FORMAT), body)
 
 
 def make_folder(video: str | Path, folder: str | Path | None = None) -> None:
@@ -232,13 +243,7 @@ def _unpacked(content: bytes) -> VideoMemory:
     """
     if content.startswith(_OLD_MARK):
         raise ValueError(f"format 1 of an older version, without a checksum; this version reads format {FORMAT}")
-    mark, _, rest = content.partition(b"\n")
-    digest, _, body = rest.partition(b"\n")
-    if mark != b"%s%d" % (_MARK, FORMAT):
-        raise ValueError(f"it does not begin as format {FORMAT} does")
-    if sha256_of(body).encode() != digest:
-        raise ValueError("its checksum differs")
-    line, _, arrays = body.partition(b"\n")
+    line, _, arrays = unsealed(b"%s%d" % (_MARK, FORMAT), content).partition(b"\n")
     header = parse_json(line, "header")
     events = tuple(Event(float(start), float(end)) for start, end in header["events"])
     lengths = [len(events) * int(header["dimensions"]) * 4, *map(int, header["thumbnail_bytes"])]

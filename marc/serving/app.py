@@ -30,11 +30,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.hf import HFBackend
 from marc.inference.selectors import RetrievingSelector
 from marc.io import message_of
 from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Work
+from marc.serving.features import StoredFeatures
 from marc.serving.media import MIB, MediaStore, RefusedError
 from marc.serving.options import ServeOptions
 from marc.serving.origins import is_local, why_foreign, why_no_local_name
@@ -81,6 +83,8 @@ class Server:
         )
         if isinstance(selector := assistant.selector, RetrievingSelector) and selector.retrieval.folder is None:
             selector.retrieval = _kept_beside(selector, self.media)
+        if options.keep_features:
+            assistant.store = _features_of(assistant, self.media)
         self.desk = Desk(assistant, options)
         self.open = set(OPEN)
         self.begun = int(time.time())
@@ -443,6 +447,12 @@ async def _refused(_: Request, error: Exception) -> Response:
         error = RefusedError("; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))
     assert isinstance(error, RefusedError)
     return _as_response(error)
+
+
+def _features_of(assistant: VideoAssistant, media: MediaStore) -> StoredFeatures:
+    if not isinstance(assistant.backend, HFBackend):
+        raise ValueError("--keep-features is for the engine of transformers: another keeps its features itself")
+    return StoredFeatures(assistant.backend, media)
 
 
 def _kept_beside(selector: RetrievingSelector, media: MediaStore) -> RetrievalOptions:

@@ -6,12 +6,13 @@ Nothing is fetched from anywhere, and no path is opened that was not allowed.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import os
 import re
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,14 +48,15 @@ class MediaStore:
     """
 
     def __init__(self, folder: Path, *, max_file: int, max_kept: int, allowed: Sequence[Path] = ()) -> None:
-        self.folder, self.memories = folder / "files", folder / "memories"
+        self.folder, self.memories, self.features = (folder / each for each in ("files", "memories", "features"))
+        self._used = folder / "used"
         self._max_file, self._max_kept = max_file, max_kept
         self._allowed = [each.resolve(strict=True) for each in allowed]
         self._lock = threading.Lock()
         self._lent: dict[str, Path] = {}
-        for each in (self.folder, self.memories):
+        for each in (self.folder, self.memories, self.features, self._used):
             each.mkdir(parents=True, exist_ok=True)
-        for unfinished in self.folder.glob(".*"):
+        for unfinished in (path for folder in self._kinds for path in folder.glob(".*")):
             unfinished.unlink(missing_ok=True)
 
     def find(self, url: str) -> Path:
@@ -100,7 +102,7 @@ class MediaStore:
         path = self.folder / name
         if not _ID.fullmatch(name) or not path.is_file():
             raise RefusedError(f"there is no file {name!r}; it may have made room for others: send it again", 404)
-        os.utime(path)
+        (self._used / name).touch()  # not the file itself: by its times it is known to be what it was
         return path
 
     def add_data(self, url: str) -> str:
@@ -127,7 +129,7 @@ class MediaStore:
         with _Incoming(self.folder, self._max_file) as file:
             async for part in parts:
                 file.write(part)
-        return self._keep(file)
+        return await asyncio.to_thread(self._keep, file)
 
     def remove(self, name: str) -> None:
         """Forgets a file and what was remembered of it.
@@ -135,31 +137,54 @@ class MediaStore:
         Raises:
             RefusedError: If it was not sent.
         """
-        path = self._kept(name)
+        self._kept(name)
         with self._lock:
-            self._drop(path)
+            self._drop(name)
+
+    def make_room(self, besides: str) -> None:
+        """Forgets the files that are unused for longest, with what was remembered of them, until the rest has room.
+
+        Args:
+            besides: Name of the one that stays.
+        """
+        with self._lock:
+            sizes: dict[str, int] = defaultdict(int)
+            for folder in self._kinds:
+                for path in folder.glob("file-*"):
+                    sizes[path.name.partition(".")[0]] += path.stat().st_size
+            total = sum(sizes.values())
+            for name in sorted(sizes, key=self._last_use):
+                if total <= self._max_kept:
+                    return
+                if name != besides:
+                    total -= sizes[name]
+                    self._drop(name)
+
+    @property
+    def _kinds(self) -> tuple[Path, ...]:
+        return self.folder, self.memories, self.features
 
     def _keep(self, file: _Incoming) -> str:
-        name = f"file-{sha256_file(file.path)[:ID_LENGTH]}"
-        with self._lock:
-            put_in_place(file.path, self.folder / name)
-            self._make_room(besides=name)
+        try:
+            name = f"file-{sha256_file(file.path)[:ID_LENGTH]}"
+            with self._lock:
+                if not (self.folder / name).exists():
+                    put_in_place(file.path, self.folder / name)
+                (self._used / name).touch()
+        finally:
+            file.path.unlink(missing_ok=True)
+        self.make_room(besides=name)
         return name
 
-    def _make_room(self, besides: str) -> None:
-        files = sorted(self.folder.glob("file-*"), key=lambda path: path.stat().st_mtime_ns)
-        total = sum(path.stat().st_size for path in files)
-        for path in files:
-            if total <= self._max_kept:
-                return
-            if path.name != besides:
-                total -= path.stat().st_size
-                self._drop(path)
+    def _last_use(self, name: str) -> int:
+        used = self._used / name
+        return used.stat().st_mtime_ns if used.exists() else 0
 
-    def _drop(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        for memory in self.memories.glob(f"{path.name}.*"):
-            memory.unlink(missing_ok=True)
+    def _drop(self, name: str) -> None:
+        for folder in self._kinds:
+            for path in (folder / name, *folder.glob(f"{name}.*")):
+                path.unlink(missing_ok=True)
+        (self._used / name).unlink(missing_ok=True)
 
     def _allowed_path(self, named: str) -> Path:
         with suppress(OSError, ValueError):

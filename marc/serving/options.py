@@ -19,7 +19,8 @@ class ServeOptions:
         port: Port to listen at; 0 is any free one.
         folder: Where videos and their memories are kept; ``None``: ~/.local/share/marc/server.
         max_upload_mib: Largest request, and largest file.
-        max_kept_mib: Room for the files of clients; the ones longest unused go first.
+        max_kept_mib: Room for the files of clients and what is kept of them; the ones longest unused go first.
+        keep_features: Keep encoded videos on disk, too: a restarted server answers about them without its tower.
         max_video_seconds: Longest video.
         max_waiting: Requests that may wait; more are refused with 429.
         max_batch: Most questions of one generation.
@@ -37,6 +38,7 @@ class ServeOptions:
     folder: Path | None = None
     max_upload_mib: Annotated[float, Limits(above=0)] = 512
     max_kept_mib: Annotated[float, Limits(above=0)] = 8192
+    keep_features: bool = False
     max_video_seconds: Annotated[float, Limits(above=0)] = 4 * 3600.0
     max_waiting: Annotated[int, Limits(least=1)] = 64
     max_batch: Annotated[int, Limits(least=1)] = 16
