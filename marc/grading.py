@@ -44,6 +44,8 @@ ProblemType = Literal["multiple choice", "numerical", "OCR", "free-form", "regre
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PROBLEM_TYPES: tuple[str, ...] = get_args(ProblemType)
+SAME_PROBLEM_TYPES = {"open-ended": "free-form", "multiple-choice": "multiple choice", "ocr": "OCR"}
+"""What later data sets call some of them."""
 
 
 def grade(output: str, solution: str, problem_type: str, *, protocol: str = "reward", strict: bool = True) -> float:
@@ -81,6 +83,11 @@ def grade(output: str, solution: str, problem_type: str, *, protocol: str = "rew
     if problem_type == "OCR":
         return _grade_transcript(answer, gold)
     return rouge_mean(gold, answer)
+
+
+def known_problem_type(problem_type: str) -> str:
+    """One of `PROBLEM_TYPES` where a type means the same, else the type as it is."""
+    return SAME_PROBLEM_TYPES.get(problem_type.lower(), problem_type)
 
 
 def extract_answer(output: str, *, protocol: str = "reward", strict: bool = True) -> str:

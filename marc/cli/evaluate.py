@@ -224,7 +224,12 @@ def _check(console: Console, tasks: Sequence[Task], frames: FrameOptions, wait: 
     from marc.evaluation.runner import Shard
 
     is_main = Shard.from_environment().rank == 0
-    usable = [_check_files(console, task.samples, frames) for task in tasks if is_main]
+    usable = []
+    for task in tasks if is_main else ():
+        if needed := next(iter(task.spec.revisions), None):
+            found = task.spec.revision_of(task.videos) or "none that is known"
+            echo(f"{task.benchmark.title}: the videos are of the revision {found}; needed is {needed}")
+        usable.append(_check_files(console, task.samples, frames))
     wait()
     return all(usable)
 

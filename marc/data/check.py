@@ -13,10 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from marc.io import cause_of, drop_torn_line, sha256_file
 from marc.video import VideoError, read_frames
+from marc.video.frame_folders import read_frame_folder
 from marc.video.pictures import read_picture
 
 SMALL_SIDE = 2 * 28
@@ -54,7 +55,7 @@ class FileUser(Protocol):
 
     @property
     def data_type(self) -> str:
-        """``"video"`` or ``"image"``."""
+        """``"video"``, ``"image"`` or ``"frame"``, a folder of frames."""
 
 
 @dataclass(frozen=True)
@@ -183,16 +184,18 @@ def problem_with(
         options: How much of it to read, and for how long.
         sha256: Checksum that the file must have, if known.
     """
-    if not os.path.isfile(path):  # which also says so of names that no file can have
+    if data_type != "frame" and not os.path.isfile(path):  # which also says so of names that no file can have
         return "there is no such file"
     try:
         if sha256 is not None and sha256_file(path) != sha256:
             return "the file is not the one of the manifest (its checksum differs)"
+        small: dict[str, Any] = {"min_pixels": SMALLEST, "max_pixels": SMALLEST, "timeout": options.timeout}
         if data_type == "image":
             read_picture(path, (SMALL_SIDE, SMALL_SIDE), timeout=options.timeout)
+        elif data_type == "frame":
+            read_frame_folder(path, max_frames=options.frames, **small)
         else:
-            most, limit = options.frames, options.timeout
-            read_frames(path, max_frames=most, min_pixels=SMALLEST, max_pixels=SMALLEST, timeout=limit)
+            read_frames(path, max_frames=options.frames, **small)
     except VideoError as error:
         return str(error)
     except Exception as error:  # whatever a decoder makes of a damaged file is that file's problem alone

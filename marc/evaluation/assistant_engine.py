@@ -15,7 +15,8 @@ from marc.inference.backend import Backend
 from marc.inference.selectors import RandomSelector, RetrievingSelector
 from marc.model.config import CompressedConfig
 from marc.model.family import family_of
-from marc.types import FRAMES_PER_GRID, Answer, GenerationOptions
+from marc.types import FRAMES_PER_GRID, Answer, Frames, GenerationOptions
+from marc.video.frame_folders import read_frame_folder
 
 
 class AssistantEngine:
@@ -51,10 +52,19 @@ class AssistantEngine:
     def answer(self, samples: Sequence[Sample], generation: GenerationOptions) -> list[Answer]:
         """One answer per sample; see `marc.evaluation.engine.Engine`."""
         for sample in samples:
-            if sample.data_type != "video":
+            if sample.data_type not in ("video", "frame"):
                 raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
         self.assistant.generation = generation
-        return self.assistant.ask_batch([Query(one.path, one.question, one.prompt) for one in samples])
+        return self.assistant.ask_batch([Query(self._footage(one), one.question, one.prompt) for one in samples])
+
+    def _footage(self, sample: Sample) -> str | Frames:
+        """The video's file, or the frames of a folder of them, which are shown as they are."""
+        if sample.data_type == "video":
+            return sample.path
+        frames = self.assistant.frames
+        return read_frame_folder(
+            sample.path, max_frames=frames.max_frames, timeout=frames.timeout, **self.assistant.pixel_limits
+        )
 
     def card(self) -> dict[str, Any]:
         """Model, checkpoint hash, compression, frames and memory."""

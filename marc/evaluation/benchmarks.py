@@ -21,9 +21,11 @@ from marc.data.row_files import load_rows
 from marc.evaluation import official
 from marc.evaluation.official import OfficialReader, OfficialRow
 from marc.evaluation.samples import Row, Sample, require, require_text, texts
-from marc.grading import PROBLEM_TYPES
+from marc.grading import PROBLEM_TYPES, known_problem_type
 
-DATA_TYPES = ("video", "image")
+MEDIA_ENDINGS = (".mp4", ".MP4", ".mkv")
+"""Where annotations name a video .mp4 or by its stem, its file may also have one of the others."""
+DATA_TYPES = ("video", "image", "frame")
 EvaluationProtocol = Literal["video-r1", "official"]
 EVALUATION_PROTOCOLS: tuple[str, ...] = get_args(EvaluationProtocol)
 
@@ -35,13 +37,15 @@ class ProtocolSpec:
     Attributes:
         files: Annotation files under the data folder, without suffix; ``*`` and ``**`` as in globs.
         headline: ``"mean"`` over samples; ``"accuracy+mra"``: the mean of the mean accuracy and the mean MRA; or
-            ``"macro:GROUP"``: the mean over the values of a group.
+            ``"macro:GROUP"``: the mean over the values of a group; ``"macro:GROUP/PART"``: each of which is the mean
+            over the values of a second one.
         max_new_tokens: Generation limit of the protocol.
         source: Where to get the files.
         reader: Reads one official row; None for Video-R1-eval's format.
         note: What a reader of the numbers must know.
         style: Prompt style, for Video-R1-eval's format.
         rules: Official scoring rule by problem type, for Video-R1-eval's format.
+        revisions: Folders of videos that only one revision of a data set has, where the others cannot be used.
     """
 
     files: tuple[str, ...]
@@ -52,6 +56,14 @@ class ProtocolSpec:
     note: str = ""
     style: str = "video-r1"
     rules: Mapping[str, str] = field(default_factory=dict)
+    revisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def revision_of(self, folder: Path) -> str | None:
+        """Which of `revisions` the videos below a folder are of; None if it is none that is known."""
+        return next(
+            (name for name, parts in self.revisions.items() if any(any(folder.glob(f"**/{part}")) for part in parts)),
+            None,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ _BENCHMARKS = (
             "video-r1": _video_r1("vsibench", "accuracy+mra"),
             "official": ProtocolSpec(
                 ("**/test",),
-                "macro:task",
+                "macro:task/question type",
                 16,
                 "huggingface.co/datasets/nyu-visionx/VSI-Bench",
                 official.read_vsi,
@@ -112,7 +124,7 @@ _BENCHMARKS = (
         "videommmu",
         "VideoMMMU",
         {
-            "video-r1": _video_r1("videommmu", note="Its file names clips that show the question only."),
+            "video-r1": _video_r1("videommmu", note="Its file names the full videos."),
             "official": ProtocolSpec(
                 ("**/Perception/test", "**/Comprehension/test", "**/Adaptation/test"),
                 "macro:track",
@@ -141,9 +153,19 @@ _BENCHMARKS = (
         "mvbench",
         "MVBench",
         {
-            "video-r1": _video_r1("mvbench", note="Videos are not clipped."),
+            "video-r1": _video_r1(
+                "mvbench",
+                note="Videos are not clipped. 200 rows are folders of frames: "
+                "Video-R1's own script asks these without pictures.",
+            ),
             "official": ProtocolSpec(
-                ("**/json/*",), "macro:task", 16, "huggingface.co/datasets/OpenGVLab/MVBench", official.read_mvbench
+                ("**/json/*",),
+                "macro:task",
+                16,
+                "huggingface.co/datasets/OpenGVLab/MVBench (revision video)",
+                official.read_mvbench,
+                note="Needs the revision `video`: others have other folders.",
+                revisions=official.MVBENCH_REVISIONS,
             ),
         },
     ),
@@ -340,7 +362,7 @@ def _video_r1_samples(name: str, file: Path, videos: Path, spec: ProtocolSpec, a
 
 
 def _video_r1_sample(name: str, row: Row, where: str, videos: Path, spec: ProtocolSpec) -> Sample:
-    problem_type = require_text(row, "problem_type", where)
+    problem_type = known_problem_type(require_text(row, "problem_type", where))
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"{where}: unknown problem_type {problem_type!r}; known: {', '.join(PROBLEM_TYPES)}")
     data_type = row.get("data_type") or "video"
@@ -354,7 +376,7 @@ def _video_r1_sample(name: str, row: Row, where: str, videos: Path, spec: Protoc
         question=question,
         prompt=render_question(question, problem_type=problem_type, options=options, style=spec.style),
         problem_type=problem_type,
-        solution=str(require(row, "solution", where)),
+        solution=str(require(row, "answer" if row.get("solution") is None and "answer" in row else "solution", where)),
         data_type=data_type,
         options=options,
         rule=spec.rules.get(problem_type, "grade"),
@@ -366,13 +388,16 @@ _GROUP_COLUMNS = ("task", "question_type", "original_question_type", "category",
 
 
 def _extra_groups(row: Row) -> dict[str, str]:
-    return {column: str(row[column]) for column in _GROUP_COLUMNS if row.get(column) not in (None, "")}
+    values = {column: str(row[column]) for column in _GROUP_COLUMNS if row.get(column) not in (None, "")}
+    return {column: value for column, value in values.items() if "://" not in value}  # one address for each video
 
 
 def _video_r1_path(path: str, videos: Path) -> Path:
-    """Video-R1-eval's paths start with ``./`` and are meant from its ``Evaluation`` folder."""
-    inside = videos / "Evaluation" / path
-    return inside if os.path.exists(inside) and not os.path.exists(videos / path) else videos / path
+    """Where a video is: paths begin with ``./Evaluation/``, and annotations may lie beside that folder or in it."""
+    named = PurePosixPath(path)
+    within = videos.joinpath(*named.parts[1:]) if named.parts[:1] == ("Evaluation",) else videos / path
+    places = (videos / path, videos / "Evaluation" / path, within)
+    return next((place for place in places if os.path.exists(place) or place.with_suffix("").is_dir()), places[0])
 
 
 def _official_samples(
@@ -432,7 +457,11 @@ class MediaIndex:
         ending = PurePosixPath(suffix).parts
         if not ending:
             raise ValueError(f"{suffix!r} names no video")
-        matches = [path for path in self._paths.get(ending[-1], []) if path.parts[-len(ending) :] == ending]
+        stem, suffix_of_name = os.path.splitext(ending[-1])
+        for other in MEDIA_ENDINGS if suffix_of_name == MEDIA_ENDINGS[0] else (suffix_of_name,):
+            wanted = (*ending[:-1], stem + other)
+            if matches := [path for path in self._paths.get(wanted[-1], []) if path.parts[-len(ending) :] == wanted]:
+                break
         if len(matches) > 1:
             raise ValueError(f"{self.folder}: {suffix!r} is ambiguous: {matches[0]} or {matches[1]}")
         return matches[0] if matches else self.folder / suffix

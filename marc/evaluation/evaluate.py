@@ -38,11 +38,12 @@ def load_engine(method: Method, options: EngineOptions) -> Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark by one protocol, with its samples."""
+    """One benchmark by one protocol, with its samples, and the folder below which its videos lie."""
 
     benchmark: Benchmark
     protocol: str
     samples: Sequence[Sample]
+    videos: Path
 
     @property
     def spec(self) -> ProtocolSpec:
@@ -76,7 +77,7 @@ def load_tasks(names: Sequence[str], options: TaskOptions, wait: Callable[[], No
             style=options.style,
             limit=options.limit,
         )
-        tasks.append(Task(benchmark, protocol, samples))
+        tasks.append(Task(benchmark, protocol, samples, options.videos or folder))
     return tasks
 
 

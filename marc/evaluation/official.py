@@ -66,9 +66,13 @@ def read_vsi(row: Row, part: str, where: str) -> OfficialRow:
 
 
 def read_videommmu(row: Row, part: str, where: str) -> OfficialRow:
-    """VideoMMMU; ``part`` is the track. Only the adaptation track has open questions."""
+    """VideoMMMU; ``part`` is the track.
+
+    Only the adaptation track has open questions: all that are not called ``multiple-choice`` there (one has no type).
+    The other tracks have no such column in one of the public layouts.
+    """
     track = part.lower()
-    is_open = require(row, "question_type", where) == "open" and track == "adaptation"
+    is_open = track == "adaptation" and row.get("question_type") != "multiple-choice"
     return OfficialRow(
         media=f"{require(row, 'id', where)}.mp4",
         question=require_text(row, "question", where),
@@ -91,7 +95,7 @@ def read_mmvu(row: Row, part: str, where: str) -> OfficialRow:
         solution=str(require(row, "answer", where)),
         kind="open" if is_open else "multiple choice",
         problem_type="free-form" if is_open else "multiple choice",
-        rule="mmvu-open" if is_open else "letter",
+        rule="mmvu-open" if is_open else "letter-or-text",
         options=() if is_open else tuple(str(choices[letter]) for letter in sorted(choices)),
         groups={"form": "open" if is_open else "choice"},
     )
@@ -119,6 +123,13 @@ MVBENCH_FOLDERS = {
     "object_existence": "clevrer/video_validation",
     "action_count": "perception/videos",
 }
+
+
+MVBENCH_REVISIONS = {
+    "video": ("ssv2_video_mp4", "nturgbd_convert", "tvqa/video_fps3_hq_segment", "star/Charades_segment"),
+    "main": ("ssv2_video", "nturgbd", "tvqa/frames_fps3_hq", "star/Charades_v1_480"),
+}
+"""Folders of videos that only this revision of OpenGVLab/MVBench has."""
 
 
 def read_mvbench(row: Row, part: str, where: str) -> OfficialRow:
@@ -191,6 +202,14 @@ Rule = Callable[[str, str, Sequence[str]], float]
 def score_letter(answer: str, gold: str, options: Sequence[str] = ()) -> float:
     """The option letter that the answer names."""
     return grade(answer, gold, "multiple choice", protocol="official")
+
+
+def score_letter_or_text(answer: str, gold: str, options: Sequence[str] = ()) -> float:
+    """MMVU: the option letter that the answer names, or the option's own text."""
+    said = [
+        letter for letter, option in zip("ABCDEFGHIJ", options, strict=False) if _plain(option) == _plain(answer) != ""
+    ]
+    return score_letter(said[0], gold) if len(said) == 1 else score_letter(answer, gold)
 
 
 def score_first_token(answer: str, gold: str, options: Sequence[str] = ()) -> float:
@@ -278,6 +297,7 @@ def _plain_number(text: str) -> float | None:
 
 RULES: dict[str, Rule] = {
     "letter": score_letter,
+    "letter-or-text": score_letter_or_text,
     "first-token": score_first_token,
     "mra": score_mra,
     "yes-no": score_yes_no,

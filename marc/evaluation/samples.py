@@ -17,12 +17,12 @@ class Sample:
 
     Attributes:
         id: Unique in its benchmark and stable: ``<benchmark>/<index of the row>``.
-        path: File of the video or image.
+        path: File of the video or image, or a folder of frames.
         question: The bare question, which retrieval embeds.
         prompt: The rendered text that follows the video.
         problem_type: One of `marc.grading.PROBLEM_TYPES`.
         solution: The gold answer, with or without tags.
-        data_type: ``"video"`` or ``"image"``.
+        data_type: ``"video"``, ``"image"`` or ``"frame"``, a folder of frames.
         options: The options as annotated.
         rule: Name of the official scoring rule (`marc.evaluation.official.RULES`); ignored by the other protocols.
         groups: What the report breaks down by, such as ``{"task": "object_counting"}``.

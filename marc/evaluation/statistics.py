@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,14 +62,21 @@ def estimate(scores: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
     return estimate_macro([scores], [clusters])
 
 
-def estimate_macro(components: Sequence[Sequence[float]], clusters: Sequence[Sequence[Hashable]]) -> Estimate:
+def estimate_macro(
+    components: Sequence[Sequence[float]],
+    clusters: Sequence[Sequence[Hashable]],
+    weights: Sequence[float] | None = None,
+) -> Estimate:
     """Mean over components of each component's mean score, resampled together.
 
     Args:
         components: The scores of each component, such as a task.
         clusters: The cluster of each score; one cluster may occur in several components.
+        weights: What each component's mean counts; all the same by default.
     """
-    filled = [(scores, names) for scores, names in zip(components, clusters, strict=True) if len(scores)]
+    weights = [1.0] * len(components) if weights is None else weights
+    kept = [index for index, scores in enumerate(components) if len(scores)]
+    filled = [(components[index], clusters[index]) for index in kept]
     if not filled:
         return Estimate(math.nan, math.nan, math.nan, 0)
     position: dict[Hashable, int] = {}
@@ -81,23 +89,29 @@ def estimate_macro(components: Sequence[Sequence[float]], clusters: Sequence[Seq
         places = [position[name] for name in names]
         np.add.at(sums_GC[component], places, np.asarray(scores, dtype=np.float64))
         np.add.at(counts_GC[component], places, 1.0)
-    low, high = percentile_interval((*sums_GC, *counts_GC), _mean_of_means, paired=True)
-    mean = float(_mean_of_means(*sums_GC, *counts_GC))
+    average = partial(_mean_of_means, weights_G=np.array([weights[index] for index in kept]))
+    low, high = percentile_interval((*sums_GC, *counts_GC), average, paired=True)
+    mean = float(average(*sums_GC, *counts_GC))
     return Estimate(mean, low, high, sum(len(scores) for scores, _ in filled))
 
 
-def _mean_of_means(*sums_then_counts: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """Mean over components of sum / count, a component without any score left out.
+def _mean_of_means(
+    *sums_then_counts: NDArray[np.float64], weights_G: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    """Weighted mean over components of sum / count, a component without any score left out.
 
     Args:
         sums_then_counts: G arrays ``[..., C]`` of sums, then G of counts.
+        weights_G: What each component counts.
         axis: That of the clusters.
     """
     totals = np.stack([part.sum(axis) for part in sums_then_counts])
     sums_G, counts_G = np.split(totals, 2)
     present_G = counts_G > 0
     means_G = np.divide(sums_G, counts_G, out=np.zeros_like(sums_G), where=present_G)
-    return means_G.sum(0) / np.maximum(present_G.sum(0), 1)
+    weighed_G = present_G * weights_G.reshape(-1, *[1] * (present_G.ndim - 1))
+    total = weighed_G.sum(0)
+    return np.divide((means_G * weighed_G).sum(0), total, out=np.zeros_like(total), where=total > 0)
 
 
 def percentile_interval(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,27 +113,30 @@ def headline(rows: Sequence[Row], spec: str, score: str) -> Estimate:
         spec: See `marc.evaluation.benchmarks.ProtocolSpec.headline`.
         score: ``"strict"`` or ``"lenient"``.
     """
-    key: Callable[[Row], str]
-    if spec == "mean":
-        key = _all
-    elif spec == "accuracy+mra":
-        key = _accuracy_or_mra
-    else:
-        kind, _, group = spec.partition(":")
-        if kind != "macro":
-            raise ValueError(f"no average is called {spec!r}")
-
-        def key(row: Row) -> str:
-            if group not in row["groups"]:
-                raise ValueError(f"the row of {row['id']} has no group {group!r}, over which its benchmark averages")
-            return str(row["groups"][group])
-
-    parts: dict[str, list[Row]] = {}
+    parts: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        parts.setdefault(key(row), []).append(row)
+        parts.setdefault(_component(row, spec), []).append(row)
+    sizes = Counter(component[0] for component in parts)
     return estimate_macro(
-        [[row[score] for row in part] for part in parts.values()], [_videos(part) for part in parts.values()]
+        [[row[score] for row in part] for part in parts.values()],
+        [_videos(part) for part in parts.values()],
+        [1 / sizes[component[0]] for component in parts],
     )
+
+
+def _component(row: Row, spec: str) -> tuple[str, ...]:
+    """Which mean of a headline a row belongs to: a part of the average, and a part of that part if it has some."""
+    if spec == "mean":
+        return ("all",)
+    if spec == "accuracy+mra":
+        return ("mra" if row["problem_type"] == "regression" else "accuracy",)
+    kind, _, groups = spec.partition(":")
+    if kind != "macro":
+        raise ValueError(f"no average is called {spec!r}")
+    for group in groups.split("/"):
+        if group not in row["groups"]:
+            raise ValueError(f"the row of {row['id']} has no group {group!r}, over which its benchmark averages")
+    return tuple(str(row["groups"][group]) for group in groups.split("/"))
 
 
 def compare(first: Path, second: Path) -> tuple[PairedComparison, int]:
@@ -187,14 +190,6 @@ def _costs(rows: Sequence[Row]) -> Costs:
         max((row["peak_memory_bytes"] for row in rows), default=0),
         {stage: float(np.median([row["seconds"].get(stage, 0.0) for row in rows])) for stage in stages},
     )
-
-
-def _all(row: Row) -> str:
-    return "all"
-
-
-def _accuracy_or_mra(row: Row) -> str:
-    return "mra" if row["problem_type"] == "regression" else "accuracy"
 
 
 def _videos(rows: Iterable[Row]) -> list[str]:

@@ -193,6 +193,8 @@ def test_mmvu_official(tmp_path):
     choice, text = official("mmvu", tmp_path)
     assert choice.path == str(tmp_path / "Art/1.mp4") and choice.options == ("a", "b", "c", "d", "e")
     assert "A: a\nB: b\nC: c\nD: d\nE: e\n" in choice.prompt
+    scores = {said: score_official(said, choice) for said in ("B", "b", "The answer is b.", "The b", "C", "c", "f")}
+    assert scores == {"B": 1.0, "b": 1.0, "The answer is b.": 1.0, "The b": 0.0, "C": 0.0, "c": 0.0, "f": 0.0}
     assert (text.rule, text.groups) == ("mmvu-open", {"form": "open"})
 
 
@@ -282,3 +284,64 @@ def test_a_link_that_leads_back_ends(tmp_path):
     for name in ("one", "two", "three"):
         (tmp_path / name).symlink_to(tmp_path)
     assert MediaIndex(tmp_path).find("a.mp4") == tmp_path / "a.mp4"
+
+
+@pytest.mark.parametrize("folder", ["beside", "beside/Evaluation"])
+def test_paths_from_evaluation_are_found_beside_and_inside_that_folder(write_rows, tmp_path, folder):
+    video = tmp_path / "beside/Evaluation/MMVU/videos/1.mp4"
+    video.parent.mkdir(parents=True)
+    video.touch()
+    write_rows({"path": "./Evaluation/MMVU/videos/1.mp4"}).rename(tmp_path / folder / "eval_vsibench.json")
+    (sample,) = load_samples(VSI, protocol="video-r1", data=tmp_path / folder)
+    assert Path(sample.path).samefile(video)
+
+
+def test_a_folder_of_frames_is_found_without_the_ending(write_rows, tmp_path):
+    folder = tmp_path / "Evaluation/MVBench/tvqa/frames_fps3_hq/castle_01"
+    folder.mkdir(parents=True)
+    write_rows({"data_type": "frame", "path": "./MVBench/tvqa/frames_fps3_hq/castle_01.mp4"})
+    (sample,) = load_samples(VSI, protocol="video-r1", data=tmp_path)
+    assert sample.data_type == "frame" and Path(sample.path).with_suffix("") == folder
+
+
+def test_one_address_for_each_video_is_no_group(write_rows, tmp_path):
+    write_rows(*({"data_source": source} for source in ("https://youtube.com/watch?v=1", "perception_test")))
+    first, second = load_samples(VSI, protocol="video-r1", data=tmp_path)
+    assert "data_source" not in first.groups and second.groups["data_source"] == "perception_test"
+
+
+def test_rows_of_later_sets_are_read_where_they_mean_the_same(write_rows, tmp_path):
+    row = {"solution": None, "answer": "<answer>a dog</answer>", "problem_type": "open-ended"}
+    write_rows(row)
+    (sample,) = load_samples(VSI, protocol="video-r1", data=tmp_path)
+    assert (sample.problem_type, sample.solution) == ("free-form", "<answer>a dog</answer>")
+    write_rows({**row, "problem_type": "segmentation"})
+    with pytest.raises(ValueError, match="unknown problem_type 'segmentation'"):
+        load_samples(VSI, protocol="video-r1", data=tmp_path)
+
+
+@pytest.mark.parametrize("question_type", ["None", None, "open"])
+def test_in_adaptation_what_is_no_choice_is_open(tmp_path, question_type):
+    row = {"id": "a_1", "question": "Q?", "options": [], "answer": "4", "question_type": question_type}
+    choice = {key: value for key, value in row.items() if key != "question_type"} | {"options": ["A. x", "B. y"]}
+    write_official(tmp_path, "Adaptation/test.jsonl", [row, {**choice, "question_type": "multiple-choice"}])
+    for track in ("Perception", "Comprehension"):
+        write_official(tmp_path, f"{track}/test.jsonl", [choice])
+    samples = official("videommmu", tmp_path)
+    assert [sample.rule for sample in samples] == ["letter", "letter", "mmmu-open", "letter"]
+
+
+def test_another_ending_of_a_video_is_found_after_mp4(tmp_path):
+    row = {"videoID": "abc", "question": "Q?", "options": ["A. x", "B. y"], "answer": "A", "duration": "long"}
+    write_official(tmp_path, "test.jsonl", [row])
+    for name in ("abc.mkv", "abc.MP4", "abc.mp4"):
+        (tmp_path / name).touch()
+        assert official("videomme", tmp_path)[0].path == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "revision"), [("ssv2_video_mp4", "video"), ("tvqa/frames_fps3_hq", "main"), ("clevrer", None)]
+)
+def test_a_revision_is_known_by_its_folders(tmp_path, folder, revision):
+    (tmp_path / "video" / folder).mkdir(parents=True)
+    assert BENCHMARKS["mvbench"].spec("official").revision_of(tmp_path) == revision
