@@ -44,6 +44,7 @@ def test_imported_packages_are_declared(folder: str):
 WITHIN_AN_EXTRA = {
     "marc.memory.tables": "library",
     "marc.serving.app": "serve",
+    "marc.serving.fetching": "serve",
     "marc.serving.origins": "serve",
     "marc.serving.page": "serve",
     "marc.serving.requests": "serve",

@@ -26,6 +26,10 @@ def serve(
         list[Path] | None,
         typer.Option(help="A folder below which clients may name files by their paths; repeat it."),
     ] = None,
+    allow_domain: Annotated[
+        list[str] | None,
+        typer.Option(help="A host from which files may be fetched that clients name by https addresses; repeat it."),
+    ] = None,
     prompt_style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
     ] = None,
@@ -64,7 +68,8 @@ def serve(
         from marc.serving.page import add_page
     assistant = setting.load()
     assistant.warm_up()
-    app = make_app(assistant, serving, allowed=tuple(allow_path or ()), key=os.environ.get(KEY))
+    folders, domains = tuple(allow_path or ()), tuple(allow_domain or ())
+    app = make_app(assistant, serving, allowed=folders, key=os.environ.get(KEY), domains=domains)
     if serving.page:
         add_page(app)
     uvicorn.run(app, host=serving.host, port=serving.port, log_level="warning", timeout_graceful_shutdown=30)

@@ -37,6 +37,7 @@ from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Work
 from marc.serving.features import StoredFeatures
+from marc.serving.fetching import Fetcher
 from marc.serving.media import MIB, MediaStore, RefusedError
 from marc.serving.options import ServeOptions
 from marc.serving.origins import is_local, why_foreign, why_no_local_name
@@ -66,13 +67,19 @@ class Server:
         options: What is allowed.
         allowed: Folders below which files may be named by their paths.
         key: What clients must say that they have; None: nothing.
+        domains: From where files may be fetched.
 
     Attributes:
         open: Paths that need no key.
     """
 
     def __init__(
-        self, assistant: VideoAssistant, options: ServeOptions, allowed: tuple[Path, ...], key: str | None
+        self,
+        assistant: VideoAssistant,
+        options: ServeOptions,
+        allowed: tuple[Path, ...],
+        key: str | None,
+        domains: tuple[str, ...],
     ) -> None:
         self.assistant, self.options, self.key = assistant, options, key
         self.media = MediaStore(
@@ -83,6 +90,8 @@ class Server:
         )
         if isinstance(selector := assistant.selector, RetrievingSelector) and selector.retrieval.folder is None:
             selector.retrieval = _kept_beside(selector, self.media)
+        most = int(options.max_upload_mib * MIB)
+        self.fetcher = Fetcher(domains, self.media, max_file=most) if domains else None
         if options.keep_features:
             assistant.store = _features_of(assistant, self.media)
         self.desk = Desk(assistant, options)
@@ -98,6 +107,9 @@ class Server:
         """
         if asked.model not in (None, self.assistant.name):
             raise RefusedError(f"this server has no model {asked.model!r}, but {self.assistant.name!r}", 404)
+        if self.fetcher is not None:
+            for media in asked.addresses:
+                media.url = await self.fetcher.fetch(media.url)
         query = await run_in_threadpool(self._looked_at, asked)
         setting = _or_refused(lambda: asked.setting(self.desk.usual))
         work = Work(query, setting)
@@ -235,6 +247,7 @@ def make_app(
     *,
     allowed: tuple[Path, ...] = (),
     key: str | None = None,
+    domains: tuple[str, ...] = (),
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -243,8 +256,9 @@ def make_app(
         options: What is allowed.
         allowed: Folders below which clients may name files by their paths.
         key: What clients must say that they have (``Authorization: Bearer KEY``); None: nothing.
+        domains: From where files may be fetched that clients name by ``https`` addresses; by default from nowhere.
     """
-    server = Server(assistant, options or ServeOptions(), allowed, key)
+    server = Server(assistant, options or ServeOptions(), allowed, key, domains)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -48,12 +48,16 @@ class ContentPart(BaseModel):
     file: FileName | None = None
 
     @property
+    def media(self) -> MediaURL | None:
+        """The address of what it shows; None of a text and of an uploaded file."""
+        return {"video_url": self.video_url, "image_url": self.image_url}.get(self.type)
+
+    @property
     def url(self) -> str | None:
         """Where the file is that it shows; None of a text."""
-        named = {"video_url": self.video_url, "image_url": self.image_url}.get(self.type)
         if self.type == "file":
             return self.file.file_id if self.file else None
-        return named.url if named else None
+        return self.media.url if self.media else None
 
 
 class ChatMessage(BaseModel):
@@ -129,6 +133,12 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     marc: Extras = Extras()
+
+    @property
+    def addresses(self) -> list[MediaURL]:
+        """Where files are that have to be fetched."""
+        shown = [part.media for message in self.messages for part in message.parts if part.media is not None]
+        return [media for media in shown if media.url.startswith(("https://", "http://"))]
 
     def setting(self, usual: Setting) -> Setting:
         """How it is to be answered.

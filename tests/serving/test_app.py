@@ -16,6 +16,8 @@ from running_server import Running, asks, data_url
 
 from marc import VideoAssistant
 from marc.model.tiny import build_tiny
+from marc.serving.fetching import CheckedTransport, Fetcher
+from marc.serving.media import MediaStore
 from marc.types import GenerationOptions
 from marc.video import write_video
 
@@ -269,3 +271,66 @@ def test_a_restarted_server_knows_the_files_of_the_one_before(checkpoint, videos
         assert second.post(messages=asks(name)).status_code == 404
     finally:
         second.stop()
+
+
+def test_a_file_is_fetched_from_a_domain_that_is_allowed_and_from_no_other(checkpoint, alone, videos, tmp_path):
+    server = Running(load(checkpoint), tmp_path)
+    content = (videos / "0.mp4").read_bytes()
+    reply = {"headers": {"content-type": "video/mp4"}, "stream": httpx.ByteStream(content)}
+    inner = httpx.MockTransport(lambda request: httpx.Response(200, **reply))
+
+    async def resolve(host):
+        return ["93.184.215.14"]
+
+    def connect():
+        return CheckedTransport(["videos.example.org"], resolve=resolve, inner=inner)
+
+    media = server.app.state.server.media
+    try:
+        refused = server.post(messages=asks("https://videos.example.org/0.mp4"))
+        assert refused.status_code == 400 and "addresses are not fetched" in refused.text, "nothing is by default"
+        fetcher = Fetcher(["videos.example.org"], media, max_file=2**20, connect=connect)
+        server.app.state.server.fetcher = fetcher
+        answer = server.post(messages=asks("https://videos.example.org/0.mp4")).json()
+        assert answer["choices"][0]["message"]["content"] == alone.ask(videos / "0.mp4", "What is shown?").output
+        other = server.post(messages=asks("https://elsewhere.example.org/0.mp4"))
+        assert other.status_code == 403 and "--allow-domain" in other.text
+    finally:
+        server.stop()
+
+
+def test_a_file_that_is_sent_again_is_read_once(running, videos, monkeypatch):
+    messages = asks(data_url(videos / "2.mp4"))
+    first = running.post(messages=messages)
+    monkeypatch.setattr("marc.inference.kept_frames.read_frames", lambda *_, **__: pytest.fail("read again"))
+    again = running.post(messages=messages)
+    assert again.json()["choices"] == first.json()["choices"]
+
+
+def test_a_restarted_server_that_keeps_features_needs_no_tower(checkpoint, videos, tmp_path):
+    first = Running(load(checkpoint), tmp_path, allowed=(videos,), keep_features=True)
+    expected = first.post(messages=asks(str(videos / "1.mp4"))).json()
+    first.stop()
+    second = Running(load(checkpoint), tmp_path, allowed=(videos,), keep_features=True)
+    try:
+        answer = second.post(messages=asks(str(videos / "1.mp4"))).json()
+        assert answer["choices"] == expected["choices"]
+        assert "vision_tower" in expected["marc"]["seconds"] and "vision_tower" not in answer["marc"]["seconds"]
+    finally:
+        second.stop()
+
+
+def test_what_is_unused_for_longest_makes_room_with_all_that_is_kept_of_it(tmp_path):
+    media = MediaStore(tmp_path, max_file=100, max_kept=250)
+    old, used = media.add([b"a" * 80]), media.add([b"b" * 80])
+    for name in (old, used):
+        (media.memories / f"{name}.key.marc").write_bytes(b"m" * 20)
+    before = media.path(used).stat()
+    media.path(old)
+    media.path(used)
+    assert media.path(used).stat() == before, "using a file does not change it"
+    new = media.add([b"c" * 80])
+    assert [path.name for path in media.memories.iterdir()] == [f"{used}.key.marc"]
+    assert sorted(path.name for path in media.folder.iterdir()) == sorted([used, new])
+    assert MediaStore(tmp_path, max_file=100, max_kept=250).path(used).read_bytes() == b"b" * 80
+    assert media.add([b"b" * 80]) == used and media.path(used).stat().st_ino == before.st_ino, "sent again, it stays"
