@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions
 
 if TYPE_CHECKING:
-    from marc.data.rows import BadRow, TrainingRow
+    from marc.data.rows import TrainingRow
     from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions
 
 app = typer.Typer(help="Training data in Video-R1's format: sample it, check it.", no_args_is_help=True)
@@ -61,61 +61,52 @@ def check(
     *,
     root: Root = None,
     allow_outside: AllowOutside = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Mend rows by rule where that is safe, and say which in OUTPUT.mended.jsonl."),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Files to read at a time.")] = 2,
     frames: Annotated[FrameOptions, Part(("max_frames", "timeout"))],
 ) -> None:
     """Decode every file in time-limited processes, name the bad rows and write a clean manifest.
 
-    Exit code 1 if any row is bad. A killed run goes on where it was, by the journal that it keeps beside OUTPUT.
+    A row is bad, too, if the strict reward pays no answer that does as it is told. Exit code 1 if any row is bad. A
+    killed run goes on where it was, by the journal that it keeps beside OUTPUT.
     """
     from rich.progress import track
 
     from marc.cli.progress import progress_console
     from marc.data.check import CheckOptions, check_needed, needed_files
+    from marc.data.conforming import Selection
     from marc.data.rows import first_few
     from marc.data.sampling import read_checksums, write_manifest
 
-    folder, bad = root or rows.parent, 0
-    inside = None if allow_outside else folder
-
-    def leave_out(row: BadRow) -> None:
-        nonlocal bad
-        bad += 1
-        echo(f"{row}")
-
-    needed = needed_files(_usable(rows, inside, leave_out))
+    folder = root or rows.parent
     output.parent.mkdir(parents=True, exist_ok=True)
+    told = output.with_name(f"{output.name}.mended.jsonl")
+    selection = Selection(rows, None if allow_outside else folder, fix=fix)
+    with selection.reporting(told if fix else None, lambda row: echo(f"{row}")):
+        needed = needed_files(selection.rows())
     journal = output.with_name(f"{output.name}.journal")
     options = CheckOptions(frames.max_frames, frames.timeout, workers)
     results = check_needed(needed, folder, options, checksums=read_checksums(rows), journal=journal)
     shown = track(results, "decoding", total=len(needed), console=progress_console())
     problems = {file.key: file for file in shown if file.problem is not None}
+    bad = selection.bad
     for file in problems.values():
         echo(f"{file.path} (problem_id {first_few(file.users)}): {file.problem}")
         bad += len(file.users)
 
     def clean() -> Iterator[TrainingRow]:
-        return (row for row in _usable(rows, inside) if (row.path, row.data_type) not in problems)
+        return (row for row in selection.rows() if (row.path, row.data_type) not in problems)
 
     strata = write_manifest(output, clean, folder, source={"file": rows.name})["strata"]
     journal.unlink(missing_ok=True)
+    for line in selection.summary():
+        echo(line)
     echo(f"{output}: {sum(strata.values())} rows can be used; {bad} cannot")
     if bad:
         raise typer.Exit(1)
-
-
-def _usable(
-    rows: Path, inside: Path | None, leave_out: Callable[[BadRow], object] = lambda row: None
-) -> Iterator[TrainingRow]:
-    """The rows of a file that can be used, read anew: there may be too many to keep; others are told of."""
-    from marc.data.row_files import raw_rows
-    from marc.data.rows import BadRow, parse_each
-
-    for row in parse_each(raw_rows(rows), inside):
-        if isinstance(row, BadRow):
-            leave_out(row)
-        else:
-            yield row
 
 
 @app.command()

@@ -19,7 +19,7 @@ from typing import Any
 
 from marc.data.containment import check_inside
 from marc.data.row_files import UnreadableRow, raw_rows
-from marc.grading import PROBLEM_TYPES
+from marc.grading import PROBLEM_TYPES, gold_answer, known_problem_type
 
 DATA_TYPES = ("video", "image", "text")
 _TEXTS = ("problem", "problem_type", "solution", "data_type", "data_source", "process")
@@ -67,7 +67,7 @@ class TrainingRow:
             )
         if not self.problem.strip():
             raise ValueError("the problem is empty")
-        if not self.solution.strip():
+        if not gold_answer(self.solution):
             raise ValueError("the solution is empty")
         if (self.path is None) != (self.data_type == "text"):
             raise ValueError(f"a {self.data_type} row {'has no' if self.path is None else 'must not have a'} path")
@@ -130,7 +130,7 @@ def parse_row(values: Mapping[str, Any]) -> TrainingRow:
     return TrainingRow(
         problem_id=_problem_id(values),
         problem=values["problem"],
-        problem_type=values["problem_type"],
+        problem_type=known_problem_type(values["problem_type"]),
         solution=values["solution"],
         data_type=values.get("data_type") or "video",
         path=path,

@@ -144,3 +144,42 @@ def test_too_large_a_sample_is_one_line(folder):
     result = CliRunner().invoke(app, ["data", "sample", str(folder / "rows.json"), str(folder / "s.json")])
     assert result.exit_code == 2
     assert "cannot sample 5000 of 1 rows" in result.output
+
+
+def test_rows_whose_gold_is_never_paid_are_named_counted_and_mended(folder):
+    flawed = [
+        {"problem_type": "multiple choice", "solution": "<answer>b.</answer>", "options": ["A. x", "B. y"]},
+        {"problem_type": "numerical", "solution": "12 cm", "problem": "<image>How long?"},
+        {"problem_type": "regression", "solution": "0"},
+        {"problem_type": "free-form", "solution": "<answer></answer>"},
+        {
+            "problem_type": "multiple choice",
+            "solution": "A",
+            "options": ["A. x", "B. x"],
+            "process": "<think>x</think>",
+        },
+    ]
+    lines = [json.dumps({**row("1", "good.mp4").to_dict(), **each}) for each in flawed]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    arguments = ["data", "check", str(folder / "rows.jsonl"), str(folder / "clean.json")]
+    plain = CliRunner().invoke(app, arguments)
+    assert plain.exit_code == 1
+    for said in (
+        "row 0 (problem_id 1): needs the letter alone; --fix mends that",
+        "row 1 (problem_id 1): needs the number alone; no literal <image> or <video>; --fix mends that",
+        "row 2 (problem_id 1): the gold answer 0 is 0 or next to it, for which the regression reward pays nothing",
+        "row 3 (problem_id 1): the solution is empty",
+        "1 rows: options that repeat",
+        "3 rows: a problem_id that another row has",
+        "1 rows can be used; 4 cannot",
+    ):
+        assert said in plain.output, plain.output
+    assert not (folder / "clean.json.mended.jsonl").exists()
+    fixed = CliRunner().invoke(app, [*arguments, "--fix"])
+    assert "1 rows: mended: the letter alone" in fixed.output and "3 rows can be used; 2 cannot" in fixed.output
+    first, second, third = read_rows(folder / "clean.json")
+    assert (first.solution, second.solution, third.solution) == ("<answer>B</answer>", "<answer>12</answer>", "A")
+    assert second.problem == "How long?"
+    told = [json.loads(line) for line in (folder / "clean.json.mended.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in told] == [0, 1]
+    assert told[0]["changed"] == {"solution": ["<answer>b.</answer>", "<answer>B</answer>"]}
