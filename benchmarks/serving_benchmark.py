@@ -1,11 +1,14 @@
 """Requests of many clients at once against one client that asks in turn, on one server.
 
     python -m benchmarks.serving_benchmark --repeats 3
+    python -m benchmarks.serving_benchmark --model scaled
 
-starts `marc serve`'s application on loopback with the embedded model, writes generated videos, asks the same questions
-about them by one client in turn and by several clients at once, alternating, and prints the seconds of both and their
-ratio, round by round. Everything is remembered beforehand; what was encoded is forgotten before each round. Every
-answer is compared with that of the first round.
+starts `marc serve`'s application on loopback, with the embedded model or with the 3B of `marc bench` that was made
+small and has random weights, writes generated videos, asks the same questions about them by one client in turn and by
+several clients at once, alternating, and prints the wall and processor seconds of both and their ratios, round by
+round. Processor time is that of the server, its decoding processes and the clients, who are threads beside it.
+Everything is remembered beforehand; what was encoded is forgotten before each round. Every answer is compared with that
+of the first round.
 """
 
 from __future__ import annotations
@@ -14,22 +17,30 @@ import argparse
 import json
 import random
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from marc.extras import extra
+import torch
+
+from benchmarks.architectures import Placement, Weights, find_architecture
+from benchmarks.local_server import serving
+from benchmarks.systems import PROMPT_STYLE
+from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
 from marc.inference.assistant import VideoAssistant
+from marc.inference.hf import HFBackend
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.serving.app import make_app
 from marc.serving.options import ServeOptions
+from marc.types import GenerationOptions
 from marc.world.export import write_sample
+
+NEW_TOKENS = 16
+"""Of every answer of the small 3B, whose random weights end none by themselves."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +62,6 @@ def write_questions(folder: Path, videos: int, questions: int) -> list[Asked]:
     return asked[:questions]
 
 
-@contextmanager
-def serving(assistant: VideoAssistant, folder: Path, allowed: Path) -> Iterator[str]:
-    """A running server; gives its address."""
-    with extra("serve"):
-        import uvicorn
-    options = ServeOptions(folder=folder, max_waiting=1024)
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(assistant, options, allowed=(allowed,)), port=0, log_level="warning")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1/chat/completions"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def ask(address: str, asked: Asked) -> str:
     """One request; gives the answer."""
     content = [{"type": "video_url", "video_url": {"url": str(asked.video)}}, {"type": "text", "text": asked.question}]
@@ -81,17 +72,55 @@ def ask(address: str, asked: Asked) -> str:
     return answer
 
 
-def timed(address: str, asked: Sequence[Asked], clients: int) -> tuple[float, list[str]]:
-    """Seconds until so many clients have all answers, and these."""
-    begun = time.perf_counter()
+@dataclass(frozen=True)
+class Round:
+    """How all questions were answered once.
+
+    Attributes:
+        wall: Seconds.
+        processor: Seconds of this process and its children.
+        answers: In the order of the questions.
+    """
+
+    wall: float
+    processor: float
+    answers: list[str]
+
+
+def timed(address: str, asked: Sequence[Asked], clients: int) -> Round:
+    """Has so many clients ask all questions."""
+    begun, worked = time.perf_counter(), _processor_seconds()
     with ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(lambda each: ask(address, each), asked))
-    return time.perf_counter() - begun, answers
+    return Round(time.perf_counter() - begun, _processor_seconds() - worked, answers)
+
+
+def _processor_seconds() -> float:
+    import psutil
+
+    process = psutil.Process()
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def make_assistant(model: str, memories: Path) -> VideoAssistant:
+    """The embedded model, or the small 3B with the embedded model's memory."""
+    assistant = VideoAssistant.from_pretrained(
+        memory=MemoryOptions(segmenter="uniform"), retrieval=RetrievalOptions(folder=str(memories)), device="cpu"
+    )
+    if model == "tiny":
+        return assistant
+    weights = Weights.random(find_architecture(model), Placement(torch.device("cpu")))
+    compression = CompressionConfig("events", duplicates=NEAR_DUPLICATES)
+    backend = HFBackend(weights.model(weights.architecture.our_model, compression), weights.processor(compression))
+    generation = GenerationOptions(max_new_tokens=NEW_TOKENS)
+    return VideoAssistant(backend, assistant.selector, generation=generation, prompt_style=PROMPT_STYLE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m benchmarks.serving_benchmark``."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", choices=("tiny", "scaled"), default="tiny")
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--clients", type=int, default=8)
@@ -100,26 +129,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = write_questions(folder, options.videos, options.questions)
-        assistant = VideoAssistant.from_pretrained(
-            memory=MemoryOptions(segmenter="uniform"),
-            retrieval=RetrievalOptions(folder=str(folder / "memories")),
-            device="cpu",
-        )
+        assistant = make_assistant(options.model, folder / "memories")
         for video in sorted({each.video for each in asked}):
             assistant.remember(video)
-        with serving(assistant, folder / "server", folder) as address:
-            _, expected = timed(address, asked, 1)
+        app = make_app(assistant, ServeOptions(folder=folder / "server", max_waiting=1024), allowed=(folder,))
+        with serving(app) as server:
+            address = f"{server}/v1/chat/completions"
+            expected = timed(address, asked, 1).answers
             for _ in range(options.repeats):
                 assistant.forget()
-                alone, answers = timed(address, asked, 1)
-                assert answers == expected
+                alone = timed(address, asked, 1)
+                assert alone.answers == expected
                 assistant.forget()
-                together, answers = timed(address, asked, options.clients)
-                different = sum(one != other for one, other in zip(answers, expected, strict=True))
+                together = timed(address, asked, options.clients)
+                different = sum(one != other for one, other in zip(together.answers, expected, strict=True))
                 print(
-                    f"{len(asked)} questions about {options.videos} videos: one client {alone:.2f} s, "
-                    f"{options.clients} clients {together:.2f} s, ratio {together / alone:.2f}; {different} answers "
-                    "that differ",
+                    f"{options.model}, {len(asked)} questions about {options.videos} videos: one client "
+                    f"{alone.wall:.2f} s (processor {alone.processor:.2f} s), {options.clients} clients "
+                    f"{together.wall:.2f} s ({together.processor:.2f} s), ratio {together.wall / alone.wall:.2f} "
+                    f"({together.processor / alone.processor:.2f}); {different} answers that differ",
                     flush=True,
                 )
 

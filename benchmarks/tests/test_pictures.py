@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.pictures import DOCS, PICTURES, main
+from benchmarks.pictures import DOCS, PICTURES, drawable, main
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +18,19 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_program_draws_every_picture_of_the_documentation(drawn: Path):
-    assert {path.name for path in drawn.iterdir()} == set(PICTURES) == {path.name for path in DOCS.glob("*.png")}
+    assert {path.name for path in drawn.iterdir()} == set(drawable())
+    assert set(PICTURES) == {path.name for path in DOCS.glob("*.png")}
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_up_to_date(name: str, drawn: Path):
-    """Other versions of matplotlib draw a little differently."""
+    """Other versions of matplotlib draw a little differently, browsers with other fonts, too."""
+    if name not in drawable():
+        pytest.skip("there is no browser here")
     new, old = Image.open(drawn / name), Image.open(DOCS / name)
     assert new.size == old.size, f"python -m benchmarks.pictures writes another {name}"
     difference = np.abs(np.asarray(new.convert("RGB"), int) - np.asarray(old.convert("RGB"), int))
-    same_version = new.info["Software"] == old.info["Software"]
+    same_version = new.info.get("Software", "browser") == old.info.get("Software")
     assert difference.mean() <= (0.02 if same_version else 3), f"python -m benchmarks.pictures writes another {name}"
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import time
 
+import numpy as np
 import pytest
 from running_server import Running
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(find_browser() is None, reason="the system has n
 
 PHONE = {"width": 360, "height": 740}
 HOSTILE = '<img src=x onerror="document.title=1">&amp;.mp4'
-WAIT = 20_000
+WAIT = 60_000
 """Milliseconds; the machine may be busy."""
 
 
@@ -79,7 +80,10 @@ class Visitor:
         self.choosers.pop().set_files(path)
 
     def wait_for(self, selector):
-        self.page.wait_for_selector(selector)
+        try:
+            self.page.wait_for_selector(selector)
+        except playwright.TimeoutError as error:
+            raise AssertionError(f"no {selector}; {self.texts('.messages, #work')} {self.complaints}") from error
 
     def wait_for_status(self, pattern):
         self.page.wait_for_function(
@@ -194,11 +198,42 @@ def test_cutting_is_shown_and_can_be_cancelled(visit, running, tmp_path):
 
 
 def two_colours(count):
-    import numpy as np
-
     frames = np.zeros((count, 56, 56, 3), np.uint8)
     frames[::2] = 200
     return frames
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_video_of_an_hour(visit, running, tmp_path, record_property):
+    hour = tmp_path / "hour.mp4"
+    generator = np.random.default_rng(0)
+    scenes = generator.integers(0, 256, (450, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    write_video(hour, scenes.repeat(40, 0), fps=5)
+    visitor = visit(running)
+    visitor.page.set_default_timeout(1_500_000)
+    visitor.choose(hour)
+    visitor.until("document.getElementById('work-share').value > 0.05")
+    visitor.tab_to("#work-cancel")
+    visitor.press("Enter")
+    visitor.wait_for_status("Cancelled.")
+    begun = time.monotonic()
+    visitor.page.reload()
+    visitor.wait_for("#strip button")
+    record_property("seconds to cut", time.monotonic() - begun)
+    count = visitor.page.locator("#strip button").count()
+    assert count >= 300 and visitor.text("#events-note") == f"{count} events in 1:00:00."
+    visitor.tab_to("#strip button")
+    begun = time.monotonic()
+    visitor.press("End")
+    assert visitor.page.evaluate("document.activeElement.ariaLabel").startswith(f"Event {count} of {count}: ")
+    visitor.press("Enter")
+    visitor.tab_to("#question")
+    visitor.page.keyboard.type("What is shown?")
+    visitor.press("Enter")
+    visitor.wait_for_status("Answer: ")
+    record_property("seconds to ask about the last event", time.monotonic() - begun)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 def test_a_stream_is_seen_as_it_comes_and_can_be_stopped(visit, tmp_path, sample):
@@ -206,6 +241,14 @@ def test_a_stream_is_seen_as_it_comes_and_can_be_stopped(visit, tmp_path, sample
         part.save_pretrained(tmp_path / "model")
     options = GenerationOptions(max_new_tokens=3000)
     assistant = VideoAssistant.from_pretrained(str(tmp_path / "model"), memory=None, generation=options, device="cpu")
+    answers, turn = [], assistant.answer_turn
+
+    def noted(*asked):
+        answer, *rest = turn(*asked)
+        answers.append(answer)
+        return answer, *rest
+
+    assistant.answer_turn = noted
     server = Running(assistant, tmp_path / "server", page=True)
     try:
         visitor = visit(server)
@@ -221,9 +264,8 @@ def test_a_stream_is_seen_as_it_comes_and_can_be_stopped(visit, tmp_path, sample
         visitor.wait_for("#send")
         assert visitor.texts(".answer .warnings li") == ["Stopped."]
         assert visitor.page.evaluate("document.activeElement.id") == "send"
-        begun = time.monotonic()
         assert server.post(messages=[{"role": "user", "content": "Hello?"}], max_tokens=2).status_code == 200
-        assert time.monotonic() - begun < 20, "the server has stopped, too"
+        assert not answers[0].is_cut, "the server has stopped, too, before the output was as long as it might be"
     finally:
         server.stop()
 
@@ -281,8 +323,10 @@ def test_a_key_is_asked_for_and_files_that_are_too_large_are_not_sent(visit, tmp
         visitor.wait_for("#key-form")
         assert visitor.page.evaluate("document.activeElement.id") == "key"
         visitor.page.keyboard.type("wrong")
-        visitor.press("Enter")
-        visitor.until("/key is wrong/.test(document.getElementById('problem').textContent)")
+        with visitor.page.expect_response("**/page/settings"):
+            visitor.press("Enter")
+        visitor.until("document.activeElement.id === 'key'")
+        assert "key is wrong" in visitor.text("#problem")
         visitor.press("Control+a")
         visitor.page.keyboard.type("secret")
         visitor.press("Enter")

@@ -3,6 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = 12;
 const HEIGHT = 40;
+const FEW = 60; // so many events have room for lines between them
 
 /** An element with attributes and children; texts among these become text. */
 export function element(name, attributes = {}, ...children) {
@@ -35,6 +36,7 @@ export function timeLine(svg, duration, events, choose) {
     bar.addEventListener("click", () => choose(index));
     return bar;
   });
+  svg.classList.toggle("few", events.length <= FEW);
   svg.replaceChildren(...bars);
 }
 

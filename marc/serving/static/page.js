@@ -330,7 +330,11 @@ async function open(event, name) {
 // What happens when
 
 function listen() {
-  at("file").addEventListener("change", told(() => add([...at("file").files])));
+  at("file").addEventListener("change", told(() => {
+    const files = [...at("file").files];
+    at("file").value = ""; // else the same file could not be chosen again
+    return add(files);
+  }));
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (dragged) => dragged.preventDefault());
   at("drop").addEventListener("drop", told((dropped) => add([...dropped.dataTransfer.files])));
   at("work-cancel").addEventListener("click", () => page.work?.abort());
