@@ -101,6 +101,7 @@ class VllmBackend:
             max_model_len=-1,  # what memory allows
             mm_processor_cache_gb=0,  # what comes in is processed
             enforce_eager=kind == "cpu",
+            block_size=32 if kind == "cpu" else None,  # vLLM's own, 128 tokens, is longer than many of our prompts
         )
         return cls(engine, processor, config, checkpoint_folder(name))
 
