@@ -28,7 +28,6 @@ from marc.world.export import write_sample
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 QUESTION = "What happens in the checkered scene?"
 PAGE = "page.png"
-PAGE_SIZE = {"width": 1100, "height": 1600}
 
 
 def draw_storyboard(path: Path) -> None:
@@ -56,7 +55,7 @@ def draw_page(path: Path) -> None:
         )
         add_page(app)
         with serving(app) as address:
-            page = running.new_page(viewport=PAGE_SIZE, color_scheme="light")
+            page = running.new_page(viewport={"width": 1100, "height": 1600}, color_scheme="light")
             page.goto(address)
             page.set_input_files("#file", folder / "sample.mp4")
             page.wait_for_selector("#strip button")

@@ -10,6 +10,7 @@ import typer
 
 from marc.cli.options import Budget, Given, command
 from marc.cli.setting import Changes, Setting
+from marc.cli.verbosity import remark
 from marc.extras import extra
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.serving.options import ServeOptions
@@ -61,6 +62,10 @@ def serve(
     for folder in allow_path or []:
         if not folder.is_dir():
             raise ValueError(f"--allow-path {folder}: there is no such folder")
+    if serving.library is not None:
+        given.refuse_beside("--no-memory", no_memory, "library")
+        if not serving.page:
+            raise ValueError(f"--library {serving.library}: it is the page that searches it; give --page, too")
     with extra("serve"):
         import uvicorn
 
@@ -72,4 +77,5 @@ def serve(
     app = make_app(assistant, serving, allowed=folders, key=os.environ.get(KEY), domains=domains)
     if serving.page:
         add_page(app)
+        remark(f"marc serve: the page is at http://{serving.host}:{serving.port}")
     uvicorn.run(app, host=serving.host, port=serving.port, log_level="warning", timeout_graceful_shutdown=30)

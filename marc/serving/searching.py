@@ -17,7 +17,7 @@ from marc.io import message_of
 from marc.memory.index import memory_settings
 from marc.memory.keyframes import jpeg
 from marc.memory.library import MemoryLibrary, RecalledEvent
-from marc.memory.store import VideoMemory, content_key, find_memory
+from marc.memory.store import VideoMemory, content_key, find_memory, memory_path, save_memory
 from marc.memory.vectors import cosine_scores
 from marc.serving.media import MediaStore, RefusedError
 from marc.types import Event
@@ -110,9 +110,18 @@ class Searcher:
         except (ValueError, OSError) as error:
             raise RefusedError(message_of(error).replace(self._library.address, "the library")) from error
         for one in [one for one in recalled if _is_as_remembered(one)][:k]:
+            self._take_over(Path(one.source))
             name = self._media.lend(one.content, Path(one.source))
             frames = read_frames(one.source, [one.event.middle], max_pixels=PIXELS, min_pixels=1, factor=4)
             yield FoundEvent(name, Path(one.source).name, one.event, one.score, jpeg(frames.rgb[0], WIDTH), one.text)
+
+    def _take_over(self, video: Path) -> None:
+        """Keeps what lies remembered beside a video with the server's memories, so that it need not be cut again."""
+        assert self._memory is not None
+        settings = memory_settings(self._memory.options, self._memory.embedder)
+        folder = self._memory.retrieval.folder
+        if find_memory(video, settings, folder) is None and (memory := find_memory(video, settings)) is not None:
+            save_memory(memory, memory_path(video, memory.key, folder))
 
 
 def picture_url(picture: bytes) -> str:

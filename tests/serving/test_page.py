@@ -198,8 +198,9 @@ def test_the_library_is_searched_asked_and_not_removed(videos, tmp_path):
         assert {one["name"] for one in events} == {"film.mp4"} and str(tmp_path) not in reply.text
         assert np.asarray(picture(events[0]["picture"])).mean((0, 1)).argmax() in (0, 1)
         name = events[0]["file"]
+        (only,) = told(post(server, "/page/events", file=name))
+        assert only["events"], "its memory lay beside it: it is not cut again"
         assert server.post(messages=asks(name)).json()["marc"]["videos"][0]["end"] == 4
-        assert server.client.with_options(max_retries=0).files.with_raw_response is not None
         assert httpx.delete(f"{server.url}/v1/files/{name}").status_code == 404 and film.is_file()
     finally:
         server.stop()
