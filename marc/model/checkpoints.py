@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from logging import LogRecord
+from logging import LogRecord, getLogger
 from pathlib import Path
 from typing import Any, get_args
 
@@ -81,22 +81,28 @@ def check_sizes(folder: str | Path, config: Any) -> None:
 
 @contextmanager
 def loading_quietly() -> Iterator[None]:
-    """Keeps transformers from drawing a progress bar for files, and from its table of weights: see `check_report`."""
+    """Keeps libraries quiet while weights are read or written.
+
+    transformers draws a bar for files, and a table of weights (see `check_report`); DeepSpeed says that it has no GPU.
+    """
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    loader = logging.get_logger("transformers.modeling_utils")
-    loader.addFilter(_is_no_table)
+    loggers = [getLogger(name) for name in ("transformers.modeling_utils", "DeepSpeed")]
+    for logger in loggers:
+        logger.addFilter(_is_worth_saying)
     try:
         yield
     finally:
-        loader.removeFilter(_is_no_table)
+        for logger in loggers:
+            logger.removeFilter(_is_worth_saying)
         if shown:
             logging.enable_progress_bar()
 
 
-def _is_no_table(record: LogRecord) -> bool:
+def _is_worth_saying(record: LogRecord) -> bool:
     text = record.getMessage()
-    return " LOAD REPORT" not in text or "CONVERSION" in text  # which the error that follows refers to
+    is_table = " LOAD REPORT" in text and "CONVERSION" not in text  # which the error that follows refers to
+    return not is_table and "Setting accelerator to CPU" not in text
 
 
 def check_report(name: str, report: Mapping[str, Any]) -> None:

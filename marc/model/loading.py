@@ -146,6 +146,20 @@ def _load(
     return model, processor
 
 
+def stored_dtype(name: str) -> str:
+    """The type of a checkpoint's weights, or of those of the base of adapters, as their configuration says it.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    check_name(name)
+    folder = str(EMBEDDED_FOLDER) if name == EMBEDDED else name
+    while base := _adapters_base(folder):
+        folder = base
+    with reading(name, "config.json"):
+        return str(_read_config(folder).dtype or torch.float32).removeprefix("torch.")
+
+
 def _load_checkpoint(name: str, *, adapters: tuple[str, ...] = (), **kwargs: Any) -> CompressedVLM:
     check_name(name)
     if base := _adapters_base(name):
