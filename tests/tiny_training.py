@@ -78,3 +78,8 @@ def train_and_name_the_moved(trainer: Trainer) -> set[str]:
     still = [name for name, p in before.items() if torch.equal(after[name], p)]
     assert not still, still
     return set(before)
+
+
+def length_reward(completions, **columns):
+    """One for each character."""
+    return [float(len(completion[-1]["content"])) for completion in completions]

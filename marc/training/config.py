@@ -11,6 +11,7 @@ from trl import GRPOConfig, SFTConfig
 
 from marc.options import build, explained, values_from, with_options_of
 from marc.rewards import RetentionConfig
+from marc.rewards.named import find_reward
 from marc.training.budgets import BudgetMix
 from marc.training.processes import connect_deepspeed, use_cpu_processes
 from marc.video.options import FrameOptions
@@ -125,6 +126,8 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         correct_above: An answer is correct if its accuracy exceeds this.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
+        rewards: Which rewards there are: accuracy, format, or your own as ``package.module:function``, TRL's way;
+            ``reward_weights`` says what each counts. None: accuracy and format.
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
         distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distill`.
         teacher: Where ``a_full`` comes from: the ``"column"`` of the data (``marc data teacher``), or ``"online"``,
@@ -146,6 +149,7 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     zero_teacher: Literal["none", "saturate"] = "none"
     correct_above: float = 0.1
     retention_form: Literal["reward", "advantage"] = "reward"
+    rewards: list[str] | None = None
     reward_coef: float = 1.0
     distill_coef: float = 0.0
     teacher: Literal["column", "online"] = "column"
@@ -162,6 +166,8 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             raise ValueError(f"retention_form must be one of reward, advantage, got {self.retention_form!r}")
         if self.teacher not in ("column", "online"):
             raise ValueError(f"teacher must be one of column, online, got {self.teacher!r}")
+        for name in self.rewards or ():
+            find_reward(name)
         if self.reward_coef < 0 or self.distill_coef < 0 or self.reward_coef == self.distill_coef == 0:
             raise ValueError(
                 f"reward_coef and distill_coef must be at least 0, one of them more, got {self.reward_coef} and "

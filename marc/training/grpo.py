@@ -44,6 +44,7 @@ from marc.model.attention import why_not_shared
 from marc.model.family import vision_token_ids
 from marc.model.modeling import token_types
 from marc.rewards import accuracy_reward, format_reward
+from marc.rewards.named import find_reward
 from marc.training.advantages import equally_rewarded, group_advantages, group_retention, zero_variance_fraction
 from marc.training.checks import (
     check_generation,
@@ -76,7 +77,12 @@ def retention(completions: Sequence[Any], **columns: object) -> list[float]:
 
 
 def reward_functions(given: Any, dataset: Any, args: CGRPOConfig) -> list[Any]:
-    """The given reward functions; by default accuracy and format, or format alone where nothing is to be rewarded."""
+    """The given reward functions, or those that ``args.rewards`` names.
+
+    By default accuracy and format, or format alone where nothing is to be rewarded.
+    """
+    if given is None and args.rewards is not None:
+        return [find_reward(name) for name in args.rewards]
     if given is None:
         labelled = dataset is None or "solution" in (dataset.column_names or ())
         return [accuracy_reward, format_reward] if labelled or args.reward_coef > 0 else [format_reward]
@@ -171,6 +177,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if self._has_retention:
             if args.teacher == "column":
                 require_teacher(train_dataset)
+            if args.reward_weights and len(args.reward_weights) == len(functions):
+                args.reward_weights = [*args.reward_weights, 1.0]  # alpha is what the retention reward counts
             return [*functions, retention]
         if args.alpha > 0 and args.reward_coef > 0:
             names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)

@@ -19,6 +19,10 @@ OPTIONS = {
     "moving reference": {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 1},
     "normalised objectives": {"multi_objective_aggregation": "normalize_then_sum"},
     "weights of rewards": {"reward_weights": [1.0, 0.5, 2.0]},
+    "rewards by name": {
+        "rewards": ["accuracy", "format", "tiny_training:length_reward"],
+        "reward_weights": [1.0, 0.5, 0.1],
+    },
     "steps per generation": {"per_device_train_batch_size": 2, "steps_per_generation": 2, "num_iterations": 2},
     "sampling": {"top_p": 0.9, "top_k": 10, "min_p": 0.01, "repetition_penalty": 1.1},
     "checkpointing and accumulation": {
