@@ -39,7 +39,7 @@ from robustness.soak import drift
 VIDEOS, QUESTIONS = 6, 8
 """What is asked about, and questions about each."""
 BAD, GONE, STREAMED = 0.05, 0.02, 0.1
-"""Shares of requests about bad videos, of clients that hang up, of answers that come piece by piece."""
+"""Shares of requests about bad videos, of clients that hang up, of answers that come piece by piece by default."""
 BLOCK = 50
 """Requests between two measurements, for which all clients wait."""
 WARM_UP = 1000
@@ -196,11 +196,13 @@ class Crowd:
         folder: For the videos.
         videos: Number of them.
         questions: About each.
+        streamed: Share of answers that come piece by piece.
     """
 
-    def __init__(self, served: Served, folder: Path, videos: int, questions: int) -> None:
+    def __init__(self, served: Served, folder: Path, videos: int, questions: int, streamed: float) -> None:
         from marc.world.export import write_sample
 
+        self._streamed = streamed
         self._served, self._lock, self.seen = served, Lock(), Seen()
         self._asked: list[tuple[Path, str]] = []
         for seed in range(videos):
@@ -236,11 +238,10 @@ class Crowd:
 
     def visits(self, count: int, random: Random) -> Iterator[Visit]:
         """So many requests, at random."""
-        for _ in range(count):
+        shares = {"bad": BAD, "gone": GONE, "streamed": self._streamed}
+        shares["good"] = 1 - sum(shares.values())
+        for kind in random.choices(list(shares), list(shares.values()), k=count):
             video, question = random.choice(self._asked)
-            kind = random.choices(
-                ("bad", "gone", "streamed", "good"), (BAD, GONE, STREAMED, 1 - BAD - GONE - STREAMED)
-            )[0]
             url = random.choice([str(video), self._ids[video], _as_data(video.read_bytes())])
             if kind == "bad":
                 url = random.choice(self._bad)
@@ -318,11 +319,13 @@ def in_blocks(crowd: Crowd, served: Served, requests: int, clients: int, random:
     return measured
 
 
-def killed_in_the_middle(crowd: Crowd, served: Served, clients: int, random: Random) -> list[str]:
+def killed_in_the_middle(
+    crowd: Crowd, served: Served, clients: int, random: Random, requests: int = BLOCK
+) -> list[str]:
     """Kills the server while clients ask, and starts it again; gives what did not hold."""
     before = served.memories()
     with ThreadPoolExecutor(clients) as pool:
-        asked = [pool.submit(crowd.visit, visit) for visit in crowd.visits(BLOCK, random)]
+        asked = [pool.submit(crowd.visit, visit) for visit in crowd.visits(requests, random)]
         time.sleep(1.0)
         served.kill()
         served.start()
@@ -334,7 +337,7 @@ def killed_in_the_middle(crowd: Crowd, served: Served, clients: int, random: Ran
 
 
 @contextmanager
-def visited(videos: int, questions: int) -> Iterator[tuple[Crowd, Served]]:
+def visited(videos: int, questions: int, streamed: float = STREAMED) -> Iterator[tuple[Crowd, Served]]:
     """A running server and its clients, who know what a lone one is answered."""
     with tempfile.TemporaryDirectory(prefix="marc-visitors-") as name:
         folder = Path(name, "videos")
@@ -342,16 +345,16 @@ def visited(videos: int, questions: int) -> Iterator[tuple[Crowd, Served]]:
         served = Served(Path(name), folder)
         served.start()
         try:
-            crowd = Crowd(served, folder, videos, questions)
+            crowd = Crowd(served, folder, videos, questions, streamed)
             crowd.ask_alone()
             yield crowd, served
         finally:
             served.kill()
 
 
-def campaign_of(requests: int, clients: int, random: Random) -> tuple[list[str], dict[str, float]]:
+def campaign_of(requests: int, clients: int, streamed: float, random: Random) -> tuple[list[str], dict[str, float]]:
     """One trial: half of the requests before the kill, half behind it; gives what did not hold, and figures."""
-    with visited(VIDEOS, QUESTIONS) as (crowd, served):
+    with visited(VIDEOS, QUESTIONS, streamed) as (crowd, served):
         warm = min(WARM_UP, requests // 4) // BLOCK
         first = in_blocks(crowd, served, requests // 2, clients, random)
         problems = judge(first, warm) + killed_in_the_middle(crowd, served, clients, random)
@@ -377,10 +380,12 @@ def main() -> int:
     options.set_defaults(trials=1)
     options.add_argument("--requests", type=int, default=1000, help="requests of a trial (default 1000)")
     options.add_argument("--clients", type=int, default=8, help="clients at the same time (default 8)")
+    share = f"share of answers that come piece by piece (default {STREAMED:g})"
+    options.add_argument("--streamed", type=float, default=STREAMED, help=share)
     chosen = options.parse_args()
     campaign = Campaign.of("visitors", chosen)
     for number, random in campaign.remaining():
-        problems, figures = campaign_of(chosen.requests, chosen.clients, random)
+        problems, figures = campaign_of(chosen.requests, chosen.clients, chosen.streamed, random)
         campaign.add(number, "requests", chosen.requests, problems, figures)
         print("".join(f"\n{name:<30}{value:>16g}" for name, value in figures.items()))
     return campaign.finish()
