@@ -35,7 +35,7 @@ class Turns(Protocol):
                 is not read again.
             options: How to generate.
             clock: Is told what prefill and decoding took.
-            tell: Is told each piece of the output as it comes; ``False`` in return ends it there.
+            tell: Is told each piece of the output as it comes, some of them empty; ``False`` in return ends it there.
         """
         ...
 

@@ -41,7 +41,8 @@ class Chat:
 
         Args:
             question: In natural language.
-            tell: Is told each piece of the output as it comes; ``False`` in return ends the output there.
+            tell: Is told each piece of the output as it comes, some of them empty; ``False`` in return ends the output
+                there.
 
         Raises:
             ValueError: If a video cannot be read, or the model has no room for the conversation any more.
@@ -70,7 +71,8 @@ def streamed(work: Callable[[Callable[[str], object]], object]) -> Iterator[str]
     is_left = Event()
 
     def tell(text: str) -> bool:
-        told.put(text)
+        if text:
+            told.put(text)
         return not is_left.is_set()
 
     def run() -> None:

@@ -26,7 +26,7 @@ from marc.types import GenerationOptions
 Mark = tuple[int, int, "VideoInput | None"]
 """A token, the number of the input that it belongs to (0: none), and this input."""
 Tell = Callable[[str], object]
-"""Is told each piece of an output as it comes; ``False`` in return ends the output there."""
+"""Is told each piece of an output as it comes, some of them empty; ``False`` in return ends the output there."""
 
 
 class HFTurns:
@@ -152,8 +152,8 @@ class _Told(TextStreamer):
         self._tell = tell
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Part of transformers' interface."""
-        if text and self._tell(text) is False:
+        """Part of transformers' interface: after each token, with no text as long as a word has not ended."""
+        if self._tell(text) is False:
             self.stop.is_wanted = True
 
 

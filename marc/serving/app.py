@@ -184,7 +184,8 @@ class Server:
         is_left = False
 
         def tell(text: str) -> bool:
-            loop.call_soon_threadsafe(pieces.put_nowait, text)
+            if text:
+                loop.call_soon_threadsafe(pieces.put_nowait, text)
             return not is_left
 
         work.tell = tell

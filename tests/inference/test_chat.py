@@ -122,6 +122,14 @@ def _tell_every_token(self, value):
     self.on_finalized_text("x")
 
 
+def test_an_output_in_which_no_word_ends_can_be_stopped(assistant, clip):
+    assistant.generation = GenerationOptions(max_new_tokens=40)
+    tokenizer = type(assistant.backend.processor.tokenizer)
+    with mock.patch.object(tokenizer, "decode", lambda self, token_ids, **_: "w" * len(token_ids)):
+        answer = assistant.chat(clip).ask("What?", lambda text: False)
+    assert answer.output_tokens < 5
+
+
 def test_what_the_work_raises_is_raised(assistant, tmp_path):
     with pytest.raises(ValueError, match=r"gone\.mp4"):
         list(assistant.stream(tmp_path / "gone.mp4", "What?"))

@@ -41,22 +41,15 @@ export function timeLine(svg, duration, events, choose) {
 }
 
 /** A button with the key frame of an event. */
-export function eventButton(event, index, count, choose) {
+export function eventButton(event, index, choose) {
   const score = event.score === null ? "" : `score ${event.score.toFixed(2)}`;
-  const name = [
-    `Event ${index + 1} of ${count}: ${clock(event.start)} to ${clock(event.end)}`,
-    score,
-    event.isKept ? "retrieved" : "",
-    event.text,
-  ];
   const button = element(
     "button",
-    { type: "button", class: event.isKept ? "event kept" : "event", tabindex: index ? -1 : 0 },
+    { type: "button", class: event.isKept ? "event kept" : "event", tabindex: index ? -1 : 0, title: event.text },
     element("img", { src: event.picture, alt: "", loading: "lazy", width: 160 }),
-    element("span", {}, `${index + 1} · ${clock(event.start)}–${clock(event.end)}`),
+    element("span", {}, `Event ${index + 1} · ${clock(event.start)}–${clock(event.end)} `),
     element("span", { class: "score" }, [score, event.isKept ? "retrieved" : ""].filter(Boolean).join(" · ")),
   );
-  button.setAttribute("aria-label", name.filter(Boolean).join(", "));
   button.addEventListener("click", choose);
   return button;
 }
@@ -99,7 +92,7 @@ function groupItem([group, frames]) {
 /** An event that was found, with a button that opens it. */
 export function foundEvent(event, name, open) {
   const button = element("button", { type: "button" }, "Ask about this");
-  button.setAttribute("aria-label", `Ask about ${name}, ${clock(event.start)} to ${clock(event.end)}`);
+  button.setAttribute("aria-label", `Ask about this: ${name}, ${clock(event.start)} to ${clock(event.end)}`);
   button.addEventListener("click", open);
   const told = element(
     "div",

@@ -145,7 +145,7 @@ function drawEvents(duration, retrieved) {
   const isKept = (event) => retrieved.some((one) => one.start < event.end && event.start < one.end);
   const events = page.events.map((event) => ({ ...event, isKept: isKept(event) }));
   timeLine(at("time-line"), duration, events, (index) => focusEvent(index));
-  const buttons = events.map((event, index) => eventButton(event, index, events.length, () => choose(index)));
+  const buttons = events.map((event, index) => eventButton(event, index, () => choose(index)));
   at("strip").replaceChildren(...buttons.map((button) => element("li", {}, button)));
   markChosen();
 }
