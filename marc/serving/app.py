@@ -291,7 +291,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await server.complete(await _read(request), request)
+        return await server.complete(await _read(request, server.options.request_seconds), request)
 
     @app.post("/v1/files")
     async def upload(file: UploadFile) -> dict[str, Any]:
@@ -376,9 +376,11 @@ def _has_key(request: Request, key: str) -> bool:
     return hmac.compare_digest(given.encode(), key.encode())
 
 
-async def _read(request: Request) -> ChatRequest:
+async def _read(request: Request, seconds: float) -> ChatRequest:
     try:
-        return ChatRequest.model_validate_json(await request.body())
+        return ChatRequest.model_validate_json(await asyncio.wait_for(request.body(), seconds))
+    except asyncio.TimeoutError as error:
+        raise RefusedError(f"the request did not come within {seconds:g} s", 408) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,6 +1,7 @@
 """The server as OpenAI's own client sees it, over loopback."""
 
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -334,3 +335,21 @@ def test_what_is_unused_for_longest_makes_room_with_all_that_is_kept_of_it(tmp_p
     assert sorted(path.name for path in media.folder.iterdir()) == sorted([used, new])
     assert MediaStore(tmp_path, max_file=100, max_kept=250).path(used).read_bytes() == b"b" * 80
     assert media.add([b"b" * 80]) == used and media.path(used).stat().st_ino == before.st_ino, "sent again, it stays"
+
+
+def test_slow_clients_keep_nobody_waiting_and_are_sent_away(checkpoint, videos, tmp_path):
+    server = Running(load(checkpoint), tmp_path, allowed=(videos,), request_seconds=8)
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{"
+    slow = [socket.create_connection(address, timeout=60) for _ in range(100)]
+    try:
+        for each in slow:
+            each.sendall(head.encode())
+        assert server.post(messages=asks(str(videos / "0.mp4"))).status_code == 200
+        replies = [each.recv(1000).decode() for each in slow]
+        assert all(reply.startswith("HTTP/1.1 408") for reply in replies)
+        assert server.post(messages=asks(str(videos / "0.mp4"))).status_code == 200
+    finally:
+        for each in slow:
+            each.close()
+        server.stop()
