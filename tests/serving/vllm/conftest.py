@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,14 +78,14 @@ def world(written) -> Expected:
 
 
 @pytest.fixture(scope="session")
-def stock(written) -> Expected:
-    """Random weights as transformers' own classes save them."""
-    return Expected.of(written / "stock")
-
-
-@pytest.fixture(scope="session")
 def backend() -> Any:
     """The embedded model in vLLM."""
     from marc.inference.vllm_backend import VllmBackend
 
     return VllmBackend.from_pretrained("tiny", duplicates=0.1)
+
+
+@pytest.fixture(scope="session")
+def stock(written) -> Callable[[str], Expected]:
+    """Random weights of a family as transformers' own classes save them."""
+    return lambda family: Expected.of(written / "stock" / family)

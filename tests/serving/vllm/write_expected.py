@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tiny_models import builder, save_stock  # noqa: E402
+from tiny_models import builder, make_loud, save_stock  # noqa: E402
 
 from marc import VideoAssistant  # noqa: E402
 from marc.data.prompts import message_about, render_question  # noqa: E402
@@ -32,6 +32,7 @@ from marc.world.export import video_questions, write_sample  # noqa: E402
 from marc.world.frames import draw_frames  # noqa: E402
 from marc.world.scenes import sample_video  # noqa: E402
 
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 NEW_TOKENS = 24
 VIDEOS, QUESTIONS = 4, 2
 CHANGES: tuple[dict[str, Any], ...] = (
@@ -152,15 +153,18 @@ def write_answers(folder: Path) -> None:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     world, stock = folder / "world", folder / "stock"
-    for each in (world, stock):
+    for each in (world, *(stock / family for family in FAMILIES)):
         each.mkdir(parents=True)
     model, processor = load_model(device="cpu")
     (world / "checkpoint").symlink_to(EMBEDDED_FOLDER)
     write_cases(world, model, world_prompts(processor, model.config.prompt_style))
     write_answers(world)
-    model, processor = builder("qwen2_5_vl")()
-    save_stock(stock / "checkpoint", model, processor)
-    write_cases(stock, model, world_prompts(processor, "plain"))
+    for family in FAMILIES:
+        model, processor = builder(family)()
+        if hasattr(model.model.visual, "deepstack_merger_list"):
+            make_loud(model)
+        save_stock(stock / family / "checkpoint", model, processor)
+        write_cases(stock / family, model, world_prompts(processor, "plain"))
 
 
 if __name__ == "__main__":
