@@ -59,6 +59,7 @@ def serve(
         generation=generation,
         prompt_style=prompt_style,
     )
+    given.refuse_beside("--backend vllm, which keeps features itself", model.backend == "vllm", "keep_features")
     for folder in allow_path or []:
         if not folder.is_dir():
             raise ValueError(f"--allow-path {folder}: there is no such folder")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from marc.compression import CompressionConfig, plan_video
 from marc.inference.video_input import VideoInput
@@ -47,7 +48,8 @@ class PlanRecord:
         """Reads what `to_bytes` wrote."""
         values = json.loads(data)
         compression = CompressionConfig.from_dict(values.pop("compression"))
-        return cls(compression, **{name: value if value is None else tuple(value) for name, value in values.items()})
+        fields: dict[str, Any] = {name: value if value is None else tuple(value) for name, value in values.items()}
+        return cls(compression, **fields)
 
     def to_bytes(self) -> bytes:
         """As JSON; equal records give equal bytes."""
