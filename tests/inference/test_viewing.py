@@ -8,7 +8,7 @@ from make_videos import numbered_frames
 from PIL import Image
 
 from marc import Clip, Frames, VideoAssistant
-from marc.inference.viewing import footage
+from marc.inference.viewing import SIDE_BY_SIDE, footage
 from marc.types import Event, GenerationOptions, Retrieval
 from marc.video import VideoError, read_frames, write_video
 from marc.video.options import FrameOptions
@@ -190,3 +190,23 @@ def test_what_is_no_footage_is_refused(wrong):
 def test_a_file_that_is_missing_is_named(assistant, tmp_path):
     with pytest.raises(VideoError, match=r"gone\.mp4"):
         assistant.ask(tmp_path / "gone.mp4", "What?")
+
+
+def test_several_at_once_are_what_each_is_alone_and_equal_ones_are_encoded_once(assistant, clip, picture):
+    """More of them than are read side by side, videos, stretches, pictures and frames mixed."""
+    stretches = [Clip(clip, start, start + 1.5) for start in range(SIDE_BY_SIDE + 2)]
+    frames = read_frames(clip, [0.0, 1.0, 2.0, 3.0], **assistant.pixel_limits)
+    asked = [(each, "What?") for each in [*stretches, picture, clip, frames, clip, picture]]
+    assistant.forget()
+    encoded = []
+    encode = assistant.backend.encode
+    with mock.patch.object(
+        assistant.backend, "encode", side_effect=lambda v, c: (encoded.append(len(v)), encode(v, c))
+    ):
+        together = assistant.view_all(asked)
+    assert sum(encoded) == len(asked) - 2 and max(encoded) == SIDE_BY_SIDE
+    for (each, question), seen in zip(asked, together, strict=True):
+        assistant.forget()
+        alone = assistant.view(each, question)
+        assert (seen.info, seen.video.ids, seen.report()) == (alone.info, alone.video.ids, alone.report())
+        np.testing.assert_allclose(seen.video.features, alone.video.features, atol=1e-5)

@@ -1,0 +1,84 @@
+"""Which questions are answered together, and that none waits for long."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marc.inference.assistant import Query
+from marc.serving.desk import LONGEST_GATHERING, Desk, Work
+from marc.serving.options import ServeOptions
+from marc.video.options import SubtitleOptions
+
+
+class Assistant:
+    """Notes which questions come together."""
+
+    def __init__(self):
+        self.batches = []
+        self.selector, self.generation, self.subtitles = None, "usual", SubtitleOptions()
+        self.backend = SimpleNamespace(compression="usual")
+
+    def ask_batch(self, queries):
+        self.batches.append([query.question for query in queries])
+        return [query.question.upper() for query in queries]
+
+
+@pytest.fixture
+def desk_with():
+    desks = []
+
+    def make(**options):
+        desks.append(Desk(Assistant(), ServeOptions(**options)))
+        return desks[-1]
+
+    yield make
+    for desk in desks:
+        desk.close()
+
+
+def work(desk, question, **changes):
+    asked = Work(Query((), question), desk.usual, **changes)
+    desk.submit(asked)
+    return asked
+
+
+def test_questions_that_follow_one_another_are_answered_together(desk_with):
+    desk = desk_with(gather_ms=400)
+    asked = []
+    for question in "abc":
+        asked.append(work(desk, question))
+        time.sleep(0.05)
+    assert [each.answer.result(10) for each in asked] == ["A", "B", "C"]
+    assert desk.assistant.batches == [["a", "b", "c"]]
+
+
+def test_a_full_generation_does_not_wait(desk_with):
+    desk = desk_with(gather_ms=60_000, max_batch=2)
+    assert [each.answer.result(10) for each in (work(desk, "a"), work(desk, "b"))] == ["A", "B"]
+
+
+def test_nobody_waits_for_ever_for_others_that_keep_coming(desk_with):
+    desk, moment = desk_with(gather_ms=100, max_batch=10_000, max_waiting=10_000), 0.1
+    first, begun, is_over = work(desk, "first"), time.monotonic(), threading.Event()
+
+    def keep_coming():
+        while not is_over.wait(moment / 10):
+            work(desk, "another")
+
+    thread = threading.Thread(target=keep_coming)
+    thread.start()
+    try:
+        assert first.answer.result(30) == "FIRST"
+        assert time.monotonic() - begun >= LONGEST_GATHERING * moment
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_desk_that_closes_while_it_gathers_refuses_what_waits(desk_with):
+    desk = desk_with(gather_ms=60_000)
+    asked = work(desk, "a")
+    desk.close()
+    assert asked.answer.cancelled()
