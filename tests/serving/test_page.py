@@ -169,6 +169,13 @@ def test_frames_that_cannot_be_are_refused(running, videos, seconds, message):
     assert reply.status_code == 400 and message in reply.json()["error"]["message"], reply.text
 
 
+@pytest.mark.parametrize("second", ["NaN", "Infinity", "1e999", "-1"])
+def test_times_that_are_none_are_no_error_of_the_server(running, videos, second):
+    body = f'{{"file": "{videos / "a.mp4"}", "seconds": [{second}]}}'
+    reply = httpx.post(f"{running.url}/page/frames", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code in (200, 400), reply.text
+
+
 def test_only_videos_that_a_client_can_name_are_searched(running, videos):
     names = [upload(running, videos / name) for name in ("a.mp4", "b.mp4")]
     for name in names:

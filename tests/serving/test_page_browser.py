@@ -94,6 +94,10 @@ class Visitor:
         """Waits until something is true in the page; a bare expression would be refused by its policy."""
         self.page.wait_for_function(f"() => {condition}")
 
+    def until_cut_is_at(self, share, name):
+        title = f"document.getElementById('work-name').textContent === 'Cutting {name} into events'"
+        self.until(f"{title} && document.getElementById('work-share').value > {share}")
+
     def text(self, selector):
         return self.page.inner_text(selector)
 
@@ -184,8 +188,7 @@ def test_cutting_is_shown_and_can_be_cancelled(visit, running, tmp_path):
     write_video(long, two_colours(3000), fps=5)
     visitor = visit(running)
     visitor.choose(long)
-    visitor.until("document.getElementById('work-share').value > 0.02")
-    assert visitor.text("#work-name") == "Cutting long.mp4 into events"
+    visitor.until_cut_is_at(0.02, "long.mp4")
     visitor.tab_to("#work-cancel")
     visitor.press("Enter")
     visitor.wait_for_status("Cancelled.")
@@ -213,7 +216,7 @@ def test_a_video_of_an_hour(visit, running, tmp_path, record_property):
     visitor = visit(running)
     visitor.page.set_default_timeout(1_500_000)
     visitor.choose(hour)
-    visitor.until("document.getElementById('work-share').value > 0.05")
+    visitor.until_cut_is_at(0.05, "hour.mp4")
     visitor.tab_to("#work-cancel")
     visitor.press("Enter")
     visitor.wait_for_status("Cancelled.")
@@ -308,6 +311,12 @@ def test_errors_are_said_plainly(visit, running, tmp_path):
     visitor.choose(tmp_path / "notes.mp4")
     visitor.until("/FFmpeg cannot open it/.test(document.getElementById('problem').textContent)")
     assert str(running.app.state.server.media.folder) not in visitor.text("#problem")
+    dropped = visitor.page.evaluate_handle(
+        "() => { const all = new DataTransfer(); all.items.add(new File(['x'], 'dropped.mp4')); return all; }"
+    )
+    visitor.page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    visitor.until("document.getElementById('videos').selectedOptions[0]?.text === 'dropped.mp4'")
+    visitor.until("/FFmpeg cannot open it/.test(document.getElementById('problem').textContent)")
     visitor.page.route("**/page/search", lambda route: route.abort())
     visitor.tab_to("#wanted")
     visitor.page.keyboard.type("red")
