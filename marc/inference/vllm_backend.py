@@ -128,8 +128,9 @@ class VllmBackend:
 
     def fingerprint(self) -> str:
         """See `marc.inference.backend.Backend`: of the checkpoint's files, as weights are fused in vLLM."""
-        held = try_to_load_from_cache(self.name, CONFIG_NAME)
-        folder = Path(held).parent if isinstance(held, str) else Path(self.name)
+        folder = Path(self.name)
+        if not folder.is_dir():
+            folder = Path(str(try_to_load_from_cache(self.name, CONFIG_NAME))).parent
         return sha256_of(*(sha256_file(file) for file in sorted(folder.glob("*.safetensors"))))
 
     def encode(self, inputs: Sequence[VideoInput], clock: StageClock | None = None) -> None:

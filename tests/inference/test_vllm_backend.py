@@ -69,6 +69,18 @@ def test_what_vllm_cannot_do_is_refused(backend):
         VllmBackend.from_pretrained("tiny", attn_implementation="sdpa")
 
 
+@of("qwen2_5_vl")
+def test_weights_are_told_apart_by_their_files(tiny, tmp_path):
+    model, processor = tiny()
+    prints = []
+    for number in range(2):
+        model.save_pretrained(tmp_path / str(number))
+        prints.append(VllmBackend(None, processor, model.config, str(tmp_path / str(number))).fingerprint())
+        with torch.no_grad():
+            model.lm_head.weight += 1
+    assert len({*prints}) == 2
+
+
 @needs_no_vllm
 def test_without_vllm_the_extra_is_named():
     with pytest.raises(MissingExtraError, match=r"vllm is not installed.*marc-video\[vllm\]"):
