@@ -14,7 +14,6 @@ from vllm.model_executor.models.qwen3_vl import (
     Qwen3VLMultiModalProcessor,
     Qwen3VLProcessingInfo,
 )
-from vllm.model_executor.models.qwen3_vl_moe import Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeProcessingInfo
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from marc.compression.plan import Size, VideoPlan
@@ -41,16 +40,13 @@ class Info(ReadingInfo, Qwen3VLProcessingInfo):
     """What the processor knows of the model."""
 
 
-class MoeInfo(ReadingInfo, Qwen3VLMoeProcessingInfo):
-    """Likewise."""
-
-
 class Processor(ReadingProcessor, Qwen3VLMultiModalProcessor):
     """Reads, plans and counts videos."""
 
 
-class DatesVideos(PlansVideos):
-    """A model whose prompts say the time of each grid, which is numbered like a picture."""
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Qwen3VLDummyInputsBuilder)
+class ServedMarcQwen3VL(PlansVideos, Qwen3VLForConditionalGeneration):
+    """Qwen3-VL for compressed videos; each grid that remains is numbered like a picture."""
 
     tower_kind = Tower
 
@@ -75,19 +71,3 @@ class DatesVideos(PlansVideos):
             offset = input_tokens.index(self.config.video_token_id, offset)
             yield offset, (rows, columns)
             offset += rows * columns
-
-
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Qwen3VLDummyInputsBuilder)
-class ServedMarcQwen3VL(DatesVideos, Qwen3VLForConditionalGeneration):
-    """Qwen3-VL for compressed videos."""
-
-
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=MoeInfo, dummy_inputs=Qwen3VLDummyInputsBuilder)
-class ServedMarcQwen3VLMoe(DatesVideos, Qwen3VLMoeForConditionalGeneration):
-    """Qwen3-VL with a mixture of experts for compressed videos."""
-
-    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        text = vllm_config.model_config.hf_config.text_config
-        if not hasattr(text, "norm_topk_prob"):  # what transformers does without saying so, and does not save
-            text.norm_topk_prob = True
-        super().__init__(vllm_config=vllm_config, prefix=prefix)
