@@ -125,3 +125,13 @@ def test_damaged_pictures_raise_one_error(format_, tmp_path):
         path.write_bytes(damaged)
         with suppress(VideoError):
             assert read(path).ndim == 3
+
+
+def test_a_picture_that_pillow_refuses_names_the_limit(tmp_path):
+    """A GIF's screen of 65,535 x 65,535 is refused before its first picture is looked at."""
+    file = tmp_path / "huge.gif"
+    file.write_bytes(
+        b"GIF89a" + b"\xff\xff" * 2 + b"\x00\x00\x00" + b"," + bytes(4) + b"\xff\xff" * 2 + b"\x00\x02\x01L\x00;"
+    )
+    with pytest.raises(VideoError, match="--limit-picture-pixels"):
+        read_picture(file)

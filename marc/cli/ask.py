@@ -169,7 +169,9 @@ def _answer_from_library(
     _check_report(report)
     from marc.memory.library import MemoryLibrary
 
-    shelf, assistant = MemoryLibrary(library), setting.load()
+    shelf = MemoryLibrary(library)
+    shelf.check_there()
+    assistant = setting.load()
     _show(assistant, assistant.library_query(shelf, question, options=options), report, is_recalled=True)
 
 
@@ -242,11 +244,13 @@ def clips_of(videos: Sequence[str], stretch: StretchOptions) -> tuple[Clip, ...]
     Raises:
         ValueError: If they name no video, or times of several.
     """
-    files = video_files(videos)
+    files = video_files(videos, with_pictures=True)
     if len(files) > 1 and (stretch.start or stretch.end):
         raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
     start = 0.0 if stretch.start is None else seconds_of(stretch.start, "--start")
     end = None if stretch.end is None else seconds_of(stretch.end, "--end")
+    if end is not None and end <= start:
+        raise ValueError(f"--end {end:g} must be behind --start {start:g}")
     return tuple(Clip(file, start, end) for file in files)
 
 
@@ -278,7 +282,11 @@ def check_files(clips: Sequence[Clip], timeout: float) -> None:
         if is_picture(clip.source, timeout=timeout):
             picture_size(clip.source, timeout=timeout)
         else:
-            clip.within(probe(clip.source, timeout=timeout).duration)
+            duration = probe(clip.source, timeout=timeout).duration
+            if clip.start >= duration:
+                raise ValueError(
+                    f"{clip.source}: --start {clip.start:g} is behind the end of this {duration:.2f} s video"
+                )
 
 
 def _as_text(answer: Answer, named_videos: bool) -> str:

@@ -14,6 +14,7 @@ import typer
 from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, echo_json
+from marc.cli.setting import check_runs
 from marc.cli.verbosity import remark
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.terminal import in_one_line
@@ -70,7 +71,7 @@ def remember(
         ),
     ],
     *,
-    workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.")] = 1,
+    workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.", min=1)] = 1,
     library: Library = None,
     model: Answering,
     memory: MemoryOptions,
@@ -84,6 +85,7 @@ def remember(
     paths = video_files(videos)
     if len(paths) > 1 and subtitles.choice not in ("auto", "none"):
         raise ValueError(f"--subtitles {subtitles.choice} cannot belong to {len(paths)} videos; name one, or say auto")
+    check_runs(model.device)
     load = partial(_load_embedder, _chosen_embedder(retrieval, model, given), model.device)
     run = partial(
         remember_all,
@@ -140,7 +142,7 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
 def recall(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     *,
-    k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.")] = 5,
+    k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.", min=1)] = 5,
     print_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, as docs/schema.json has it.")
     ] = False,
@@ -155,8 +157,12 @@ def recall(
     from marc.memory.select import knows_generated_videos_only
     from marc.records import EventRecord, RecallRecord, as_json
 
+    if not question.strip():
+        raise ValueError("the question is empty")
+    check_runs(model.device)
     embedder = _chosen_embedder(retrieval, model, given)
     shelf = MemoryLibrary(library or default_library())
+    shelf.check_there()
     events = shelf.recall(_load_embedder(embedder, model.device), question, k)
     if print_json:
         records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in events]

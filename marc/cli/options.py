@@ -214,7 +214,10 @@ def compression_changes(given: Given, changes: dict[str, Any], budget: str | Non
     """
     if budget is None:
         return changes
-    parse_budget(budget, CompressionConfig())
+    try:
+        parse_budget(budget, CompressionConfig())
+    except ValueError as error:
+        raise ValueError(f"--budget: {error}") from error
     given.refuse_beside(f"--budget {budget}", True, *budget_fields(budget))
     return {**changes, "budget": budget}
 

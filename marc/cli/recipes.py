@@ -49,6 +49,19 @@ def print_help(method: str, description: str) -> None:
     parser.print_help()
 
 
+def known_options(method: str) -> set[str]:
+    """Names of a recipe's options; empty where other versions of TRL and transformers may have others.
+
+    Args:
+        method: One of `METHODS`.
+    """
+    written = json.loads(WRITTEN.read_text(encoding="utf-8"))
+    if written["versions"] != installed_versions():
+        return set()
+    flags = (flag for option in written[method] for flag in option["flags"])
+    return {"config", *(flag.lstrip("-").replace("-", "_") for flag in flags)}
+
+
 def described(method: str) -> list[dict[str, Any]]:
     """What TRL's parser says about each option of a recipe, as JSON has it."""
     from marc.training.run import recipe_parser

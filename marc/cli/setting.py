@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +69,9 @@ class Setting:
 
         check_name(self.model.name)
         check_style(self.prompt_style)
+        check_runs(self.model.device, self.model.attn_implementation)
+        if self.memory is not None and self.retrieval.embedder is not None:
+            check_embedder(self.retrieval.embedder)
         choice = self.subtitles.choice
         if choice not in ("auto", "none") and not Path(choice).is_file():
             raise ValueError(f"--subtitles {choice}: there is no such file; name one, auto or none")
@@ -104,3 +108,43 @@ class Setting:
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
         return sha256_json(values)[:16]
+
+
+def check_runs(device: str | None, attention: str | None = None) -> None:
+    """Refuses a device, or an attention, that is not there; what is not given costs nothing.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if device is not None:
+        from marc.model.devices import find_device
+
+        with _as_typed("--device"):
+            find_device(device)
+    if attention is not None:
+        from marc.model.devices import check_attention
+
+        with _as_typed("--attn-implementation"):
+            check_attention(attention)
+
+
+def check_embedder(name: str) -> None:
+    """Refuses what can be no embedder, before anything is loaded.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    from marc.memory.embedder import check_listed
+
+    with _as_typed("--embedder"):
+        check_listed(name)
+
+
+@contextmanager
+def _as_typed(option: str) -> Iterator[None]:
+    """Has an error begin with the option as it is typed."""
+    try:
+        yield
+    except ValueError as error:
+        name = option.removeprefix("--").replace("-", "_")
+        raise ValueError(f"{option} {str(error).removeprefix(name).lstrip()}") from error

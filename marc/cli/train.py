@@ -20,7 +20,7 @@ def grpo(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> 
         if recipes.is_asked_for(context.args):
             recipes.print_help("grpo", context.command.help or "")
             return
-        arguments = _arguments(context, verbose, quiet)
+        arguments = _arguments("grpo", context, verbose, quiet)
         from marc.training.run import run_grpo
 
         run_grpo(arguments)
@@ -35,18 +35,22 @@ def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> N
         if recipes.is_asked_for(context.args):
             recipes.print_help("sft", context.command.help or "")
             return
-        arguments = _arguments(context, verbose, quiet)
+        arguments = _arguments("sft", context, verbose, quiet)
         from marc.training.run import run_sft
 
         run_sft(arguments)
 
 
-def _arguments(context: typer.Context, verbose: int, quiet: bool) -> list[str]:
+def _arguments(method: str, context: typer.Context, verbose: int, quiet: bool) -> list[str]:
     """What is passed on, its recipe looked at; ``--quiet`` is Trainer's option for its progress bar, too."""
-    from marc.training.recipe_files import check_recipe, recipe_in
+    from marc.cli.recipes import known_options
+    from marc.training.recipe_files import check_recipe, check_typed, recipe_in
 
     if verbose or quiet:
         set_verbosity(verbose, quiet)
+    known = known_options(method)
+    if known:
+        check_typed(context.args, known)
     if recipe := recipe_in(context.args):
-        check_recipe(recipe)
+        check_recipe(recipe, known)
     return [*context.args, "--disable_tqdm", "true"] if is_quiet() else context.args

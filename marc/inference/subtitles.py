@@ -53,6 +53,8 @@ class LazySubtitles:
             if choice != "auto":
                 raise
             self.remarks = (f"subtitles that cannot be read are left out: {error}",)
+        if choice not in ("auto", "none") and not self.used.source:
+            raise VideoError(f"{choice}: no subtitles in this file; name a file of subtitles, auto or none")
         if self.used.source and not any(line.start < self._duration for line in self.used.lines):
             self.remarks = (f"no line of the subtitles {self.used.source} lies within the video",)
         return self.used

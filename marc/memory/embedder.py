@@ -449,8 +449,20 @@ def _checked_folder(folder: Path) -> Path:
     return folder
 
 
-def _resolve_listed(name: str) -> tuple[str, str]:
-    """Model and tag of an open_clip name, its weights downloaded to the local cache."""
+def check_listed(name: str) -> None:
+    """Refuses a name that is neither a folder's nor one that open_clip or a hub can know, without loading anything.
+
+    Raises:
+        ValueError: Saying what it might have been.
+    """
+    if _folder_of(name).is_dir():
+        _checked_folder(_folder_of(name))
+    elif name != "tiny" and not name.startswith((".", "/", "~", "hf-hub:")):
+        _listed(name)
+
+
+def _listed(name: str) -> tuple[str, str, dict[str, Any]]:
+    """Model, tag and source of an open_clip name whose weights are here or can be had."""
     import open_clip
 
     model_name, _, tag = name.partition(":")
@@ -469,6 +481,14 @@ def _resolve_listed(name: str) -> tuple[str, str]:
     repository = str(source.get("hf_hub", "")).rstrip("/")
     if repository and not is_downloaded(repository, *WEIGHTS_FILES) and not hub_answers():
         raise ValueError(f"{name}: not downloaded yet, and the hub cannot be reached. {_HOW_TO_GET_WEIGHTS}")
+    return model_name, tag, source
+
+
+def _resolve_listed(name: str) -> tuple[str, str]:
+    """Model and tag of an open_clip name, its weights downloaded to the local cache."""
+    import open_clip
+
+    model_name, tag, source = _listed(name)
     try:
         open_clip.download_pretrained(source)
     except OSError as error:

@@ -12,6 +12,7 @@ Shape legend: E events, D embedding dimensions.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -61,6 +62,12 @@ PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
 _MARGIN = 1 << 20
 """Bytes that a write may take besides its rows."""
+_SOURCE_PLACE = re.compile(r",?\s*\S*/\.cargo/\S*")
+_MACHINE = re.compile(
+    r"no space|permission denied|read-only|os error|timed? ?out|file too large|too many open files|connect|"
+    r"credential|access denied",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class MemoryLibrary:
     """
 
     def __init__(self, address: str | Path) -> None:
+        for logger in ("LANCE_LOG", "LANCEDB_LOG"):
+            os.environ.setdefault(logger, "error")
         with extra(EXTRA):
             import filelock  # noqa: F401
             import lancedb  # noqa: F401
@@ -145,7 +154,7 @@ class MemoryLibrary:
             ValueError: There is no library.
             LibraryError: It cannot be written.
         """
-        self._check_there()
+        self.check_there()
         path = str(Path(source).resolve())
         _check_names([path])
         condition = is_of([path])
@@ -187,7 +196,7 @@ class MemoryLibrary:
             LibraryError: The library cannot be read.
         """
         _check_number(k)
-        self._check_there()
+        self.check_there()
         with self._reported("read"):
             tables = self._tables(_table_name(embedder.identity["fingerprint"], ""))
             for table in tables:
@@ -216,7 +225,7 @@ class MemoryLibrary:
         Raises:
             ValueError: There is no library.
         """
-        self._check_there()
+        self.check_there()
         counts: dict[str, int] = {}
         with self._reported("read"):
             for table in self._tables():
@@ -270,7 +279,12 @@ class MemoryLibrary:
         """Whether there may be a library; of an object store only its reading tells."""
         return self._folder is None or self._folder.exists()
 
-    def _check_there(self) -> None:
+    def check_there(self) -> None:
+        """Refuses a library that is not there.
+
+        Raises:
+            ValueError: Saying what to do.
+        """
         if not self._is_there():
             raise ValueError(
                 f"{self.address}: there is no library here; use `marc remember` first, or name another (--library)"
@@ -341,10 +355,16 @@ class MemoryLibrary:
     def _reported(self, action: str) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, OSError) as error:
-            raise LibraryError(
-                f"cannot {action} the library {self.address}; what it held is untouched. Check space, rights: {error}"
-            ) from error
+        except LibraryError:
+            raise
+        except (RuntimeError, OSError, ValueError) as error:
+            cause = _cause(error)
+            advice = (
+                "what it held is untouched; check space and rights"
+                if _is_the_machines(error, cause)
+                else "it may be damaged: delete it, and `marc remember` its videos again, whose memories are kept"
+            )
+            raise LibraryError(f"cannot {action} the library {self.address}; {advice}: {cause}") from error
 
 
 @contextmanager
@@ -355,6 +375,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".lock", timeout=PATIENCE):
         yield
+
+
+def _cause(error: Exception) -> str:
+    """What LanceDB says, in one line, without the places in its source."""
+    text = _SOURCE_PLACE.sub("", " ".join(str(error).split()))
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _is_the_machines(error: Exception, cause: str) -> bool:
+    """Whether the disk, the network or the rights are to blame, and not what the files hold."""
+    return (isinstance(error, OSError) and error.errno is not None) or bool(_MACHINE.search(cause))
 
 
 def _check_room(folder: Path, size: int) -> None:

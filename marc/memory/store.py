@@ -226,6 +226,8 @@ def load_memory(path: str | Path) -> VideoMemory:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DamagedMemoryError(f"{path}: the memory cannot be read ({error.strerror})") from error
+    except ValueError as error:  # of names that no file can have
+        raise DamagedMemoryError(f"{str(path)!r}: no file can be called so") from error
     try:
         memory = _unpacked(content)
         _check(memory)

@@ -29,26 +29,6 @@ _REPORTED = {
 }
 
 
-def check_device(device: torch.device, attention: str | None) -> None:
-    """Refuses a device that is not there, and an attention whose package is not.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r}: torch sees no CUDA device here; leave it out, or choose 'cpu'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {str(device)!r}: there are {torch.cuda.device_count()} CUDA devices, from 0 on")
-    if attention == "flash_attention_2":
-        from transformers.utils import is_flash_attn_2_available
-
-        if not is_flash_attn_2_available():
-            raise ValueError(
-                "attn_implementation 'flash_attention_2' needs a GPU and the package flash-attn "
-                "(bash setup.sh installs it where there is one); leave it out, or choose 'sdpa'"
-            )
-
-
 def check_dtype(dtype: object) -> None:
     """Refuses a text that names no type of weights.
 

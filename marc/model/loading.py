@@ -14,7 +14,6 @@ from marc.extras import extra
 from marc.io import message_of, read_json, reading
 from marc.model.chat_templates import check_template
 from marc.model.checkpoints import (
-    check_device,
     check_dtype,
     check_report,
     check_sizes,
@@ -22,6 +21,7 @@ from marc.model.checkpoints import (
     loading_quietly,
 )
 from marc.model.config import CompressedConfig
+from marc.model.devices import check_attention, find_device
 from marc.model.family import Family, find_family
 from marc.model.modeling import CompressedVLM
 from marc.model.names import EMBEDDED, check_name, did_you_mean
@@ -63,9 +63,8 @@ def load_model(
         ValueError: If there is no such model, it is of no known family, weights are missing, or an option is wrong.
     """
     name = str(name_or_path)
-    with reading(f"device {device!r}", "name"):
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    check_device(device, attn_implementation)
+    device = find_device(device)
+    check_attention(attn_implementation)
     check_dtype(dtype)
     override_compression(CompressionConfig(), compression_overrides)
     with reading(name, "checkpoint"):

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -35,7 +35,7 @@ from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
 from marc.training.dataset import STYLE, to_dataset, to_supervised
-from marc.training.recipe_files import check_recipe, recipe_in
+from marc.training.recipe_files import check_recipe, check_typed, recipe_in
 from marc.training.resume import last_checkpoint
 from marc.types import ModelOptions
 from marc.video.sources import FrameSource
@@ -248,9 +248,13 @@ def read_options(
     _take_one_gpu()
     typed = sys.argv[1:] if arguments is None else list(arguments)
     parser = RecipeParser((options_class, config_class), typed)
+    known = {field.name for each in (options_class, config_class) for field in fields(each)}
+    check_typed(
+        typed, {*known, *(flag.lstrip("-").replace("-", "_") for flag in parser._option_string_actions), "config"}
+    )
     recipe = recipe_in(typed)
     if recipe is not None:
-        check_recipe(recipe)
+        check_recipe(recipe, known)
     try:
         with _undisturbed():
             options, config = parser.parse_args_and_config(typed)

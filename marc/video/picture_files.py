@@ -6,6 +6,7 @@ limits and can be killed. Formats are those that are meant to be read; contents 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,5 +104,7 @@ def _opened(path: str) -> Iterator[Any]:
         raise
     except MemoryError as error:
         raise out_of_memory(path) from error
+    except Image.DecompressionBombError as error:  # what Pillow refuses before it says how large it is
+        raise beyond(path, " ".join(re.findall(r"\d+ pixels", str(error))[:1]), "picture_pixels") from error
     except Exception as error:  # whatever Pillow makes of a damaged file
         raise VideoError(f"{path}: cannot be read as a picture ({type(error).__name__}: {error})") from error

@@ -10,6 +10,7 @@ kernel timer does it, so nothing is left behind if the process that asked is kil
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import socket
@@ -105,8 +106,14 @@ def _run(job: Job, limit: float, channel: Channel) -> None:
             return
 
 
+_THE_SYSTEMS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Errors of full disks and memories, and of limits on files."""
+
+
 def _unforeseen(job: Job, error: Exception) -> str:
     cause = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, OSError) and error.errno in _THE_SYSTEMS:
+        return f"{job.path}: reading it needs more than the system gives ({error.strerror}); the file is not to blame"
     return (
         f"{job.path}: reading it failed ({cause[:300]}); the file is damaged in a way that was not foreseen: encode "
         "it again, or report this with the file and the traceback"

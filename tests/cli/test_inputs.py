@@ -23,6 +23,18 @@ def test_a_folder_stands_for_all_videos_below_it(films):
     assert video_files(["films"]) == ["films/a.MKV", "films/b.mp4", "films/deep/c.webm"]
 
 
+def test_a_folder_also_stands_for_pictures_where_they_can_be_asked_about(films):
+    for name in ("films/c.JPG", "films/deep/d.png", "films/moving.webp"):
+        (films / name).touch()
+    assert video_files(["films"], with_pictures=True) == [
+        *("films/a.MKV", "films/b.mp4", "films/c.JPG", "films/deep/c.webm", "films/deep/d.png", "films/moving.webp")
+    ]
+    assert video_files(["films"]) == ["films/a.MKV", "films/b.mp4", "films/deep/c.webm"]
+    (films / "empty" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"empty: no video or picture in this folder; known are .*\.png"):
+        video_files(["empty"], with_pictures=True)
+
+
 def test_a_file_is_taken_whatever_it_is_called_and_each_once(films):
     assert video_files(["films/notes.txt", Path("films/b.mp4"), "films/b.mp4", "missing.mp4"]) == [
         "films/notes.txt",

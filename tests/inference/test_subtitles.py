@@ -64,6 +64,12 @@ def test_subtitles_that_say_nothing_about_the_video_are_remarked(remembering, cl
     assert remark in remembering.ask(clip, "What is said in scene 2?").warnings
 
 
+def test_a_named_file_without_subtitles_is_refused(remembering, clip):
+    remembering.subtitles = SubtitleOptions(str(clip))
+    with pytest.raises(VideoError, match="no subtitles in this file; name a file of subtitles, auto or none"):
+        remembering.ask(clip, "What is said in scene 2?")
+
+
 def test_without_subtitles_nothing_changes(remembering, spoken, clip):
     remembering.subtitles = SubtitleOptions("none")
     with mock.patch("marc.inference.subtitles.read_subtitles", side_effect=AssertionError("read")):

@@ -485,6 +485,34 @@ def test_damaged_vectors_are_left_out_named_and_healed(library, memory, caplog, 
     assert not caplog.text
 
 
+@pytest.mark.parametrize("share", [0.7, 0.8, 0.9, 1.0])
+def test_damaged_files_are_a_library_error_that_says_what_to_do(library, memory, share):
+    """Whatever LanceDB raises; a full disk is not blamed for what files hold."""
+    library.add([memory(1), memory(2)])
+    for file in Path(library.address).rglob("data/*.lance"):
+        content = bytearray(file.read_bytes())
+        start = int(len(content) * share)
+        content[start : start + 24] = b"\x11" * len(content[start : start + 24])
+        file.write_bytes(content if share < 1 else b"")
+    works = {
+        "videos": lambda: MemoryLibrary(library.address).videos(),
+        "holds": lambda: MemoryLibrary(library.address).holds(memory(1)),
+        "add": lambda: MemoryLibrary(library.address).add([memory(1)]),
+        "optimize": lambda: MemoryLibrary(library.address).optimize(),
+        "remove": lambda: MemoryLibrary(library.address).remove(memory(1).source),
+    }
+    raised = {}
+    for name, work in works.items():
+        try:
+            work()
+        except LibraryError as error:
+            raised[name] = str(error)
+    assert raised, "nothing noticed"
+    for said in raised.values():
+        assert "it may be damaged: delete it, and `marc remember` its videos again" in said
+        assert "\n" not in said and ".cargo" not in said and len(said) < 600
+
+
 def test_without_the_package_its_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(MissingExtraError, match=r"lancedb is not installed.*marc-video\[library\]"):

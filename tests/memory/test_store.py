@@ -301,3 +301,9 @@ def test_a_cache_that_cannot_be_written_or_read_is_done_without(video, monkeypat
 def test_a_missing_video_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nothing\.mp4: no such file"):
         content_key(tmp_path / "nothing.mp4")
+
+
+@pytest.mark.parametrize("name", ["a\0b.marc", "half\ud800.marc", "x" * 5000, "gone.marc", "."])
+def test_a_name_that_no_memory_has_is_a_documented_error(name):
+    with pytest.raises(DamagedMemoryError):
+        load_memory(name)

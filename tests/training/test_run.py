@@ -305,6 +305,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " * 40_000, "bytes are no recipe"),
         ("[1, 2]\n", "must contain a YAML mapping"),
         ("1: 2\n", "plain values"),
+        ("modle: tiny\n", r"recipe\.yaml: no option is called modle; did you mean model\?"),
         ("learning_rate: {a: 1}\n", ""),
     ],
 )
