@@ -34,4 +34,4 @@ def find_reward(name: str) -> Reward:
         raise ValueError(f"rewards: {name!r} cannot be imported ({error})") from error
     if not callable(found):
         raise ValueError(f"rewards: {name!r} is no function")
-    return found  # type: ignore[no-any-return]
+    return found
