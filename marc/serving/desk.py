@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -166,6 +167,7 @@ class Desk:
             try:
                 work.answer.set_result(self._answer_one(work))
             except BaseException as error:
+                _forget_locals(error)
                 work.answer.set_exception(error)
 
     def _answer_one(self, work: Work) -> Answer:
@@ -173,3 +175,11 @@ class Desk:
             return self.assistant.ask_batch([work.query])[0]
         turns = self.assistant.backend.converse()
         return self.assistant.answer_turn(work.query, turns, None, [], work.tell)[0]
+
+
+def _forget_locals(error: BaseException) -> None:
+    """Frees what the frames behind an error hold, such as pictures: the answer keeps it, and they the answer."""
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

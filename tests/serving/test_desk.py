@@ -1,7 +1,9 @@
 """Which questions are answered together, and that none waits for long."""
 
+import gc
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -82,3 +84,31 @@ def test_a_desk_that_closes_while_it_gathers_refuses_what_waits(desk_with):
     asked = work(desk, "a")
     desk.close()
     assert asked.answer.cancelled()
+
+
+def test_an_error_keeps_nothing_of_what_was_read(desk_with):
+    """Frames have a file descriptor each, and what only a collection of cycles frees may stay for long."""
+    desk, kept = desk_with(), []
+
+    class Picture:
+        pass
+
+    def read():
+        picture = Picture()
+        kept.append(weakref.ref(picture))
+        raise ValueError("cut off")
+
+    def fail(queries):
+        try:
+            read()
+        except ValueError as error:
+            raise ValueError("cannot be read") from error
+
+    desk.assistant.ask_batch = fail
+    gc.disable()
+    try:
+        asked = work(desk, "a")
+        assert "cannot be read" in str(asked.answer.exception(10))
+        assert kept[0]() is None
+    finally:
+        gc.enable()
