@@ -7,11 +7,16 @@ from importlib import import_module
 
 from marc.rewards.accuracy import accuracy_reward
 from marc.rewards.format import format_reward
+from marc.rewards.judge import Judge, judge_reward
 
 Reward = Callable[..., list[float | None]]
 """A TRL reward function: takes ``completions`` and the data set's columns by name, gives a reward for each."""
 
-REWARDS: dict[str, Reward] = {"accuracy": accuracy_reward, "format": format_reward}  # type: ignore[dict-item]
+REWARDS: dict[str, Reward] = {  # the first two give no row None
+    "accuracy": accuracy_reward,  # type: ignore[dict-item]
+    "format": format_reward,  # type: ignore[dict-item]
+    "judge": judge_reward,
+}
 
 
 def find_reward(name: str) -> Reward:
@@ -21,8 +26,10 @@ def find_reward(name: str) -> Reward:
         name: One of `REWARDS`, or ``package.module:function`` of a module that can be imported.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or the environment names no judge where one is wanted.
     """
+    if name == "judge":
+        Judge.from_environment()
     if name in REWARDS:
         return REWARDS[name]
     module, colon, function = name.partition(":")

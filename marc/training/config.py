@@ -126,8 +126,8 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         correct_above: An answer is correct if its accuracy exceeds this.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
-        rewards: Which rewards there are: accuracy, format, or your own as ``package.module:function``, TRL's way;
-            ``reward_weights`` says what each counts. None: accuracy and format.
+        rewards: Which rewards there are: accuracy, format, judge (see `marc.rewards.judge`), or your own as
+            ``package.module:function``, TRL's way; ``reward_weights`` says what each counts. None: the first two.
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
         distill_coef: Weight of on-policy distillation from the full-frame teacher; see `marc.training.distill`.
         teacher: Where ``a_full`` comes from: the ``"column"`` of the data (``marc data teacher``), or ``"online"``,
