@@ -11,12 +11,15 @@ disk need not hold the new one yet.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
@@ -42,6 +45,50 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
     whole = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def checkpoint_bytes(model: Any) -> int:
+    """About how large a checkpoint is: the weights that it holds, and two float32 moments of each that trains.
+
+    Args:
+        model: A model, or one in PEFT's wrapper, of which adapters alone are saved.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad or not hasattr(model, "peft_config")]
+    moments = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return sum(weight.numel() * weight.element_size() for weight in weights) + 8 * moments
+
+
+def room_for_checkpoints(size: int, args: TrainingArguments, steps: int) -> str:
+    """How much the checkpoints of a run take, against what is free.
+
+    Args:
+        size: Of one, in bytes.
+        args: Of the run.
+        steps: How many it has.
+
+    Returns:
+        A line for the user; empty where no checkpoint is saved.
+    """
+    every = args.save_steps if args.save_steps >= 1 else max(1, ceil(args.save_steps * steps))
+    if args.save_strategy != "steps" or every > steps:
+        return ""
+    count = int(steps // every)
+    kept = min(count, args.save_total_limit or count)
+    free = shutil.disk_usage(args.output_dir).free
+    one, whole = f"{size / 2**30:.2f} GiB", f"{kept * size / 2**30:.2f} GiB"
+    limit = "" if args.save_total_limit else "; save_total_limit keeps fewer"
+    enough = "" if kept * size < free else f": MORE than the {free / 2**30:.2f} GiB that are free there"
+    return f"a checkpoint takes about {one}, the {kept} that are kept in {args.output_dir} {whole}{enough}{limit}"
+
+
+class RoomForCheckpoints(TrainerCallback):
+    """Says before the first step how much room the run's checkpoints take (`room_for_checkpoints`)."""
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **about: Any) -> None:
+        """See the class."""
+        said = room_for_checkpoints(checkpoint_bytes(about["model"]), args, state.max_steps)
+        if state.is_world_process_zero and said:
+            print(said, file=sys.stderr)
 
 
 class ExactResume(Trainer):

@@ -36,7 +36,7 @@ from marc.options import build, changes, explained, values_from, with_options_of
 from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
 from marc.training.dataset import STYLE, to_dataset, to_supervised
 from marc.training.recipe_files import check_recipe, check_typed, recipe_in
-from marc.training.resume import last_checkpoint
+from marc.training.resume import RoomForCheckpoints, last_checkpoint
 from marc.types import ModelOptions
 from marc.video.sources import FrameSource
 from marc.world.frames import WorldFrames, world_rows
@@ -185,6 +185,7 @@ def _run(
         frames=frames,
         peft_config=lora(model, options.lora_rank),
     )
+    trainer.add_callback(RoomForCheckpoints())
     with _undisturbed():
         trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
         trainer.save_model()

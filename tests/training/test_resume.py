@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from transformers import TrainerState
+from tiny_training import make_trainer
+from transformers import TrainerState, TrainingArguments
 
-from marc.training.resume import last_checkpoint
+from marc.training.resume import RoomForCheckpoints, checkpoint_bytes, last_checkpoint, room_for_checkpoints
 from marc.training.run import run_grpo, run_sft
 from robustness.toy_training import trainer
 
@@ -114,3 +116,33 @@ def test_an_older_checkpoint_is_deleted_once_the_disk_holds_the_new_one(tmp_path
     before = steps[: steps.index(("state", "checkpoint-5"))]
     assert whole - {str(tmp_path / "run" / "checkpoint-5" / "trainer_state.json")} <= set(before)
     assert whole | {str(tmp_path / "run")} <= set(steps[: steps.index(("removed", "checkpoint-3"))])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"save_steps": 10}, "the 4 that are kept in {} 8.00 GiB; save_total_limit keeps fewer"),
+        ({"save_steps": 10, "save_total_limit": 2}, "the 2 that are kept in {} 4.00 GiB"),
+        ({"save_steps": 0.5}, "the 2 that are kept in {} 4.00 GiB; save_total_limit keeps fewer"),
+        ({"save_steps": 50}, ""),
+        ({"save_strategy": "no"}, ""),
+    ],
+)
+def test_the_room_for_checkpoints_is_said(options, said, tmp_path, monkeypatch):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, **{"save_strategy": "steps", **options})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=9 * 2**30))
+    told = room_for_checkpoints(2 * 2**30, args, steps=42)
+    assert told == (f"a checkpoint takes about 2.00 GiB, {said.format(tmp_path)}" if said else "")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3 * 2**30))
+    assert not said or ": MORE than the 3.00 GiB that are free there" in room_for_checkpoints(
+        2 * 2**30, args, steps=42
+    )
+
+
+def test_a_checkpoint_is_as_large_as_it_was_said_to_be(files, rows, tmp_path, capsys):
+    trainer = make_trainer(files, rows, tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    trainer.add_callback(RoomForCheckpoints())
+    trainer.train()
+    held = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoint-1").iterdir())
+    assert checkpoint_bytes(trainer.model) == pytest.approx(held, rel=0.1)
+    assert "a checkpoint takes about 0.0" in capsys.readouterr().err
