@@ -76,6 +76,16 @@ def test_answers_are_those_of_the_other_engine(backend, world):
     backend.compression = own
 
 
+def test_pictures_beside_videos_are_answered_alike(backend, world):
+    from marc import VideoAssistant
+    from marc.types import GenerationOptions
+
+    assistant = VideoAssistant(backend, generation=GenerationOptions(max_new_tokens=24))
+    for expected in json.loads((world.folder / "mixed.json").read_text()):
+        files = [world.folder / name for name in expected["shown"]]
+        assert assistant.ask(files, "What is shown?").output == expected["output"]
+
+
 def test_a_listener_who_leaves_ends_the_output(backend, world):
     from marc import VideoAssistant
 

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -148,6 +150,20 @@ def write_answers(folder: Path) -> None:
         outputs = [answer.output for answer in assistant.ask_many(sample, questions)]
         answers.append({"budget": budget, "questions": questions, "prompts": prompts, "outputs": outputs})
     write_json(folder / "answers.json", answers)
+    write_json(folder / "mixed.json", mixed_answers(folder))
+
+
+def mixed_answers(folder: Path) -> list[dict[str, Any]]:
+    """What the embedded model answers about a picture, and about pictures and a video together."""
+    picture, sample = folder / "picture.png", folder / "sample.mp4"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 84, 3), np.uint8)).save(picture)
+    generation = GenerationOptions(max_new_tokens=NEW_TOKENS)
+    assistant = VideoAssistant.from_pretrained(memory=None, device="cpu", generation=generation)
+    shown = ([picture], [picture, sample], [sample, picture, picture])
+    return [
+        {"shown": [each.name for each in files], "output": assistant.ask(files, "What is shown?").output}
+        for files in shown
+    ]
 
 
 def main(folder: Path) -> None:
