@@ -41,7 +41,7 @@ def test_each_line_is_a_turn_until_an_empty_one_or_the_end(folder, end):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--start", "60"], "start=60 is behind the end"),
+        (["--start", "60"], "--start 60 is behind the end"),
         (["--k", "1"], "--no-memory leaves nothing for --k"),
         (["--prompt-style", "loud"], "unknown prompt style 'loud'"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -72,13 +73,13 @@ def test_a_detector_of_ones_own_is_pushed_every_frame_of_one_video_after_another
         assert detector.seen == LENGTH
 
 
-def test_one_reading_serves_detector_and_consumers_and_tells_how_far_it_is(three_shots: Path, monkeypatch):
-    jobs = []
+def test_one_reading_serves_detector_and_consumers_and_tells_how_far_it_is(three_shots: Path, tmp_path, monkeypatch):
+    video, jobs = Path(shutil.copy(three_shots, tmp_path / "unknown.mp4")), []
     run = POOL.run
     monkeypatch.setattr(POOL, "run", lambda job, *args: jobs.append(type(job).__name__) or run(job, *args))
     sampled, same = Listener(SampledFrames(2.0, 4000)), Listener(EveryFrame(16, 8))
     told: list[float] = []
-    find_shots(three_shots, Brightness(), [sampled, same], progress=told.append)
+    find_shots(video, Brightness(), [sampled, same], progress=told.append)
     assert jobs == ["Probe", "Stream"]
     np.testing.assert_allclose(sampled.seconds, [1.0, 3.0, 5.0], atol=1e-6)
     assert len(same.seconds) == LENGTH
