@@ -92,7 +92,7 @@ def test_a_damaged_file_is_made_again(checkpoint, media, video, damage, caplog):
     (path,) = stored(media)
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "marc.serving.features"):
         assert assistant_with(checkpoint, media).ask(video, "What is shown?").output == expected
     assert "cannot be used" in caplog.text and path.read_bytes() == whole
 
@@ -102,7 +102,8 @@ def test_a_full_disk_only_costs_the_features(checkpoint, media, video, monkeypat
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("marc.serving.features.write_bytes", full)
-    assert assistant_with(checkpoint, media).ask(video, "What is shown?").output
+    with caplog.at_level(logging.WARNING, "marc.serving.features"):
+        assert assistant_with(checkpoint, media).ask(video, "What is shown?").output
     assert "features are not kept" in caplog.text and not stored(media)
 
 
