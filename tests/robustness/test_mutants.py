@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from marc.video.limits import limits_of
+from marc.video.process import POOL
 from robustness import mutants
 from robustness.mutants import MEMORY, Attack, Baseline, main, run
 from robustness.mutations import mutated, mutated_beside, png_chunks, with_right_checksums
@@ -18,6 +19,12 @@ from robustness.report import Campaign
 from robustness.samples import samples
 
 SECONDS = 15.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_decoding_process_of_other_tests():
+    """Their number and memory are judged."""
+    POOL.close()
 
 
 @pytest.fixture(scope="module")
