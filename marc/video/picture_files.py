@@ -27,7 +27,7 @@ def is_still(path: str) -> bool:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # about damaged tags, and about sizes: the limits are ours
             with Image.open(path, formats=FORMATS) as image:
                 return image.format == "TIFF" or not getattr(image, "is_animated", False)
     except Image.DecompressionBombError:
@@ -93,7 +93,7 @@ def _opened(path: str) -> Iterator[Any]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # about damaged tags, and about sizes: the limits are ours
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > current_limits().picture_pixels:
