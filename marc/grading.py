@@ -272,8 +272,10 @@ _SIGN_APART = re.compile(r"(?:^|(?<=[=:(])|(?<=\bis)|(?<=\bis ))\s*([-+])\s+(?=[
 _NEGATIVE = ("minus", "negative")
 _SIGN_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NEGATIVE)}) (?=\.?\d)", re.IGNORECASE)
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([-+]?\d+)\}\{(\d+)\}")
+SUPERSCRIPTS = {ord(sign): f"^{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+"""Powers as plain text, for `str.translate`."""
 _PLAIN_NUMERALS = {
-    **{ord(sign): f"^{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **SUPERSCRIPTS,
     **dict.fromkeys(map(ord, "−‐‑–—"), "-"),
 }
 _WORD = re.compile(r"[a-z]+")

@@ -63,10 +63,8 @@ def serve(
     for folder in allow_path or []:
         if not folder.is_dir():
             raise ValueError(f"--allow-path {folder}: there is no such folder")
-    if serving.library is not None:
-        given.refuse_beside("--no-memory", no_memory, "library")
-        if not serving.page:
-            raise ValueError(f"--library {serving.library}: it is the page that searches it; give --page, too")
+    if serving.library is not None and not serving.page:
+        raise ValueError(f"--library {serving.library}: it is the page that searches it; give --page, too")
     with extra("serve"):
         import uvicorn
 

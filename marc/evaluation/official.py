@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marc.evaluation.samples import Row, Sample, require, require_text, texts
-from marc.grading import extract_answer, gold_answer, grade, read_number
+from marc.grading import SUPERSCRIPTS, extract_answer, gold_answer, grade, read_number
 
 # --- readers ---------------------------------------------------------------------------------------------------------
 
@@ -283,11 +283,8 @@ def score_exact(answer: str, gold: str, options: Sequence[str] = ()) -> float:
     return float(_plain(answer) == _plain(gold) != "")
 
 
-_SUPERSCRIPTS = {ord(sign): f"^{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-
-
 def _plain(text: str) -> str:
-    text = text.lower().translate(_SUPERSCRIPTS)
+    text = text.lower().translate(SUPERSCRIPTS)
     return " ".join(re.sub(r"[^\w^+\-*/=%.()]|\.(?!\d)", " ", text).split())
 
 
