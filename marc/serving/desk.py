@@ -64,10 +64,14 @@ class Desk:
     Args:
         assistant: Answers; nobody else may use it meanwhile.
         options: How many may wait, and how long for each other.
+
+    Attributes:
+        assistant: Answers.
+        usual: What holds where a request says nothing else, whatever is being answered just now.
     """
 
     def __init__(self, assistant: VideoAssistant, options: ServeOptions) -> None:
-        self.assistant = assistant
+        self.assistant, self.usual = assistant, _setting_of(assistant)
         self._options = options
         self._waiting: deque[Work] = deque()
         self._changed = threading.Condition()
@@ -79,13 +83,6 @@ class Desk:
     def waiting(self) -> int:
         """Requests that are not being worked on."""
         return len(self._waiting)
-
-    @property
-    def usual(self) -> Setting:
-        """What holds where a request says nothing else."""
-        selector, assistant = self.assistant.selector, self.assistant
-        k = selector.retrieval.k if isinstance(selector, RetrievingSelector) else 3
-        return Setting(assistant.generation, assistant.backend.compression, k, assistant.subtitles)
 
     def submit(self, work: Work) -> None:
         """Takes a request.
@@ -111,12 +108,11 @@ class Desk:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            setting = batch[0].setting
-            before = self._set(setting)
+            self._set(batch[0].setting)
             try:
                 self._answer(batch)
             finally:
-                self._set(before)
+                self._set(self.usual)
 
     def _next_batch(self) -> list[Work]:
         """The request that has waited longest, and others that can be answered with it; none: the desk is closed."""
@@ -143,15 +139,14 @@ class Desk:
             if time.monotonic() > end or not self._changed.wait(moment):
                 return
 
-    def _set(self, setting: Setting) -> Setting:
-        """Has the assistant answer so; gives what held before."""
-        before, assistant = self.usual, self.assistant
+    def _set(self, setting: Setting) -> None:
+        """Has the assistant answer so."""
+        assistant = self.assistant
         assistant.generation, assistant.subtitles = setting.generation, setting.subtitles
         if assistant.backend.compression != setting.compression:
             assistant.backend.compression = setting.compression
         if isinstance(selector := assistant.selector, RetrievingSelector):
             selector.retrieval = replace(selector.retrieval, k=setting.k)
-        return before
 
     def _answer(self, batch: Sequence[Work]) -> None:
         wanted = [work for work in batch if work.answer.set_running_or_notify_cancel()]
@@ -175,6 +170,12 @@ class Desk:
             return self.assistant.ask_batch([work.query])[0]
         turns = self.assistant.backend.converse()
         return self.assistant.answer_turn(work.query, turns, None, [], work.tell)[0]
+
+
+def _setting_of(assistant: VideoAssistant) -> Setting:
+    selector = assistant.selector
+    k = selector.retrieval.k if isinstance(selector, RetrievingSelector) else 3
+    return Setting(assistant.generation, assistant.backend.compression, k, assistant.subtitles)
 
 
 def _forget_locals(error: BaseException) -> None:

@@ -132,7 +132,7 @@ class Page:
         options = self._server.options
         return {
             "model": self._assistant.name,
-            "budget": budget_name(self._assistant.backend.compression),
+            "budget": budget_name(self._server.desk.usual.compression),
             "has_memory": self._memory is not None,
             "has_library": options.library is not None,
             "max_upload_mib": options.max_upload_mib,

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +78,25 @@ def test_nobody_waits_for_ever_for_others_that_keep_coming(desk_with):
     finally:
         is_over.set()
         thread.join()
+
+
+def test_what_is_being_answered_does_not_change_what_holds_for_others(desk_with):
+    desk, is_seen, seen = desk_with(), threading.Event(), []
+
+    def answer(queries):
+        seen.append(desk.assistant.backend.compression)
+        assert is_seen.wait(10)
+        return ["an answer"]
+
+    desk.assistant.ask_batch = answer
+    asked = Work(Query((), "a"), replace(desk.usual, compression="every token"))
+    desk.submit(asked)
+    while not seen:
+        time.sleep(0.01)
+    other = work(desk, "b")
+    is_seen.set()
+    assert asked.answer.result(10) == other.answer.result(10) == "an answer"
+    assert other.setting.compression == "usual" and seen == ["every token", "usual"]
 
 
 def test_a_desk_that_closes_while_it_gathers_refuses_what_waits(desk_with):

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -80,19 +81,28 @@ class Visitor:
         self.choosers.pop().set_files(path)
 
     def wait_for(self, selector):
-        try:
+        with self.told(selector):
             self.page.wait_for_selector(selector)
-        except playwright.TimeoutError as error:
-            raise AssertionError(f"no {selector}; {self.texts('.messages, #work')} {self.complaints}") from error
 
     def wait_for_status(self, pattern):
-        self.page.wait_for_function(
-            "pattern => RegExp(pattern).test(document.getElementById('status').textContent)", arg=pattern
-        )
+        with self.told(pattern):
+            self.page.wait_for_function(
+                "pattern => RegExp(pattern).test(document.getElementById('status').textContent)", arg=pattern
+            )
 
     def until(self, condition):
         """Waits until something is true in the page; a bare expression would be refused by its policy."""
-        self.page.wait_for_function(f"() => {condition}")
+        with self.told(condition):
+            self.page.wait_for_function(f"() => {condition}")
+
+    @contextmanager
+    def told(self, wanted):
+        """What the page says instead of what was waited for."""
+        try:
+            yield
+        except playwright.TimeoutError as error:
+            said = self.texts("#status, .messages, #work, .warnings, .answer .text")
+            raise AssertionError(f"no {wanted}; {said} {self.complaints}") from error
 
     def until_cut_is_at(self, share, name):
         title = f"document.getElementById('work-name').textContent === 'Cutting {name} into events'"
