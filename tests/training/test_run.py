@@ -117,6 +117,8 @@ def test_the_launcher_works_from_any_folder(tmp_path):
     )
     assert yaml.safe_load(result.stdout)["model"] == "tiny"
     assert "training_script/grpo.py --config" in result.stderr
+    named = result.stderr.splitlines()[0].removeprefix("recipe: ")
+    assert Path(named).samefile(ROOT / "configs" / "grpo_world.yaml")
 
 
 def test_the_launcher_starts_several_processes(tmp_path):
