@@ -27,6 +27,7 @@ from marc.grading import extract_answer
 from marc.inference.backend import Backend, Turns
 from marc.inference.chat import Chat, streamed
 from marc.inference.hf import HFBackend
+from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.recalling import recalled_clips
 from marc.inference.remarks import about_options
@@ -300,7 +301,7 @@ class VideoAssistant(Viewer):
     def stream(self, video: Footage | Sequence[Footage], question: str, **options: Any) -> Iterator[str]:
         """As `ask`, piece by piece as the output comes."""
         query = self.query(video, question, **options)
-        return streamed(lambda tell: self.answer_turn(query, self.backend.converse(), None, [], tell))
+        return streamed(lambda tell: self.ask_batch([query], [Listener(tell)]))
 
     def ask_many(self, video: Footage | Sequence[Footage], questions: Sequence[str]) -> list[Answer]:
         """Answers several questions about one video in one generation; answers are those of `ask`.
@@ -311,16 +312,22 @@ class VideoAssistant(Viewer):
             raise ValueError(f"ask_many takes a list of questions, got one text: {questions[:80]!r}; use ask for one")
         return self.ask_batch([Query(video, question) for question in questions])
 
-    def ask_batch(self, queries: Sequence[Query]) -> list[Answer]:
+    def ask_batch(self, queries: Sequence[Query], listeners: Sequence[Listener] = ()) -> list[Answer]:
         """Answers several questions in one generation, about the same or different videos.
 
         What several prompts about the same frames begin with is read once. Times of the stages and peak memory are
         those of the whole batch, shared out evenly over its answers.
+
+        Args:
+            queries: The questions.
+            listeners: To their outputs, one for each; none: nobody hears them before all have ended.
         """
-        return [answer for answer, _ in self.answer_and_show(queries)] if queries else []
+        return [answer for answer, _ in self.answer_and_show(queries, listeners)] if queries else []
 
     @in_turn
-    def answer_and_show(self, queries: Sequence[Query]) -> list[tuple[Answer, tuple[SeenVideo, ...]]]:
+    def answer_and_show(
+        self, queries: Sequence[Query], listeners: Sequence[Listener] = ()
+    ) -> list[tuple[Answer, tuple[SeenVideo, ...]]]:
         """As `ask_batch`, with what the model saw for each question, video by video."""
         asked = [self._checked(query) for query in queries]
         reset_peak_memory(self.backend.device)
@@ -334,7 +341,7 @@ class VideoAssistant(Viewer):
                     self._prompt(query, [(each.video, each.said) for each in shown])
                     for query, shown in zip(queries, seen, strict=True)
                 ]
-            outputs = self.backend.generate(prompts, self.generation, clock)
+            outputs = self.backend.generate(prompts, self.generation, clock, listeners)
             texts = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from marc.compression import CompressionConfig
+from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput
@@ -90,7 +91,11 @@ class Backend(Protocol):
         ...
 
     def generate(
-        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+        self,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> list[list[int]]:
         """Token ids of one output per prompt, in one generation.
 
@@ -98,9 +103,36 @@ class Backend(Protocol):
             prompts: Their inputs are encoded. What several of them begin with is read once.
             options: How to generate.
             clock: Is told what prefill and decoding took.
+            listeners: To the outputs, one for each; none: nobody hears them before all have ended.
 
         Raises:
             ValueError: If the engine cannot do what the options ask for.
+        """
+        ...
+
+    def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
+        """Token ids of several outputs for each prompt, drawn as the model has them.
+
+        The checkpoint's own options of generation do not count, and tokens of vision are not drawn. What is drawn for
+        a prompt does not depend on those beside it, and the caller's random state is left alone.
+
+        Args:
+            prompts: Their inputs are encoded.
+            options: How to generate; ``static`` is not for this.
+            samples: Outputs for each prompt.
+        """
+        ...
+
+    def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
+        """Token ids of several outputs for each prompt, drawn as the model has them.
+
+        The checkpoint's own options of generation do not count, and tokens of vision are not drawn. What is drawn for
+        a prompt does not depend on those beside it, and the caller's random state is left alone.
+
+        Args:
+            prompts: Their inputs are encoded.
+            options: How to generate; ``static`` is not for this.
+            samples: Outputs for each prompt.
         """
         ...
 

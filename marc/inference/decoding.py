@@ -319,7 +319,7 @@ def decode_rows(
         prompts: The same prompts.
         draw: Draws tokens where the configuration says so.
         past_key_values: Not used: keys and values are the prompts'.
-        streamer: Is told each token of a single row.
+        streamer: Is told the next token of each row, ``[B]``.
 
     Returns:
         ``[B, L + C]``: prompts and completions, these padded at their ends.
@@ -339,8 +339,8 @@ def decode_rows(
             column = torch.full_like(sequences[:, :1], pad).index_put((places,), drawn_N[:, None])
             sequences = torch.cat((sequences, column), dim=1)
             if streamer is not None:
-                streamer.put(drawn_N.cpu())
-            at_work = at_work & ~stopping_criteria(sequences[places], scores_NV)
+                streamer.put(column[:, 0].cpu())
+            at_work = at_work & ~stopping_criteria(sequences[places], scores_NV, rows=places)
             positions = positions[..., -1:] + 1
             if 0 < at_work.float().mean() <= SPARE:
                 rows.keep(at_work)
@@ -350,6 +350,12 @@ def decode_rows(
     if streamer is not None:
         streamer.end()
     return sequences.clone()
+
+
+def ends_of(config: GenerationConfig) -> frozenset[int]:
+    """Tokens that end an output."""
+    ends = config.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [ends])
 
 
 class Draw(Protocol):

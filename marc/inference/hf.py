@@ -23,11 +23,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache
+from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache, StoppingCriteriaList
 
 from marc.compression import CompressionConfig
-from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_as_transformers_does
+from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_apart, drawn_as_transformers_does, ends_of
 from marc.inference.encoding import encode
+from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
 from marc.inference.stages import FirstToken, StageClock
 from marc.inference.turns import HFTurns
@@ -35,6 +36,7 @@ from marc.inference.video_input import VideoInput, at_compression, feature_input
 from marc.io import sha256_tensors
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
+from marc.model.family import vision_token_ids
 from marc.model.modeling import token_types
 from marc.types import GenerationOptions
 
@@ -121,7 +123,11 @@ class HFBackend:
             each.features, each.patches.pixels = values, None
 
     def generate(
-        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+        self,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> list[list[int]]:
         """See `marc.inference.backend.Backend`."""
         if options.static and "static" in self.cannot:
@@ -137,6 +143,7 @@ class HFBackend:
             self.model,
             _up_to_a_power_of_two(prompts) if options.static else prompts,
             cache=self._static_cache if options.static else None,
+            listening=self._listening(listeners, options),
             logits_processor=LogitsProcessorList([first]),
             max_new_tokens=options.max_new_tokens,
             do_sample=bool(options.temperature),
@@ -149,9 +156,34 @@ class HFBackend:
         clock.seconds["decode"] += end - first.reached
         return outputs[:asked]
 
+    def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
+        """See `marc.inference.backend.Backend`."""
+        seeded = [torch.Generator(self.device).manual_seed(options.seed) for _ in prompts]
+        draws = [(samples, drawn_as_transformers_does(samples, generator)) for generator in seeded]
+        sampling = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
+        outputs = complete(
+            self.model,
+            [prompt for prompt in prompts for _ in range(samples)],
+            draw=drawn_apart(draws),
+            max_new_tokens=options.max_new_tokens,
+            do_sample=bool(options.temperature),
+            repetition_penalty=1.0,
+            suppress_tokens=vision_token_ids(self.processor.tokenizer),
+            synced_gpus=False,  # processes that share the weights out may have other prompts, or none
+            **(sampling if options.temperature else {}),
+        )
+        return [outputs[start : start + samples] for start in range(0, len(outputs), samples)]
+
     def converse(self) -> HFTurns:
         """See `marc.inference.backend.Backend`."""
         return HFTurns(self.model, self.processor)
+
+    def _listening(self, listeners: Sequence[Listener], options: GenerationOptions) -> ListeningRows | None:
+        if not listeners:
+            return None
+        others = len(_up_to_a_power_of_two(listeners)) - len(listeners) if options.static else 0
+        rows = [*listeners, *[Listener(is_left=True)] * others]
+        return ListeningRows(self.processor.tokenizer, rows, ends_of(self.model.generation_config))
 
     def _static_cache(self, rows: int, tokens: int) -> StaticCache:
         """An empty cache: that of the last call with so many rows, if it has the room."""
@@ -172,6 +204,7 @@ def complete(
     cache: Callable[[int, int], Cache] | None = None,
     share: bool = True,
     draw: Draw | None = None,
+    listening: ListeningRows | None = None,
     **generation: Any,
 ) -> list[list[int]]:
     """Token ids of one output per prompt, the token that ends it included.
@@ -183,6 +216,7 @@ def complete(
         cache: Makes a cache for so many rows of so many tokens, instead of transformers' own.
         share: Read and keep once what prompts begin with alike; not together with ``cache``.
         draw: Samples the tokens, where ``share`` is possible; None: those that transformers would.
+        listening: The listeners to the outputs.
         **generation: As ``generate`` takes it.
     """
     if features is None:
@@ -194,8 +228,9 @@ def complete(
         groups = _groups(model, prompts) if share else []
         assert share or draw is None, "transformers draws by itself where prompts may not share"
         if not groups or (len(groups) == len(prompts) and draw is None):
-            return _complete_alone(model, prompts, features, cache, generation)
-        return _complete_together(model, prompts, groups, features, draw, generation)
+            return _complete_alone(model, prompts, features, cache, {**generation, **_heard(listening)})
+        heard = _heard(listening.in_order(_order(groups)) if listening else None)
+        return _complete_together(model, prompts, groups, features, draw, {**generation, **heard})
 
 
 def _complete_alone(
@@ -226,7 +261,7 @@ def _complete_together(
     generation: Mapping[str, Any],
 ) -> list[list[int]]:
     """What the prompts of a group begin with is read once for all of them."""
-    order = [row for group in groups for row in group.rows]
+    order = _order(groups)
     batch = _Batch.of(model, [prompts[row] for row in order], left=True)
     shared = _read_prefixes(model, batch, groups, features)
     own, places = draw or drawn_as_transformers_does(len(prompts)), torch.tensor(order, device=model.device)
@@ -234,11 +269,21 @@ def _complete_together(
         input_ids=batch.ids,
         attention_mask=batch.present,
         position_ids=batch.present.cumsum(1) - 1,
-        custom_generate=partial(decode_rows, prompts=shared, draw=lambda scores, rows: own(scores, places[rows])),
+        custom_generate=partial(
+            decode_rows,
+            prompts=shared,
+            draw=lambda scores, rows: own(scores, places[rows]),
+            streamer=generation.get("streamer"),
+        ),
         **generation,
     )
     outputs = _completions(tokens[:, batch.ids.shape[1] :], model, generation)
     return [output for _, output in sorted(zip(order, outputs, strict=True), key=lambda pair: pair[0])]
+
+
+def _heard(listening: ListeningRows | None) -> dict[str, Any]:
+    """How ``generate`` is told of listeners."""
+    return {"streamer": listening, "stopping_criteria": StoppingCriteriaList([listening.stop])} if listening else {}
 
 
 @dataclass(frozen=True)
@@ -247,6 +292,11 @@ class _Group:
 
     rows: list[int]
     length: int
+
+
+def _order(groups: Sequence[_Group]) -> list[int]:
+    """The rows, group by group."""
+    return [row for group in groups for row in group.rows]
 
 
 def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
@@ -367,9 +417,7 @@ def _tokens_and_positions(model: CompressedVLM, batch: _Batch) -> tuple[list[lis
 
 def _completions(tokens: Tensor, model: Any, generation: Mapping[str, Any]) -> list[list[int]]:
     """Rows up to the token that ends them, that one included."""
-    config = generation.get("generation_config") or model.generation_config
-    ends = config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
+    ends = ends_of(generation.get("generation_config") or model.generation_config)
     rows = []
     for row in tokens.tolist():
         end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)

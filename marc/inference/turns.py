@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, TextStreamer
+from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
-from marc.inference.decoding import SharedPrompts, decode_rows, drawn_as_transformers_does
+from marc.inference.decoding import SharedPrompts, decode_rows, drawn_as_transformers_does, ends_of
+from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt
 from marc.inference.stages import FirstToken, StageClock
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
@@ -60,7 +60,8 @@ class HFTurns:
         budgets = {each.compression for each in prompt.inputs}
         with at_compression(self._model, budgets.pop() if budgets else self._model.compression):
             ids = self._read(prompt)
-        told = _Told(self._processor.tokenizer, tell) if tell else None
+        ends = ends_of(self._model.generation_config)
+        told = ListeningRows(self._processor.tokenizer, [Listener(tell)], ends) if tell else None
         draw = drawn_as_transformers_does(1)
         torch.manual_seed(options.seed)
         sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
@@ -141,27 +142,3 @@ def _alike(first: Sequence[Mark], second: Sequence[Mark]) -> int:
     """Number of tokens that both begin with."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
-
-
-class _Told(TextStreamer):
-    """Hands on an output's text as it comes, and knows whether more is wanted."""
-
-    def __init__(self, tokenizer: Any, tell: Tell) -> None:
-        super().__init__(tokenizer, skip_special_tokens=True)
-        self.stop = _Stop()
-        self._tell = tell
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Part of transformers' interface: after each token, with no text as long as a word has not ended."""
-        if self._tell(text) is False:
-            self.stop.is_wanted = True
-
-
-class _Stop(StoppingCriteria):
-    """Ends an output that nobody waits for."""
-
-    is_wanted = False
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-        """Part of transformers' interface."""
-        return torch.full((len(input_ids),), self.is_wanted, device=input_ids.device)

@@ -7,6 +7,7 @@ its tokens. vLLM needs an environment of its own (docs/vllm.md).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from marc.inference.video_input import KINDS, VideoInput
 from marc.inference.vllm_items import PLAN, VISUAL_FIELDS, planned_item
 from marc.io import sha256_file, sha256_of
 from marc.model import CompressedProcessor
-from marc.model.family import find_family
+from marc.model.family import find_family, vision_token_ids
 from marc.model.loading import checkpoint_folder, load_processor
 from marc.types import GenerationOptions
 
@@ -155,6 +156,22 @@ class VllmBackend:
         )
         clock.seconds["generate"] += clock.now() - start
         return [list(each.outputs[0].token_ids) for each in outputs]
+
+    def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
+        """See `marc.inference.backend.Backend`."""
+        with extra("vllm"):
+            from vllm import SamplingParams
+        sampling = SamplingParams(
+            n=samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=options.seed,
+            max_tokens=options.max_new_tokens,
+            logit_bias=dict.fromkeys(vision_token_ids(self.processor.tokenizer), -math.inf),
+            detokenize=False,
+        )
+        outputs = self.engine.generate([self.request(prompt) for prompt in prompts], sampling, use_tqdm=False)
+        return [[list(each.token_ids) for each in output.outputs] for output in outputs]
 
     def converse(self) -> VllmTurns:
         """See `marc.inference.backend.Backend`."""

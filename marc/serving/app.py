@@ -35,13 +35,13 @@ from marc.inference.selectors import RetrievingSelector
 from marc.io import message_of
 from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
-from marc.serving.desk import BusyError, Desk, Work
+from marc.serving.desk import BusyError, Desk, Setting, Work
 from marc.serving.features import StoredFeatures
 from marc.serving.fetching import Fetcher
 from marc.serving.media import MIB, MediaStore, RefusedError
 from marc.serving.options import ServeOptions
 from marc.serving.origins import is_local, why_foreign, why_no_local_name
-from marc.serving.requests import ChatRequest, names_of
+from marc.serving.requests import ChatRequest, StreamOptions, names_of
 from marc.types import Answer, Clip
 from marc.version import __version__
 from marc.video import probe
@@ -112,14 +112,14 @@ class Server:
                 media.url = await self.fetcher.fetch(media.url)
         query = await run_in_threadpool(self._looked_at, asked)
         setting = _or_refused(lambda: asked.setting(self.desk.usual))
-        work = Work(query, setting)
         if asked.stream:
-            return self._stream(work, asked)
+            return self._stream(query, setting, asked.stream_options)
+        work = Work(query, setting)
         self._submit(work)
         try:
             answer = await asyncio.wait_for(self._while_there(work, request), self.options.request_seconds)
         except asyncio.TimeoutError as error:
-            work.answer.cancel()
+            work.leave()
             raise RefusedError(f"no answer within {self.options.request_seconds:g} s", 504) from error
         self.metrics.of(answer)
         message = {"role": "assistant", "content": answer.output}
@@ -173,27 +173,19 @@ class Server:
         try:
             while not (await asyncio.wait([future], timeout=LOOKING))[0]:
                 if await request.is_disconnected():
-                    work.answer.cancel()
+                    work.leave()
                     raise RefusedError("the client has gone", 499)
             return _answer_of(work)
         finally:
             future.cancel()
 
-    def _stream(self, work: Work, asked: ChatRequest) -> Response:
+    def _stream(self, query: Query, setting: Setting, options: StreamOptions | None) -> Response:
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-        is_left = False
-
-        def tell(text: str) -> bool:
-            if text:
-                loop.call_soon_threadsafe(pieces.put_nowait, text)
-            return not is_left
-
-        work.tell = tell
+        work = Work(query, setting, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece))
         self._submit(work)
         work.answer.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
 
         async def events() -> AsyncIterator[str]:
-            nonlocal is_left
             head = self._head("chat.completion.chunk")
             try:
                 yield _event(head, {"role": "assistant", "content": ""})
@@ -206,13 +198,12 @@ class Server:
                     return
                 self.metrics.of(answer)
                 yield _event(head, {}, _reason(answer))
-                if asked.stream_options and asked.stream_options.include_usage:
-                    last = {**head, "choices": [], **_end_of(answer, work.query)}
+                if options and options.include_usage:
+                    last = {**head, "choices": [], **_end_of(answer, query)}
                     yield f"data: {json.dumps(last)}\n\n"
                 yield "data: [DONE]\n\n"
             finally:
-                is_left = True
-                work.answer.cancel()
+                work.leave()
 
         return StreamingResponse(events(), media_type="text/event-stream")
 

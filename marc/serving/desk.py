@@ -1,8 +1,8 @@
 """Who answers when: requests in flight that can be answered together are, and one bad video touches no other.
 
 One thread works with the assistant. A question waits until no other has come for a moment; those of equal settings
-are one generation, in which what prompts about one video begin with is read once (`marc.inference.hf`). Who wants to
-see the answer come is answered alone.
+are one generation, in which what prompts about one video begin with is read once (`marc.inference.hf`) and each output
+can be heard as it comes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Literal
 
 from marc.compression import CompressionConfig
 from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.listening import Listener
 from marc.inference.selectors import RetrievingSelector
 from marc.serving.options import ServeOptions
 from marc.types import Answer, GenerationOptions
@@ -48,14 +49,32 @@ class Work:
     Attributes:
         query: What is asked.
         setting: And how.
-        tell: Is told each piece of the output as it comes; ``False`` in return ends it. None: nobody listens.
+        tell: Is told each piece of the output as it comes. None: the whole output is waited for.
         answer: What came back.
+        listener: Who waits for the output.
+        is_told: Whether pieces of the output were told.
     """
 
     query: Query
     setting: Setting
-    tell: Callable[[str], object] | None = None
+    tell: InitVar[Callable[[str], object] | None] = None
     answer: Future[Answer] = field(default_factory=Future)
+    listener: Listener = field(init=False)
+    is_told: bool = field(default=False, init=False)
+
+    def __post_init__(self, tell: Callable[[str], object] | None) -> None:
+        def heard(piece: str) -> None:
+            assert tell is not None
+            if piece:
+                self.is_told = True
+                tell(piece)
+
+        self.listener = Listener(heard if tell else None)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        self.listener.is_left = True
+        self.answer.cancel()
 
 
 class Desk:
@@ -122,11 +141,7 @@ class Desk:
             if not self._waiting:
                 return []
             first = self._waiting.popleft()
-            alike = [
-                work
-                for work in self._waiting
-                if first.tell is None and work.tell is None and work.setting == first.setting
-            ][: self._options.max_batch - 1]
+            alike = [work for work in self._waiting if work.setting == first.setting][: self._options.max_batch - 1]
             for work in alike:
                 self._waiting.remove(work)
         return [first, *alike]
@@ -135,7 +150,7 @@ class Desk:
         """Waits until no question has come for a moment, or there are as many as one generation may have."""
         moment, most = self._options.gather_ms / 1000, self._options.max_batch
         end = time.monotonic() + LONGEST_GATHERING * moment
-        while self._is_open and self._waiting[0].tell is None and len(self._waiting) < most:
+        while self._is_open and len(self._waiting) < most:
             if time.monotonic() > end or not self._changed.wait(moment):
                 return
 
@@ -150,26 +165,24 @@ class Desk:
 
     def _answer(self, batch: Sequence[Work]) -> None:
         wanted = [work for work in batch if work.answer.set_running_or_notify_cancel()]
-        if len(wanted) > 1:
-            try:
-                answers = self.assistant.ask_batch([work.query for work in wanted])
-            except Exception:
-                answers = []  # some of them cannot be answered: each is asked by itself
-            for work, answer in zip(wanted, answers, strict=False):
-                work.answer.set_result(answer)
-            wanted = [] if answers else wanted
-        for work in wanted:
-            try:
-                work.answer.set_result(self._answer_one(work))
-            except BaseException as error:
-                _forget_locals(error)
-                work.answer.set_exception(error)
+        if not self._answer_together(wanted):  # some of them cannot be answered: each is asked by itself
+            for work in wanted:
+                if not work.answer.done():
+                    self._answer_together([work])
 
-    def _answer_one(self, work: Work) -> Answer:
-        if work.tell is None:
-            return self.assistant.ask_batch([work.query])[0]
-        turns = self.assistant.backend.converse()
-        return self.assistant.answer_turn(work.query, turns, None, [], work.tell)[0]
+    def _answer_together(self, batch: Sequence[Work]) -> bool:
+        """Answers requests in one generation; what it raises is an answer where it must be."""
+        try:
+            answers = self.assistant.ask_batch([work.query for work in batch], [work.listener for work in batch])
+        except BaseException as error:
+            _forget_locals(error)
+            for work in batch:
+                if len(batch) == 1 or work.is_told:
+                    work.answer.set_exception(error)
+            return False
+        for work, answer in zip(batch, answers, strict=True):
+            work.answer.set_result(answer)
+        return True
 
 
 def _setting_of(assistant: VideoAssistant) -> Setting:

@@ -110,7 +110,7 @@ def test_pieces_make_up_the_output(assistant, clip):
 def test_whoever_stops_listening_stops_the_work(assistant, clip):
     assistant.generation = GenerationOptions(max_new_tokens=400)
     read = Read(assistant)
-    with mock.patch("marc.inference.turns._Told.put", _tell_every_token):
+    with mock.patch("marc.inference.listening._Text.put", _tell_every_token):
         pieces = assistant.stream(clip, "What?")
         next(pieces)
         pieces.close()

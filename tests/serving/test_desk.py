@@ -23,7 +23,7 @@ class Assistant:
         self.selector, self.generation, self.subtitles = None, "usual", SubtitleOptions()
         self.backend = SimpleNamespace(compression="usual")
 
-    def ask_batch(self, queries):
+    def ask_batch(self, queries, listeners):
         self.batches.append([query.question for query in queries])
         return [query.question.upper() for query in queries]
 
@@ -48,7 +48,7 @@ def work(desk, question, **changes):
 
 
 def test_questions_that_follow_one_another_are_answered_together(desk_with):
-    desk = desk_with(gather_ms=400)
+    desk = desk_with(gather_ms=1000)
     asked = []
     for question in "abc":
         asked.append(work(desk, question))
@@ -63,11 +63,11 @@ def test_a_full_generation_does_not_wait(desk_with):
 
 
 def test_nobody_waits_for_ever_for_others_that_keep_coming(desk_with):
-    desk, moment = desk_with(gather_ms=100, max_batch=10_000, max_waiting=10_000), 0.1
-    first, begun, is_over = work(desk, "first"), time.monotonic(), threading.Event()
+    desk, moment = desk_with(gather_ms=300, max_batch=10_000, max_waiting=10_000), 0.3
+    begun, first, is_over = time.monotonic(), work(desk, "first"), threading.Event()
 
     def keep_coming():
-        while not is_over.wait(moment / 10):
+        while not is_over.wait(moment / 30):
             work(desk, "another")
 
     thread = threading.Thread(target=keep_coming)
@@ -83,7 +83,7 @@ def test_nobody_waits_for_ever_for_others_that_keep_coming(desk_with):
 def test_what_is_being_answered_does_not_change_what_holds_for_others(desk_with):
     desk, is_seen, seen = desk_with(), threading.Event(), []
 
-    def answer(queries):
+    def answer(queries, listeners):
         seen.append(desk.assistant.backend.compression)
         assert is_seen.wait(10)
         return ["an answer"]
@@ -118,7 +118,7 @@ def test_an_error_keeps_nothing_of_what_was_read(desk_with):
         kept.append(weakref.ref(picture))
         raise ValueError("cut off")
 
-    def fail(queries):
+    def fail(queries, listeners):
         try:
             read()
         except ValueError as error:

@@ -254,14 +254,14 @@ def test_a_stream_is_seen_as_it_comes_and_can_be_stopped(visit, tmp_path, sample
         part.save_pretrained(tmp_path / "model")
     options = GenerationOptions(max_new_tokens=3000)
     assistant = VideoAssistant.from_pretrained(str(tmp_path / "model"), memory=None, generation=options, device="cpu")
-    answers, turn = [], assistant.answer_turn
+    answers, ask_batch = [], assistant.ask_batch
 
     def noted(*asked):
-        answer, *rest = turn(*asked)
-        answers.append(answer)
-        return answer, *rest
+        given = ask_batch(*asked)
+        answers.extend(given)
+        return given
 
-    assistant.answer_turn = noted
+    assistant.ask_batch = noted
     server = Running(assistant, tmp_path / "server", page=True)
     try:
         visitor = visit(server)
