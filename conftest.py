@@ -8,7 +8,19 @@ if os.environ.get("MARC_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """None for files that are named: one process is through with them before others have imported torch.
+
+    Nor for what a marker chooses, such as ``-m slow``: such tests start several processes themselves.
+    """
+    are_files = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
+    return 0 if are_files or config.option.markexpr != "not slow" else None
 
 
 @pytest.fixture(autouse=True)

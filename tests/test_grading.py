@@ -370,9 +370,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_outputs_are_graded_in_linear_time(hostile):
-    start = time.perf_counter()
+    start = time.process_time()
     for protocol in PROTOCOLS:
         for problem_type in ("multiple choice", "numerical", "regression", "OCR"):
             grade(hostile, "B", problem_type, protocol=protocol, strict=False)
             grade(hostile, "B", problem_type, protocol=protocol)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

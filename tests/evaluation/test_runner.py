@@ -221,9 +221,7 @@ def test_killed_and_resumed_equals_uninterrupted_and_two_processes_equal_one(scr
     assert killed.returncode == -9 and not (torn / "report.json").exists()
     assert 0 < len(read_run_rows(torn)) < 40
     assert execute(script, torn, 1000).returncode == 0
-    distributed = execute(
-        "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29531", script, two, 1000
-    )
+    distributed = execute("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script, two, 1000)
     assert distributed.returncode == 0, distributed.stderr
     assert {path.name for path in two.glob("rows*")} == {"rows.rank0.jsonl", "rows.rank1.jsonl"}
     expected = report_of(whole)

