@@ -126,6 +126,8 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         correct_above: An answer is correct if its accuracy exceeds this.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
+        dynamic_sampling: How often groups whose answers were all rewarded alike, from which nothing would be learned,
+            are drawn again, with other prompts of the data (DAPO); what still has no variance then stays. 0: never.
         rewards: Which rewards there are: accuracy, format, judge (see `marc.rewards.judge`), or your own as
             ``package.module:function``, TRL's way; ``reward_weights`` says what each counts. None: the first two.
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
@@ -149,6 +151,7 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     zero_teacher: Literal["none", "saturate"] = "none"
     correct_above: float = 0.1
     retention_form: Literal["reward", "advantage"] = "reward"
+    dynamic_sampling: int = 0
     rewards: list[str] | None = None
     reward_coef: float = 1.0
     distill_coef: float = 0.0
@@ -183,6 +186,7 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             )
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
+        self._check_dynamic_sampling()
         self._check_that_resuming_is_exact()
 
     @property
@@ -194,6 +198,24 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     def needs_teacher(self) -> bool:
         """Whether the full-frame teacher takes part in training."""
         return self.distill_coef > 0 or self.teacher == "online"
+
+    def _check_dynamic_sampling(self) -> None:
+        """Whole groups are drawn again, for their rewards' sake."""
+        if self.dynamic_sampling < 0:
+            raise ValueError(f"dynamic_sampling must be at least 0, got {self.dynamic_sampling}")
+        if not self.dynamic_sampling:
+            return
+        assert self.steps_per_generation is not None and self.num_generations is not None
+        rows = self.per_device_train_batch_size * self.steps_per_generation
+        if rows % self.num_generations:
+            raise ValueError(
+                f"dynamic_sampling draws whole groups: per_device_train_batch_size x steps_per_generation ({rows}) "
+                f"must be a multiple of num_generations ({self.num_generations})"
+            )
+        if self.reward_coef == 0:
+            raise ValueError("dynamic_sampling looks at rewards, which reward_coef=0 leaves out; set one of them")
+        if self.scale_rewards == "batch":
+            raise ValueError("dynamic_sampling joins groups of several draws; scale_rewards must be group or none")
 
     def _check_that_resuming_is_exact(self) -> None:
         """Completions that are waiting for their turn are not part of a checkpoint."""

@@ -7,7 +7,8 @@ What is changed, and where:
   read a prompt once for all its answers (`marc.training.shared_prompts`). TRL, left alone, generates with a video and
   computes gradients without it.
 - `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
-- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along.
+- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along; the first draws groups without
+  variance again, with other prompts, where that is wanted (`marc.training.resampling`).
 - `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
 - `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
 
@@ -59,6 +60,7 @@ from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidde
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy, without_hooks
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
+from marc.training.resampling import joined, other_prompts, replacements
 from marc.training.resume import EpochSampler
 from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
@@ -118,7 +120,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     _has_pictures = False  # in columns of their own, as TRL takes them
     _row_visuals: list[tuple[VideoInput, ...]] | None = None
     _advantage_weights: Tensor | None = None
-    _equally_rewarded: Tensor | None = None
+    _equally_rewarded: Tensor
     _idle_rows: list[bool] | None = None
     _shared_prompts: SharedPromptModel | None = None
 
@@ -268,19 +270,57 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Scores the answers to some rows; groups from which nothing would be learned make room for others."""
+        output = self._scored(inputs)
+        if not self.model.training or not self.args.dynamic_sampling:
+            return output
+        if "visuals" not in output:
+            raise ValueError("dynamic_sampling needs a compressed model, and pictures that prompts name as files")
+        without, asked = self._without_variance(), len(inputs) // self.num_generations
+        self._log("groups/without_variance", self._equally_rewarded.float().mean().item())
+        for attempt in range(self.args.dynamic_sampling):
+            lacking = int(gather(torch.tensor([sum(without)], device=self.accelerator.device)).max())
+            if not lacking:
+                break
+            asked += lacking
+            fresh = self._scored(self._other_rows(lacking, attempt))
+            rows = replacements(without, self._without_variance(), self.num_generations)
+            output = joined(output, fresh, rows, self._tokenizer.pad_token_id)
+            both = [*without, *self._without_variance()]
+            without = [both[row // self.num_generations] for row in rows[:: self.num_generations]]
+        output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
+        self._log("groups/drawn", asked * self.accelerator.num_processes)
+        left = torch.tensor(without, dtype=torch.float32, device=self.accelerator.device)
+        self._log("groups/without_variance_left", gather(left).mean().item())
+        return output
+
+    def _without_variance(self) -> list[bool]:
+        """Which of this process's groups that were scored last were rewarded alike."""
+        count = len(self._row_names)
+        own = self._equally_rewarded[self.accelerator.process_index * count :][:count]
+        return own[:: self.num_generations].tolist()
+
+    def _other_rows(self, count: int, attempt: int) -> list[dict[str, Any]]:
+        """Rows of prompts that are drawn instead of others, a group of each."""
+        generation = self._step % self.args.gradient_accumulation_steps
+        draw = (self.args.seed, self.state.global_step, generation, attempt, self.accelerator.process_index)
+        numbers = other_prompts(len(self.train_dataset), count, *draw)
+        return [self.train_dataset[number] for number in numbers for _ in range(self.num_generations)]
+
+    def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Carries each row's videos along; weights advantages by retention if so configured."""
         self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
         self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
-        self._advantage_weights = self._equally_rewarded = None
+        self._advantage_weights = None
         output = super()._generate_and_score_completions(inputs)
+        own = slice(self.accelerator.process_index * len(inputs), None)
         if self._row_visuals is not None:
             output["visuals"], output["budgets"] = self._row_visuals, [self._budget] * len(inputs)
             output["completion_mask"][torch.tensor(self._row_is_bad)] = 0
             output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
-        own = slice(self.accelerator.process_index * len(inputs), None)
         if self._advantage_weights is not None:
             output["advantages"] = output["advantages"] * self._advantage_weights[own][: len(inputs)]
-        if self._equally_rewarded is not None:
+        if any(self._row_visuals or ()):
             output["advantages"] = output["advantages"].masked_fill(self._equally_rewarded[own][: len(inputs)], 0)
         output["advantages"] = output["advantages"] * self.args.reward_coef
         if self.args.distill_coef > 0:
@@ -441,8 +481,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         if self._has_retention:
             self._add_retention(rewards_NF, inputs, group_size)
-        if any(self._row_visuals or ()):
-            self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
+        self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
         return rewards_NF
 
     def _add_retention(self, rewards_NF: Tensor, inputs: Any, group_size: int) -> None:
@@ -483,7 +522,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         policy = base_model(self.accelerator.unwrap_model(self.model))
         named = self.args.teacher_model not in ("initial", "self")
         return TeacherGrader(
-            self._teacher.weights,
+            partial(self._teacher.engine, self.processing_class),
             self._reader,
             TeacherOptions(self.args.teacher_samples, self.max_completion_length, self.temperature),
             TeacherCache(self.args.teacher_cache or Path(self.args.output_dir) / "teacher", self.args.process_index),
