@@ -107,6 +107,7 @@ TOGETHER = {
     "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
     "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
     "qwen3_vl": {"family": "qwen3_vl", "ddp_find_unused_parameters": False},
+    "dynamic sampling": {**BROKEN, **SAVES, "dynamic_sampling": 2, "resume": 2},
     **{
         f"{case}, {name}": {**options, **trainer}
         for name, trainer in (("grpo", {}), ("sft", SFT))
@@ -127,6 +128,14 @@ def test_processes_stay_equal(results):
     check(results["qwen3_vl"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
+
+
+@pytest.mark.timeout(1000)
+def test_a_process_that_lacks_a_group_draws_with_the_others(results):
+    """The row that cannot be read is the second process's, and the group that is drawn instead is not in every run."""
+    first, second = results["dynamic sampling"]
+    assert first == second and first["resumed"] == first["steps"]
+    assert not first["still"] and all(step["grad_norm"] > 0 for step in first["steps"])
 
 
 @pytest.mark.timeout(1000)
