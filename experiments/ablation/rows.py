@@ -21,7 +21,6 @@ from marc.inference.hf import HFBackend
 from marc.inference.video_input import at_compression
 from marc.memory.descriptors import BlockDescriptors, Descriptors, block_means
 from marc.memory.events import cut_into_events
-from marc.model import CompressedVLM
 from marc.training.dataset import to_example
 from marc.training.reader import VisualReader
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
@@ -97,9 +96,9 @@ def with_teacher(
     """
 
     @contextmanager
-    def with_every_token() -> Iterator[CompressedVLM]:
+    def with_every_token() -> Iterator[HFBackend]:
         with at_compression(teacher.model, BUDGETS["full"]):
-            yield teacher.model
+            yield teacher
 
     grader = TeacherGrader(
         with_every_token,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from marc.video.options import FrameOptions
 
 if TYPE_CHECKING:
     from marc.data.rows import TrainingRow
+    from marc.inference.backend import Backend
     from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions
 
 app = typer.Typer(help="Training data in Video-R1's format: sample it, check it.", no_args_is_help=True)
@@ -122,6 +123,9 @@ def teacher(
     ] = None,
     style: Annotated[str, typer.Option(help="Prompt style; must be the training's.")] = "video-r1-train",
     samples: Annotated[int, typer.Option(help="Answers to each row.")] = 8,
+    together: Annotated[
+        int, typer.Option(min=1, help="Rows to ask at a time; results are the same, fewer take less memory.")
+    ] = 16,
     shard: Annotated[str, typer.Option(help="This process's part of the work, such as 0/4.")] = "0/1",
     model: ModelOptions,
     frames: Annotated[
@@ -150,7 +154,7 @@ def teacher(
     folder = root or rows.parent
     questions = read_rows(rows, folder, allow_outside=allow_outside)
     grader = _grader(model, frames, options, TeacherCache(cache or output.parent / "teacher", number))
-    results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count))
+    results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count), together=together)
     total = len(range(number, len(questions), count))
     answered = list(track(results, "teacher", total=total, console=progress_console()))
     if count == 1:
@@ -164,23 +168,34 @@ def _grader(model: ModelOptions, frames: FrameOptions, options: TeacherOptions, 
     """Loads the teacher."""
     from contextlib import nullcontext
 
-    if model.backend != "hf":
-        raise ValueError(f"--backend {model.backend}: the teacher is sampled by transformers; leave it out")
-
-    from marc.model.loading import load_model
     from marc.training.reader import VisualReader
-    from marc.training.teacher import TeacherGrader, model_fingerprint
+    from marc.training.teacher import TeacherGrader
     from marc.video.sources import VideoFiles
 
-    loaded, processor = load_model(
-        model.name,
-        device=model.device,
-        dtype=model.dtype,
-        attn_implementation=model.attn_implementation,
-        target_frames=None,
-    )
-    reader = VisualReader(processor, VideoFiles.of(frames), frames.max_pixels, min_pixels=frames.min_pixels)
-    return TeacherGrader(lambda: nullcontext(loaded), reader, options, cache, model_fingerprint(loaded))
+    engine, fingerprint = _teacher(model)
+    files = VideoFiles.of(frames)
+    reader = VisualReader(engine.processor, files, frames.max_pixels, keep=1, min_pixels=frames.min_pixels)
+    return TeacherGrader(lambda: nullcontext(engine), reader, options, cache, fingerprint)
+
+
+def _teacher(model: ModelOptions) -> tuple[Backend, str]:
+    """The teacher's engine, and what its results depend on."""
+    from marc.inference.hf import HFBackend
+    from marc.inference.vllm_backend import VllmBackend
+    from marc.model.loading import load_model
+    from marc.training.teacher import model_fingerprint, served_fingerprint
+
+    load: dict[str, Any] = {
+        "device": model.device,
+        "dtype": model.dtype,
+        "attn_implementation": model.attn_implementation,
+        "target_frames": None,
+    }
+    if model.backend == "vllm":
+        served = VllmBackend.from_pretrained(model.name, **load)
+        return served, served_fingerprint(served, model.backend)
+    loaded, processor = load_model(model.name, **load)
+    return HFBackend(loaded, processor), model_fingerprint(loaded)
 
 
 def _shard(text: str) -> tuple[int, int]:

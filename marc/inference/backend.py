@@ -123,19 +123,6 @@ class Backend(Protocol):
         """
         ...
 
-    def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
-        """Token ids of several outputs for each prompt, drawn as the model has them.
-
-        The checkpoint's own options of generation do not count, and tokens of vision are not drawn. What is drawn for
-        a prompt does not depend on those beside it, and the caller's random state is left alone.
-
-        Args:
-            prompts: Their inputs are encoded.
-            options: How to generate; ``static`` is not for this.
-            samples: Outputs for each prompt.
-        """
-        ...
-
     def converse(self) -> Turns:
         """Begins a conversation."""
         ...

@@ -22,9 +22,10 @@ from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 
+from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt, pad_rows
 from marc.inference.video_input import VideoInput, at_compression, every_token, inputs_at
-from marc.model import CompressedVLM
+from marc.model import CompressedProcessor, CompressedVLM
 from marc.training.config import CGRPOConfig
 from marc.training.video_trainer import VideoTrainer, base_model, load_like
 
@@ -55,6 +56,16 @@ class FullFrameTeacher:
                 yield base
         finally:
             base.train(training)
+
+    @contextmanager
+    def engine(self, processor: CompressedProcessor) -> Iterator[HFBackend]:
+        """The model of `weights` as an engine.
+
+        Args:
+            processor: The policy's.
+        """
+        with self.weights() as model:
+            yield HFBackend(model, processor)
 
 
 def needs_copy(model: Any, args: CGRPOConfig, peft_config: Any) -> bool:

@@ -6,36 +6,43 @@ the sampling. So it is never stale, a killed run goes on where it was, and sever
 (``--shard 0/4``).
 
     marc data teacher clean.json with_teacher.json --model Qwen/Qwen2.5-VL-3B-Instruct
+
+Rows are asked together, and while some are answered the videos of the next are read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-import torch
 from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
-from marc.inference.decoding import drawn_apart, drawn_as_transformers_does
-from marc.inference.encoding import encode
-from marc.inference.hf import complete
+from marc.inference.backend import Backend
 from marc.inference.prompts import Prompt
-from marc.inference.video_input import inputs_at
+from marc.inference.video_input import VisualPatches, inputs_at
 from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_of, sha256_stream, whole_lines
 from marc.model import CompressedVLM
-from marc.model.family import vision_token_ids
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
 from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
-from marc.training.reader import VisualReader
+from marc.training.reader import VisualReader, VisualSource
+from marc.types import GenerationOptions
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+Files = Mapping[VisualSource, VisualPatches]
+"""What was read of the files that prompts name."""
 
 SAMPLING = 3
 """Version of how `answers` samples and of what it has a model read; part of every result's key."""
+ROWS_TOGETHER = 16
+"""So many rows are asked together."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ class TeacherOptions:
             raise ValueError(f"samples must be at least 1 and temperature 0 or more, got {self}")
         if self.temperature == 0 and self.samples > 1:
             raise ValueError("at temperature 0 all answers are equal: ask for samples=1")
+
+    @property
+    def generation(self) -> GenerationOptions:
+        """As an engine takes them."""
+        return GenerationOptions(self.max_new_tokens, self.temperature, seed=self.seed)
 
 
 class TeacherCache:
@@ -105,21 +117,47 @@ def _result_of(line: bytes, where: str) -> tuple[str, float]:
 def model_fingerprint(model: CompressedVLM) -> str:
     """What a model's results depend on: its weights, and the numbers in which it computes."""
     quantization = getattr(model.config, "quantization_config", None)
-    return repr((_weights_fingerprint(model), str(model.dtype), quantization))
+    weights = _named_weights(model.name_or_path) if model.name_or_path else _weights_fingerprint(model)
+    return repr((weights, str(model.dtype), quantization))
+
+
+def served_fingerprint(backend: Backend, engine: str) -> str:
+    """As `model_fingerprint`, of a model in another engine than transformers', which draws other answers.
+
+    Args:
+        backend: Has the model, which has a name.
+        engine: What the engine is called.
+    """
+    quantization = getattr(backend.config, "quantization_config", None)
+    return repr((engine, _named_weights(backend.name), str(backend.dtype), quantization))
+
+
+def _named_weights(name: str) -> str:
+    """A folder's files with their sizes and times, or a hub name with its commit."""
+    folder = Path(name)
+    if folder.is_dir():
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    config = try_to_load_from_cache(name, "config.json")
+    commit = Path(config).parent.name if isinstance(config, str) else None
+    return f"{name}@{commit}"
 
 
 def _weights_fingerprint(model: CompressedVLM) -> str:
-    """A folder's files with their sizes and times, a hub name with its commit, or the weights of neither."""
-    folder = Path(model.name_or_path)
-    if model.name_or_path and folder.is_dir():
-        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
-    if model.name_or_path:
-        config = try_to_load_from_cache(model.name_or_path, "config.json")
-        commit = Path(config).parent.name if isinstance(config, str) else None
-        return f"{model.name_or_path}@{commit}"
     weights = sorted(model.state_dict().items())
     return sha256_stream(name.encode() + weight.detach().float().cpu().numpy().tobytes() for name, weight in weights)
+
+
+class UnknownRows(NamedTuple):
+    """Rows whose results are to be found out.
+
+    Attributes:
+        rows: By the keys of their results.
+        files: What they name.
+    """
+
+    rows: Mapping[str, Mapping[str, Any]]
+    files: Files
 
 
 @dataclass(frozen=True)
@@ -127,14 +165,14 @@ class TeacherGrader:
     """Asks the full-frame teacher, and keeps what it answered.
 
     Attributes:
-        weights: Gives the model with every token, for as long as it is asked.
+        engine: Gives the engine, with every token, for as long as it is asked.
         reader: Reads the videos as training does.
         options: How to answer.
         cache: Holds earlier results.
-        fingerprint: From `model_fingerprint`.
+        fingerprint: From `model_fingerprint` or `served_fingerprint`.
     """
 
-    weights: Callable[[], AbstractContextManager[CompressedVLM]]
+    engine: Callable[[], AbstractContextManager[Backend]]
     reader: VisualReader
     options: TeacherOptions
     cache: TeacherCache
@@ -148,15 +186,35 @@ class TeacherGrader:
         Raises:
             ValueError: If a video cannot be read.
         """
-        keys = [result_key(example, self.fingerprint, self.reader, self.options) for example in examples]
-        new = {key: row for key, row in zip(keys, examples, strict=True) if key not in self.cache.results}
-        if new:
-            with self.weights() as model:
-                outputs = answers([row["prompt"] for row in new.values()], model, self.reader, self.options)
-            for (key, row), texts in zip(new.items(), outputs, strict=True):
-                grades = accuracy_reward(texts, *([row[name]] * len(texts) for name in ("solution", "problem_type")))
-                self.cache.add(key, sum(grades) / len(grades), str(row["problem_id"]))
-        return [self.cache.results[key] for key in keys]
+        self.ask(self.read(examples))
+        return [self.cache.results[self._key(example)] for example in examples]
+
+    def read(self, examples: Iterable[Mapping[str, Any]]) -> UnknownRows:
+        """Reads what those rows name whose results are not known.
+
+        Raises:
+            ValueError: If a video cannot be read.
+        """
+        rows: dict[str, Mapping[str, Any]] = {}
+        for row in examples:
+            if (key := self._key(row)) not in self.cache.results:
+                rows.setdefault(key, row)
+        sources = {source: None for row in rows.values() for source in visual_sources(row["prompt"])}
+        return UnknownRows(rows, {source: self.reader.read(source) for source in sources})
+
+    def ask(self, unknown: UnknownRows) -> None:
+        """Finds their results out, as far as these have not become known since they were read."""
+        rows = {key: row for key, row in unknown.rows.items() if key not in self.cache.results}
+        if not rows:
+            return
+        with self.engine() as engine:
+            outputs = answers([row["prompt"] for row in rows.values()], unknown.files, engine, self.options)
+        for (key, row), texts in zip(rows.items(), outputs, strict=True):
+            grades = accuracy_reward(texts, *([row[name]] * len(texts) for name in ("solution", "problem_type")))
+            self.cache.add(key, sum(grades) / len(grades), str(row["problem_id"]))
+
+    def _key(self, example: Mapping[str, Any]) -> str:
+        return result_key(example, self.fingerprint, self.reader, self.options)
 
 
 def result_key(example: Mapping[str, Any], model: str, reader: VisualReader, options: TeacherOptions) -> str:
@@ -181,6 +239,7 @@ def teacher_accuracies(
     *,
     style: str = STYLE,
     shard: tuple[int, int] = (0, 1),
+    together: int = ROWS_TOGETHER,
 ) -> Iterator[TrainingRow]:
     """Asks the teacher about the video rows of a shard.
 
@@ -190,56 +249,68 @@ def teacher_accuracies(
         grader: The teacher.
         style: Prompt style; must be the training's.
         shard: This process's number and how many there are.
+        together: So many rows are asked together; results do not depend on it.
 
     Yields:
         Every row of the shard, with ``a_full`` where it is about a video.
 
     Raises:
-        ValueError: If a video cannot be read.
+        ValueError: If a video cannot be read, or ``together`` is less than 1.
     """
-    for row in rows[shard[0] :: shard[1]]:
-        if row.data_type != "video":
-            yield row
-        else:
-            yield replace(row, a_full=grader.accuracies([to_example(row, root, style=style)])[0])
+    if together < 1:
+        raise ValueError(f"at least 1 row must be asked at a time, got {together}")
+    mine = rows[shard[0] :: shard[1]]
+    batches = [mine[start : start + together] for start in range(0, len(mine), together)]
+
+    def examples(batch: Sequence[TrainingRow]) -> list[dict[str, Any]]:
+        return [to_example(row, root, style=style) for row in batch if row.data_type == "video"]
+
+    read_ahead = one_ahead(lambda batch: grader.read(examples(batch)), batches)
+    for batch, unknown in zip(batches, read_ahead, strict=True):
+        grader.ask(unknown)
+        results = iter(grader.accuracies(examples(batch)))
+        for row in batch:
+            yield replace(row, a_full=next(results)) if row.data_type == "video" else row
 
 
-def answers(
-    prompts: Sequence[Messages], model: CompressedVLM, reader: VisualReader, options: TeacherOptions
-) -> list[list[str]]:
-    """The model's sampled answers to prompts; each video is encoded once. The caller's random state is left alone.
+def one_ahead(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
+    """What is made of each item, in order; while one is used, a thread makes the next."""
+    with ThreadPoolExecutor(1) as pool:
+        last: Future[_Made] | None = None
+        for item in items:
+            following = pool.submit(make, item)
+            if last is not None:
+                yield last.result()
+            last = following
+        if last is not None:
+            yield last.result()
+
+
+def answers(prompts: Sequence[Messages], files: Files, engine: Backend, options: TeacherOptions) -> list[list[str]]:
+    """An engine's sampled answers to prompts; each video is encoded once. The caller's random state is left alone.
 
     They are sampled as the student's are by default, whatever the checkpoint's own generation options say. What a
     prompt is answered does not depend on the others.
 
+    Args:
+        prompts: The prompts.
+        files: What was read of the files that they name; it stays as it is.
+        engine: Answers.
+        options: How.
+
     Raises:
-        ValueError: If the model's compression is on, or a video cannot be read.
+        ValueError: If the engine's compression is on.
     """
-    if model.compression.enabled:
+    if engine.compression.enabled:
         raise ValueError("the teacher sees all tokens: load it with target_frames=None")
-    processor = reader.processor
+    processor = engine.processor
+    own = {source: replace(patches, inputs={}) for source, patches in files.items()}  # the engine frees its pixels
     shown = inputs_at(
-        [[reader.read(source) for source in visual_sources(each)] for each in prompts], processor, model.compression
+        [[own[source] for source in visual_sources(each)] for each in prompts], processor, engine.compression
     )
     asked = [
         Prompt(tuple(tokenize_prompt(processor, each)), inputs) for each, inputs in zip(prompts, shown, strict=True)
     ]
-    sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": 1.0, "top_k": 0}
-    with torch.no_grad():
-        features = encode(model, [each for inputs in shown for each in inputs])
-    seeded = [torch.Generator(model.device).manual_seed(options.seed) for _ in asked]
-    draws = [drawn_as_transformers_does(options.samples, generator) for generator in seeded]
-    outputs = complete(
-        model,
-        [each for each in asked for _ in range(options.samples)],
-        features=features,
-        draw=drawn_apart([(options.samples, draw) for draw in draws]),
-        max_new_tokens=options.max_new_tokens,
-        do_sample=options.temperature > 0,
-        repetition_penalty=1.0,
-        suppress_tokens=vision_token_ids(processor.tokenizer),
-        synced_gpus=False,  # other processes may have nothing to ask
-        **(sampling if options.temperature else {}),
-    )
-    texts: list[str] = processor.batch_decode(outputs, skip_special_tokens=True)
-    return [texts[start : start + options.samples] for start in range(0, len(texts), options.samples)]
+    engine.encode(list(dict.fromkeys(each for inputs in shown for each in inputs)))
+    outputs = engine.sample(asked, options.generation, options.samples)
+    return [processor.batch_decode(each, skip_special_tokens=True) for each in outputs]

@@ -30,9 +30,9 @@ def test_every_familys_teacher_is_asked_once_and_known_by_its_weights(rows, tmp_
     asked = []
     answers = teacher.answers
 
-    def counted(prompts, model, *rest):
-        asked.append(model.family.name)
-        said = answers(prompts, model, *rest)
+    def counted(prompts, files, engine, options):
+        asked.append(engine.model.family.name)
+        said = answers(prompts, files, engine, options)
         assert len(said) == 1 and len(said[0]) == 2
         return said
 
@@ -49,9 +49,3 @@ def test_every_familys_teacher_is_asked_once_and_known_by_its_weights(rows, tmp_
         taught = json.loads((tmp_path / "taught.json").read_text())["rows"]
         assert [row.get("a_full") is None for row in taught] == [False, True]
     assert asked == names, "the second time all is known"
-
-
-def test_the_teacher_is_not_sampled_by_another_engine(rows, tmp_path):
-    done = CliRunner().invoke(app, ["data", "teacher", str(rows), str(tmp_path / "taught.json"), "--backend", "vllm"])
-    assert done.exit_code == 2
-    assert "--backend vllm: the teacher is sampled by transformers" in " ".join(done.output.split())

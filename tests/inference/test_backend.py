@@ -28,9 +28,12 @@ class Scripted:
         for each in inputs:
             each.features = torch.zeros(each.tokens, 1)
 
-    def generate(self, prompts, options, clock=None):
+    def generate(self, prompts, options, clock=None, listeners=()):
         texts = [f"<answer>{sum(each.tokens for each in prompt.inputs)}</answer>" for prompt in prompts]
         return [self.processor.tokenizer(text)["input_ids"] for text in texts]
+
+    def sample(self, prompts, options, samples):
+        return [[output] * samples for output in self.generate(prompts, options)]
 
     def converse(self):
         return self
@@ -54,6 +57,7 @@ def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
         "fingerprint",
         "encode",
         "generate",
+        "sample",
         "converse",
     }
     for name in members:
