@@ -10,6 +10,7 @@ of all streams of a token (`marc.model.streams`).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -186,6 +187,27 @@ class VideoInput:
     def is_known(self) -> bool:
         """Whether a tower that keeps its weights has nothing more to do for it."""
         return self.features is not None or (self.patches.tower is not None and not self.merges_inside_tower)
+
+
+def shuffled_grids(patches: VisualPatches, draw: str) -> VisualPatches:
+    """A video whose temporal grids stand in a drawn order, each still of two frames.
+
+    Times and events keep their places. What a tower that is not trained has read of the video is put in the same
+    order: grids do not see each other there.
+
+    Args:
+        patches: Of a video; an image stays as it is.
+        draw: What the order follows from.
+    """
+    if patches.kind != "video":
+        return patches
+    order = list(range(patches.grid_thw[0]))
+    random.Random(draw).shuffle(order)
+    pixels, tower = (
+        None if value is None else value.unflatten(0, (len(order), -1))[order].flatten(0, 1)
+        for value in (patches.pixels, patches.tower)
+    )
+    return replace(patches, pixels=pixels, tower=tower, inputs={})
 
 
 def inputs_at(

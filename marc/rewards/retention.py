@@ -39,6 +39,8 @@ class RetentionConfig:
         eta_max: Largest retention ratio that counts; None for no limit, as published.
         zero_teacher: What ``a_full = 0`` means: ``"none"`` or ``"saturate"`` (which needs ``eta_max``).
         correct_above: An answer is correct if its accuracy exceeds this.
+        retention_credit: How correct answers share in the reward: each wholly, as published (``"correct"``), or in
+            proportion to its own partial credit (``"accuracy"``), which group-normalised advantages keep.
     """
 
     alpha: float = 0.3
@@ -46,6 +48,7 @@ class RetentionConfig:
     eta_max: float | None = None
     zero_teacher: Literal["none", "saturate"] = "none"
     correct_above: float = 0.1
+    retention_credit: Literal["correct", "accuracy"] = "correct"
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.tau < 0:
@@ -56,6 +59,8 @@ class RetentionConfig:
             raise ValueError(f"zero_teacher must be 'none' or 'saturate', got {self.zero_teacher!r}")
         if self.zero_teacher == "saturate" and self.eta_max is None:
             raise ValueError("zero_teacher='saturate' needs eta_max: the ratio that it saturates at")
+        if self.retention_credit not in ("correct", "accuracy"):
+            raise ValueError(f"retention_credit must be 'correct' or 'accuracy', got {self.retention_credit!r}")
         if not 0 <= self.correct_above < 1:
             raise ValueError(f"correct_above must lie in [0, 1), got {self.correct_above}")
 
@@ -91,7 +96,7 @@ def retention_reward(
     tau: float | None = None,
     config: RetentionConfig | None = None,
 ) -> list[float]:
-    """``1[answer i is correct] * alpha * max(0, eta - tau)`` for each completion of one group.
+    """``1[answer i is correct] * alpha * max(0, eta - tau)`` for each completion of one group, perhaps times ``a_i``.
 
     Args:
         accuracies: Accuracy of each completion of the group, in ``[0, 1]``.
@@ -109,4 +114,7 @@ def retention_reward(
             config, alpha=config.alpha if alpha is None else alpha, tau=config.tau if tau is None else tau
         )
     reward = config.alpha * max(0.0, retention_ratio(accuracies, a_full, config) - config.tau)
-    return [reward if accuracy > config.correct_above else 0.0 for accuracy in accuracies]
+    graded = config.retention_credit == "accuracy"
+    return [
+        reward * (accuracy if graded else 1.0) if accuracy > config.correct_above else 0.0 for accuracy in accuracies
+    ]

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from marc.rewards import RetentionConfig, retention_ratio, retention_reward
+from marc.rewards import RetentionConfig, TemporalConfig, retention_ratio, retention_reward, temporal_reward
 
 EPSILON = 1e-4
 """TRL's: added to the standard deviation."""
@@ -41,6 +41,24 @@ def group_retention(
         ratios.append(retention_ratio(accuracies, a_full, config))
         terms[graded] = terms.new_tensor(retention_reward(accuracies, a_full, config=config))
     return terms, terms.new_tensor(ratios)
+
+
+def group_temporal(accuracies_N: Tensor, shuffled_N: Tensor, group_size: int, config: TemporalConfig) -> Tensor:
+    """The temporal term of every completion, ``[N]``; NaN where there is no video.
+
+    Args:
+        accuracies_N: Accuracy of each completion; NaN where it could not be graded.
+        shuffled_N: Mean accuracy of the answers about the shuffled video, for each completion of its group.
+        group_size: G.
+        config: The reward's parameters.
+    """
+    terms = torch.full_like(accuracies_N, torch.nan)
+    for start in range(0, len(accuracies_N), group_size):
+        graded = [i for i in range(start, start + group_size) if not accuracies_N[i].isnan()]
+        if graded and not shuffled_N[start].isnan():
+            accuracies = [accuracies_N[i].item() for i in graded]
+            terms[graded] = terms.new_tensor(temporal_reward(accuracies, [shuffled_N[start].item()], config))
+    return terms
 
 
 def group_advantages(rewards_N: Tensor, group_size: int, scale: Literal["group", "batch", "none"] | str) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from trl import GRPOConfig, SFTConfig
 
 from marc.options import build, explained, values_from, with_options_of
-from marc.rewards import RetentionConfig
+from marc.rewards import RetentionConfig, TemporalConfig
 from marc.rewards.named import find_reward
 from marc.training.budgets import BudgetMix
 from marc.training.processes import connect_deepspeed, use_cpu_processes
@@ -119,13 +119,18 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     """TRL's `GRPOConfig` with the retention reward and `VideoOptions`; everything else is unchanged.
 
     Attributes:
-        alpha: Weight of the retention reward; 0 is GRPO. See `marc.rewards.retention` for this and the next four.
+        alpha: Weight of the retention reward; 0 is GRPO. See `marc.rewards.retention` for this and the next five.
         tau: Retention ratio from which on it pays.
         eta_max: Largest retention ratio that counts.
         zero_teacher: What a teacher's accuracy of 0 means.
         correct_above: An answer is correct if its accuracy exceeds this.
+        retention_credit: Whether every correct answer gets the whole retention reward, as published (``"correct"``),
+            or a part in proportion to its own accuracy (``"accuracy"``), which ``scale_rewards: group`` keeps.
         retention_form: ``"reward"`` adds the retention reward to correct answers' rewards, as published;
             ``"advantage"`` multiplies the advantages of a group by ``1 + r_c`` after their normalisation.
+        temporal_alpha: Bonus of right answers about a video where the group does as well as answers about the same
+            video with its grids shuffled (T-GRPO, Video-R1: 0.3), see `marc.rewards.temporal`; 0: none is asked.
+        temporal_ratio: Part of the shuffled answers' accuracy that counts as doing as well.
         dynamic_sampling: How often groups whose answers were all rewarded alike, from which nothing would be learned,
             are drawn again, with other prompts of the data (DAPO); what still has no variance then stays. 0: never.
         rewards: Which rewards there are: accuracy, format, judge (see `marc.rewards.judge`), or your own as
@@ -150,7 +155,10 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     eta_max: float | None = None
     zero_teacher: Literal["none", "saturate"] = "none"
     correct_above: float = 0.1
+    retention_credit: Literal["correct", "accuracy"] = "correct"
     retention_form: Literal["reward", "advantage"] = "reward"
+    temporal_alpha: float = 0.0
+    temporal_ratio: float = 0.8
     dynamic_sampling: int = 0
     rewards: list[str] | None = None
     reward_coef: float = 1.0
@@ -164,9 +172,11 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.retention  # noqa: B018  (checks its five fields)
+        self.retention, self.temporal  # noqa: B018  (checks their fields)
         if self.retention_form not in ("reward", "advantage"):
             raise ValueError(f"retention_form must be one of reward, advantage, got {self.retention_form!r}")
+        if self.retention_form == "advantage" and self.retention_credit == "accuracy":
+            raise ValueError("retention_form=advantage weighs whole groups; leave retention_credit out")
         if self.teacher not in ("column", "online"):
             raise ValueError(f"teacher must be one of column, online, got {self.teacher!r}")
         for name in self.rewards or ():
@@ -186,35 +196,41 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             )
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
-        self._check_dynamic_sampling()
+        self._check_whole_groups()
         self._check_that_resuming_is_exact()
 
     @property
     def retention(self) -> RetentionConfig:
         """The retention reward's parameters."""
-        return RetentionConfig(self.alpha, self.tau, self.eta_max, self.zero_teacher, self.correct_above)
+        given = (self.alpha, self.tau, self.eta_max, self.zero_teacher, self.correct_above, self.retention_credit)
+        return RetentionConfig(*given)
+
+    @property
+    def temporal(self) -> TemporalConfig:
+        """The temporal reward's parameters."""
+        return TemporalConfig(self.temporal_alpha, self.temporal_ratio, self.correct_above)
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the full-frame teacher takes part in training."""
         return self.distill_coef > 0 or self.teacher == "online"
 
-    def _check_dynamic_sampling(self) -> None:
-        """Whole groups are drawn again, for their rewards' sake."""
+    def _check_whole_groups(self) -> None:
+        """What looks at a process's own groups needs them whole, and their rewards."""
         if self.dynamic_sampling < 0:
             raise ValueError(f"dynamic_sampling must be at least 0, got {self.dynamic_sampling}")
-        if not self.dynamic_sampling:
-            return
+        options = [name for name in ("dynamic_sampling", "temporal_alpha") if getattr(self, name) > 0]
         assert self.steps_per_generation is not None and self.num_generations is not None
         rows = self.per_device_train_batch_size * self.steps_per_generation
-        if rows % self.num_generations:
-            raise ValueError(
-                f"dynamic_sampling draws whole groups: per_device_train_batch_size x steps_per_generation ({rows}) "
-                f"must be a multiple of num_generations ({self.num_generations})"
-            )
-        if self.reward_coef == 0:
-            raise ValueError("dynamic_sampling looks at rewards, which reward_coef=0 leaves out; set one of them")
-        if self.scale_rewards == "batch":
+        for name in options:
+            if rows % self.num_generations:
+                raise ValueError(
+                    f"{name} needs whole groups: per_device_train_batch_size x steps_per_generation ({rows}) must be "
+                    f"a multiple of num_generations ({self.num_generations})"
+                )
+            if self.reward_coef == 0:
+                raise ValueError(f"{name} looks at rewards, which reward_coef=0 leaves out; set one of them")
+        if self.dynamic_sampling and self.scale_rewards == "batch":
             raise ValueError("dynamic_sampling joins groups of several draws; scale_rewards must be group or none")
 
     def _check_that_resuming_is_exact(self) -> None:

@@ -6,7 +6,7 @@ What is changed, and where:
 - `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model, and have it
   read a prompt once for all its answers (`marc.training.shared_prompts`). TRL, left alone, generates with a video and
   computes gradients without it.
-- `_calculate_rewards` adds the retention term to the gathered rewards, where groups are whole.
+- `_calculate_rewards` adds the retention and the temporal term to the gathered rewards, where groups are whole.
 - `_generate_and_score_completions` and `_compute_loss` carry each row's videos along; the first draws groups without
   variance again, with other prompts, where that is wanted (`marc.training.resampling`).
 - `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
@@ -39,14 +39,20 @@ from trl.trainer import grpo_trainer
 from marc.inference.decoding import drawn_by_one_number
 from marc.inference.hf import complete
 from marc.inference.prompts import Prompt, pad_rows
-from marc.inference.video_input import VideoInput, grid_inputs, inputs_at
+from marc.inference.video_input import VideoInput, grid_inputs, inputs_at, shuffled_grids
 from marc.model import CompressedVLM
 from marc.model.attention import why_not_shared
 from marc.model.family import vision_token_ids
 from marc.model.modeling import token_types
 from marc.rewards import accuracy_reward, format_reward
 from marc.rewards.named import find_reward
-from marc.training.advantages import equally_rewarded, group_advantages, group_retention, zero_variance_fraction
+from marc.training.advantages import (
+    equally_rewarded,
+    group_advantages,
+    group_retention,
+    group_temporal,
+    zero_variance_fraction,
+)
 from marc.training.checks import (
     check_generation,
     check_video_options,
@@ -75,6 +81,11 @@ _Result = TypeVar("_Result")
 
 def retention(completions: Sequence[Any], **columns: object) -> list[float]:
     """The retention reward's column, which `CGRPOTrainer._calculate_rewards` fills once groups are whole."""
+    return [0.0] * len(completions)
+
+
+def temporal(completions: Sequence[Any], **columns: object) -> list[float]:
+    """The temporal reward's column, likewise."""
     return [0.0] * len(completions)
 
 
@@ -138,7 +149,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         args = args or CGRPOConfig("c-grpo")
         if not isinstance(args, CGRPOConfig):
             raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
-        functions = self._with_retention(reward_functions(reward_funcs, train_dataset, args), args, train_dataset)
+        functions = self._with_group_rewards(reward_functions(reward_funcs, train_dataset, args), args, train_dataset)
         self._reader = make_reader(processing_class, args, frames)
         self._row_names: list[str] = []
         self._row_is_bad: list[bool] = []
@@ -172,24 +183,28 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             self._teacher = make_teacher(self, args.teacher_model, initial)
             self._grader = self._make_grader()
 
-    def _with_retention(self, functions: list[Any], args: CGRPOConfig, train_dataset: Any) -> list[Any]:
-        """The reward functions, with the retention reward's column where there is one to fill."""
+    def _with_group_rewards(self, functions: list[Any], args: CGRPOConfig, train_dataset: Any) -> list[Any]:
+        """The reward functions, with a column for each reward that only whole groups have, to be filled then."""
         self._accuracy_column = functions.index(accuracy_reward) if accuracy_reward in functions else None
+        self._has_temporal = args.temporal_alpha > 0
         self._has_retention = self._accuracy_column is not None and args.alpha > 0 and args.reward_coef > 0
-        if self._has_retention:
-            if args.teacher == "column":
-                require_teacher(train_dataset)
-            if args.reward_weights and len(args.reward_weights) == len(functions):
-                args.reward_weights = [*args.reward_weights, 1.0]  # alpha is what the retention reward counts
-            return [*functions, retention]
-        if args.alpha > 0 and args.reward_coef > 0:
-            names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+        names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+        if self._has_temporal and self._accuracy_column is None:
+            raise ValueError(
+                f"temporal_alpha needs marc.rewards.accuracy_reward itself among the rewards; there is {names}"
+            )
+        if self._has_retention and args.teacher == "column":
+            require_teacher(train_dataset)
+        if not self._has_retention and args.alpha > 0 and args.reward_coef > 0:
             logger.warning(
                 "no retention reward: it needs marc.rewards.accuracy_reward itself; there is %s; "
                 "alpha=0 silences this",
                 names,
             )
-        return functions
+        added = [*[temporal] * self._has_temporal, *[retention] * self._has_retention]
+        if added and args.reward_weights and len(args.reward_weights) == len(functions):
+            args.reward_weights = [*args.reward_weights, *[1.0] * len(added)]  # alpha is what each of them counts
+        return [*functions, *added]
 
     def get_train_dataloader(self) -> Any:
         """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
@@ -217,11 +232,16 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             return tokenized
         template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         self._row_prompts = once_each(lambda prompt: tokenize_prompt(processor, prompt, **template), prompts)
+        ids, fields = self._expanded(visuals)
+        return ids, None, fields
+
+    def _expanded(self, visuals: Sequence[tuple[VideoInput, ...]]) -> tuple[list[list[int]], dict[str, Any]]:
+        """Token ids of the rows' prompts with what they show, and what the model takes beside them."""
         base = base_model(self.model)
         asked = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
         ids = once_each(lambda prompt: prompt.expanded(base), asked)
         types = once_each(lambda row: token_types(torch.tensor(row), base).tolist(), ids)
-        return ids, None, {"mm_token_type_ids": types, **grid_inputs(visuals)}
+        return ids, {"mm_token_type_ids": types, **grid_inputs(visuals)}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         """Answers as the assistant does: each video is encoded and each prompt read once for all its answers."""
@@ -479,10 +499,56 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         rewards_NF[bad_N] = torch.nan
         self._log("bad_videos", bad_N.float().sum().item())
         group_size = self.num_generations if self.model.training else self.num_generations_eval
+        if self._has_temporal:
+            self._add_temporal(rewards_NF, inputs, group_size)
         if self._has_retention:
             self._add_retention(rewards_NF, inputs, group_size)
         self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
         return rewards_NF
+
+    def _add_temporal(self, rewards_NF: Tensor, inputs: Sequence[dict[str, Any]], group_size: int) -> None:
+        """Fills in the temporal column; in evaluation, where nothing is asked about shuffled videos, there is none."""
+        column = -2 if self._has_retention else -1
+        own = self._shuffled_accuracies(inputs) if self.model.training else [torch.nan] * len(inputs)
+        shuffled_N = gather(torch.tensor(own, dtype=torch.float32, device=rewards_NF.device))
+        accuracies_N = rewards_NF[:, self._accuracy_column]
+        rewards_NF[:, column] = group_temporal(accuracies_N, shuffled_N, group_size, self.args.temporal)
+        if self.model.training:
+            self._log("temporal/shuffled_accuracy", shuffled_N.nanmean().item())
+            self._log("temporal/reward", rewards_NF[:, column].nanmean().item())
+
+    def _shuffled_accuracies(self, inputs: Sequence[dict[str, Any]]) -> list[float]:
+        """Mean accuracy of half as many answers about each row's video, its grids in a drawn order; NaN without one.
+
+        A process that has no video answers once about its first row, for the others' sake.
+        """
+        size, shuffled = self.num_generations, [torch.nan] * len(inputs)
+        visuals, prompts = self._row_visuals or [()] * len(inputs), self._row_prompts
+        firsts = [row for row in range(0, len(inputs), size) if any(each.kind == "video" for each in visuals[row])]
+        if not gather(torch.tensor([len(firsts)], device=self.accelerator.device)).any() or self._row_visuals is None:
+            return shuffled
+        rows = [row for row in firsts or [0] for _ in range(max(1, size // 2))]
+        shown = once_each(lambda row: self._shuffled(visuals[row], self._row_names[row]), rows)
+        self._row_visuals, self._row_prompts = shown, [prompts[row] for row in rows]
+        try:
+            ids, fields = self._expanded(shown)
+            said, *_ = self._generate_single_turn(ids, None, fields, size)
+        finally:
+            self._row_visuals, self._row_prompts = visuals, prompts
+        texts = self._tokenizer.batch_decode(said, skip_special_tokens=True)
+        gold = {name: [inputs[row][name] for row in rows] for name in ("solution", "problem_type")}
+        accuracies = torch.tensor(accuracy_reward(texts, **gold)).view(-1, max(1, size // 2)).mean(1).tolist()
+        for first, accuracy in zip(firsts, accuracies, strict=False):
+            shuffled[first : first + size] = [accuracy] * size
+        return shuffled
+
+    def _shuffled(self, shown: tuple[VideoInput, ...], name: str) -> tuple[VideoInput, ...]:
+        """What a row shows, each video with its temporal grids in an order that follows from the step and the row."""
+        assert self._reader is not None and self._budget is not None
+        draw = f"{self.args.seed}/{self.state.global_step}/{name}"
+        patches = [[shuffled_grids(each.patches, draw) for each in shown]]
+        (row,) = inputs_at(patches, self._reader.processor, self._budget)
+        return row
 
     def _add_retention(self, rewards_NF: Tensor, inputs: Any, group_size: int) -> None:
         """Fills in the retention column, or keeps the weights that it gives advantages."""

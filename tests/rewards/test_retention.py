@@ -13,6 +13,9 @@ def test_the_equations(accuracies, a_full, alpha, tau):
     r_c = alpha * max(0, eta - tau)
     expected = [r_c if accuracy > 0.1 else 0 for accuracy in accuracies]
     assert retention_reward(accuracies, a_full, alpha=alpha, tau=tau) == pytest.approx(expected)
+    graded = RetentionConfig(alpha=alpha, tau=tau, retention_credit="accuracy")
+    shares = [term * accuracy for term, accuracy in zip(expected, accuracies, strict=True)]
+    assert retention_reward(accuracies, a_full, config=graded) == pytest.approx(shares)
 
 
 def test_only_correct_answers_are_paid():
@@ -42,6 +45,7 @@ def test_a_student_that_beats_its_teacher():
         ({"zero_teacher": "skip"}, "zero_teacher"),
         ({"zero_teacher": "saturate"}, "eta_max"),
         ({"correct_above": 1.0}, "correct_above"),
+        ({"retention_credit": "half"}, "retention_credit"),
     ],
 )
 def test_wrong_options_are_named(options, named):

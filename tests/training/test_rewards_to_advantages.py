@@ -59,9 +59,12 @@ def retention_rewards(own: list[float], a_full: float | None, eta_max: float | N
     st.sampled_from(["group", "batch", "none"]),
     st.sampled_from(["reward", "advantage"]),
     st.sampled_from([(None, "none"), (ETA_MAX, "none"), (ETA_MAX, "saturate")]),
+    st.sampled_from(["correct", "accuracy"]),
 )
-def test_advantages_follow_the_equations(trainer, rewards, extras, a_full, scale, form, limits):
+def test_advantages_follow_the_equations(trainer, rewards, extras, a_full, scale, form, limits, credit):
+    credit = "correct" if form == "advantage" else credit
     trainer.scale_rewards, trainer.args.retention_form = scale, form
+    trainer.args.retention_credit = credit
     trainer.args.eta_max, trainer.args.zero_teacher = limits
     trainer.reward_funcs[:2] = [lambda **columns: rewards, lambda **columns: extras]
     row = trainer.train_dataset[0]
@@ -74,6 +77,8 @@ def test_advantages_follow_the_equations(trainer, rewards, extras, a_full, scale
     right = torch.tensor(rewards, dtype=torch.float64).view(GROUPS, G) > 0.1
     R = torch.tensor([a + e for a, e in zip(rewards, extras, strict=True)], dtype=torch.float64).view(GROUPS, G)
     bonus = torch.tensor(r_c, dtype=torch.float64)[:, None] * right
+    if credit == "accuracy":
+        bonus = bonus * torch.tensor(rewards, dtype=torch.float64).view(GROUPS, G)
     if form == "reward":
         R = R + bonus
     A = R - R.mean(1, keepdim=True)
