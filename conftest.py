@@ -1,5 +1,6 @@
 """Every test of the project runs offline, on the CPU unless MARC_TEST_GPU=1, and fails if it logs an ERROR."""
 
+import gc
 import logging
 import os
 
@@ -21,6 +22,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """
     are_files = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
     return 0 if are_files or config.option.markexpr != "not slow" else None
+
+
+def pytest_collection_finish() -> None:
+    """Has collections of garbage pass over what stays for the whole run: thousands of tests and large libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from marc.cli import app
 
@@ -76,8 +77,10 @@ def test_no_help_imports_anything_heavy():
 def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a generated video that is remembered."""
     folder = tmp_path_factory.mktemp("remembered")
-    modules_of(folder, "world", "sample", CLIP)
-    modules_of(folder, "remember", CLIP, "--segmenter", "uniform")
+    clip, environment = str(folder / CLIP), {"MARC_LIBRARY": str(folder / "library")}
+    for arguments in (["world", "sample", clip], ["remember", clip, "--segmenter", "uniform"]):
+        result = CliRunner().invoke(app, arguments, env=environment)
+        assert result.exit_code == 0, result.output
     return folder
 
 

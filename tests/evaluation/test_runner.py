@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import resource
+import runpy
 import subprocess
 import sys
 import weakref
@@ -209,18 +210,23 @@ def execute(*command):
     )
 
 
+def execute_here(monkeypatch, script, *arguments):
+    monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+    runpy.run_path(str(script), run_name="__main__")
+
+
 def report_of(folder):
     report = json.loads((folder / "report.json").read_text())
     return {**report, "folder": ""}
 
 
-def test_killed_and_resumed_equals_uninterrupted_and_two_processes_equal_one(script, tmp_path):
+def test_killed_and_resumed_equals_uninterrupted_and_two_processes_equal_one(script, tmp_path, monkeypatch):
     whole, torn, two = tmp_path / "whole", tmp_path / "torn", tmp_path / "two"
-    assert execute(script, whole, 1000).returncode == 0
+    execute_here(monkeypatch, script, whole, 1000)
     killed = execute(script, torn, 4)
     assert killed.returncode == -9 and not (torn / "report.json").exists()
     assert 0 < len(read_run_rows(torn)) < 40
-    assert execute(script, torn, 1000).returncode == 0
+    execute_here(monkeypatch, script, torn, 1000)
     distributed = execute("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script, two, 1000)
     assert distributed.returncode == 0, distributed.stderr
     assert {path.name for path in two.glob("rows*")} == {"rows.rank0.jsonl", "rows.rank1.jsonl"}
