@@ -10,7 +10,7 @@ from imports import ROOT, imports_of, module_graph, modules, part_of
 
 # A part may import its own layer and those before it.
 LAYERS = (
-    {"types", "records", "io", "terminal", "extras", "lazy", "version", "hub", "options"},
+    {"types", "records", "io", "terminal", "extras", "lazy", "version", "hub", "options", "threads"},
     {"video", "grading", "compression"},
     {"memory", "model", "data"},
     {"world", "inference", "rewards"},

@@ -38,6 +38,7 @@ from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
 from marc.model.family import vision_token_ids
 from marc.model.modeling import token_types
+from marc.threads import threads_for
 from marc.types import GenerationOptions
 
 _Row = TypeVar("_Row")
@@ -115,7 +116,7 @@ class HFBackend:
         """See `marc.inference.backend.Backend`."""
         clock = clock or StageClock(self.device)
         before, start = clock.seconds["vision_tower"], clock.now()
-        with clock.module("vision_tower", self.model.model.visual):
+        with threads_for(self.model), clock.module("vision_tower", self.model.model.visual):
             features = encode(self.model, [each for each in inputs if each.features is None])
         in_tower = clock.seconds["vision_tower"] - before
         clock.seconds["compression"] += clock.now() - start - in_tower
@@ -223,11 +224,11 @@ def complete(
         features = {each: each.features for prompt in prompts for each in prompt.inputs if each.features is not None}
     budgets = {each.compression for prompt in prompts for each in prompt.inputs}
     assert len(budgets) <= 1, "one generation has one budget"
-    with at_compression(model, budgets.pop() if budgets else model.compression):
+    with threads_for(model), at_compression(model, budgets.pop() if budgets else model.compression):
         share = share and cache is None
         groups = _groups(model, prompts) if share else []
         assert share or draw is None, "transformers draws by itself where prompts may not share"
-        if not groups or (len(groups) == len(prompts) and draw is None):
+        if not groups or (len(prompts) == 1 and draw is None):
             return _complete_alone(model, prompts, features, cache, {**generation, **_heard(listening)})
         heard = _heard(listening.in_order(_order(groups)) if listening else None)
         return _complete_together(model, prompts, groups, features, draw, {**generation, **heard})
@@ -300,7 +301,7 @@ def _order(groups: Sequence[_Group]) -> list[int]:
 
 
 def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
-    """Equal prompts, or those about the same visuals, whichever saves more; one token of each stays.
+    """Equal prompts, or those about the same visuals, whichever saves more; one token of each stays, if it can.
 
     Where each row needs a copy of what it shares, equal prompts alone.
     """
@@ -316,7 +317,7 @@ def _groups(model: Any, prompts: Sequence[Prompt]) -> list[_Group]:
         for way in ((equal,) if why_not_shared(model.model.language_model) else (equal, about_the_same))
     ]
     if any(group.length < 1 for way in ways for group in way):
-        return [_Group([row], 0) for row in range(len(prompts))]
+        return []
     saved = [sum(group.length * (len(group.rows) - 1) for group in way) for way in ways]
     return ways[saved.index(max(saved))]
 

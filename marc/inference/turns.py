@@ -21,6 +21,7 @@ from marc.inference.video_input import VideoInput, at_compression, feature_input
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
 from marc.model.modeling import token_types
+from marc.threads import threads_for
 from marc.types import GenerationOptions
 
 Mark = tuple[int, int, "VideoInput | None"]
@@ -47,7 +48,8 @@ class HFTurns:
     ) -> list[int]:
         """See `marc.inference.backend.Turns`."""
         try:
-            return self._generate(prompt, options, clock, tell)
+            with threads_for(self._model):
+                return self._generate(prompt, options, clock, tell)
         except BaseException:
             self._forget()
             raise

@@ -40,6 +40,7 @@ from marc.memory.text_tower import (
     read_text_encoder,
 )
 from marc.memory.vectors import average_direction
+from marc.threads import threads_for
 
 if TYPE_CHECKING:
     import open_clip
@@ -345,7 +346,7 @@ class EventEmbedder:
 
     def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
         bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), bf16:
+        with torch.inference_mode(), bf16, threads_for(self._texts.model):
             features = encode(inputs.to(self.device))
         return torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
 

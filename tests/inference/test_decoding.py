@@ -200,11 +200,20 @@ def test_eight_answers_read_their_prompt_once(tiny):
     assert read == [(1, len(asked.expanded(model)) - 1), (8, 1), (8, 1), (8, 1)]
 
 
-def test_what_shares_nothing_goes_transformers_way(tiny, monkeypatch):
+def test_rows_that_share_nothing_leave_when_they_end(tiny):
+    """Transformers' loop would go on with all of them until the last one has ended."""
     model, processor = tiny()
-    different = ask(processor, (WHAT, about(model, processor)("a")), (LONG, []))
+    asked = ask(processor, (WHAT, about(model, processor)("a")), (LONG, []), (WHAT, about(model, processor)("b")))
+    outputs, _ = answers(model, asked, share=True, **{**ending_with(model, NEVER), **SAMPLED})
+    ended = next(token for output in outputs for token in output if sum(token in other for other in outputs) < 3)
+    recorder = assert_alike(model, asked, **{**ending_with(model, ended), **SAMPLED})
+    assert min(recorder.rows) < 3
+
+
+def test_one_prompt_and_prompts_of_one_token_go_transformers_way(tiny, monkeypatch):
+    model, processor = tiny()
     monkeypatch.setattr("marc.inference.hf.decode_rows", lambda *_, **__: pytest.fail("shared"))
-    complete(model, different, max_new_tokens=2)
+    complete(model, ask(processor, (WHAT, about(model, processor)("a"))), max_new_tokens=2)
     complete(model, [Prompt((7,))] * 3, max_new_tokens=2)
 
 
