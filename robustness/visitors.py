@@ -1,11 +1,12 @@
 """Eight clients ask one server for a long time: bad videos, streams and clients that hang up among them.
 
 The server is a process of `marc serve` on loopback with the embedded model; the videos are generated. What a lone
-client is answered is asked first. Then many requests come from several clients at once: every answer must be the lone
-client's, every bad video the documented error, and who hangs up must harm nobody. In the middle the server is killed
-(SIGKILL) and started again with the same folder: it must answer without cutting a video into events again. After the
-first thousand requests of a process nothing may pile up in it: resident memory drifts by less than 1 %, and of
-processes, file descriptors, sockets and unfinished files there are never more than before.
+client is answered is asked first, at several budgets. Then many requests come from several clients at once, one in
+five at another budget than the server's: every answer must be the lone client's, with its number of visual tokens,
+every bad video the documented error, and who hangs up must harm nobody. In the middle the server is killed (SIGKILL)
+and started again with the same folder: it must answer without cutting a video into events again. After the first
+thousand requests of a process nothing may pile up in it: resident memory drifts by less than 1 %, and of processes,
+file descriptors, sockets and unfinished files there are never more than before.
 
     python -m robustness.visitors --requests 10000
 """
@@ -40,6 +41,10 @@ VIDEOS, QUESTIONS = 6, 8
 """What is asked about, and questions about each."""
 BAD, GONE, STREAMED = 0.05, 0.02, 0.1
 """Shares of requests about bad videos, of clients that hang up, of answers that come piece by piece by default."""
+BUDGETS = (None, "full", "tokens:9")
+"""The server's own, and others."""
+OTHER = 0.2
+"""Share of requests at one of these."""
 BLOCK = 50
 """Requests between two measurements, for which all clients wait."""
 WARM_UP = 1000
@@ -180,12 +185,25 @@ def body_of(url: str, question: str, **more: Any) -> bytes:
     return json.dumps({"messages": [{"role": "user", "content": content}], **more}).encode()
 
 
-def text_of(reply: str) -> str:
-    """What the model said, in a whole answer or one that came in pieces."""
+def at(budget: str | None) -> dict[str, Any]:
+    """What a request says about its budget."""
+    return {} if budget is None else {"marc": {"budget": budget}}
+
+
+def task_of(video: Path, question: str, budget: str | None) -> str:
+    """Names what is asked, and at which budget."""
+    return f"{video.name}, {budget or 'the usual budget'}: {question}"
+
+
+def said_in(reply: str) -> tuple[str, int]:
+    """What the model said, in a whole answer or one that came in pieces, and how many visual tokens it read."""
     if not reply.startswith("data: "):
-        return str(json.loads(reply)["choices"][0]["message"]["content"])
-    events = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith("data: {")]
-    return "".join(each["choices"][0]["delta"].get("content", "") for each in events)
+        answer = json.loads(reply)
+        return str(answer["choices"][0]["message"]["content"]), int(answer["marc"]["visual_tokens_after"])
+    *events, last = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith("data: {")]
+    deltas = [choice["delta"] for each in events for choice in each["choices"]]
+    said = "".join(delta.get("content", "") for delta in deltas)
+    return said, int(last["marc"]["visual_tokens_after"])
 
 
 class Crowd:
@@ -211,7 +229,7 @@ class Crowd:
             self._asked += [(video, row["problem"]) for row in rows[:questions]]
         self._bad = self._damaged(folder, (folder / "0.mp4").read_bytes())
         self._ids: dict[Path, str] = {}
-        self._expected: dict[str, str] = {}
+        self._expected: dict[str, tuple[str, int]] = {}
 
     def _damaged(self, folder: Path, content: bytes) -> list[str]:
         """Addresses of what is no video, by path and by content."""
@@ -225,10 +243,11 @@ class Crowd:
         for video, question in self._asked:
             if video not in self._ids:
                 self._ids[video] = self._uploaded(video)
-            status, reply = self._served.ask("POST", PATH, body_of(str(video), question))
-            if status != 200:
-                raise RuntimeError(f"a lone client got {status}: {reply[:300]}")
-            self._expected[f"{video.name}: {question}"] = text_of(reply)
+            for budget in BUDGETS:
+                status, reply = self._served.ask("POST", PATH, body_of(str(video), question, **at(budget)))
+                if status != 200:
+                    raise RuntimeError(f"a lone client got {status}: {reply[:300]}")
+                self._expected[task_of(video, question, budget)] = said_in(reply)
 
     def _uploaded(self, video: Path) -> str:
         parts = [b"--part", b'Content-Disposition: form-data; name="file"; filename="a.mp4"', b"", video.read_bytes()]
@@ -246,8 +265,10 @@ class Crowd:
             if kind == "bad":
                 url = random.choice(self._bad)
             is_streamed = kind == "streamed" or (kind == "gone" and random.random() < 0.5)
-            body = body_of(url, question, stream=is_streamed)
-            yield Visit(f"{video.name}: {question}", body, kind, random.random() / 5)
+            budget = random.choice(BUDGETS[1:]) if random.random() < OTHER else BUDGETS[0]
+            streaming = {"stream": True, "stream_options": {"include_usage": True}} if is_streamed else {}
+            body = body_of(url, question, **at(budget), **streaming)
+            yield Visit(task_of(video, question, budget), body, kind, random.random() / 5)
 
     def visit(self, visit: Visit) -> None:
         """One request; whoever meets a server that is gone comes again when it is back."""
@@ -284,7 +305,7 @@ class Crowd:
             return None if is_told else f"{status}: {reply[:300]}"
         if status != 200:
             return f"{status}: {reply[:300]}"
-        said, expected = text_of(reply), self._expected[visit.task]
+        said, expected = said_in(reply), self._expected[visit.task]
         return None if said == expected else f"{said!r}, but a lone client got {expected!r}"
 
 

@@ -59,7 +59,9 @@ def test_pieces_are_those_of_the_output_and_who_leaves_changes_no_other(tiny, st
     outputs = backend.generate(asked, options, listeners=listeners)
     others = [row for row in range(len(asked)) if row != 4]
     assert [outputs[row] for row in others] == [expected[row] for row in others]
-    assert [("".join(pieces[row]), row) for row in others if row != 1] == [(texts[row], row) for row in others if row != 1]
+    assert [("".join(pieces[row]), row) for row in others if row != 1] == [
+        (texts[row], row) for row in others if row != 1
+    ]
     assert not pieces[1]
     assert listeners[4].is_left and outputs[4][:3] == expected[4][:3]
     assert texts[4].startswith("".join(pieces[4]).strip())

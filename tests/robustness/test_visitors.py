@@ -14,7 +14,7 @@ from robustness.visitors import (
     in_blocks,
     judge,
     killed_in_the_middle,
-    text_of,
+    said_in,
     visited,
 )
 
@@ -56,15 +56,16 @@ class Scripted(Served):
         return self.reply
 
 
-def whole(text):
-    return json.dumps({"choices": [{"message": {"content": text}}]})
+def whole(text, tokens=4):
+    return json.dumps({"choices": [{"message": {"content": text}}], "marc": {"visual_tokens_after": tokens}})
 
 
 @pytest.mark.parametrize(
     ("kind", "status", "reply", "problem"),
     [
         ("good", 200, whole("yes"), None),
-        ("good", 200, whole("no"), "'no', but a lone client got 'yes'"),
+        ("good", 200, whole("no"), "('no', 4), but a lone client got ('yes', 4)"),
+        ("good", 200, whole("yes", tokens=64), "('yes', 64), but a lone client got ('yes', 4)"),
         ("good", 500, "broken", "500: broken"),
         ("bad", 400, '{"error": {"message": "no video"}}', None),
         ("bad", 200, whole("yes"), "200: "),
@@ -73,12 +74,16 @@ def whole(text):
 )
 def test_a_wrong_answer_and_a_wrong_error_are_found(kind, status, reply, problem):
     crowd = object.__new__(Crowd)
-    crowd._served, crowd._expected = Scripted(status, reply), {"task": "yes"}
+    crowd._served, crowd._expected = Scripted(status, reply), {"task": ("yes", 4)}
     found = crowd._problem_of(Visit("task", body_of("a.mp4", "What?"), kind))
     assert found is None if problem is None else found.startswith(problem)
 
 
 def test_what_came_in_pieces_is_put_together():
     deltas = [{"role": "assistant", "content": ""}, {"content": "ye"}, {"content": "s"}, {}]
-    events = "".join(f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n" for delta in deltas)
-    assert text_of(events + "data: [DONE]\n\n") == text_of(whole("yes")) == "yes"
+    sent = [
+        *({"choices": [{"delta": delta}]} for delta in deltas),
+        {"choices": [], "marc": {"visual_tokens_after": 4}},
+    ]
+    events = "".join(f"data: {json.dumps(each)}\n\n" for each in sent)
+    assert said_in(events + "data: [DONE]\n\n") == said_in(whole("yes")) == ("yes", 4)
