@@ -18,10 +18,11 @@ import pytest
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """None for files that are named: one process is through with them before others have imported torch.
 
-    Nor for what a marker chooses, such as ``-m slow``: such tests start several processes themselves.
+    Nor for what a marker chooses, such as ``-m slow``, which starts several processes itself, and on a GPU.
     """
     are_files = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
-    return 0 if are_files or config.option.markexpr != "not slow" else None
+    is_chosen = config.option.markexpr != "not slow" or os.environ.get("MARC_TEST_GPU") == "1"
+    return 0 if are_files or is_chosen else None
 
 
 def pytest_collection_finish() -> None:
