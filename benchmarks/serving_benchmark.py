@@ -40,7 +40,8 @@ from marc.types import GenerationOptions
 from marc.world.export import write_sample
 
 NEW_TOKENS = 16
-"""Of every answer of the small 3B, whose random weights end none by themselves."""
+"""Of every answer of the small 3B by default, whose random weights end none by themselves: a word or two. An answer
+with its reasoning, as the published prompts ask for, has a hundred and more."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def _processor_seconds() -> float:
     return sum(each.user + each.system for each in times)
 
 
-def make_assistant(model: str, memories: Path) -> VideoAssistant:
-    """The embedded model, or the small 3B with the embedded model's memory."""
+def make_assistant(model: str, memories: Path, new_tokens: int = NEW_TOKENS) -> VideoAssistant:
+    """The embedded model, or the small 3B, with answers of so many tokens, and the embedded model's memory."""
     assistant = VideoAssistant.from_pretrained(
         memory=MemoryOptions(segmenter="uniform"), retrieval=RetrievalOptions(folder=str(memories)), device="cpu"
     )
@@ -113,7 +114,7 @@ def make_assistant(model: str, memories: Path) -> VideoAssistant:
     weights = Weights.random(find_architecture(model), Placement(torch.device("cpu")))
     compression = CompressionConfig("events", duplicates=NEAR_DUPLICATES)
     backend = HFBackend(weights.model(weights.architecture.our_model, compression), weights.processor(compression))
-    generation = GenerationOptions(max_new_tokens=NEW_TOKENS)
+    generation = GenerationOptions(max_new_tokens=new_tokens)
     return VideoAssistant(backend, assistant.selector, generation=generation, prompt_style=PROMPT_STYLE)
 
 
@@ -125,11 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
+    length = f"tokens of every answer of the small 3B (default {NEW_TOKENS})"
+    parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS, help=length)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = write_questions(folder, options.videos, options.questions)
-        assistant = make_assistant(options.model, folder / "memories")
+        assistant = make_assistant(options.model, folder / "memories", options.new_tokens)
         for video in sorted({each.video for each in asked}):
             assistant.remember(video)
         app = make_app(assistant, ServeOptions(folder=folder / "server", max_waiting=1024), allowed=(folder,))
