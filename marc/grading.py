@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 from unicodedata import normalize
@@ -419,6 +419,7 @@ def _grade_transcript(answer: str, gold: str) -> float:
     return max(0.0, 1.0 - word_error_rate(gold, answer))
 
 
+@lru_cache(1024)  # sampled answers are often alike
 def rouge_mean(reference: str, hypothesis: str) -> float:
     """Mean of ROUGE-1, ROUGE-2 and ROUGE-L F1 with stemming."""
     scores = _rouge_scorer().score(reference, hypothesis)

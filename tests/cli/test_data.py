@@ -8,7 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
+from marc.inference.hf import HFBackend
+from marc.inference.vllm_backend import VllmBackend
 from marc.model.family import families
+from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
 from marc.training import teacher
 from marc.video import write_video
@@ -49,3 +52,28 @@ def test_every_familys_teacher_is_asked_once_and_known_by_its_weights(rows, tmp_
         taught = json.loads((tmp_path / "taught.json").read_text())["rows"]
         assert [row.get("a_full") is None for row in taught] == [False, True]
     assert asked == names, "the second time all is known"
+
+
+def test_another_engine_is_asked_anew_and_once(rows, tmp_path, monkeypatch):
+    """Its samples are others, so that its results have keys of their own."""
+    asked = []
+
+    class OtherEngine(HFBackend):
+        def sample(self, prompts, options, samples):
+            asked.append(len(prompts))
+            return super().sample(prompts, options, samples)
+
+    def load(name, **options):
+        assert options.pop("target_frames") is None and set(options) == {"device", "dtype", "attn_implementation"}
+        return OtherEngine(*load_model(name, target_frames=None))
+
+    monkeypatch.setattr(VllmBackend, "from_pretrained", load)
+    for part in build_tiny():
+        part.save_pretrained(tmp_path / "model")
+    arguments = ["data", "teacher", rows, tmp_path / "taught.json", "--model", tmp_path / "model"]
+    for engine in ("hf", "vllm", "vllm", "hf"):
+        options = ["--samples", 2, "--max-new-tokens", 3, "--max-frames", 4, "--backend", engine]
+        done = CliRunner().invoke(app, [str(argument) for argument in (*arguments, *options)])
+        assert done.exit_code == 0, done.output
+    assert asked == [1]
+    assert len((tmp_path / "teacher" / "teacher-0.jsonl").read_text().splitlines()) == 2

@@ -3,8 +3,10 @@
 Run by the main environment's Python, whose transformers is another: ``write_expected.py FOLDER``.
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,17 @@ from tiny_models import builder, make_loud, save_stock  # noqa: E402
 
 from marc import VideoAssistant  # noqa: E402
 from marc.data.prompts import message_about, render_question  # noqa: E402
+from marc.data.rows import parse_row  # noqa: E402
 from marc.inference.encoding import encode  # noqa: E402
-from marc.inference.hf import complete  # noqa: E402
+from marc.inference.hf import HFBackend, complete  # noqa: E402
 from marc.inference.prompts import Prompt  # noqa: E402
 from marc.inference.video_input import VideoInput, VisualPatches, feature_inputs, grid_inputs  # noqa: E402
 from marc.inference.vllm_items import planned_item  # noqa: E402
 from marc.io import write_json  # noqa: E402
 from marc.model.loading import EMBEDDED_FOLDER, load_model  # noqa: E402
 from marc.model.modeling import token_types  # noqa: E402
+from marc.training.reader import VisualReader  # noqa: E402
+from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, teacher_accuracies  # noqa: E402
 from marc.types import GenerationOptions  # noqa: E402
 from marc.world.export import video_questions, write_sample  # noqa: E402
 from marc.world.frames import draw_frames  # noqa: E402
@@ -136,7 +141,8 @@ def write_cases(folder: Path, model: Any, prompts: Sequence[Prompt]) -> None:
 def write_answers(folder: Path) -> None:
     """What the embedded model answers about a video file."""
     sample = folder / "sample.mp4"
-    write_sample(sample)
+    rows = json.loads(write_sample(sample).read_text())["questions"]
+    write_json(folder / "taught.json", teachers_accuracies(folder, rows))
     questions = ["What happens in the plain scene?", "How many scenes are there?"]
     answers = []
     for budget in BUDGETS:
@@ -151,6 +157,16 @@ def write_answers(folder: Path) -> None:
         answers.append({"budget": budget, "questions": questions, "prompts": prompts, "outputs": outputs})
     write_json(folder / "answers.json", answers)
     write_json(folder / "mixed.json", mixed_answers(folder))
+
+
+def teachers_accuracies(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows, and how right the embedded model's greedy answers from every token are."""
+    engine = HFBackend(*load_model(device="cpu", target_frames=None))
+    options = TeacherOptions(samples=1, temperature=0.0, max_new_tokens=NEW_TOKENS)
+    reader, cache = VisualReader(engine.processor), TeacherCache(folder / "teacher")
+    grader = TeacherGrader(lambda: nullcontext(engine), reader, options, cache, "hf")
+    taught = teacher_accuracies([parse_row(row) for row in rows], folder, grader)
+    return {"rows": rows, "new_tokens": NEW_TOKENS, "a_full": [row.a_full for row in taught]}
 
 
 def mixed_answers(folder: Path) -> list[dict[str, Any]]:

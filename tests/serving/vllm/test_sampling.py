@@ -1,0 +1,76 @@
+"""Several outputs for a prompt, and the teacher that asks for them, by vLLM."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from marc.data.prompts import message_about
+from marc.inference.prompts import Prompt
+from marc.inference.video_input import VideoInput, VisualPatches, every_token
+from marc.model.family import vision_token_ids
+from marc.types import GenerationOptions
+from marc.world.frames import draw_frames
+from marc.world.scenes import sample_video
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def prompts(backend) -> list[Prompt]:
+    """Two questions about a video."""
+    processor, video = backend.processor, sample_video("easy", "test", 0, 0)
+    patches = VisualPatches.of_frames(processor, draw_frames(video), video.event_of_frame[::2])
+    shown = VideoInput.of(patches, processor, backend.compression)
+    texts = [
+        processor.apply_chat_template(message_about([("video", "")], question), add_generation_prompt=True)
+        for question in ("What happens first?", "How many scenes are there?")
+    ]
+    return [
+        Prompt(tuple(processor.tokenizer(text, add_special_tokens=False)["input_ids"]), (shown,)) for text in texts
+    ]
+
+
+def test_the_greedy_sample_is_what_is_generated(backend, prompts):
+    options = GenerationOptions(max_new_tokens=24)
+    assert backend.sample(prompts, options, 1) == [[each] for each in backend.generate(prompts, options)]
+
+
+def test_what_is_drawn_for_a_prompt_follows_from_the_seed_alone(backend, prompts):
+    options = GenerationOptions(max_new_tokens=12, temperature=3.0, seed=1)
+    together = backend.sample(prompts, options, 4)
+    assert together == [backend.sample([prompt], options, 4)[0] for prompt in prompts]
+    assert len({tuple(output) for output in together[0]}) == 4
+    assert backend.sample(prompts, GenerationOptions(max_new_tokens=12, temperature=3.0), 4) != together
+
+
+def test_no_vision_tokens_are_drawn(backend, prompts):
+    """At such a temperature all others are, so that 4,000 of them would hold some."""
+    outputs = backend.sample(prompts, GenerationOptions(max_new_tokens=250, temperature=1e6), 16)
+    drawn = {token for each in outputs for output in each for token in output}
+    forbidden = vision_token_ids(backend.processor.tokenizer)
+    assert len(forbidden) >= 4 and drawn.isdisjoint(forbidden)
+    assert len(drawn) > len(backend.processor.tokenizer) / 2
+
+
+def test_the_teachers_accuracies_are_those_of_the_other_engine(backend, world, tmp_path):
+    from marc.data.rows import parse_row
+    from marc.training.reader import VisualReader
+    from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, teacher_accuracies
+
+    expected = json.loads((world.folder / "taught.json").read_text())
+    rows = [parse_row(row) for row in expected["rows"]]
+    own, backend.compression = backend.compression, every_token(backend.compression)
+    grader = TeacherGrader(
+        lambda: nullcontext(backend),
+        VisualReader(backend.processor),
+        TeacherOptions(samples=1, temperature=0.0, max_new_tokens=expected["new_tokens"]),
+        TeacherCache(tmp_path),
+        "vllm",
+    )
+    try:
+        taught = [row.a_full for row in teacher_accuracies(rows, Path(world.folder), grader)]
+    finally:
+        backend.compression = own
+    assert taught == pytest.approx(expected["a_full"]) and len(set(taught)) > 1
