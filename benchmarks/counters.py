@@ -211,13 +211,19 @@ def count_vision(model: Any, grid: Sequence[int], *, events: Sequence[int] | Non
     Returns:
         The work and the number of visual tokens that come out.
     """
+    with WorkCounter() as counter:
+        features = encode_shapes(model, grid, events=events)
+    return counter.work, sum(len(video) for video in features)
+
+
+def encode_shapes(model: Any, grid: Sequence[int], *, events: Sequence[int] | None = None) -> Any:
+    """What the vision tower and the compression make of one video, on shapes alone; see `count_vision`."""
     vision = model.config.vision_config
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     pixels = torch.empty(grid[0] * grid[1] * grid[2], patch, dtype=model.dtype, device="meta")
     planning = {} if events is None else {"video_grid_events": torch.tensor([list(events)])}
-    with WorkCounter() as counter, _GridsStayReal():
-        features = model.model.get_video_features(pixels, torch.tensor([list(grid)]), **planning).pooler_output
-    return counter.work, sum(len(video) for video in features)
+    with _GridsStayReal():
+        return model.model.get_video_features(pixels, torch.tensor([list(grid)]), **planning).pooler_output
 
 
 @torch.no_grad()

@@ -94,9 +94,9 @@ class RoomForCheckpoints(TrainerCallback):
 class ExactResume(Trainer):
     """A `Trainer` that resumes with the checkpoint's weights and the epoch's order, also after a loss of power.
 
-    `_load_from_checkpoint` goes by `from_pretrained`; `_run_epoch` tells the innermost sampler the epoch. Random
-    numbers are what is saved last before the state by which a checkpoint is taken for whole; older checkpoints are
-    deleted once the disk holds the new one.
+    `_load_from_checkpoint` goes by `from_pretrained`, and leaves adapters their dtype; `_run_epoch` tells the
+    innermost sampler the epoch. Random numbers are what is saved last before the state by which a checkpoint is taken
+    for whole; older checkpoints are deleted once the disk holds the new one.
     """
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -126,7 +126,11 @@ class ExactResume(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.model if model is None else model
         if not isinstance(target, CompressedVLM) or self.is_fsdp_enabled:
+            dtypes = {name: weight.dtype for name, weight in target.named_parameters() if weight.requires_grad}
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+            for name, weight in target.named_parameters():
+                if name in dtypes:  # PEFT reads QLoRA's adapters into float32
+                    weight.data = weight.data.to(dtypes[name])
             return
         with loading_quietly():
             loaded, report = type(target).from_pretrained(

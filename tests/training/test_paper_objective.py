@@ -12,7 +12,9 @@ from marc.training.run import recipe_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(
-    path for path in (ROOT / "configs").glob("grpo_*.yaml") if path.stem.rpartition("_")[2] in ("full", "lora")
+    path
+    for path in (ROOT / "configs").glob("grpo_*.yaml")
+    if path.stem.rpartition("_")[2] in ("full", "lora", "qlora")
 )
 PAPER = {
     "num_generations": 8,  # G
@@ -55,8 +57,8 @@ CONVENTIONS = {
     "max_completion_length": 768,
     "max_grad_norm": 5,
     "lr_scheduler_type": "cosine",
-    "learning_rate": {"full": 1e-6, "lora": 1e-5},
-    "freeze_tower": {"full": False, "lora": True},
+    "learning_rate": {"full": 1e-6, "lora": 1e-5, "qlora": 1e-5},
+    "freeze_tower": {"full": False, "lora": True, "qlora": True},
 }
 """What no text of the paper says, after Video-R1, on which it is built."""
 
