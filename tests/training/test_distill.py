@@ -13,6 +13,7 @@ from tiny_training import IN_FLOAT64, OTHER_FAMILIES, TWO_STEPS
 from torch import Tensor, nn
 
 from marc.inference.encoding import encode
+from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, feature_inputs, grid_inputs
 from marc.model import CompressionConfig
@@ -281,10 +282,11 @@ def test_the_online_teacher_is_asked_once_about_each_video_row(files, rows, mixe
     with torch.no_grad():
         trainer.model.lm_head.weight.normal_()
     prompt = trainer.train_dataset[0]["prompt"]
-    full, _ = build_tiny(compression=OFF)
-    with trainer._teacher.weights() as model:
-        ours = answers([prompt], model, trainer._reader, trainer._grader.options)
-    assert ours == answers([prompt], full, trainer._reader, trainer._grader.options), "the weights of the beginning"
+    read = {source: trainer._reader.read(source) for source in visual_sources(prompt)}
+    with trainer._grader.engine() as engine:
+        ours = answers([prompt], read, engine, trainer._grader.options)
+    first = HFBackend(*build_tiny(compression=OFF))
+    assert ours == answers([prompt], read, first, trainer._grader.options), "the weights of the beginning"
 
 
 @pytest.mark.parametrize(
