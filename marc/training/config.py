@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from trl import GRPOConfig, SFTConfig
 
+from marc.compression.config import CompressionConfig, parse_budget
 from marc.options import build, explained, values_from, with_options_of
 from marc.rewards import RetentionConfig, TemporalConfig
 from marc.rewards.named import find_reward
@@ -41,12 +42,17 @@ class VideoOptions:
         keep_visuals: Videos and images that are kept in memory after reading, the latest ones. With a frozen tower
             what is kept is its tokens, so that each is decoded and encoded once. In supervised training it needs
             ``dataloader_num_workers=0``.
+        eval_budgets: Budgets at which the evaluation's rows are asked, greedily, at the steps that ``eval_strategy``
+            says (`marc.training.evaluating`), such as ``[events, full]``; None: the evaluation is TRL's own.
+        eval_new_tokens: Upper limit on the length of these answers.
     """
 
     bad_video: Literal["stop", "skip"] = "stop"
     freeze_tower: bool = False
     budgets: dict[str, float] | str | None = None
     keep_visuals: int = 0
+    eval_budgets: list[str] | None = None
+    eval_new_tokens: int = 768
 
     def __post_init__(self) -> None:
         if isinstance(self.budgets, str):
@@ -61,6 +67,12 @@ class VideoOptions:
         if self.keep_visuals < 0:
             raise ValueError(f"keep_visuals must be at least 0, got {self.keep_visuals}")
         self.budget_mix  # noqa: B018  (checks the names and shares)
+        for name in self.eval_budgets or ():
+            parse_budget(name, CompressionConfig())
+        if self.eval_budgets and trainers_options.eval_strategy == "no":
+            raise ValueError("eval_budgets are for an evaluation: set eval_strategy to steps or epoch, too")
+        if self.eval_new_tokens < 1:
+            raise ValueError(f"eval_new_tokens must be at least 1, got {self.eval_new_tokens}")
         self.frames  # noqa: B018  (checks its fields)
 
     @property

@@ -10,7 +10,6 @@ Whose weights it has is ``teacher_model``:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
+from trl.models.utils import prepare_deepspeed
 
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt, pad_rows
@@ -28,6 +27,7 @@ from marc.inference.video_input import VideoInput, at_compression, every_token, 
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.training.config import CGRPOConfig
 from marc.training.video_trainer import VideoTrainer, base_model, load_like
+from marc.training.whole_weights import gathering
 
 
 @dataclass(frozen=True)
@@ -88,35 +88,18 @@ def make_teacher(trainer: Any, name: str, initial: CompressedVLM | None) -> Full
     policy = trainer.accelerator.unwrap_model(trainer.model)
     off = name == "initial" and isinstance(policy, PeftModel)
     if name == "self" or off:
-        return FullFrameTeacher(policy, off, _gathering(trainer, lambda: trainer.model_wrapped))
+        return FullFrameTeacher(policy, off, gathering(trainer, lambda: trainer.model_wrapped))
     if name == "initial" and initial is None:
         reference = trainer.accelerator.unwrap_model(trainer.ref_model)
-        return FullFrameTeacher(reference, whole=_gathering(trainer, lambda: trainer.ref_model))
+        return FullFrameTeacher(reference, whole=gathering(trainer, lambda: trainer.ref_model))
     device = trainer.accelerator.device
     model = load_like(base_model(policy), name, device) if initial is None else initial.to(device)
     engine = prepare_deepspeed(model, trainer.accelerator) if is_deepspeed_zero3_enabled() else model
-    teacher = FullFrameTeacher(model, whole=_gathering(trainer, lambda: engine))
+    teacher = FullFrameTeacher(model, whole=gathering(trainer, lambda: engine))
     if initial is None:
         with teacher.whole():
             _check_shared_tower(base_model(policy), model, name)
     return teacher
-
-
-def _gathering(trainer: Any, engine: Callable[[], Any]) -> Callable[[], AbstractContextManager[object]]:
-    """What brings all weights of a model to every process, where ZeRO-3 shares them out."""
-    if not is_deepspeed_zero3_enabled():
-        return nullcontext
-
-    @contextmanager
-    def whole() -> Iterator[None]:
-        kwargs = trainer.args.gradient_checkpointing_kwargs
-        with (
-            unwrap_model_for_generation(engine(), trainer.accelerator, gradient_checkpointing_kwargs=kwargs) as model,
-            without_hooks(model),
-        ):
-            yield
-
-    return whole
 
 
 def _gathered(module: torch.nn.Module) -> AbstractContextManager[object]:
@@ -126,20 +109,6 @@ def _gathered(module: torch.nn.Module) -> AbstractContextManager[object]:
 
     gathered: AbstractContextManager[object] = zero.GatheredParameters(list(module.parameters()))
     return gathered
-
-
-@contextmanager
-def without_hooks(root: Any) -> Iterator[None]:
-    """TRL takes ZeRO-3's hooks off all modules, but not those at the root, which wait for the other processes."""
-    names = ("_forward_pre_hooks", "_forward_hooks")
-    kept = {name: getattr(root, name) for name in names}
-    try:
-        for name in names:
-            setattr(root, name, OrderedDict())
-        yield
-    finally:
-        for name, hooks in kept.items():
-            setattr(root, name, hooks)
 
 
 def completion_states(

@@ -63,7 +63,7 @@ from marc.training.checks import (
 )
 from marc.training.config import CGRPOConfig
 from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
-from marc.training.full_teacher import completion_states, make_teacher, needs_copy, without_hooks
+from marc.training.full_teacher import completion_states, make_teacher, needs_copy
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
 from marc.training.resampling import joined, other_prompts, replacements
@@ -71,6 +71,7 @@ from marc.training.resume import EpochSampler
 from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
 from marc.training.video_trainer import Encoded, VideoTrainer, base_model, frozen_copy, make_reader
+from marc.training.whole_weights import without_hooks
 from marc.video.sources import FrameSource
 
 logger = logging.getLogger(__name__)

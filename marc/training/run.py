@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -75,6 +75,9 @@ class RunOptions:
         rows: File of rows or manifest; None: the micro-world, drawn in memory.
         root: Folder of the videos; None: that of the rows' file.
         allow_outside: Also read files that rows name outside of it.
+        eval_rows: File of rows that are asked in between, see ``eval_budgets``; their videos lie as those of ``rows``
+            do. None: the micro-world's, where training is about it, else none.
+        eval_videos: Videos of the micro-world that are asked about in between; training does not see them.
         style: Prompt style, one of `marc.data.prompts.style_names`.
         budget: How many visual tokens a video costs, see `marc.compression.config`, instead of ``layout``,
             ``target_frames`` and ``visual_tokens``; None: the checkpoint's.
@@ -87,6 +90,8 @@ class RunOptions:
     rows: str | None = None
     root: str | None = None
     allow_outside: bool = False
+    eval_rows: str | None = None
+    eval_videos: int = 8
     style: str = STYLE
     budget: str | None = None
     lora_rank: int = 0
@@ -181,6 +186,7 @@ def _run(
         model=model,
         args=config,
         train_dataset=dataset,
+        eval_dataset=read_evaluation(options, config),
         processing_class=processor,
         frames=frames,
         peft_config=lora(model, options.lora_rank),
@@ -358,6 +364,27 @@ def read_data(options: RunOptions, config: VideoOptions) -> tuple[list[TrainingR
         return read_rows(options.rows, root, allow_outside=options.allow_outside), root, None
     frames = config.frames
     return world_rows(**vars(options.world)), Path(), WorldFrames(frames.fps, frames.max_frames, frames.min_frames)
+
+
+def read_evaluation(options: RunOptions, config: VideoOptions) -> Dataset | None:
+    """The rows that are asked in between; None where none are.
+
+    Raises:
+        ValueError: If rows are named and budgets are not, or the other way round.
+    """
+    if not config.eval_budgets:
+        if options.eval_rows is not None:
+            raise ValueError("eval_rows: at which budgets they are asked is eval_budgets, such as [events, full]")
+        return None
+    if options.eval_rows is not None:
+        root = Path(options.root or Path(options.eval_rows).parent)
+        rows = read_rows(options.eval_rows, root, allow_outside=options.allow_outside)
+    elif options.rows is None:
+        root, asked = Path(), replace(options.world, videos=options.eval_videos)
+        rows = world_rows(**vars(asked), split="validation")
+    else:
+        raise ValueError("eval_budgets: which rows are asked at them is eval_rows")
+    return to_dataset(rows, root, style=options.style)
 
 
 def lora(model: CompressedVLM, rank: int) -> Any:

@@ -85,7 +85,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         args: The options.
         train_dataset: From `marc.training.to_supervised`: a column ``questions`` of lists of ``prompt`` (a chat that
             names files), ``completion`` (text) and ``problem_id``.
-        eval_dataset: Likewise.
+        eval_dataset: Likewise; with ``eval_budgets`` rows of `marc.training.to_dataset`.
         processing_class: A `CompressedProcessor` with the model's compression.
         frames: Where the videos that prompts name come from; by default they are files.
         **kwargs: As in TRL.
@@ -121,7 +121,7 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         if args.max_length is not None:
             rows = (
                 (row["problem_id"], row["prompt"], len(completion_ids(processing_class, row["completion"])))
-                for item in rows_of(train_dataset, eval_dataset)
+                for item in rows_of(train_dataset, None if args.eval_budgets else eval_dataset)
                 for row in item["questions"]
             )
             reject_long(self._reader, rows, args, limit=("max_length", args.max_length))

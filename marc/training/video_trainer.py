@@ -7,7 +7,7 @@ that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,13 +20,17 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from marc.compression import CompressionConfig
 from marc.inference.encoding import encode, encode_once
+from marc.inference.hf import HFBackend
 from marc.inference.video_input import KINDS, VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.model.modeling import token_types
 from marc.training.config import VideoOptions
+from marc.training.evaluating import summed_accuracy
 from marc.training.reader import VisualReader
 from marc.training.resume import ExactResume
+from marc.training.whole_weights import gathering
+from marc.types import GenerationOptions
 from marc.video.sources import FrameSource, VideoFiles
 
 
@@ -58,6 +62,8 @@ class VideoTrainer(ExactResume):
 
     args: Any
     model: Any
+    control: Any
+    eval_dataset: Any
     _metrics: Any
     _reader: VisualReader | None
     _budget: CompressionConfig | None = None
@@ -72,6 +78,40 @@ class VideoTrainer(ExactResume):
             for known in mix.shares:
                 self._log(f"budget/{known}", float(name == known))
         return self._budget
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """TRL's, or with ``eval_budgets`` the accuracy at each of them, see `marc.training.evaluating`.
+
+        Args:
+            eval_dataset: As in TRL; with ``eval_budgets`` rows of `marc.training.to_dataset`.
+            ignore_keys: As in TRL.
+            metric_key_prefix: Begins the names of what is measured.
+        """
+        if not self.args.eval_budgets:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        rows = list(self.eval_dataset if eval_dataset is None else eval_dataset)
+        found = {f"{metric_key_prefix}_accuracy/{name}": each for name, each in self._accuracies(rows).items()}
+        self.log(dict(found))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def _accuracies(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Mean accuracy of the rows at each budget; every process asks its share of them."""
+        assert self._reader is not None
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        options, budgets = GenerationOptions(self.args.eval_new_tokens), self.args.eval_budgets
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        training = policy.training
+        policy.eval()
+        try:
+            with gathering(self, lambda: self.model_wrapped)():
+                sums = summed_accuracy(HFBackend(policy, self._reader.processor), self._reader, mine, budgets, options)
+        finally:
+            policy.train(training)
+        together = self.accelerator.reduce(torch.tensor(list(sums.values()), device=self.accelerator.device))
+        return {name: float(each) / len(rows) for name, each in zip(sums, together, strict=True)}
 
     @property
     def _trains_tower(self) -> bool:
