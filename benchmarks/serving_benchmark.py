@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving_benchmark --repeats 3
     python -m benchmarks.serving_benchmark --model scaled
+    .venv-vllm/bin/python -m benchmarks.serving_benchmark --backend vllm
 
 starts `marc serve`'s application on loopback, with the embedded model or with the 3B of `marc bench` that was made
 small and has random weights, writes generated videos, asks the same questions about them by one client in turn and by
@@ -24,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -33,10 +35,11 @@ from benchmarks.systems import PROMPT_STYLE
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
 from marc.inference.assistant import VideoAssistant
 from marc.inference.hf import HFBackend
+from marc.inference.vllm_backend import VllmBackend
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.serving.app import make_app
 from marc.serving.options import ServeOptions
-from marc.types import GenerationOptions
+from marc.types import EngineName, GenerationOptions
 from marc.world.export import write_sample
 
 NEW_TOKENS = 16
@@ -104,24 +107,52 @@ def _processor_seconds() -> float:
     return sum(each.user + each.system for each in times)
 
 
-def make_assistant(model: str, memories: Path, new_tokens: int = NEW_TOKENS) -> VideoAssistant:
-    """The embedded model, or the small 3B, with answers of so many tokens, and the embedded model's memory."""
+def make_assistant(
+    model: str, folder: Path, new_tokens: int = NEW_TOKENS, engine: EngineName = "hf"
+) -> VideoAssistant:
+    """The embedded model, or the small 3B, with the embedded model's memory.
+
+    Args:
+        model: ``"tiny"`` or ``"scaled"``.
+        folder: For memories, and for the small 3B where its engine wants it in files.
+        new_tokens: Of every answer of the small 3B.
+        engine: Answers.
+    """
     assistant = VideoAssistant.from_pretrained(
-        memory=MemoryOptions(segmenter="uniform"), retrieval=RetrievalOptions(folder=str(memories)), device="cpu"
+        memory=MemoryOptions(segmenter="uniform"),
+        retrieval=RetrievalOptions(folder=str(folder / "memories")),
+        device="cpu",
+        backend=engine if model == "tiny" else "hf",
     )
     if model == "tiny":
         return assistant
     weights = Weights.random(find_architecture(model), Placement(torch.device("cpu")))
     compression = CompressionConfig("events", duplicates=NEAR_DUPLICATES)
-    backend = HFBackend(weights.model(weights.architecture.our_model, compression), weights.processor(compression))
+    made = HFBackend(weights.model(weights.architecture.our_model, compression), weights.processor(compression))
     generation = GenerationOptions(max_new_tokens=new_tokens)
+    backend = _in_vllm(made, folder / "model") if engine == "vllm" else made
     return VideoAssistant(backend, assistant.selector, generation=generation, prompt_style=PROMPT_STYLE)
+
+
+def _in_vllm(made: HFBackend, folder: Path) -> VllmBackend:
+    made.model.save_pretrained(folder)
+    made.processor.save_pretrained(folder)
+    return VllmBackend.from_pretrained(folder, duplicates=NEAR_DUPLICATES)
+
+
+def forget(assistant: VideoAssistant) -> None:
+    """Has an assistant and its engine forget what was encoded and read."""
+    assistant.forget()
+    if isinstance(assistant.backend, VllmBackend):
+        assistant.backend.engine.reset_prefix_cache()
+        assistant.backend.engine.llm_engine.reset_encoder_cache()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m benchmarks.serving_benchmark``."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", choices=("tiny", "scaled"), default="tiny")
+    parser.add_argument("--backend", choices=get_args(EngineName), default="hf", help="vllm: in its environment")
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--clients", type=int, default=8)
@@ -132,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = write_questions(folder, options.videos, options.questions)
-        assistant = make_assistant(options.model, folder / "memories", options.new_tokens)
+        assistant = make_assistant(options.model, folder, options.new_tokens, options.backend)
         for video in sorted({each.video for each in asked}):
             assistant.remember(video)
         app = make_app(assistant, ServeOptions(folder=folder / "server", max_waiting=1024), allowed=(folder,))
@@ -140,15 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             address = f"{server}/v1/chat/completions"
             expected = timed(address, asked, 1).answers
             for _ in range(options.repeats):
-                assistant.forget()
+                forget(assistant)
                 alone = timed(address, asked, 1)
                 assert alone.answers == expected
-                assistant.forget()
+                forget(assistant)
                 together = timed(address, asked, options.clients)
                 different = sum(one != other for one, other in zip(together.answers, expected, strict=True))
                 print(
-                    f"{options.model}, {len(asked)} questions about {options.videos} videos: one client "
-                    f"{alone.wall:.2f} s (processor {alone.processor:.2f} s), {options.clients} clients "
+                    f"{options.model}, {options.backend}: {len(asked)} questions about {options.videos} videos: one "
+                    f"client {alone.wall:.2f} s (processor {alone.processor:.2f} s), {options.clients} clients "
                     f"{together.wall:.2f} s ({together.processor:.2f} s), ratio {together.wall / alone.wall:.2f} "
                     f"({together.processor / alone.processor:.2f}); {different} answers that differ",
                     flush=True,

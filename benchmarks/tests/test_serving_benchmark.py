@@ -16,5 +16,5 @@ def test_a_round_tells_both_times_and_their_ratios(capsys):
     (line,) = capsys.readouterr().out.splitlines()
     seconds = [float(number) for number in re.findall(r"(\d+\.\d+) s", line)]
     wall, processor = (float(number) for number in re.search(r"ratio (\S+) \((\S+)\)", line).groups())
-    assert line.startswith("tiny, 2 questions about 1 videos") and line.endswith("; 0 answers that differ")
+    assert line.startswith("tiny, hf: 2 questions about 1 videos") and line.endswith("; 0 answers that differ")
     assert abs(wall - seconds[2] / seconds[0]) < 0.1 and abs(processor - seconds[3] / seconds[1]) < 0.1

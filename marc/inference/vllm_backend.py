@@ -21,6 +21,7 @@ from transformers.utils import CONFIG_NAME
 
 from marc.compression import CompressionConfig
 from marc.extras import extra
+from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
 from marc.inference.video_input import KINDS, VideoInput
@@ -146,16 +147,23 @@ class VllmBackend:
                 each.members = torch.tensor([number for number, length in windows for _ in range(length)])
 
     def generate(
-        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+        self,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions,
+        clock: StageClock | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> list[list[int]]:
         """See `marc.inference.backend.Backend`."""
+        with extra("vllm"):
+            from vllm.sampling_params import RequestOutputKind
+
         clock = clock or StageClock(self.device)
         start = clock.now()
-        outputs = self.engine.generate(
-            [self.request(prompt) for prompt in prompts], self.sampling(options), use_tqdm=False
-        )
+        sampling = self.sampling(options, output_kind=RequestOutputKind.DELTA)
+        requests = [self.request(prompt) for prompt in prompts]
+        outputs = _hear(self.engine, requests, sampling, listeners or [Listener()] * len(prompts))
         clock.seconds["generate"] += clock.now() - start
-        return [list(each.outputs[0].token_ids) for each in outputs]
+        return outputs
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""
@@ -229,24 +237,29 @@ class VllmTurns:
         tell: Callable[[str], object] | None = None,
     ) -> list[int]:
         """See `marc.inference.backend.Turns`."""
-        from vllm.sampling_params import RequestOutputKind
+        return self._backend.generate([prompt], options, clock, [Listener(tell)])[0]
 
-        clock = clock or StageClock(self._backend.device)
-        engine, start = self._backend.engine.llm_engine, clock.now()
-        sampling = self._backend.sampling(options, output_kind=RequestOutputKind.DELTA)
-        (number,) = self._backend.engine.enqueue([self._backend.request(prompt)], sampling, use_tqdm=False)
-        tokens: list[int] = []
-        try:
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    (new,) = output.outputs
-                    tokens += new.token_ids
-                    if tell is not None and new.text and tell(new.text) is False:
-                        return tokens
-        finally:
-            engine.abort_request([number], internal=True)
-            clock.seconds["generate"] += clock.now() - start
-        return tokens
+
+def _hear(engine: Any, requests: Sequence[Any], sampling: Any, listeners: Sequence[Listener]) -> list[list[int]]:
+    """Has a ``vllm.LLM`` answer requests, and ends the outputs that nobody waits for.
+
+    They are put to the engine inside, as ``LLM.enqueue`` would have each tell its output as a whole.
+    """
+    inner, outputs = engine.llm_engine, {str(next(engine.request_counter)): list[int]() for _ in requests}
+    waiting = dict(zip(outputs, listeners, strict=True))
+    read = engine.renderer.render_cmpl(requests, engine.renderer.default_cmpl_tok_params)
+    try:
+        for number, request in zip(outputs, read, strict=True):
+            inner.add_request(number, request, sampling)
+        while inner.has_unfinished_requests():
+            for output in inner.step():
+                (new,) = output.outputs
+                outputs[output.request_id] += new.token_ids
+                waiting[output.request_id].hear(new.text)
+            inner.abort_request([number for number, listener in waiting.items() if listener.is_left])
+    finally:
+        inner.abort_request(list(outputs))
+    return list(outputs.values())
 
 
 def item_identity(item: Mapping[str, torch.Tensor]) -> str:

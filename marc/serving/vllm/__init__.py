@@ -10,6 +10,7 @@ from __future__ import annotations
 MODELS = {
     "MarcForConditionalGeneration": "marc.serving.vllm.qwen2_5_vl:ServedMarc",
     "MarcQwen3VLForConditionalGeneration": "marc.serving.vllm.qwen3_vl:ServedMarcQwen3VL",
+    "MarcQwen3VLMoeForConditionalGeneration": "marc.serving.vllm.qwen3_vl_moe:ServedMarcQwen3VLMoe",
 }
 """Architectures, as ``config.json`` names them, and their classes."""
 

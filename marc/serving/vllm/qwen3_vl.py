@@ -44,9 +44,8 @@ class Processor(ReadingProcessor, Qwen3VLMultiModalProcessor):
     """Reads, plans and counts videos."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Qwen3VLDummyInputsBuilder)
-class ServedMarcQwen3VL(PlansVideos, Qwen3VLForConditionalGeneration):
-    """Qwen3-VL for compressed videos; each grid that remains is numbered like a picture."""
+class NumbersGrids(PlansVideos):
+    """Each grid that remains of a video is numbered like a picture; comes first among the bases of a model."""
 
     tower_kind = Tower
 
@@ -71,3 +70,8 @@ class ServedMarcQwen3VL(PlansVideos, Qwen3VLForConditionalGeneration):
             offset = input_tokens.index(self.config.video_token_id, offset)
             yield offset, (rows, columns)
             offset += rows * columns
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Qwen3VLDummyInputsBuilder)
+class ServedMarcQwen3VL(NumbersGrids, Qwen3VLForConditionalGeneration):
+    """Qwen3-VL for compressed videos."""

@@ -86,6 +86,27 @@ def test_pictures_beside_videos_are_answered_alike(backend, world):
         assert assistant.ask(files, "What is shown?").output == expected["output"]
 
 
+def test_each_output_of_a_batch_has_its_listener_and_ends_when_that_one_leaves(backend, world):
+    from marc import VideoAssistant
+    from marc.inference.assistant import Query
+    from marc.inference.listening import Listener
+
+    expected = json.loads((world.folder / "answers.json").read_text())[0]
+    queries = [Query(world.folder / "sample.mp4", question) for question in expected["questions"] * 2]
+    heard: list[str] = []
+    quitting: list[str] = []
+    gone = Listener(is_left=True)
+    listeners = [Listener(heard.append), Listener(lambda piece: quitting.append(piece) or len(quitting) < 3)]
+    outputs = [
+        answer.output for answer in VideoAssistant(backend).ask_batch(queries[:4], [*listeners, gone, Listener()])
+    ]
+    assert "".join(heard) == outputs[0] == expected["outputs"][0] and len(heard) > 3
+    assert "".join(quitting) == outputs[1] and outputs[1] != expected["outputs"][1]
+    assert expected["outputs"][1].startswith(outputs[1])
+    assert len(outputs[2]) < len(expected["outputs"][0]) and outputs[3] == expected["outputs"][1]
+    assert not backend.engine.llm_engine.has_unfinished_requests()
+
+
 def test_a_listener_who_leaves_ends_the_output(backend, world):
     from marc import VideoAssistant
 

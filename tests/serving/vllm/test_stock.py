@@ -8,7 +8,7 @@ from marc.model.family import families
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"])
 def test_a_stock_checkpoint_is_served_by_overrides_in_a_process_of_its_own(family, stock, monkeypatch):
     from vllm import LLM
 

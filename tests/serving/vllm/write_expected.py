@@ -39,7 +39,7 @@ from marc.world.export import video_questions, write_sample  # noqa: E402
 from marc.world.frames import draw_frames  # noqa: E402
 from marc.world.scenes import sample_video  # noqa: E402
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 NEW_TOKENS = 24
 VIDEOS, QUESTIONS = 4, 2
 CHANGES: tuple[dict[str, Any], ...] = (
