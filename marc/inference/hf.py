@@ -161,7 +161,7 @@ class HFBackend:
         """See `marc.inference.backend.Backend`."""
         seeded = [torch.Generator(self.device).manual_seed(options.seed) for _ in prompts]
         draws = [(samples, drawn_as_transformers_does(samples, generator)) for generator in seeded]
-        sampling = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
+        sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
         outputs = complete(
             self.model,
             [prompt for prompt in prompts for _ in range(samples)],

@@ -537,8 +537,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         finally:
             self._row_visuals, self._row_prompts = visuals, prompts
         texts = self._tokenizer.batch_decode(said, skip_special_tokens=True)
-        gold = {name: [inputs[row][name] for row in rows] for name in ("solution", "problem_type")}
-        accuracies = torch.tensor(accuracy_reward(texts, **gold)).view(-1, max(1, size // 2)).mean(1).tolist()
+        gold = ([inputs[row][name] for row in rows] for name in ("solution", "problem_type"))
+        accuracies = torch.tensor(accuracy_reward(texts, *gold)).view(-1, max(1, size // 2)).mean(1).tolist()
         for first, accuracy in zip(firsts, accuracies, strict=False):
             shuffled[first : first + size] = [accuracy] * size
         return shuffled
