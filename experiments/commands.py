@@ -80,6 +80,47 @@ def ablation(
     typer.echo(", ".join(str(output / name) for name in written))
 
 
+@app.command()
+def reinforcement(
+    output: Annotated[Path, typer.Option(help="Folder; a killed run goes on from there.")] = Path(
+        "runs/reinforcement"
+    ),
+    model: Annotated[str, typer.Option(help="Start and teacher: 'tiny' (embedded) or a folder.")] = "tiny",
+    level: Annotated[str, typer.Option(help="Of the micro-world: easy or hard.")] = "easy",
+    seeds: Annotated[int, typer.Option(help="Repetitions.")] = 3,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first one.")] = 0,
+    start_seconds: Annotated[float, typer.Option(help="Processor time of the supervised start.")] = 12.0,
+    seconds: Annotated[float, typer.Option(help="Processor time of every arm.")] = 10.0,
+    traced: Annotated[float, typer.Option(help="Part of the questions that have a trace.")] = 0.05,
+    train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 64,
+    videos: Annotated[int, typer.Option(help="Held-out videos.")] = 24,
+    test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 8,
+) -> None:
+    """Compare C-GRPO with more SFT and rejection sampling from one start, at equal time; see docs/cgrpo.md."""
+    from typing import cast
+
+    from experiments.reinforcement.report import write_report
+    from experiments.reinforcement.run import run_reinforcement
+    from experiments.reinforcement.settings import Settings
+    from marc.world.scenes import Level
+
+    with user_errors("marc world reinforcement"):
+        settings = Settings(
+            model=model,
+            level=cast(Level, level),
+            seeds=tuple(range(first_seed, first_seed + seeds)),
+            start_seconds=start_seconds,
+            seconds=seconds,
+            traced=traced,
+            train_videos=train_videos,
+            test_videos=videos,
+            test_seed=test_seed,
+        )
+        results = run_reinforcement(settings, output, log=typer.echo)
+        write_report(results, output)
+    typer.echo((output / "tables.md").read_text(encoding="utf-8"))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command."""
     app(arguments, prog_name="marc world")

@@ -296,8 +296,9 @@ def see_videos(trainer: VideoTrainer, rows: Sequence[TrainingRow], budgets: Iter
 
 
 def means(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each number that a trainer logged with its steps."""
-    steps = [entry for entry in history if "loss" in entry]
+    """Mean of each number that a trainer logged with its steps; it logs None for a column that no row had."""
+    steps = [{name: value for name, value in entry.items() if value is not None} for entry in history]
+    steps = [entry for entry in steps if "loss" in entry]
     names = dict.fromkeys(name for entry in steps for name in entry)
     return {name: float(np.mean([entry[name] for entry in steps if name in entry])) for name in names}
 

@@ -1,7 +1,7 @@
 """``marc world``: the micro-world from the command line: a sample, a data set, how well a model answers it.
 
 How the embedded model was trained, and what the training methods are worth, is in the source checkout: ``train``,
-``train-embedder`` and ``ablation`` are doors to it.
+``train-embedder``, ``ablation`` and ``reinforcement`` are doors to it.
 """
 
 from __future__ import annotations
@@ -111,3 +111,4 @@ def _door(name: str, summary: str) -> None:
 _door("train", "Train the embedded model from scratch and save it with its log.")
 _door("train-embedder", "Train the dual encoder that the memory uses offline.")
 _door("ablation", "Compare SFT, C-GRPO, distillation and mixed budgets at equal time.")
+_door("reinforcement", "Compare C-GRPO with more SFT and rejection sampling from one start, at equal time.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tiny_training import GROUP, make_trainer
 from torch import Tensor
 
@@ -76,6 +77,15 @@ def test_a_recipe_is_the_papers(recipe, tmp_path):
     for name, expected in {**PAPER, **CONVENTIONS}.items():
         expected = expected[weights] if isinstance(expected, dict) else expected
         assert values[name] == expected, name
+
+
+def test_our_recipe_says_what_it_has_of_its_own():
+    paper, ours = (
+        yaml.safe_load((ROOT / "configs" / f"grpo_3b_{name}.yaml").read_text()) for name in ("full", "ours")
+    )
+    own = {name: value for name, value in ours.items() if paper.get(name) != value}
+    assert paper.keys() <= ours.keys()
+    assert own.keys() == {"output_dir", "retention_form", "loss_type", "beta", "dynamic_sampling"}
 
 
 def papers_loss(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor, advantages: Tensor, values: dict) -> Tensor:
