@@ -67,7 +67,7 @@ def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("expected")
     script = Path(__file__).with_name("write_expected.py")
     environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run([MAIN_PYTHON, script, folder], env=environment, check=True, timeout=280)
+    subprocess.run([MAIN_PYTHON, script, folder], env=environment, check=True, timeout=800)
     return folder
 
 
@@ -89,3 +89,9 @@ def backend() -> Any:
 def stock(written) -> Callable[[str], Expected]:
     """Random weights of a family as transformers' own classes save them."""
     return lambda family: Expected.of(written / "stock" / family)
+
+
+@pytest.fixture(scope="session")
+def exported(written) -> Callable[[str], Expected]:
+    """What `marc export` made: ``"whole"`` or ``"plain"``."""
+    return lambda name: Expected.of(written / "exported" / name)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -30,6 +31,7 @@ from marc.inference.prompts import Prompt  # noqa: E402
 from marc.inference.video_input import VideoInput, VisualPatches, feature_inputs, grid_inputs  # noqa: E402
 from marc.inference.vllm_items import planned_item  # noqa: E402
 from marc.io import write_json  # noqa: E402
+from marc.model.export import export_model  # noqa: E402
 from marc.model.loading import EMBEDDED_FOLDER, load_model  # noqa: E402
 from marc.model.modeling import token_types  # noqa: E402
 from marc.training.reader import VisualReader  # noqa: E402
@@ -42,6 +44,8 @@ from marc.world.scenes import sample_video  # noqa: E402
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 NEW_TOKENS = 24
 VIDEOS, QUESTIONS = 4, 2
+FEW = 16
+"""Prompts of an exported model: about one video, at each budget."""
 CHANGES: tuple[dict[str, Any], ...] = (
     {},
     {"target_frames": None},
@@ -182,6 +186,22 @@ def mixed_answers(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def write_exports(folder: Path) -> None:
+    """What `marc export` makes: of the embedded model with adapters, and plainly of one with random weights."""
+    adapters, random = folder / "adapters", folder / "random"
+    model, processor = load_model(device="cpu")
+    lora = LoraConfig(r=2, target_modules=model.family.language_linears, init_lora_weights=False)
+    for part in (get_peft_model(model, lora), processor):
+        part.save_pretrained(adapters)
+    for part in builder("qwen2_5_vl")():
+        part.save_pretrained(random)
+    for name, plain in ((adapters, False), (random, True)):
+        own = folder / ("plain" if plain else "whole")
+        export_model(str(name), own / "checkpoint", plain=plain)
+        model, processor = load_model(name, device="cpu")
+        write_cases(own, model, world_prompts(processor, model.config.prompt_style)[:FEW])
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     world, stock = folder / "world", folder / "stock"
@@ -197,6 +217,7 @@ def main(folder: Path) -> None:
             make_loud(model)
         save_stock(stock / family / "checkpoint", model, processor)
         write_cases(stock / family, model, world_prompts(processor, "plain"))
+    write_exports(folder / "exported")
 
 
 if __name__ == "__main__":
