@@ -87,29 +87,7 @@ class VllmBackend:
         if attn_implementation is not None:
             raise ValueError("attn_implementation: vLLM chooses its attention by itself; leave it out")
         config, processor = load_processor(name, **compression)
-        for variable, value in PLAIN_ENGINE.items():
-            os.environ.setdefault(variable, value)
-        with extra("vllm"):
-            from vllm import LLM, ModelRegistry
-            from vllm.platforms import current_platform
-            from vllm.plugins import load_general_plugins
-        kind = current_platform.device_type
-        if device is not None and torch.device(device).type != kind:
-            raise ValueError(f"device {str(device)!r}: the installed vLLM runs on {kind!r}; leave it out")
-        family = find_family(config.model_type)
-        architecture = family.ours.names["generator"]
-        load_general_plugins()
-        if architecture not in ModelRegistry.get_supported_archs():
-            raise ValueError(f"{name}: our plugin for vLLM does not know {family.title}; choose the backend hf")
-        engine = LLM(
-            model=checkpoint_folder(name),
-            dtype=str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch."),
-            hf_overrides={"architectures": [architecture]},
-            max_model_len=-1,  # what memory allows
-            mm_processor_cache_gb=0,  # what comes in is processed
-            enforce_eager=kind == "cpu",
-            block_size=32 if kind == "cpu" else None,  # vLLM's own, 128 tokens, is longer than many of our prompts
-        )
+        engine = load_engine(checkpoint_folder(name), config, device, dtype)
         return cls(engine, processor, config, checkpoint_folder(name))
 
     @property
@@ -217,6 +195,50 @@ class VllmBackend:
         if shown not in self._identities:
             self._identities[shown] = item_identity(planned_item(shown))
         return self._identities[shown]
+
+
+def load_engine(
+    folder: str,
+    config: Any,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    **options: Any,
+) -> Any:
+    """A ``vllm.LLM`` that runs a model by our plugin.
+
+    Args:
+        folder: Of the checkpoint.
+        config: Its configuration.
+        device: Must be of the kind that the installed vLLM is for.
+        dtype: Of the weights; None: bfloat16 on a GPU, float32 on a CPU.
+        **options: Further ones of ``vllm.LLM``, which take the place of ours.
+
+    Raises:
+        ValueError: If the plugin does not know the model's family, or vLLM is for another device.
+    """
+    for variable, value in PLAIN_ENGINE.items():
+        os.environ.setdefault(variable, value)
+    with extra("vllm"):
+        from vllm import LLM, ModelRegistry
+        from vllm.platforms import current_platform
+        from vllm.plugins import load_general_plugins
+    kind = current_platform.device_type
+    if device is not None and torch.device(device).type != kind:
+        raise ValueError(f"device {str(device)!r}: the installed vLLM runs on {kind!r}; leave it out")
+    family = find_family(config.model_type)
+    architecture = family.ours.names["generator"]
+    load_general_plugins()
+    if architecture not in ModelRegistry.get_supported_archs():
+        raise ValueError(f"{folder}: our plugin for vLLM does not know {family.title}; choose the backend hf")
+    own = {
+        "dtype": str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch."),
+        "hf_overrides": {"architectures": [architecture]},
+        "max_model_len": -1,  # what memory allows
+        "mm_processor_cache_gb": 0,  # what comes in is processed
+        "enforce_eager": kind == "cpu",
+        "block_size": 32 if kind == "cpu" else None,  # vLLM's own, 128 tokens, is longer than many of our prompts
+    }
+    return LLM(model=folder, **{**own, **options})
 
 
 class VllmTurns:

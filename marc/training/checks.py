@@ -18,7 +18,6 @@ from marc.training.inputs import Messages, prompt_length, visual_sources
 from marc.training.reader import VisualReader
 
 _OTHER_GENERATION = {
-    "use_vllm": "vLLM cannot run a compressed model",
     "use_transformers_continuous_batching": "it would generate without the videos of prompts",
     "rollout_func": "gradients would not see the videos of prompts",
     "tools": "later turns would not see the videos of prompts",
@@ -52,6 +51,22 @@ def check_generation(args: CGRPOConfig, given: Mapping[str, Any]) -> None:
     for name, reason in _OTHER_GENERATION.items():
         if getattr(args, name, None) or given.get(name):
             raise ValueError(f"{name}: {reason}; leave it out")
+    if getattr(args, "use_vllm", False):
+        _check_vllm(args)
+
+
+def _check_vllm(args: CGRPOConfig) -> None:
+    """Refuses what vLLM beside the trainer is not prepared for, see `marc.training.rollouts`."""
+    wanted = {
+        "vllm_mode": ("colocate", "vLLM runs in the trainer's process"),
+        "vllm_tensor_parallel_size": (1, "each process has an engine of its own"),
+        "vllm_enable_sleep_mode": (False, "the engine stays in memory"),
+        "vllm_structured_outputs_regex": (None, "answers are free"),
+        "keep_visuals": (0, "what is kept are the tower's tokens, and vLLM reads pixels"),
+    }
+    for name, (value, reason) in wanted.items():
+        if getattr(args, name) != value:
+            raise ValueError(f"{name} must be {value} with use_vllm: {reason}; got {getattr(args, name)}")
 
 
 def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:

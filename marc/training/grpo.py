@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +136,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     _equally_rewarded: Tensor
     _idle_rows: list[bool] | None = None
     _shared_prompts: SharedPromptModel | None = None
+    _drawn_in_step = (-1, 0)  # the step, and how often answers were drawn in it before
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
                 reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
         # Before TRL replaces the model's forward, which a copy would go on calling.
         initial = frozen_copy(model) if needs_copy(model, args, kwargs.get("peft_config")) else None
-        with _references_are_copies(model):
+        with _references_are_copies(model), _engine_of(model, args):
             super().__init__(
                 model=model,
                 reward_funcs=functions,
@@ -251,6 +253,9 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             return super()._generate_single_turn(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model_wrapped)
         prompts = [Prompt(tuple(ids), row) for ids, row in zip(self._row_prompts, visuals, strict=True)]
+        if self.use_vllm:
+            self.vllm_generation.prompts, self.vllm_generation.seeds = prompts, self._seeds(len(prompts))
+            return super()._generate_single_turn(*args, **kwargs)
         with torch.no_grad():
             features = self._encoded(self.model, visuals).features
         answers = partial(self._answers, base_model(model), prompts, features) if any(visuals) else model.generate
@@ -258,6 +263,13 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             answers = partial(_alone, model, answers)
         with _generating(model, answers):
             return super()._generate_single_turn(*args, **kwargs)
+
+    def _seeds(self, rows: int) -> list[int]:
+        """Seeds of the engine's answers to some rows: they follow from the run, the step, and what was drawn in it."""
+        step, drawn = self.state.global_step, self._drawn_in_step
+        self._drawn_in_step = (step, drawn[1] + 1) if drawn[0] == step else (step, 0)
+        draw = random.Random(f"rollouts/{self.args.seed}/{self._drawn_in_step}/{self.accelerator.process_index}")
+        return [draw.getrandbits(31) for _ in range(rows)]
 
     def _answers(
         self,
@@ -647,6 +659,15 @@ def _alone(model: Any, answers: Callable[..., Tensor], **inputs: Any) -> Tensor:
     """Answers of a process that has all weights: others may answer in another way, and it does not wait for them."""
     with without_hooks(model):
         return answers(**inputs, synced_gpus=False)
+
+
+def _engine_of(model: Any, args: CGRPOConfig) -> AbstractContextManager[None]:
+    """While TRL sets itself up, its engine is ours where the model is."""
+    if not args.use_vllm or not isinstance(base_model(model), CompressedVLM):
+        return nullcontext()
+    from marc.training.rollouts import engine_is_ours
+
+    return engine_is_ours()
 
 
 @contextmanager

@@ -25,11 +25,37 @@ def test_the_best_weights_cannot_be_loaded_but_the_best_adapters_can():
         check_video_options(model, processor, args)
 
 
-@pytest.mark.parametrize("name", ["use_vllm", "use_transformers_continuous_batching"])
-def test_options_that_generate_without_the_video_are_refused(name):
+def test_options_that_generate_without_the_video_are_refused():
+    name = "use_transformers_continuous_batching"
     check_generation(SimpleNamespace(**{name: False}), {})
     with pytest.raises(ValueError, match=name):
         check_generation(SimpleNamespace(**{name: True}), {})
+
+
+VLLM = {
+    "use_vllm": True,
+    "vllm_mode": "colocate",
+    "vllm_tensor_parallel_size": 1,
+    "vllm_enable_sleep_mode": False,
+    "vllm_structured_outputs_regex": None,
+    "keep_visuals": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vllm_mode", "server"),
+        ("vllm_tensor_parallel_size", 2),
+        ("vllm_enable_sleep_mode", True),
+        ("vllm_structured_outputs_regex", "[A-D]"),
+        ("keep_visuals", 3),
+    ],
+)
+def test_what_vllm_beside_the_trainer_is_not_prepared_for_is_refused(name, value):
+    check_generation(SimpleNamespace(**VLLM), {})
+    with pytest.raises(ValueError, match=f"{name} must be .* with use_vllm: .*; got "):
+        check_generation(SimpleNamespace(**{**VLLM, name: value}), {})
 
 
 @pytest.mark.parametrize("name", ["rollout_func", "tools", "environment_factory"])

@@ -90,16 +90,15 @@ def test_each_output_of_a_batch_has_its_listener_and_ends_when_that_one_leaves(b
     from marc import VideoAssistant
     from marc.inference.assistant import Query
     from marc.inference.listening import Listener
+    from marc.types import GenerationOptions
 
     expected = json.loads((world.folder / "answers.json").read_text())[0]
     queries = [Query(world.folder / "sample.mp4", question) for question in expected["questions"] * 2]
     heard: list[str] = []
     quitting: list[str] = []
-    gone = Listener(is_left=True)
+    gone, assistant = Listener(is_left=True), VideoAssistant(backend, generation=GenerationOptions(max_new_tokens=24))
     listeners = [Listener(heard.append), Listener(lambda piece: quitting.append(piece) or len(quitting) < 3)]
-    outputs = [
-        answer.output for answer in VideoAssistant(backend).ask_batch(queries[:4], [*listeners, gone, Listener()])
-    ]
+    outputs = [answer.output for answer in assistant.ask_batch(queries[:4], [*listeners, gone, Listener()])]
     assert "".join(heard) == outputs[0] == expected["outputs"][0] and len(heard) > 3
     assert "".join(quitting) == outputs[1] and outputs[1] != expected["outputs"][1]
     assert expected["outputs"][1].startswith(outputs[1])
