@@ -18,7 +18,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
 from trl.trainer import grpo_trainer
 
@@ -58,7 +57,7 @@ class VideoVLLM(VLLMGeneration):
                 **({"max_model_len": self.max_model_length} if self.max_model_length else {}),
                 **({"distributed_executor_backend": "external_launcher"} if several else {}),
                 seed=self.accelerator.process_index,
-                # Tempered as the training pass is; where nothing is, without regard to the tokens that are never drawn.
+                # Tempered as the training pass is; where nothing is, whatever may not be drawn.
                 logprobs_mode="raw_logprobs" if self.temperature == 1 else "processed_logprobs",
             )
         self._backend = VllmBackend(self.llm, self.processing_class, policy.config, str(policy.name_or_path))
