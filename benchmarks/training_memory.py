@@ -153,7 +153,7 @@ def adapted(architecture: Architecture, rank: int, *, four_bits: bool) -> PeftMo
     if four_bits:
         for weight in trained(peft):
             weight.data = weight.data.to(torch.bfloat16)
-    return peft.train()  # type: ignore[no-any-return]
+    return peft.train()
 
 
 def trained(model: torch.nn.Module) -> list[Tensor]:
@@ -196,7 +196,8 @@ def pass_bytes(model: PeftModel, tokens: int, *, checkpointing: bool) -> int:
 
 def cache_bytes(model: PeftModel, step: Step) -> int:
     """Keys and values of all prompts, each once, and all answers at their full length."""
-    text = model.get_base_model().config.text_config  # type: ignore[operator,union-attr]
+    base: Any = model.get_base_model()
+    text = base.config.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     tokens = ceil(step.answers / step.group) * step.prompt + step.answers * step.completion
     return 2 * 2 * int(text.num_hidden_layers * text.num_key_value_heads * head) * tokens

@@ -146,8 +146,8 @@ def trainer_options(rows: Sequence[TrainingRow], run: Run) -> dict[str, Any]:
         "dataloader_pin_memory": False,
     }
     if run.arm.method == "sft":
-        batch = {"per_device_train_batch_size": settings.videos, "dataloader_drop_last": True, "pack_questions": True}
-        return {**common, **batch, **run.arm.options}
+        packed = {"per_device_train_batch_size": settings.videos, "dataloader_drop_last": True, "pack_questions": True}
+        return {**common, **packed, **run.arm.options}
     batch = {
         "per_device_train_batch_size": settings.prompts * settings.generations,
         "num_generations": settings.generations,
