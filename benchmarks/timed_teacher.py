@@ -46,7 +46,8 @@ def main() -> None:
         measured["wall"] = time.perf_counter() - begun
         measured["processor"] = _processor_seconds() - worked
 
-    teacher.teacher_accuracies, teacher.accuracy_reward = timed, graded
+    for name, watched in {"teacher_accuracies": timed, "accuracy_reward": graded}.items():
+        setattr(teacher, name, watched)
     try:
         app(arguments, standalone_mode=False)
     finally:

@@ -39,6 +39,9 @@ PLAIN_ENGINE = {
 }
 """VLLM's engine in this process, quietly, and on a CPU with 2 GiB of keys and values; the environment may overrule."""
 
+HOTTEST = 2.0
+"""Highest temperature of vLLM's samples."""
+
 
 @dataclass
 class VllmBackend:
@@ -145,6 +148,8 @@ class VllmBackend:
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""
+        if options.temperature > HOTTEST:
+            raise ValueError(f"temperature {options.temperature:g}: vLLM draws at {HOTTEST:g} at most; choose less")
         with extra("vllm"):
             from vllm import SamplingParams
         sampling = SamplingParams(

@@ -45,6 +45,8 @@ def test_what_is_drawn_for_a_prompt_follows_from_the_seed_alone(backend, prompts
     assert together == [backend.sample([prompt], options, 8)[0] for prompt in prompts]
     assert all(len({tuple(output) for output in outputs}) > 1 for outputs in together)
     assert backend.sample(prompts, replace(options, seed=2), 8) != together
+    with pytest.raises(ValueError, match=r"temperature 2\.5: vLLM draws at 2 at most"):
+        backend.sample(prompts, replace(options, temperature=2.5), 8)
 
 
 def test_no_vision_tokens_are_drawn(backend, prompts, monkeypatch):
