@@ -37,7 +37,7 @@ def graded(trainer, monkeypatch, ordered: dict[str, list[float]], shuffled: dict
 
     monkeypatch.setattr(trainer, "_generate_single_turn", generate)
     given = [value for name in ("10", "13") for value in shuffled[name]]
-    monkeypatch.setattr("marc.training.grpo.accuracy_reward", lambda texts, **columns: given[: len(texts)])
+    monkeypatch.setattr("marc.training.grpo.accuracy_reward", lambda texts, *gold: given[: len(texts)])
     trainer.reward_funcs[0] = lambda problem_id, **columns: [
         ordered[name][index % G] for index, name in enumerate(problem_id)
     ]
