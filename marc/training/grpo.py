@@ -54,6 +54,7 @@ from marc.training.advantages import (
     group_temporal,
     zero_variance_fraction,
 )
+from marc.training.ahead import ReadingAhead
 from marc.training.checks import (
     check_generation,
     check_video_options,
@@ -212,6 +213,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     def get_train_dataloader(self) -> Any:
         """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
         require_a_batch(self.train_dataset, self.args)
+        if self._reader is not None and not self.args.dataloader_num_workers:  # whose memory is their own
+            self.data_collator = ReadingAhead(self._reader)
         return super().get_train_dataloader()
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:

@@ -8,8 +8,9 @@ will see (`marc.inference.video_input.VideoInput`).
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 128
 """Most tokens of a frame in training (Video-R1)."""
+
+
+_AHEAD = ThreadPoolExecutor(2, "marc-reads-ahead")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,22 @@ class VisualReader:
     keep: int = 0
     min_pixels: int | None = None
     _kept: OrderedDict[VisualSource, VisualPatches] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _coming: dict[VisualSource, Future[VisualPatches]] = field(default_factory=dict, repr=False, compare=False)
+    _announced: deque[set[VisualSource]] = field(
+        default_factory=lambda: deque(maxlen=2), init=False, repr=False, compare=False
+    )
+
+    def read_ahead(self, sources: Iterable[VisualSource]) -> None:
+        """Begins to read what `read` will be asked for, while something else is computed.
+
+        What was announced last and before that is in memory at most, until it is asked for; anything older is dropped.
+        """
+        self._announced.append({source for source in sources if source not in self._kept})
+        wanted = set().union(*self._announced)
+        for source in self._coming.keys() - wanted:
+            self._coming.pop(source).cancel()
+        for source in sorted(self._announced[-1] - self._coming.keys(), key=lambda each: each.path):
+            self._coming[source] = _AHEAD.submit(self._read, source)
 
     def read(self, source: VisualSource) -> VisualPatches:
         """Reads a file.
@@ -70,7 +90,8 @@ class VisualReader:
         """
         visual = self._kept.pop(source, None)
         if visual is None:
-            visual = self._read_image(source) if source.kind == "image" else self._read_video(source)
+            begun = self._coming.pop(source, None)
+            visual = self._read(source) if begun is None else begun.result()
         if self.keep:
             self._kept[source] = visual
             if len(self._kept) > self.keep:
@@ -99,6 +120,9 @@ class VisualReader:
         factor = video_processor.patch_size * video_processor.merge_size
         largest = self.max_pixels or min(self.processor.frame_pixels, MAX_TOKENS * factor**2)
         return PixelLimits(self.min_pixels or min(4 * factor**2, largest), largest, factor)
+
+    def _read(self, source: VisualSource) -> VisualPatches:
+        return self._read_image(source) if source.kind == "image" else self._read_video(source)
 
     def _read_video(self, source: VisualSource) -> VisualPatches:
         frames = self.frames.read(source.path, self.limits)
