@@ -61,6 +61,7 @@ class VideoVLLM(VLLMGeneration):
                 logprobs_mode="raw_logprobs" if self.temperature == 1 else "processed_logprobs",
             )
         self._backend = VllmBackend(self.llm, self.processing_class, policy.config, str(policy.name_or_path))
+        self._has_tied_head = policy.get_output_embeddings().weight is policy.get_input_embeddings().weight
         self._never = vision_token_ids(self.processing_class.tokenizer)
         self._llm_weights_sleeping = False
         self.accelerator.wait_for_everyone()
@@ -68,7 +69,7 @@ class VideoVLLM(VLLMGeneration):
     def sync_weights(self) -> None:
         """Gives the engine the policy's weights, and has it forget what it knows from older ones."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._iter_named_params()})
-        if self._backend.config.get_text_config(decoder=True).tie_word_embeddings:
+        if self._has_tied_head:
             self.llm.apply_model(_tie_head)
         self.llm.reset_prefix_cache()
         self.llm.reset_mm_cache()

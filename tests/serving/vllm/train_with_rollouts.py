@@ -71,7 +71,7 @@ class StepByStep(rollouts.VideoVLLM):
         if self.times > 1 and self.without == "weights":
             return
         if self.times > 1 and self.without == "head":
-            self._backend.config.get_text_config(decoder=True).tie_word_embeddings = False
+            self._has_tied_head = False
         super().sync_weights()
 
 
