@@ -4,7 +4,8 @@
 ``python -m benchmarks.NAME`` (``--help`` lists the options):
 
 * the model: `flops`, `merge_cost`, `tower_chunks`, `still_clips`, `decode_speed`;
-* training: `training_step` and `teacher_speed`, against another checkout, and `training_memory`, counted;
+* training: `training_step` and `teacher_speed`, against another checkout; `training_memory` and `step_estimate`,
+  counted;
 * decoding: `decoders`;
 * the start: `startup_benchmark`, against another checkout;
 * the server: `serving_benchmark`;

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Run:
         peak_bytes: Most resident memory of the process.
         answer_tokens: Mean length of the answers, if there are any: steps of longer answers take longer.
         gradient_norms: By step; equal ones say that the same was computed.
+        parts: Processor seconds of the parts of a step after the first, on average, and of what is in none of them.
         options: Resolved options of the run.
     """
 
@@ -78,6 +80,7 @@ class Run:
     peak_bytes: int
     answer_tokens: float
     gradient_norms: tuple[float, ...]
+    parts: dict[str, float]
     options: dict[str, Any] = field(repr=False)
 
 
@@ -174,19 +177,34 @@ def run(checkout: Path, shape: Shape) -> Run:
         peak_bytes=measured["peak_bytes"],
         answer_tokens=statistics.fmean(lengths) if lengths else 0.0,
         gradient_norms=tuple(measured["grad_norm"]),
+        parts=_parts(measured["parts"], measured["steps"][1:]),
         options=options,
     )
+
+
+def _parts(seconds: dict[str, float], steps: Sequence[float]) -> dict[str, float]:
+    """Of an average step."""
+    if not seconds:
+        return {}
+    parts = {name: total / len(steps) for name, total in seconds.items()}
+    return {**parts, "the rest": statistics.fmean(steps) - sum(parts.values())}
 
 
 def table(pairs: Sequence[Pair], there: str) -> str:
     """Medians over the rounds, and the other checkout's as a multiple of this one's with its range over the rounds."""
     lines = [f"| {len(pairs)} rounds, one thread | here | {there} | times [range] |", "|---|---|---|---|"]
-    for title, value in ROWS.items():
+    parts = dict.fromkeys(name for pair in pairs for run in (pair.here, pair.there) for name in run.parts)
+    rows = {**ROWS, **{f"a step's {name}, s": partial(_part, name) for name in parts}}
+    for title, value in rows.items():
         own, other = ([value(run) for run in runs] for runs in zip(*((p.here, p.there) for p in pairs), strict=True))
         multiples = [after / before for before, after in zip(own, other, strict=True) if before]
         times = f"{statistics.median(multiples):.2f} [{min(multiples):.2f}, {max(multiples):.2f}]" if multiples else ""
         lines.append(f"| {title} | {statistics.median(own):.4g} | {statistics.median(other):.4g} | {times} |")
     return "\n".join(lines)
+
+
+def _part(name: str, run: Run) -> float:
+    return run.parts.get(name, 0.0)
 
 
 def differences(pair: Pair) -> list[str]:

@@ -12,8 +12,8 @@ protocol        an output without ``<answer>`` tags    scores
 
 Orthogonal to the protocol is the reading. ``strict=True`` follows the protocol to the letter: ``B.`` is not ``B``.
 ``strict=False`` is lenient about form only: reasoning is removed first, and ``B.``, ``(B)``, ``b``, ``B: the red
-one``, ``C, A`` for ``AC``, ``1,000``, ``- 3``, ``1/2``, ``10^3`` and ``three`` are understood. ``official`` reads
-leniently either way, as the official scorers do.
+one``, ``C, A`` for ``AC``, ``1,000``, ``- 3``, ``1/2``, ``10^3``, ``three`` and sentences that begin with the ``yes``
+or ``no`` that is asked for are understood. ``official`` reads leniently either way, as the official scorers do.
 
 Deviations from Video-R1: an empty gold answer pays nothing (there, ``<answer></answer>`` and any output without tags
 are equal); ``nan`` is not a number (Video-R1's regression reward pays 1.0 for it); a gold answer without tags is
@@ -46,6 +46,7 @@ PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PROBLEM_TYPES: tuple[str, ...] = get_args(ProblemType)
 SAME_PROBLEM_TYPES = {"open-ended": "free-form", "multiple-choice": "multiple choice", "ocr": "OCR"}
 """What later data sets call some of them."""
+YES_OR_NO = ("yes", "no")
 
 
 def grade(output: str, solution: str, problem_type: str, *, protocol: str = "reward", strict: bool = True) -> float:
@@ -82,7 +83,15 @@ def grade(output: str, solution: str, problem_type: str, *, protocol: str = "rew
         return 1.0
     if problem_type == "OCR":
         return _grade_transcript(answer, gold)
+    if lenient and gold.rstrip(".").casefold() in YES_OR_NO and (said := yes_or_no(answer)):
+        return float(said == yes_or_no(gold))
     return rouge_mean(gold, answer)
+
+
+def yes_or_no(answer: str) -> str | None:
+    """``"yes"`` or ``"no"``, where an answer begins with it, as a sentence may."""
+    said = re.match(r"\W*(yes|no)\b", answer, re.IGNORECASE)
+    return said[1].lower() if said else None
 
 
 def known_problem_type(problem_type: str) -> str:

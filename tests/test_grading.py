@@ -261,6 +261,25 @@ def test_a_free_answer_in_other_letters_that_is_its_gold_is_right(text, problem_
     assert grade("something else", text, problem_type, protocol="official") == 0.0
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Yes", 1.0),
+        ("yes, the man is running.", 1.0),
+        ("**Yes**, he does", 1.0),
+        ("No.", 0.0),
+        ("No, although yes would be nicer", 0.0),
+        ("Not really", 0.0),
+    ],
+)
+def test_a_sentence_that_begins_with_yes_or_no_says_it(answer, right):
+    for gold in ("Yes", "yes."):
+        assert grade(answer, gold, "free-form", protocol="official") == right
+        assert grade(f"<answer>{answer}</answer>", gold, "free-form", strict=False) == right
+    assert grade("<answer>Yes, the man is running.</answer>", "Yes", "free-form") < 1.0, "strict is Video-R1's"
+    assert grade("Yes, he does", "Yes he does", "free-form", protocol="official") == 1.0
+
+
 @pytest.mark.parametrize("answer", ["B.", "(B)", "b", "B: the red one"])
 def test_strict_wants_the_letter_alone(answer):
     tagged = f"<think>x</think><answer>{answer}</answer>"

@@ -1,11 +1,15 @@
 """Steps of another checkout's trainer are timed by its own processor time, and both checkouts run in turn."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from benchmarks import training_step
+from benchmarks import timed_training, training_step
+from benchmarks.timed_training import Parts
 from benchmarks.training_step import Pair, Run, Shape, compare, differences, main, run, table
 
 SCRIPT = """
@@ -47,7 +51,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def made_up(*steps: float, **options: object) -> Run:
-    return Run(steps, sum(steps), sum(steps) + 9, 10**9, 20.0, (0.5, 0.4), options)
+    return Run(steps, sum(steps), sum(steps) + 9, 10**9, 20.0, (0.5, 0.4), {}, options)
 
 
 def test_steps_are_timed_by_the_processor(checkout: Path):
@@ -105,3 +109,46 @@ def test_wrong_options_are_named(arguments: list[str], message: str, capsys: pyt
     with pytest.raises(SystemExit):
         main(["--against", str(training_step.HERE), *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_parts_do_not_count_what_runs_inside_them(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timed_training.time, "process_time", lambda: now[0])
+
+    def work(seconds):
+        now[0] += seconds
+
+    class Trainer:
+        accelerator = SimpleNamespace(backward=lambda loss: work(4))
+
+        def _encoded(self):
+            work(1)
+
+        def _generate_single_turn(self):
+            work(2)
+            self._encoded()
+
+        def _get_per_token_logps_and_entropies(self):
+            work(3)
+
+    trainer = Trainer()
+    parts = Parts(trainer)
+    trainer._generate_single_turn()
+    trainer._encoded()
+    with torch.no_grad():
+        trainer._get_per_token_logps_and_entropies()
+    trainer._get_per_token_logps_and_entropies()
+    trainer.accelerator.backward(None)
+    assert parts.seconds == {
+        "vision tower": 2.0,
+        "answers (rollout)": 2.0,
+        "log-probabilities without gradients": 3.0,
+        "forward with gradients": 3.0,
+        "backward": 4.0,
+    }
+    assert training_step._parts({"backward": 4.0}, [3.0, 3.0]) == {"backward": 2.0, "the rest": 1.0}
+
+
+def test_a_table_names_the_parts_of_either_side():
+    one, other = made_up(1.0, 1.0), replace(made_up(1.0, 2.0), parts={"backward": 0.5})
+    assert "| a step's backward, s | 0 | 0.5 |" in table([Pair(one, other)], "there")

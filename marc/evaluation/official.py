@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marc.evaluation.samples import Row, Sample, require, require_text, texts
-from marc.grading import SUPERSCRIPTS, extract_answer, gold_answer, grade, read_number
+from marc.grading import SUPERSCRIPTS, extract_answer, gold_answer, grade, read_number, yes_or_no
 
 # --- readers ---------------------------------------------------------------------------------------------------------
 
@@ -224,8 +224,7 @@ def score_mra(answer: str, gold: str, options: Sequence[str] = ()) -> float:
 
 def score_yes_no(answer: str, gold: str, options: Sequence[str] = ()) -> float:
     """TempCompass: the answer begins with yes or no."""
-    said = re.match(r"\W*(yes|no)\b", answer, re.IGNORECASE)
-    return float(said is not None and said.group(1).lower() == gold.strip().lower())
+    return float(yes_or_no(answer) == gold.strip().lower())
 
 
 def score_caption(answer: str, gold: str, options: Sequence[str] = ()) -> float:
