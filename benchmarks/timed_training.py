@@ -14,6 +14,7 @@ import runpy
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ class Parts:
         self._inside: list[float] = []
         for part, name in PARTS.items():
             if hasattr(trainer, name):
-                self._time(trainer, name, lambda part=part: part)
+                self._time(trainer, name, partial(str, part))
         if hasattr(trainer, LOG_PROBABILITIES):
             self._time(trainer, LOG_PROBABILITIES, _with_gradients_or_without)
-            self._time(trainer.accelerator, "backward", lambda: "backward")
+            self._time(trainer.accelerator, "backward", partial(str, "backward"))
 
     def _time(self, owner: Any, name: str, part: Callable[[], str]) -> None:
         function = getattr(owner, name)

@@ -194,7 +194,8 @@ def table(pairs: Sequence[Pair], there: str) -> str:
     """Medians over the rounds, and the other checkout's as a multiple of this one's with its range over the rounds."""
     lines = [f"| {len(pairs)} rounds, one thread | here | {there} | times [range] |", "|---|---|---|---|"]
     parts = dict.fromkeys(name for pair in pairs for run in (pair.here, pair.there) for name in run.parts)
-    rows = {**ROWS, **{f"a step's {name}, s": partial(_part, name) for name in parts}}
+    rows: dict[str, Callable[[Run], float]] = {**ROWS}
+    rows |= {f"a step's {name}, s": partial(_part, name) for name in parts}
     for title, value in rows.items():
         own, other = ([value(run) for run in runs] for runs in zip(*((p.here, p.there) for p in pairs), strict=True))
         multiples = [after / before for before, after in zip(own, other, strict=True) if before]
