@@ -8,8 +8,8 @@ starts `marc serve`'s application on loopback, with the embedded model or with t
 small and has random weights, writes generated videos, asks the same questions about them by one client in turn and by
 several clients at once, alternating, and prints the wall and processor seconds of both and their ratios, round by
 round. Processor time is that of the server, its decoding processes and the clients, who are threads beside it.
-Everything is remembered beforehand; what was encoded is forgotten before each round. Every answer is compared with
-that of the first round.
+Everything is remembered beforehand, and both ways of asking are gone once; what was encoded is forgotten before each
+round. Every answer is compared with that of the first round.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with serving(app) as server:
             address = f"{server}/v1/chat/completions"
             expected = timed(address, asked, 1).answers
+            timed(address, asked, options.clients)
             for _ in range(options.repeats):
                 forget(assistant)
                 alone = timed(address, asked, 1)

@@ -90,6 +90,7 @@ class RowsBehindPrefixes:
         self._taken[owners, self._within] = True
         before = self._prefix_bias[:, None].expand(-1, self._group, -1)
         self._bias_RGX = torch.cat((before, self._own_bias(self._mask)), dim=2)
+        self._stacked: Tensor | None = None
         self._next_RGG = self._own_bias(torch.ones_like(owners, dtype=torch.bool)[:, None])
 
     def _own_bias(self, mask_NT: Tensor) -> Tensor:
@@ -114,13 +115,25 @@ class RowsBehindPrefixes:
         """
         new = 1 if mask_NS is None else mask_NS.shape[1]
         self._time += new
+        self._stacked = None
         own = self._next_RGG if mask_NS is None else self._own_bias(mask_NS)
         mask_NS = self._mask.new_ones(len(self._owners), 1) if mask_NS is None else mask_NS
         self._mask = torch.cat((self._mask, mask_NS), dim=1)
         self._bias_RGX = torch.cat((self._bias_RGX, own), dim=2)
 
-    def bias(self, new: int) -> Tensor:
-        """What is added to the scores of the newest tokens, ``[R, S * G, P + T * G]``."""
+    def bias(self, new: int, copies: int) -> Tensor:
+        """What is added to the scores of the newest tokens, ``[R, copies * S * G, P + T * G]``, for every layer.
+
+        Args:
+            new: S.
+            copies: Query heads of each head of keys.
+        """
+        if self._stacked is None:
+            once = self._newest_bias(new)
+            self._stacked = once[:, None].expand(-1, copies, -1, -1).flatten(1, 2)
+        return self._stacked
+
+    def _newest_bias(self, new: int) -> Tensor:
         bias_RGX = self._bias_RGX
         if new == 1:
             return bias_RGX
@@ -245,7 +258,7 @@ def decoding_attention(
     keys, values = rows.extend(layer, key, value)
     query_RGSKHE = rows.side_by_side(query.transpose(1, 2)).unflatten(3, (groups, -1))
     query_RKXE = query_RGSKHE.permute(0, 3, 4, 2, 1, 5).flatten(2, 4)  # heads, then times, then rows of a prefix
-    bias = rows.bias(new)[:, None].expand(-1, heads // groups, -1, -1).flatten(1, 2)[:, None]
+    bias = rows.bias(new, heads // groups)[:, None]
     mixed_RKXE = scaled_dot_product_attention(query_RKXE, keys, values, attn_mask=bias, scale=scaling)
     mixed_RKHSGE = mixed_RKXE.unflatten(2, (heads // groups, new, -1))
     mixed = rows.apart(mixed_RKHSGE.permute(0, 4, 3, 1, 2, 5))

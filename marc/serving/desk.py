@@ -95,6 +95,7 @@ class Desk:
         self._waiting: deque[Work] = deque()
         self._changed = threading.Condition()
         self._is_open = True
+        self._in_flight = 0  # requests that there were when the last generation ended, its own among them
         self._thread = threading.Thread(target=self._work, name="marc-desk", daemon=True)
         self._thread.start()
 
@@ -132,6 +133,7 @@ class Desk:
                 self._answer(batch)
             finally:
                 self._set(self.usual)
+                self._in_flight = len(batch) + len(self._waiting)
 
     def _next_batch(self) -> list[Work]:
         """The request that has waited longest, and others that can be answered with it; none: the desk is closed."""
@@ -147,8 +149,13 @@ class Desk:
         return [first, *alike]
 
     def _gather(self) -> None:
-        """Waits until no question has come for a moment, or there are as many as one generation may have."""
+        """Waits until no question has come for a moment, or there are as many as one generation may have.
+
+        Where clients ask one question after the other, there are no more of them than were in flight before.
+        """
         moment, most = self._options.gather_ms / 1000, self._options.max_batch
+        if self._in_flight > 1:
+            most = min(most, self._in_flight)
         end = time.monotonic() + LONGEST_GATHERING * moment
         while self._is_open and len(self._waiting) < most:
             if time.monotonic() > end or not self._changed.wait(moment):

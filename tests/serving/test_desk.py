@@ -57,6 +57,15 @@ def test_questions_that_follow_one_another_are_answered_together(desk_with):
     assert desk.assistant.batches == [["a", "b", "c"]]
 
 
+def test_when_as_many_have_come_as_were_in_flight_nobody_waits(desk_with):
+    desk = desk_with(gather_ms=60_000)
+    desk._in_flight = 3
+    for _ in range(2):
+        asked = [work(desk, question) for question in "abc"]
+        assert [each.answer.result(30) for each in asked] == ["A", "B", "C"]
+    assert desk.assistant.batches == [["a", "b", "c"]] * 2
+
+
 def test_a_full_generation_does_not_wait(desk_with):
     desk = desk_with(gather_ms=60_000, max_batch=2)
     assert [each.answer.result(10) for each in (work(desk, "a"), work(desk, "b"))] == ["A", "B"]
