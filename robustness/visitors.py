@@ -4,9 +4,9 @@ The server is a process of `marc serve` on loopback with the embedded model; the
 client is answered is asked first, at several budgets. Then many requests come from several clients at once, one in
 five at another budget than the server's: every answer must be the lone client's, with its number of visual tokens,
 every bad video the documented error, and who hangs up must harm nobody. In the middle the server is killed (SIGKILL)
-and started again with the same folder: it must answer without cutting a video into events again. After the first
-thousand requests of a process nothing may pile up in it: resident memory drifts by less than 1 %, and of processes,
-file descriptors, sockets and unfinished files there are never more than before.
+and started again with the same folder: it must answer without cutting a video into events again, and a lone client as
+before. After the first thousand requests of a process nothing may pile up in it: resident memory drifts by less than
+1 %, and of processes, file descriptors, sockets and unfinished files there are never more than before.
 
     python -m robustness.visitors --requests 10000
 """
@@ -239,7 +239,7 @@ class Crowd:
         return [str(folder / f"{name}.mp4") for name in parts] + [_as_data(parts["text"]), str(folder / "none.mp4")]
 
     def ask_alone(self) -> None:
-        """Uploads the videos, and learns what a lone client is answered."""
+        """Uploads the videos, and learns what a lone client is answered; the second time it must be the same."""
         for video, question in self._asked:
             if video not in self._ids:
                 self._ids[video] = self._uploaded(video)
@@ -247,7 +247,9 @@ class Crowd:
                 status, reply = self._served.ask("POST", PATH, body_of(str(video), question, **at(budget)))
                 if status != 200:
                     raise RuntimeError(f"a lone client got {status}: {reply[:300]}")
-                self._expected[task_of(video, question, budget)] = said_in(reply)
+                task, said = task_of(video, question, budget), said_in(reply)
+                if self._expected.setdefault(task, said) != said:
+                    self.seen.problems.append(f"{task}: {said!r} after the kill, {self._expected[task]!r} before it")
 
     def _uploaded(self, video: Path) -> str:
         parts = [b"--part", b'Content-Disposition: form-data; name="file"; filename="a.mp4"', b"", video.read_bytes()]
@@ -379,6 +381,7 @@ def campaign_of(requests: int, clients: int, streamed: float, random: Random) ->
         warm = min(WARM_UP, requests // 4) // BLOCK
         first = in_blocks(crowd, served, requests // 2, clients, random)
         problems = judge(first, warm) + killed_in_the_middle(crowd, served, clients, random)
+        crowd.ask_alone()
         second = in_blocks(crowd, served, requests - requests // 2, clients, random)
         problems += judge(second, warm) + crowd.seen.problems
     hundredths = quantiles(crowd.seen.seconds, n=100)
