@@ -38,6 +38,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.fixture(autouse=True)
+def said_as_much_as_by_default():
+    """Commands that ran in this process, ``-q`` among them, leave its logger and environment to the next test."""
+    logger = logging.getLogger("marc")
+    logger.setLevel(logging.NOTSET)
+    for handler in [each for each in logger.handlers if each.name == "marc.cli"]:
+        logger.removeHandler(handler)
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
 def no_error_is_logged(caplog: pytest.LogCaptureFixture):
     """A library that only logs what went wrong must still fail the test."""
     yield
