@@ -27,6 +27,8 @@ BY_ROW = (
     "advantages",
     "old_per_token_logps",
     "ref_per_token_logps",
+    "sampling_per_token_logps",
+    "importance_sampling_ratio",
     "teacher_states",
     "visuals",
     "budgets",

@@ -40,6 +40,8 @@ def batch(rows: int, prompt: int, completion: int, first: int) -> dict:
         "completion_mask": behind.long(),
         "advantages": first + torch.arange(rows, dtype=torch.float32),
         "old_per_token_logps": ids[:, :completion] / -100,
+        "sampling_per_token_logps": ids[:, :completion] / -50,
+        "importance_sampling_ratio": first + here.float(),
         "teacher_states": ids[:, :completion, None].float().expand(-1, -1, 3),
         "visuals": [(f"video {first + row}",) for row in range(rows)],
         "budgets": ["events"] * rows,
