@@ -20,9 +20,10 @@ from marc.data.prompts import render_question
 from marc.data.row_files import load_rows
 from marc.evaluation.statistics import Estimate, estimate
 from marc.grading import gold_answer
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
+from marc.inference.query import Query
 from marc.memory.embedder import EventEmbedder
 from marc.memory.options import RetrievalOptions
 from marc.model.loading import load_model

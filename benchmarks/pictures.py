@@ -18,7 +18,8 @@ import typer
 from benchmarks.browser import browser, find_browser
 from benchmarks.local_server import serving
 from experiments.ablation.plots import accuracy_figure, write_picture
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
+from marc.inference.query import Query
 from marc.inference.storyboard import save_storyboard
 from marc.serving.app import make_app
 from marc.serving.options import ServeOptions

@@ -17,10 +17,10 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     """Runs a small model on a CPU in one thread, a large one as torch is set.
 
     Sharing small matrices out costs as much as it saves, and where other work wants the processors, threads wait for
-    each other many times as long as one alone would work (docs/serving.md).
+    each other many times as long as one alone would work (docs/serving.md, "Load").
     """
-    before, weights = torch.get_num_threads(), list(model.parameters())
-    if before == 1 or weights[0].device.type != "cpu" or sum(each.numel() for each in weights) > SMALL:
+    before = torch.get_num_threads()
+    if before == 1 or next(model.parameters()).device.type != "cpu" or _weights(model) > SMALL:
         yield
         return
     torch.set_num_threads(1)
@@ -28,3 +28,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(each.numel() for each in model.parameters())

@@ -43,3 +43,16 @@ def data_url(path, kind="video/mp4"):
 
 def asks(url, text="What is shown?", kind="video_url"):
     return [{"role": "user", "content": [{"type": kind, kind: {"url": url}}, {"type": "text", "text": text}]}]
+
+
+def noted(assistant):
+    """The answers that an assistant will give."""
+    answers, ask_batch = [], assistant.ask_batch
+
+    def ask(*asked):
+        given = ask_batch(*asked)
+        answers.extend(given)
+        return given
+
+    assistant.ask_batch = ask
+    return answers

@@ -44,7 +44,9 @@ def test_imported_packages_are_declared(folder: str):
 WITHIN_AN_EXTRA = {
     "marc.memory.tables": "library",
     "marc.serving.app": "serve",
+    "marc.serving.errors": "serve",
     "marc.serving.fetching": "serve",
+    "marc.serving.gate": "serve",
     "marc.serving.origins": "serve",
     "marc.serving.page": "serve",
     "marc.serving.requests": "serve",

@@ -20,8 +20,9 @@ from experiments.ablation.settings import BUDGETS, AblationSettings, Condition
 from marc.compression.config import CompressionConfig
 from marc.data.prompts import render_question
 from marc.data.rows import TrainingRow
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.hf import HFBackend
+from marc.inference.query import Query
 from marc.inference.selectors import FrameRequest, RetrievingSelector
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput

@@ -21,7 +21,8 @@ from marc.types import Clip, GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
-    from marc.inference.assistant import Query, VideoAssistant
+    from marc.inference.assistant import VideoAssistant
+    from marc.inference.query import Query
     from marc.types import Answer
 
 

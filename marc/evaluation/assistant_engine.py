@@ -10,8 +10,9 @@ from typing import Any
 from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.backend import Backend
+from marc.inference.query import Query
 from marc.inference.selectors import RandomSelector, RetrievingSelector
 from marc.model.config import CompressedConfig
 from marc.model.family import family_of

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -29,6 +29,7 @@ from marc.inference.chat import Chat, streamed
 from marc.inference.hf import HFBackend
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
+from marc.inference.query import Query, stretch_of, with_kinds
 from marc.inference.recalling import recalled_clips
 from marc.inference.remarks import about_options
 from marc.inference.selectors import FrameSelector, RetrievingSelector
@@ -49,32 +50,7 @@ if TYPE_CHECKING:
     from marc.memory.library import MemoryLibrary
     from marc.memory.store import VideoMemory
 
-MEDIA = "media"
-"""Type of the part of a message that stands for a video or picture, whichever it is."""
-
 _Arguments = ParamSpec("_Arguments")
-
-
-@dataclass(frozen=True)
-class Query:
-    """A question about a video, or about several videos and pictures.
-
-    Attributes:
-        video: The file, a stretch of one, given frames, or a list of these, which are shown in order.
-        question: What retrieval looks for.
-        prompt: What the model reads; ``None``: the question in the assistant's prompt style.
-        options: The answers that are offered in it.
-        remarks: What the user should know about how it came about.
-        messages: A conversation that ends with the question, in Hugging Face chat format, in place of ``prompt``; a
-            part of the type `MEDIA` stands for each of the videos, in order. There need be none.
-    """
-
-    video: Footage | Sequence[Footage]
-    question: str
-    prompt: str | None = None
-    options: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    messages: tuple[Message, ...] = ()
 
 
 def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
@@ -263,7 +239,7 @@ class VideoAssistant(Viewer):
             prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
         if not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"a possible answer is a text, got {list(options)}")
-        return Query(_stretch(video, start, end), question, prompt, tuple(options))
+        return Query(stretch_of(video, start, end), question, prompt, tuple(options))
 
     def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
         """Answers a question from the events of all remembered videos that are nearest to it.
@@ -296,7 +272,7 @@ class VideoAssistant(Viewer):
         self, video: Footage | Sequence[Footage], *, start: float | None = None, end: float | None = None
     ) -> Chat:
         """Begins a conversation; see `ask` for what it can be about."""
-        return Chat(self, footage(_stretch(video, start, end)))
+        return Chat(self, footage(stretch_of(video, start, end)))
 
     def stream(self, video: Footage | Sequence[Footage], question: str, **options: Any) -> Iterator[str]:
         """As `ask`, piece by piece as the output comes."""
@@ -412,7 +388,7 @@ class VideoAssistant(Viewer):
 
     def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
         if query.messages:
-            return _with_kinds(query.messages, shown)
+            return with_kinds(query.messages, shown)
         text = query.prompt or render_question(query.question, style=self._style)
         return message_about(shown, text)
 
@@ -484,34 +460,6 @@ class VideoAssistant(Viewer):
         config, tokenizer = self.backend.config.get_text_config(decoder=True), self.backend.processor.tokenizer
         ends = config.eos_token_id
         return frozenset([tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])])
-
-
-def _with_kinds(messages: Sequence[Message], shown: Sequence[tuple[str, str]]) -> list[Message]:
-    """A conversation in which each part that stands for a video or picture says which, and what is said in it."""
-    left = iter(shown)
-    filled = []
-    for message in messages:
-        content: list[Message] = []
-        for part in message["content"]:
-            if part["type"] == MEDIA:
-                kind, said = next(left)
-                content += [{"type": kind}, {"type": "text", "text": said}] if said else [{"type": kind}]
-            else:
-                content.append(part)
-        filled.append({**message, "content": content})
-    assert next(left, None) is None, "one part for each video"
-    return filled
-
-
-def _stretch(
-    video: Footage | Sequence[Footage], start: float | None, end: float | None
-) -> Footage | Sequence[Footage]:
-    """A video, or the part of it that is asked about."""
-    if start is None and end is None:
-        return video
-    if not isinstance(video, str | Path):
-        raise ValueError("start and end are for one file; for others give marc.Clip(file, start, end)")
-    return Clip(video, start or 0.0, end)
 
 
 def _load_backend(

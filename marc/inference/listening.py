@@ -16,6 +16,7 @@ class Listener:
 
     Attributes:
         is_left: Nobody waits any more: the output may end where it is.
+        has_heard: Whether a piece was told that is not empty.
 
     Args:
         tell: Is told each piece of the output as it comes, some of them empty; ``False`` in return leaves. None: the
@@ -24,7 +25,7 @@ class Listener:
     """
 
     def __init__(self, tell: Callable[[str], object] | None = None, is_left: bool = False) -> None:
-        self.is_left = is_left
+        self.is_left, self.has_heard = is_left, False
         self._tell = tell
 
     @property
@@ -34,7 +35,10 @@ class Listener:
 
     def hear(self, piece: str) -> None:
         """Hands on a piece."""
-        if self._tell is not None and self._tell(piece) is False:
+        if self._tell is None:
+            return
+        self.has_heard = self.has_heard or bool(piece)
+        if self._tell(piece) is False:
             self.is_left = True
 
 

@@ -8,7 +8,6 @@ in OpenAI's format; what is said of a file never names a path.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 import time
@@ -27,20 +26,22 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.hf import HFBackend
+from marc.inference.listening import Listener
+from marc.inference.query import Query
 from marc.inference.selectors import RetrievingSelector
 from marc.io import message_of
 from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Setting, Work
+from marc.serving.errors import error_body, refused
 from marc.serving.features import StoredFeatures
 from marc.serving.fetching import Fetcher
+from marc.serving.gate import Gate
 from marc.serving.media import MIB, MediaStore, RefusedError
 from marc.serving.options import ServeOptions
-from marc.serving.origins import is_local, why_foreign, why_no_local_name
 from marc.serving.requests import ChatRequest, StreamOptions, names_of
 from marc.types import Answer, Clip
 from marc.version import __version__
@@ -53,8 +54,6 @@ _Made = TypeVar("_Made")
 
 OPEN = ("/health",)
 """What needs no key."""
-BASE64 = 4 / 3
-"""Bytes of a data URL for each of its file."""
 LOOKING = 0.2
 """Seconds between looks whether a client is still there."""
 
@@ -181,7 +180,12 @@ class Server:
 
     def _stream(self, query: Query, setting: Setting, options: StreamOptions | None) -> Response:
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-        work = Work(query, setting, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece))
+
+        def tell(piece: str) -> None:
+            if piece:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        work = Work(query, setting, Listener(tell))
         self._submit(work)
         work.answer.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
 
@@ -194,7 +198,7 @@ class Server:
                 try:
                     answer = _answer_of(work)
                 except RefusedError as error:
-                    yield f"data: {json.dumps(_error(error.status, str(error)))}\n\n"
+                    yield f"data: {json.dumps(error_body(error.status, str(error)))}\n\n"
                     return
                 self.metrics.of(answer)
                 yield _event(head, {}, _reason(answer))
@@ -259,9 +263,11 @@ def make_app(
 
     app = FastAPI(title="marc", version=__version__, lifespan=lifespan)
     app.state.server = server
-    app.add_middleware(Gate, server=server)
+    app.add_middleware(
+        Gate, options=server.options, key=server.key, open_paths=server.open, requests=server.metrics.requests
+    )
     for kind in (RefusedError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _refused)
+        app.add_exception_handler(kind, refused)
     _add_routes(app, server)
     return app
 
@@ -301,70 +307,6 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def remove(name: str) -> dict[str, Any]:
         await run_in_threadpool(server.media.remove, name)
         return {"id": name, "object": "file", "deleted": True}
-
-
-class Gate:
-    """Lets requests through that have the key and are not too large, and counts all.
-
-    Args:
-        app: The application behind it.
-        server: Knows key and limits.
-    """
-
-    def __init__(self, app: ASGIApp, server: Server) -> None:
-        self._app, self._server = app, server
-        self._most = int(server.options.max_upload_mib * MIB * BASE64) + MIB
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Part of ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                path = getattr(scope.get("route"), "path", "other")
-                self._server.metrics.requests.labels(path, str(message["status"])).inc()
-            await send(message)
-
-        if refused := self._refused(Request(scope)):
-            await _as_response(refused)(scope, receive, noted)
-        else:
-            await self._app(scope, self._counted(receive), noted)
-
-    def _refused(self, request: Request) -> RefusedError | None:
-        announced = request.headers.get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._most:
-            return self._too_large
-        key = self._server.key
-        if key is not None and request.url.path not in self._server.open and not _has_key(request, key):
-            return RefusedError("the API key is wrong or missing", 401)
-        problem = why_foreign(request)
-        if key is None and is_local(self._server.options.host):
-            problem = problem or why_no_local_name(request)
-        return RefusedError(problem, 403) if problem else None
-
-    def _counted(self, receive: Receive) -> Receive:
-        read = 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._most:
-                raise self._too_large
-            return message
-
-        return counted
-
-    @property
-    def _too_large(self) -> RefusedError:
-        return RefusedError(f"a request may have {self._most / MIB:.0f} MiB", 413)
-
-
-def _has_key(request: Request, key: str) -> bool:
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    return hmac.compare_digest(given.encode(), key.encode())
 
 
 async def _read(request: Request, seconds: float) -> ChatRequest:
@@ -434,27 +376,6 @@ def _end_of(answer: Answer, query: Query) -> dict[str, Any]:
 def _event(head: dict[str, Any], delta: dict[str, str], reason: str | None = None) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
     return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-
-
-def _error(status: int, message: str) -> dict[str, Any]:
-    kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-
-
-def _as_response(error: RefusedError) -> JSONResponse:
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
-    return JSONResponse(_error(error.status, str(error)), error.status, headers)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    """What a client is told of an exception."""
-    if isinstance(error, HTTPException):
-        error = RefusedError(str(error.detail), error.status_code)
-    elif isinstance(error, RequestValidationError):
-        error = RefusedError("; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))
-    assert isinstance(error, RefusedError)
-    return _as_response(error)
 
 
 def _features_of(assistant: VideoAssistant, media: MediaStore) -> StoredFeatures:

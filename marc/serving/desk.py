@@ -11,14 +11,15 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from marc.compression import CompressionConfig
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.listening import Listener
+from marc.inference.query import Query
 from marc.inference.selectors import RetrievingSelector
 from marc.serving.options import ServeOptions
 from marc.types import Answer, GenerationOptions
@@ -49,27 +50,14 @@ class Work:
     Attributes:
         query: What is asked.
         setting: And how.
-        tell: Is told each piece of the output as it comes. None: the whole output is waited for.
-        answer: What came back.
         listener: Who waits for the output.
-        is_told: Whether pieces of the output were told.
+        answer: What came back.
     """
 
     query: Query
     setting: Setting
-    tell: InitVar[Callable[[str], object] | None] = None
+    listener: Listener = field(default_factory=Listener)
     answer: Future[Answer] = field(default_factory=Future)
-    listener: Listener = field(init=False)
-    is_told: bool = field(default=False, init=False)
-
-    def __post_init__(self, tell: Callable[[str], object] | None) -> None:
-        def heard(piece: str) -> None:
-            assert tell is not None
-            if piece:
-                self.is_told = True
-                tell(piece)
-
-        self.listener = Listener(heard if tell else None)
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -184,7 +172,7 @@ class Desk:
         except BaseException as error:
             _forget_locals(error)
             for work in batch:
-                if len(batch) == 1 or work.is_told:
+                if len(batch) == 1 or work.listener.has_heard:
                     work.answer.set_exception(error)
             return False
         for work, answer in zip(batch, answers, strict=True):

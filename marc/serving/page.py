@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from marc.compression.config import budget_name
-from marc.inference.assistant import Query
+from marc.inference.query import Query
 from marc.inference.selectors import RetrievingSelector
 from marc.inference.subtitles import LazySubtitles
 from marc.io import message_of

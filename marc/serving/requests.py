@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marc.compression.config import override_compression
 from marc.data.prompts import check_style, render_question
-from marc.inference.assistant import MEDIA, Query
+from marc.inference.query import MEDIA, Query
 from marc.serving.desk import Setting
 from marc.serving.media import MediaStore, RefusedError
 from marc.types import Clip, GenerationOptions

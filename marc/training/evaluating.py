@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from marc.compression import CompressionConfig
 from marc.compression.config import parse_budget
 from marc.inference.backend import Backend
-from marc.inference.prompts import Prompt
-from marc.inference.video_input import inputs_at
+from marc.inference.video_input import VisualPatches
 from marc.rewards import accuracy_reward
-from marc.training.inputs import tokenize_prompt, visual_sources
-from marc.training.reader import VisualReader, read_rows
+from marc.training.inputs import encoded_prompts, visual_sources
+from marc.training.reader import VisualReader, VisualSource, read_rows
 from marc.types import GenerationOptions
 
 ROWS_TOGETHER = 16
@@ -50,25 +47,25 @@ def summed_accuracy(
     with _random_state_kept(backend):
         for first in range(0, len(rows), ROWS_TOGETHER):
             some = rows[first : first + ROWS_TOGETHER]
+            files, prompts = _read(reader, some), [row["prompt"] for row in some]
             for budget in budgets:
-                answers = _answers(backend, reader, some, parse_budget(budget, own), options)
+                asked = encoded_prompts(prompts, files, backend, parse_budget(budget, own))
+                outputs = backend.generate(asked, options)
+                texts = backend.processor.batch_decode(outputs, skip_special_tokens=True)
                 columns = ([row[name] for row in some] for name in ("solution", "problem_type"))
-                sums[budget] += sum(accuracy_reward(answers, *columns))
+                sums[budget] += sum(accuracy_reward(texts, *columns))
     return sums
 
 
-def _answers(
-    backend: Backend, reader: VisualReader, rows: Rows, compression: CompressionConfig, options: GenerationOptions
-) -> list[str]:
+def _read(reader: VisualReader, rows: Rows) -> dict[VisualSource, VisualPatches]:
+    """What the rows name."""
     sources = [visual_sources(row["prompt"]) for row in rows]
     read = read_rows(reader, sources, [str(row["problem_id"]) for row in rows], skip_bad=False)
-    own = {patches: replace(patches, inputs={}) for row in read for patches in row or ()}  # the engine frees pixels
-    shown = inputs_at([[own[patches] for patches in row or ()] for row in read], backend.processor, compression)
-    ids = [tuple(tokenize_prompt(backend.processor, row["prompt"])) for row in rows]
-    backend.encode(list(dict.fromkeys(each for inputs in shown for each in inputs)))
-    outputs = backend.generate([Prompt(*each) for each in zip(ids, shown, strict=True)], options)
-    texts: list[str] = backend.processor.batch_decode(outputs, skip_special_tokens=True)
-    return texts
+    return {
+        source: patches
+        for own, seen in zip(sources, read, strict=True)
+        for source, patches in zip(own, seen or (), strict=True)
+    }
 
 
 @contextmanager

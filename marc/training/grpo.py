@@ -24,8 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +34,6 @@ from accelerate.utils import gather
 from torch import Tensor, nn
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
-from trl.trainer import grpo_trainer
 
 from marc.inference.decoding import drawn_by_one_number
 from marc.inference.hf import complete
@@ -68,12 +66,12 @@ from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidde
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
+from marc.training.replaced import alone, engine_is_ours, generating, references_are_copies
 from marc.training.resampling import joined, other_prompts, replacements
 from marc.training.resume import EpochSampler
 from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
 from marc.training.video_trainer import Encoded, VideoTrainer, base_model, frozen_copy, make_reader
-from marc.training.whole_weights import without_hooks
 from marc.video.sources import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -170,7 +168,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
                 reject_long(self._reader, rows, args, limit=("max_prompt_length", args.max_prompt_length))
         # Before TRL replaces the model's forward, which a copy would go on calling.
         initial = frozen_copy(model) if needs_copy(model, args, kwargs.get("peft_config")) else None
-        with _references_are_copies(model), _engine_of(model, args):
+        with references_are_copies(model), engine_is_ours(model, args):
             super().__init__(
                 model=model,
                 reward_funcs=functions,
@@ -263,8 +261,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             features = self._encoded(self.model, visuals).features
         answers = partial(self._answers, base_model(model), prompts, features) if any(visuals) else model.generate
         if is_deepspeed_zero3_enabled() and self.args.ds3_gather_for_generation:
-            answers = partial(_alone, model, answers)
-        with _generating(model, answers):
+            answers = partial(alone, model, answers)
+        with generating(model, answers):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _seeds(self, rows: int) -> list[int]:
@@ -641,47 +639,3 @@ def once_each(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> l
     for index, item in enumerate(items):
         results.append(results[-1] if index and item == items[index - 1] else function(item))
     return results
-
-
-@contextmanager
-def _generating(model: Any, answers: Callable[..., Tensor]) -> Iterator[None]:
-    """Has the next call of ``model.generate`` answered by another function."""
-
-    def once(**inputs: Any) -> Tensor:
-        del model.generate
-        return answers(**inputs)
-
-    model.generate = once
-    try:
-        yield
-    finally:
-        vars(model).pop("generate", None)
-
-
-def _alone(model: Any, answers: Callable[..., Tensor], **inputs: Any) -> Tensor:
-    """Answers of a process that has all weights: others may answer in another way, and it does not wait for them."""
-    with without_hooks(model):
-        return answers(**inputs, synced_gpus=False)
-
-
-def _engine_of(model: Any, args: CGRPOConfig) -> AbstractContextManager[None]:
-    """While TRL sets itself up, its engine is ours where the model is."""
-    if not args.use_vllm or not isinstance(base_model(model), CompressedVLM):
-        return nullcontext()
-    from marc.training.rollouts import engine_is_ours
-
-    return engine_is_ours()
-
-
-@contextmanager
-def _references_are_copies(model: Any) -> Iterator[None]:
-    """While TRL sets itself up, its reference model is ours: it looks classes up in transformers alone."""
-    if not isinstance(model, CompressedVLM):
-        yield
-        return
-    load: Callable[..., Any] = grpo_trainer.create_model_from_path
-    grpo_trainer.create_model_from_path = lambda *_, **__: frozen_copy(model)
-    try:
-        yield
-    finally:
-        grpo_trainer.create_model_from_path = load

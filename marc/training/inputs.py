@@ -8,10 +8,13 @@ budget is a `marc.inference.video_input.VideoInput`, planned exactly as at infer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from marc.compression import CompressionConfig
-from marc.inference.video_input import inputs_at
+from marc.inference.backend import Backend
+from marc.inference.prompts import Prompt
+from marc.inference.video_input import VisualPatches, inputs_at
 from marc.model import CompressedProcessor
 from marc.training.reader import VisualReader, VisualSource
 
@@ -86,6 +89,28 @@ def tokenize_prompt(processor: CompressedProcessor, messages: Messages | str, **
     assert placeholders == len(visual_sources(messages)), "the chat template left a video or image out"
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def encoded_prompts(
+    prompts: Sequence[Messages],
+    files: Mapping[VisualSource, VisualPatches],
+    engine: Backend,
+    compression: CompressionConfig,
+) -> list[Prompt]:
+    """Prompts as an engine answers them, what they show encoded at a budget; each file once.
+
+    Args:
+        prompts: Chats.
+        files: What was read of the files that they name; it stays as it is.
+        engine: Encodes.
+        compression: The budget.
+    """
+    own = {source: replace(patches, inputs={}) for source, patches in files.items()}  # the engine frees its pixels
+    rows = [[own[source] for source in visual_sources(each)] for each in prompts]
+    shown = inputs_at(rows, engine.processor, compression)
+    engine.encode(list(dict.fromkeys(each for inputs in shown for each in inputs)))
+    ids = [tuple(tokenize_prompt(engine.processor, each)) for each in prompts]
+    return [Prompt(*each) for each in zip(ids, shown, strict=True)]
 
 
 def prompt_length(reader: VisualReader, messages: Messages | str, budgets: Sequence[CompressionConfig]) -> int:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from trl.generation.vllm_generation import VLLMGeneration, extract_logprobs
-from trl.trainer import grpo_trainer
 
 from marc.extras import extra
 from marc.inference.prompts import Prompt
@@ -123,13 +122,3 @@ def _tie_head(model: torch.nn.Module) -> None:
         head: Any = modules[name]
         head.tie_weights(embedding)
         head.quant_method.process_weights_after_loading(head)
-
-
-@contextmanager
-def engine_is_ours() -> Iterator[None]:
-    """While TRL sets itself up, its engine is ours."""
-    before, grpo_trainer.VLLMGeneration = grpo_trainer.VLLMGeneration, VideoVLLM
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = before

@@ -24,13 +24,12 @@ from huggingface_hub import try_to_load_from_cache
 
 from marc.data.rows import TrainingRow
 from marc.inference.backend import Backend
-from marc.inference.prompts import Prompt
-from marc.inference.video_input import VisualPatches, inputs_at
+from marc.inference.video_input import VisualPatches
 from marc.io import append_line, drop_torn_line, make_folders, parse_json, sha256_of, sha256_stream, whole_lines
 from marc.model import CompressedVLM
 from marc.rewards import accuracy_reward
 from marc.training.dataset import STYLE, to_example
-from marc.training.inputs import Messages, tokenize_prompt, visual_sources, without_visuals
+from marc.training.inputs import Messages, encoded_prompts, visual_sources, without_visuals
 from marc.training.reader import VisualReader, VisualSource
 from marc.types import GenerationOptions
 
@@ -303,14 +302,6 @@ def answers(prompts: Sequence[Messages], files: Files, engine: Backend, options:
     """
     if engine.compression.enabled:
         raise ValueError("the teacher sees all tokens: load it with target_frames=None")
-    processor = engine.processor
-    own = {source: replace(patches, inputs={}) for source, patches in files.items()}  # the engine frees its pixels
-    shown = inputs_at(
-        [[own[source] for source in visual_sources(each)] for each in prompts], processor, engine.compression
-    )
-    asked = [
-        Prompt(tuple(tokenize_prompt(processor, each)), inputs) for each, inputs in zip(prompts, shown, strict=True)
-    ]
-    engine.encode(list(dict.fromkeys(each for inputs in shown for each in inputs)))
+    asked = encoded_prompts(prompts, files, engine, engine.compression)
     outputs = engine.sample(asked, options.generation, options.samples)
-    return [processor.batch_decode(each, skip_special_tokens=True) for each in outputs]
+    return [engine.processor.batch_decode(each, skip_special_tokens=True) for each in outputs]

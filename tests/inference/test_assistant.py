@@ -13,7 +13,7 @@ from make_videos import numbered_frames
 
 from marc import VideoAssistant
 from marc.data.prompts import render_question
-from marc.inference.assistant import MEDIA, Query
+from marc.inference.query import MEDIA, Query
 from marc.inference.selectors import RetrievingSelector
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.model import CompressionConfig

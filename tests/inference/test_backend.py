@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from marc import VideoAssistant
-from marc.inference.assistant import Query
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
+from marc.inference.query import Query
 from marc.model.tiny import build_config, build_processor
 
 

@@ -2,7 +2,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from marc.inference.assistant import Query
+from marc.inference.query import Query
 from marc.inference.selectors import UniformSelector
 from marc.inference.storyboard import check_storyboard, save_storyboard
 

@@ -13,7 +13,7 @@ import pytest
 from make_videos import numbered_frames
 from PIL import Image
 from record_schema import schema
-from running_server import Running, asks, data_url
+from running_server import Running, asks, data_url, noted
 
 from marc import VideoAssistant
 from marc.model.tiny import build_tiny
@@ -259,19 +259,6 @@ def test_a_listener_that_goes_away_stops_the_work(checkpoint, videos, tmp_path):
         assert not answers[0].is_cut, "it was stopped before the output was as long as it might be"
     finally:
         server.stop()
-
-
-def noted(assistant):
-    """The answers that an assistant will give."""
-    answers, ask_batch = [], assistant.ask_batch
-
-    def ask(*asked):
-        given = ask_batch(*asked)
-        answers.extend(given)
-        return given
-
-    assistant.ask_batch = ask
-    return answers
 
 
 def test_who_waits_for_the_whole_answer_and_goes_away_stops_the_work(checkpoint, videos, tmp_path):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from marc.inference.assistant import Query
+from marc.inference.query import Query
 from marc.serving.desk import LONGEST_GATHERING, Desk, Work
 from marc.serving.options import ServeOptions
 from marc.video.options import SubtitleOptions

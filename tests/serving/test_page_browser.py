@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from running_server import Running
+from running_server import Running, noted
 
 from benchmarks.browser import browser, find_browser
 from marc import VideoAssistant
@@ -254,14 +254,7 @@ def test_a_stream_is_seen_as_it_comes_and_can_be_stopped(visit, tmp_path, sample
         part.save_pretrained(tmp_path / "model")
     options = GenerationOptions(max_new_tokens=3000)
     assistant = VideoAssistant.from_pretrained(str(tmp_path / "model"), memory=None, generation=options, device="cpu")
-    answers, ask_batch = [], assistant.ask_batch
-
-    def noted(*asked):
-        given = ask_batch(*asked)
-        answers.extend(given)
-        return given
-
-    assistant.ask_batch = noted
+    answers = noted(assistant)
     server = Running(assistant, tmp_path / "server", page=True)
     try:
         visitor = visit(server)

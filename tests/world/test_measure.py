@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from marc.data.prompts import render_question
-from marc.inference.assistant import Query, VideoAssistant
+from marc.inference.assistant import VideoAssistant
 from marc.inference.hf import HFBackend
+from marc.inference.query import Query
 from marc.memory.options import RetrievalOptions
 from marc.model.loading import EMBEDDED_FOLDER, load_model
 from marc.model.tiny import build_tiny

@@ -88,8 +88,8 @@ def test_pictures_beside_videos_are_answered_alike(backend, world):
 
 def test_each_output_of_a_batch_has_its_listener_and_ends_when_that_one_leaves(backend, world):
     from marc import VideoAssistant
-    from marc.inference.assistant import Query
     from marc.inference.listening import Listener
+    from marc.inference.query import Query
     from marc.types import GenerationOptions
 
     expected = json.loads((world.folder / "answers.json").read_text())[0]
