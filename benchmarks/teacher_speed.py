@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from benchmarks.checkouts import HERE, measure
 from marc.world.export import write_sample
 
-HERE = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("timed_teacher.py")
 
 
@@ -61,20 +59,8 @@ def run(checkout: Path, rows: Path, options: Sequence[str] = ()) -> Run:
         subprocess.CalledProcessError: If it fails; its output has been printed.
     """
     with tempfile.TemporaryDirectory(prefix="marc-teacher-") as name:
-        result, output = Path(name) / "result.json", Path(name) / "taught.json"
-        command = [sys.executable, str(WORKER), str(result), str(checkout), str(rows), str(output), *options]
-        done = subprocess.run(
-            command,
-            cwd=name,
-            env=os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            print(done.stdout, file=sys.stderr)
-            raise subprocess.CalledProcessError(done.returncode, command)
-        measured = json.loads(result.read_text(encoding="utf-8"))
+        arguments = [str(rows), str(Path(name) / "taught.json"), *options]
+        measured = measure(WORKER, checkout, Path(name), arguments)
     return Run(measured["wall"], measured["processor"], measured["answers"])
 
 

@@ -12,10 +12,7 @@ machine does not count as processor time; processes that a run starts itself (de
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,7 +23,8 @@ from typing import Any
 
 import yaml
 
-HERE = Path(__file__).resolve().parents[1]
+from benchmarks.checkouts import HERE, measure
+
 WORKER = Path(__file__).with_name("timed_training.py")
 OF_THE_RUN = {"output_dir", "logging_dir", "run_name"}
 """Resolved options that differ in any case."""
@@ -154,20 +152,8 @@ def compare(there: Path, shape: Shape, rounds: int) -> list[Pair]:
 def run(checkout: Path, shape: Shape) -> Run:
     """Runs one checkout in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="marc-step-") as name:
-        result, output = Path(name) / "result.json", Path(name) / "run"
-        command = [sys.executable, str(WORKER), str(result), str(checkout), *shape.arguments(checkout, output)]
-        done = subprocess.run(
-            command,
-            cwd=name,
-            env=os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            print(done.stdout, file=sys.stderr)
-            raise subprocess.CalledProcessError(done.returncode, command)
-        measured = json.loads(result.read_text(encoding="utf-8"))
+        output = Path(name) / "run"
+        measured = measure(WORKER, checkout, Path(name), shape.arguments(checkout, output))
         options = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     lengths = measured["completions/mean_length"]
     return Run(

@@ -21,6 +21,7 @@ import torch
 from experiments.ablation.context import Context
 from experiments.ablation.heldout import agreement, found_cuts
 from experiments.ablation.settings import ARMS, START, AblationSettings, Condition, to_json
+from experiments.kept_settings import keep_settings
 from marc.io import write_json
 
 FILES_ASKED = 4
@@ -121,11 +122,4 @@ def report_progress(finished: Iterable[list[str]], arms: int, log: Callable[[str
 
 def check_same_experiment(settings: AblationSettings, output: Path) -> None:
     """Writes the settings, or compares them with those that the folder was made with."""
-    file = output / "settings.json"
-    values = json.loads(json.dumps({**to_json(settings), "seeds": None}))
-    if not file.exists():
-        write_json(file, values)
-    before = json.loads(file.read_text(encoding="utf-8"))
-    if before != values:
-        changed = [name for name in values if before.get(name) != values[name]]
-        raise ValueError(f"{output} holds an experiment with other {', '.join(changed)}; choose another --output")
+    keep_settings({**to_json(settings), "seeds": None}, output)

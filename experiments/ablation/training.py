@@ -247,15 +247,14 @@ def make_trainer(
     return trainer
 
 
-def trainer_options(rows: Sequence[TrainingRow], stage: StageOptions) -> dict[str, Any]:
-    """Fields of the trainer's configuration, but the length of completions."""
-    common = {
-        "output_dir": str(stage.folder),
-        "seed": stage.seed,
+def quiet_options(rows: Sequence[TrainingRow], folder: Path, seed: int) -> dict[str, Any]:
+    """Fields of a trainer's configuration that all arms have: no end but the clock's, nothing saved or reported."""
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
         "max_steps": NO_END,
         "freeze_tower": True,
         "keep_visuals": len({row.path for row in rows}),
-        "budgets": dict(stage.budgets) if len(stage.budgets) > 1 else None,
         "max_grad_norm": 1.0,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -265,6 +264,14 @@ def trainer_options(rows: Sequence[TrainingRow], stage: StageOptions) -> dict[st
         "gradient_checkpointing": False,
         "bf16": False,
         "dataloader_pin_memory": False,
+    }
+
+
+def trainer_options(rows: Sequence[TrainingRow], stage: StageOptions) -> dict[str, Any]:
+    """Fields of the trainer's configuration, but the length of completions."""
+    common = {
+        **quiet_options(rows, stage.folder, stage.seed),
+        "budgets": dict(stage.budgets) if len(stage.budgets) > 1 else None,
     }
     if stage.method == "sft":
         return {

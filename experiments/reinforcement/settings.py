@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from marc.io import write_json
+from experiments.kept_settings import keep_settings
 from marc.world.scenes import Level
 
 Method = Literal["sft", "rejection", "c-grpo"]
@@ -134,12 +133,5 @@ def keep(settings: Settings, output: Path) -> None:
     Raises:
         ValueError: If the folder holds another experiment.
     """
-    file = output / "settings.json"
     arms = {arm.name: asdict(arm) for arm in (START, *ARMS)}
-    values = json.loads(json.dumps({"revision": REVISION, **asdict(settings), "seeds": None, "arms": arms}))
-    if not file.exists():
-        write_json(file, values)
-    before = json.loads(file.read_text(encoding="utf-8"))
-    if before != values:
-        changed = [name for name in values if before.get(name) != values[name]]
-        raise ValueError(f"{output} holds an experiment with other {', '.join(changed)}; choose another --output")
+    keep_settings({"revision": REVISION, **asdict(settings), "seeds": None, "arms": arms}, output)

@@ -20,12 +20,12 @@ from transformers import PrinterCallback
 from experiments.ablation.evaluation import STYLE, longest_answer
 from experiments.ablation.settings import BUDGETS
 from experiments.ablation.training import (
-    NO_END,
     Allowance,
     StageLog,
     TimeLimit,
     learning_rate,
     means,
+    quiet_options,
     see_videos,
 )
 from experiments.reinforcement.rows import traced
@@ -129,22 +129,7 @@ def make_trainer(
 def trainer_options(rows: Sequence[TrainingRow], run: Run) -> dict[str, Any]:
     """Fields of the trainer's configuration, but the length of completions."""
     settings = run.settings
-    common = {
-        "output_dir": str(run.folder),
-        "seed": run.seed,
-        "max_steps": NO_END,
-        "freeze_tower": True,
-        "keep_visuals": len({row.path for row in rows}),
-        "max_grad_norm": 1.0,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "dataloader_pin_memory": False,
-    }
+    common = quiet_options(rows, run.folder, run.seed)
     if run.arm.method == "sft":
         packed = {"per_device_train_batch_size": settings.videos, "dataloader_drop_last": True, "pack_questions": True}
         return {**common, **packed, **run.arm.options}

@@ -41,6 +41,7 @@ OPTIONS = {
 SAVES = {"save_strategy": "steps", "save_steps": 1, "resume": 1}
 LATER = {**SAVES, "resume": 4, "max_steps": 6, "shuffle_dataset": True, "train_sampling_strategy": "random"}
 """Goes on in the middle of the second epoch, whose order is not the first one's."""
+EVALUATED = {"eval_budgets": ["events", "full"], "eval_strategy": "steps", "eval_steps": 1, "eval_new_tokens": 4}
 SFT = {"sft": True, "per_device_train_batch_size": 1}
 BROKEN = {"broken": True, "bad_video": "skip"}
 ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
@@ -63,7 +64,9 @@ DEEPSPEED = {
         for case in TAUGHT
     },
     "zero3, frozen tower": {**ZERO3, "freeze_tower": True},
-    "zero3, lora": {**ZERO3, "freeze_tower": True, "lora": True, "beta": 0.1},
+    "zero3, evaluated": {**ZERO3, **EVALUATED},
+    "zero2, lora": {**ZERO2, **SAVES, "freeze_tower": True, "lora": True},
+    "zero3, lora": {**ZERO3, **SAVES, "freeze_tower": True, "lora": True, "beta": 0.1},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
     "sft, zero2": {**ZERO2, **SAVES, **SFT},
     "sft, zero3": {**ZERO3, **SAVES, **SFT},
@@ -106,6 +109,8 @@ def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int]
 TOGETHER = {
     "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
     "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    "evaluated, grpo": EVALUATED,
+    "evaluated, sft": {**EVALUATED, **SFT},
     "qwen3_vl": {"family": "qwen3_vl", "ddp_find_unused_parameters": False},
     "dynamic sampling": {**BROKEN, **SAVES, "dynamic_sampling": 2, "resume": 2},
     **{
@@ -128,6 +133,17 @@ def test_processes_stay_equal(results):
     check(results["qwen3_vl"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
+
+
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("trainer", ["grpo", "sft"])
+def test_processes_share_the_rows_of_an_evaluation(trainer, results):
+    """Both know the mean over all rows, of which one asks three and the other two."""
+    first, second = results[f"evaluated, {trainer}"]
+    assert first["evaluations"] == second["evaluations"] and first["steps"] == second["steps"]
+    assert len(first["evaluations"]) == OPTIONS["max_steps"]
+    assert all(0.1 <= value <= 0.9 for each in first["evaluations"] for value in each.values())
+    assert all(set(each) == {"eval_accuracy/events", "eval_accuracy/full"} for each in first["evaluations"])
 
 
 @pytest.mark.timeout(1000)

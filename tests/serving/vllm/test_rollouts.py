@@ -57,3 +57,10 @@ def test_a_run_is_repeated_by_its_seed(tmp_path):
         (tmp_path / name).mkdir()
     one, two = (trained(tmp_path / name, family="qwen2_5_vl", max_steps=2)["answers"] for name in ("one", "two"))
     assert one == two
+
+
+def test_groups_that_are_drawn_again_bring_their_weights(tmp_path):
+    """All are, where every answer is rewarded alike; TRL weighs what remains by the engine's log-probabilities."""
+    result = trained(tmp_path, family="qwen2_5_vl", flat=True, dynamic_sampling=1, max_steps=2)
+    assert [step["groups/without_variance"] for step in result["steps"]] == [1.0, 1.0]
+    assert len(result["answers"]) == 2 * 2 * 4

@@ -48,6 +48,11 @@ def varied(completions, completion_ids, **columns) -> list[float]:
     return [sum(ids) % 11 / 10 for ids in completion_ids]
 
 
+def flat(completions, **columns) -> list[float]:
+    """A reward from which nothing can be learned."""
+    return [0.5] * len(completions)
+
+
 def rows(folder: Path) -> list[TrainingRow]:
     for number in range(2):
         frames = np.random.default_rng(number).integers(0, 256, (16, 56, 56, 3), dtype=np.uint8)
@@ -87,7 +92,7 @@ def main(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     targets = model.family.language_linears
     trainer = CGRPOTrainer(
         model=model,
-        reward_funcs=[varied],
+        reward_funcs=[flat if case.pop("flat", False) else varied],
         args=CGRPOConfig(str(folder / "run"), **{**OPTIONS, **case}),
         train_dataset=to_dataset(rows(folder), folder, style="plain"),
         processing_class=processor,

@@ -25,6 +25,7 @@ from marc.training import (
     CGRPOTrainer,
     VideoSFTConfig,
     VideoSFTTrainer,
+    evaluating,
     teacher,
     to_dataset,
     to_supervised,
@@ -81,6 +82,8 @@ def build(
         "args": config,
         "processing_class": processor,
         "peft_config": LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)") if lora else None,
+        # An odd number of rows, so that one process asks more than the other.
+        "eval_dataset": to_dataset(rows[:5], files) if config.eval_budgets else None,
     }
     if sft:
         return VideoSFTTrainer(train_dataset=to_supervised(rows, files, reasoning=False), **given)
@@ -103,6 +106,11 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
         "steps": history(trainer),
         "still": [name for name, weight in after.items() if torch.equal(weight, before[name])],
         "moved": [name for name, weight in after.items() if not torch.equal(weight, before[name])],
+        "evaluations": [
+            {key: value for key, value in row.items() if key.startswith("eval_accuracy/")}
+            for row in trainer.state.log_history
+            if "eval_accuracy/full" in row
+        ],
         "sums": {name: weight.double().sum().item() for name, weight in after.items()},
     }
     grader = getattr(trainer, "_grader", None)
@@ -117,7 +125,7 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
 
 
 def main() -> None:
-    teacher.accuracy_reward = graded
+    teacher.accuracy_reward = evaluating.accuracy_reward = graded
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
         built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken") if key in options}
