@@ -168,7 +168,7 @@ def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, results)
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    plain = {"ddp": {}, "sft, ddp": SFT}
+    plain = {"ddp": {}, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
     plain |= {f"ddp, {case}": options for case, options in TAUGHT.items()}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
@@ -211,3 +211,16 @@ def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
     model, _ = load_model(output / case / "saved", device="cpu")
     saved = {name: weight.double().sum().item() for name, weight in model.named_parameters()}
     assert {name: saved[name] for name in ours["sums"]} == pytest.approx(ours["sums"], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_adapters_resume_under_deepspeed(zero, deepspeed):
+    first, second = deepspeed[0][f"{zero}, lora"]
+    assert first["resumed"] == first["steps"] == second["steps"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_under_zero3_is_that_of_ddp(deepspeed):
+    ours, theirs = (deepspeed[0][case] for case in ("zero3, evaluated", "ddp, evaluated"))
+    assert ours[0]["evaluations"] == ours[1]["evaluations"] == theirs[0]["evaluations"]
