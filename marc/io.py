@@ -42,8 +42,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folders(path.parent)
-    _clear_leftovers(path.parent)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{_TEMPORARY}{path.suffix}")
+    clear_leftovers(path.parent)
+    temporary = temporary_path(path.parent, path.suffix)
     with _naming(path):
         try:
             yield temporary
@@ -52,6 +52,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         _sync(path.parent)
+
+
+def temporary_path(folder: Path, suffix: str = "") -> Path:
+    """A hidden file to fill before it is put in place; if it is left behind, `clear_leftovers` knows it."""
+    return folder / f".{uuid.uuid4().hex}{_TEMPORARY}{suffix}"
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Deletes what killed writers have left in a folder, but nothing that another may still be filling."""
+    for leftover in folder.glob(f".*{_TEMPORARY}*"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
 
 
 def make_folders(folder: str | Path) -> None:
@@ -68,10 +81,31 @@ def make_folders(folder: str | Path) -> None:
 
 
 def make_durable(folder: str | Path) -> None:
-    """Have the disk hold a folder that others have filled: its files, their names and its own."""
+    """Have the disk hold a folder that others have filled: its files, their names and its own.
+
+    What another process renames or deletes meanwhile is left to it.
+    """
     folder = Path(folder)
-    for path in (*folder.rglob("*"), folder, folder.parent):
+    for path in paths_below(folder):
+        with suppress(FileNotFoundError):
+            _sync(path)
+    for path in (folder, folder.parent):
         _sync(path)
+
+
+def paths_below(folder: str | Path) -> Iterator[Path]:
+    """Files and folders below a folder, also while other processes make and delete some."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*files, *folders))
+
+
+def size_below(folder: str | Path) -> int:
+    """Bytes of all files below a folder; those that another process deletes meanwhile do not count."""
+    size = 0
+    for path in paths_below(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def put_in_place(finished: str | Path, path: str | Path) -> None:
@@ -309,13 +343,6 @@ def _parts_of(name: str, tensor: Tensor) -> tuple[str, bytes]:
 
     described = json.dumps([name, list(tensor.shape), str(tensor.dtype)])
     return described, tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-
-
-def _clear_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(f".*{_TEMPORARY}*"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                leftover.unlink()
 
 
 def _sync(path: Path) -> None:

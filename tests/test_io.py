@@ -14,6 +14,7 @@ from marc import io
 from marc.io import (
     append_line,
     drop_torn_line,
+    make_durable,
     make_folders,
     message_of,
     replacing,
@@ -21,6 +22,7 @@ from marc.io import (
     sha256_json,
     sha256_of,
     sha256_tensors,
+    size_below,
     whole_lines,
     write_atomically,
     write_bytes,
@@ -210,6 +212,32 @@ def test_leftovers_of_killed_writers_are_cleared_after_a_while(tmp_path):
         os.utime(path, (0, 0))
     write_text(tmp_path / "a", "")
     assert names(tmp_path) == [".b.marc-tmp.mp4", ".hidden", "a"]
+
+
+@pytest.mark.parametrize("by", [make_durable, size_below])
+def test_what_another_process_renames_meanwhile_stops_nobody(by, tmp_path, monkeypatch):
+    """As safetensors does in a checkpoint's folder while another process saves its own part."""
+    walk = os.walk
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    for path in (tmp_path / "a" / "deep" / "one", tmp_path / "a" / "two"):
+        path.write_bytes(b"12345")
+
+    def racing(folder):
+        for parent, folders, files in walk(folder):
+            yield parent, [*folders, "gone"], [*files, ".tmp"]
+
+    monkeypatch.setattr(io.os, "walk", racing)
+    assert by(tmp_path / "a") == {make_durable: None, size_below: 10}[by]
+
+
+def test_a_folder_is_made_durable_whole(tmp_path, synchronised):
+    write = tmp_path / "a" / "deep" / "one"
+    write.parent.mkdir(parents=True)
+    write.touch()
+    make_durable(tmp_path / "a")
+    assert set(synchronised) == {str(each) for each in (write, write.parent, tmp_path / "a", tmp_path)}
+    with pytest.raises(FileNotFoundError):
+        make_durable(tmp_path / "b")
 
 
 def test_hashes_are_those_of_the_bytes(tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from marc.cli.options import Part, command
 from marc.cli.output import echo
+from marc.io import size_below
 from marc.types import ModelOptions
 
 
@@ -31,7 +32,7 @@ def export(
     from marc.model.export import export_model
 
     folder = export_model(checkpoint, output, plain=plain, dtype=model.dtype, results=results)
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = size_below(folder)
     echo(f"{folder}: {size / 2**20:.1f} MiB; look at {folder / 'README.md'} before you share it")
 
 

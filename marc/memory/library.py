@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.extras import extra
+from marc.io import size_below
 from marc.memory.ranking import best_first, content_words, fused_scores
 from marc.memory.store import VideoMemory
 from marc.memory.tables import (
@@ -326,8 +327,7 @@ class MemoryLibrary:
 
     def _size(self) -> int:
         """Bytes of all files; 0 on an object store."""
-        files = self._folder.rglob("*") if self._folder else ()
-        return sum(path.stat().st_size for path in files if path.is_file())
+        return size_below(self._folder) if self._folder else 0
 
     @contextmanager
     def _writing(self, size: int = 0) -> Iterator[None]:

@@ -11,14 +11,13 @@ import base64
 import binascii
 import re
 import threading
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from marc.io import put_in_place, sha256_file
+from marc.io import clear_leftovers, put_in_place, sha256_file, temporary_path
 
 MIB = 2**20
 ID_LENGTH = 32
@@ -56,8 +55,8 @@ class MediaStore:
         self._lent: dict[str, Path] = {}
         for each in (self.folder, self.memories, self.features, self._used):
             each.mkdir(parents=True, exist_ok=True)
-        for unfinished in (path for folder in self._kinds for path in folder.glob(".*")):
-            unfinished.unlink(missing_ok=True)
+        for each in self._kinds:
+            clear_leftovers(each)
 
     def find(self, url: str) -> Path:
         """The file that a client names: by content (``data:``), by what `add` called it, or by an allowed path.
@@ -151,7 +150,8 @@ class MediaStore:
             sizes: dict[str, int] = defaultdict(int)
             for folder in self._kinds:
                 for path in folder.glob("file-*"):
-                    sizes[path.name.partition(".")[0]] += path.stat().st_size
+                    with suppress(FileNotFoundError):  # another server's, of the same folder
+                        sizes[path.name.partition(".")[0]] += path.stat().st_size
             total = sum(sizes.values())
             for name in sorted(sizes, key=self._last_use):
                 if total <= self._max_kept:
@@ -198,7 +198,7 @@ class _Incoming:
     """A file that is being written; it goes away again unless it is moved."""
 
     def __init__(self, folder: Path, most: int) -> None:
-        self.path = folder / f".{uuid.uuid4().hex}"
+        self.path = temporary_path(folder)
         self._most, self._size = most, 0
 
     def __enter__(self) -> _Incoming:

@@ -95,13 +95,14 @@ class ExactResume(Trainer):
     """A `Trainer` that resumes with the checkpoint's weights and the epoch's order, also after a loss of power.
 
     `_load_from_checkpoint` goes by `from_pretrained`, and leaves adapters their dtype; `_run_epoch` tells the
-    innermost sampler the epoch. Random numbers are what is saved last before the state by which a checkpoint is taken
-    for whole; older checkpoints are deleted once the disk holds the new one.
+    innermost sampler the epoch. Random numbers are what each process saves last; the state by which a checkpoint is
+    taken for whole follows once all have done so, and older checkpoints are deleted once the disk holds the new one.
     """
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         make_durable(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None

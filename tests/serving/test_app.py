@@ -380,6 +380,16 @@ def test_what_is_unused_for_longest_makes_room_with_all_that_is_kept_of_it(tmp_p
     assert media.add([b"b" * 80]) == used and media.path(used).stat().st_ino == before.st_ino, "sent again, it stays"
 
 
+def test_a_second_server_in_the_same_folder_leaves_what_is_being_sent_to_the_first(tmp_path):
+    def parts():
+        yield b"a" * 40
+        MediaStore(tmp_path, max_file=100, max_kept=250)
+        yield b"a" * 40
+
+    media = MediaStore(tmp_path, max_file=100, max_kept=250)
+    assert media.path(media.add(parts())).read_bytes() == b"a" * 80
+
+
 def test_slow_clients_keep_nobody_waiting_and_are_sent_away(checkpoint, videos, tmp_path):
     server = Running(load(checkpoint), tmp_path, allowed=(videos,), request_seconds=8)
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))

@@ -89,7 +89,7 @@ def run(files: Path, output: Path, cases: dict[str, dict], *, timeout: float) ->
         timeout=timeout,
         check=False,
     )
-    assert result.returncode == 0, result.stderr[-5000:]
+    assert result.returncode == 0, result.stderr
     return {
         name: [json.loads((output / name / f"rank-{rank}.json").read_text()) for rank in range(2)] for name in cases
     }
@@ -100,6 +100,7 @@ def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int]
     first, second = ranks
     assert (len(first["asked"]), len(second["asked"])) == asked
     assert {**first, "asked": []} == {**second, "asked": []}
+    assert not first["saved without the other"]
     assert len(first["steps"]) == OPTIONS["max_steps"]
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in first["steps"])
     assert not first["still"]

@@ -9,12 +9,14 @@ checkpoint of this step).
 import gc
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
 from deepspeed import zero
 from peft import LoraConfig
-from transformers import Trainer
+from torch.distributed.elastic.multiprocessing.errors import record
+from transformers import Trainer, TrainerState
 
 from marc.data.rows import TrainingRow
 from marc.model.loading import load_model
@@ -124,12 +126,36 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
     return result
 
 
+def saving_late() -> list[int]:
+    """Has the second process be late wherever a checkpoint is saved.
+
+    Returns:
+        How many processes had saved their random numbers when each state was written that says a checkpoint is whole.
+    """
+    save_state, save_numbers, seen = TrainerState.save_to_json, Trainer._save_rng_state, []
+
+    def save_to_json(self: TrainerState, path: str) -> None:
+        seen.append(len(list(Path(path).parent.glob("rng_state_*.pth"))))
+        save_state(self, path)
+
+    def save_rng_state(self: Trainer, folder: str) -> None:
+        time.sleep(0.3 * self.args.process_index)
+        save_numbers(self, folder)
+
+    TrainerState.save_to_json, Trainer._save_rng_state = save_to_json, save_rng_state
+    return seen
+
+
+@record
 def main() -> None:
+    saved = saving_late()
     teacher.accuracy_reward = evaluating.accuracy_reward = graded
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
         built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken") if key in options}
+        saved.clear()
         result = run(files, output / name, resume=options.pop("resume", None), built=built, options=options)
+        result["saved without the other"] = sum(processes != 2 for processes in saved)
         rank = torch.distributed.get_rank()
         (output / name / f"rank-{rank}.json").write_text(json.dumps(result))
         print(f"rank {rank}: {name} is done", file=sys.stderr)
