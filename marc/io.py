@@ -94,9 +94,14 @@ def make_durable(folder: str | Path) -> None:
 
 
 def paths_below(folder: str | Path) -> Iterator[Path]:
-    """Files and folders below a folder, also while other processes make and delete some."""
+    """Files and folders below a folder, also while other processes make and delete some.
+
+    Raises:
+        FileNotFoundError: The folder is gone at the end.
+    """
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*files, *folders))
+    os.stat(folder)
 
 
 def size_below(folder: str | Path) -> int:

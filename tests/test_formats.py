@@ -54,13 +54,18 @@ def test_a_name_with_a_pattern_in_it_is_a_name(tmp_path):
     for name in ("f%03d.png", "f*.png"):
         assert is_picture(tmp_path / name)
         assert np.asarray(read_picture(tmp_path / name))[0, 0].tolist() == [255, 0, 0]
-    with pytest.raises(VideoError, match=r"format image2"):
+    with pytest.raises(VideoError, match="its name is a picture's"):
         probe(tmp_path / "f%03d.png")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "cause"),
     [
+        (
+            "page.jpg",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+            "its name is a picture's; if it is",
+        ),
         ("letter.txt", b"Dear reader, \x1b[31mthis\x1b[0m is a letter.\n" * 50, "FFmpeg cannot open it|it is text"),
         ("art.ans", b"\x1b[2J\x1b[31mART\x1b[0m\n" * 50, "FFmpeg cannot open it|it is text"),
         ("words.srt", b"1\n00:00:01,000 --> 00:00:02,000\nWords.\n", "the format srt is not among those"),

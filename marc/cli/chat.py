@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from marc.cli.setting import Changes, Setting
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
+
+if TYPE_CHECKING:
+    from marc.inference.chat import Chat
 
 PROMPT = "> "
 
@@ -31,6 +34,7 @@ def chat(
     prompt_style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
     ] = None,
+    thoughts: Annotated[bool, typer.Option("--thoughts", help="Show the reasoning before an answer, too.")] = False,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Sample the whole video evenly.")] = False,
     budget: Budget = None,
     stretch: StretchOptions,
@@ -67,14 +71,24 @@ def chat(
         talk = assistant.chat(clips)
         said: set[str] = set()
         for question in _questions():
-            for piece in talk.stream(question):
-                echo(piece, nl=False)
-            echo()
+            _tell(talk, question, thoughts=thoughts)
             assert talk.answer is not None
             for remark in talk.answer.warnings:
                 if remark not in said:
                     echo(f"marc chat: {remark}", err=True)
                     said.add(remark)
+
+
+def _tell(talk: Chat, question: str, *, thoughts: bool) -> None:
+    """Prints what is answered as it comes; if no answer was marked as one, what the model said."""
+    from marc.inference.chat import answer_pieces
+
+    pieces, is_told = talk.stream(question), False
+    for piece in pieces if thoughts else answer_pieces(pieces):
+        echo(piece, nl=False)
+        is_told = is_told or bool(piece)
+    assert talk.answer is not None
+    echo("" if is_told else talk.answer.answer)
 
 
 def _questions() -> Iterator[str]:

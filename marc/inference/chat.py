@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -59,6 +59,34 @@ class Chat:
         Whoever stops listening stops the work.
         """
         return streamed(lambda tell: self.ask(question, tell))
+
+
+def answer_pieces(pieces: Iterable[str]) -> Iterator[str]:
+    """The answer in what a model says, as it comes: what stands in ``<answer>``, without the reasoning before it.
+
+    What begins with neither ``<think>`` nor ``<answer>`` is the answer itself.
+    """
+    said = given = ""
+    for piece in pieces:
+        said += piece
+        answer = _answer_in(said)
+        yield answer[len(given) :]
+        given = answer
+
+
+def _answer_in(said: str) -> str:
+    """What of an unfinished output is the answer for certain."""
+    begun = said.lstrip()
+    if not any(begun.startswith(tag) or tag.startswith(begun) for tag in ("<think>", "<answer>")):
+        return said.strip()
+    answer, end, _ = said.partition("<answer>")[2].partition("</answer>")
+    if end:
+        return answer.strip()
+    return answer.removesuffix(next((tag for tag in _beginnings("</answer>") if answer.endswith(tag)), "")).strip()
+
+
+def _beginnings(tag: str) -> Iterator[str]:
+    return (tag[:length] for length in range(len(tag) - 1, 0, -1))
 
 
 def streamed(work: Callable[[Callable[[str], object]], object]) -> Iterator[str]:

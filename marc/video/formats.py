@@ -69,8 +69,11 @@ SOUND_CODECS = (
 )
 """FFmpeg looks into the sound of a file when it opens it."""
 
-LISTS = ("hls", "concat", "concatf", "dash", "webm_dash_manifest", "image2", "imf", "sdp", "rtsp", "vobsub", "xspf")
+LISTS = ("hls", "concat", "concatf", "dash", "webm_dash_manifest", "imf", "sdp", "rtsp", "vobsub", "xspf")
 """Formats that only name other files."""
+
+BY_NAME = "image2"
+"""What FFmpeg takes a file for whose name is a picture's and whose content is none of the above."""
 
 TEXTS = ("tty", "bin", "xbin", "adf", "idf", "ansi")
 """Formats of characters that would be drawn."""
@@ -95,6 +98,8 @@ def refusal(name: str) -> str:
     Args:
         name: FFmpeg's for it.
     """
+    if name == BY_NAME:
+        return "its name is a picture's; if it is one, save it as PNG or JPEG, and if it is a video, name it so"
     if name in LISTS:
         return f"it only names other files (format {name}), which are not followed; give the video itself"
     if name in TEXTS:

@@ -9,6 +9,7 @@ from marc.cli import app
 from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions
 from marc.video import write_video
+from marc.world.export import write_sample
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,21 @@ def test_each_line_is_a_turn_until_an_empty_one_or_the_end(folder, end):
         str(folder / "model"), memory=None, device="cpu", generation=GenerationOptions(max_new_tokens=3)
     )
     talk = assistant.chat(folder / "clip.mp4")
-    expected = "".join(f"> {talk.ask(question).output}\n" for question in ("What is shown?", "And then?"))
+    expected = "".join(f"> {talk.ask(question).answer}\n" for question in ("What is shown?", "And then?"))
     assert result.stdout.rstrip() == f"{expected}>".rstrip()
+
+
+def test_the_reasoning_is_shown_if_asked_for(folder):
+    """The embedded model reasons about what is no choice."""
+    write_sample(folder / "sample.mp4", seed=0, questions=1)
+    arguments = ["chat", str(folder / "sample.mp4"), "--device", "cpu", "--no-memory"]
+    question = "How many scenes are there?"
+    shown, whole = (
+        CliRunner().invoke(app, [*arguments, *more], input=f"{question}\n").stdout for more in ([], ["--thoughts"])
+    )
+    answer = VideoAssistant.from_pretrained(memory=None, device="cpu").ask(folder / "sample.mp4", question)
+    assert "<think>" in answer.output and f"> {answer.output}\n" in whole
+    assert f"> {answer.answer}\n" in shown and "think" not in shown
 
 
 @pytest.mark.parametrize(

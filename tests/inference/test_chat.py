@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from marc import VideoAssistant
-from marc.inference.chat import streamed
+from marc.inference.chat import answer_pieces, streamed
 from marc.types import GenerationOptions
 
 QUESTIONS = ("What is shown?", "And what comes after that?", "How many?", "Why?")
@@ -154,3 +154,23 @@ def test_cached_turns_give_the_logits_of_a_full_pass(assistant, clip):
             if (one := getattr(kept, name, None)) is not None and isinstance(one, torch.Tensor):
                 torch.testing.assert_close(one, getattr(whole, name), atol=1e-4, rtol=1e-4)
     assert model.training is False
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("<think>red < blue, then green</think><answer>green</answer>", "green"),
+        ("  <think>\nso\n</think>\n<answer> a green one </answer> and more", "a green one"),
+        ("<answer>1 < 2</answer>", "1 < 2"),
+        ("<answer>cut of", "cut of"),
+        ("a red square\n", "a red square"),
+        ("<b>bold</b>", "<b>bold</b>"),
+        ("<think>without an end", ""),
+        ("", ""),
+    ],
+)
+def test_the_answer_is_told_without_the_reasoning(output, answer):
+    """Whatever the pieces in which the output comes; nothing that was told is taken back."""
+    for size in (1, 2, 3, 7, 100):
+        pieces = [output[start : start + size] for start in range(0, len(output), size)]
+        assert "".join(answer_pieces(pieces)) == answer
