@@ -77,6 +77,25 @@ def group_advantages(rewards_N: Tensor, group_size: int, scale: Literal["group",
     return centred_N / (deviation_N + EPSILON)
 
 
+def group_brevity(accuracies_N: Tensor, lengths_N: Tensor, group_size: int, correct_above: float) -> Tensor:
+    """What an answer gains by being short, ``(mean length - its length) / longest`` of its group: ``[N]``.
+
+    0 but in groups all of whose answers are right, so that nothing is ever paid for giving up on reasoning that a
+    group needs. It is for advantages as they are: divided by a group's standard deviation the smallest difference
+    would count as much as being right or wrong. Within a group it sums to 0 and lies in (-1, 1).
+
+    Args:
+        accuracies_N: Accuracy of each completion; NaN where it could not be graded.
+        lengths_N: Tokens of each completion.
+        group_size: G.
+        correct_above: An answer is right if its accuracy exceeds this.
+    """
+    right_B1 = (accuracies_N > correct_above).view(-1, group_size).all(1, keepdim=True)
+    lengths_BG = lengths_N.view(-1, group_size).float()
+    gains_BG = (lengths_BG.mean(1, keepdim=True) - lengths_BG) / lengths_BG.amax(1, keepdim=True).clamp(min=1)
+    return torch.where(right_B1, gains_BG, 0.0).flatten()
+
+
 def zero_variance_fraction(rewards_N: Tensor, group_size: int) -> float:
     """Part of the groups all of whose rewards are equal: nothing is learned from them."""
     rewards_BG = rewards_N.view(-1, group_size)

@@ -145,6 +145,14 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         temporal_ratio: Part of the shuffled answers' accuracy that counts as doing as well.
         dynamic_sampling: How often groups whose answers were all rewarded alike, from which nothing would be learned,
             are drawn again, with other prompts of the data (DAPO); what still has no variance then stays. 0: never.
+        length_coef: Largest gain of a short answer over a long one where every answer of a group is right, added to
+            the normalised advantages (`marc.training.advantages.group_brevity`); 0: length is free.
+        curriculum: Part of the prompts that is drawn by how far the student's accuracy on them is behind ``a_full``
+            (`marc.training.curriculum`), the rest evenly, at least 0 and below 1. 0: TRL's order, each prompt once an
+            epoch.
+        selection_rate: Step size of a policy that learns which of ``budgets`` pays and takes the place of their
+            shares, from which it begins (`marc.training.selection`). 0: the shares stay.
+        selection_cost: What this policy pays for reading every token of a video.
         rewards: Which rewards there are: accuracy, format, judge (see `marc.rewards.judge`), or your own as
             ``package.module:function``, TRL's way; ``reward_weights`` says what each counts. None: the first two.
         reward_coef: Weight of the rewards' advantages; 0 leaves distillation alone, which needs no solutions.
@@ -172,6 +180,10 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
     temporal_alpha: float = 0.0
     temporal_ratio: float = 0.8
     dynamic_sampling: int = 0
+    length_coef: float = 0.0
+    curriculum: float = 0.0
+    selection_rate: float = 0.0
+    selection_cost: float = 0.0
     rewards: list[str] | None = None
     reward_coef: float = 1.0
     distill_coef: float = 0.0
@@ -209,6 +221,7 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
         if self.max_prompt_length is not None and self.max_prompt_length < 1:
             raise ValueError(f"max_prompt_length must be at least 1, got {self.max_prompt_length}")
         self._check_whole_groups()
+        self._check_what_rewards_teach()
         self._check_that_resuming_is_exact()
 
     @property
@@ -240,10 +253,29 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
                     f"{name} needs whole groups: per_device_train_batch_size x steps_per_generation ({rows}) must be "
                     f"a multiple of num_generations ({self.num_generations})"
                 )
-            if self.reward_coef == 0:
-                raise ValueError(f"{name} looks at rewards, which reward_coef=0 leaves out; set one of them")
         if self.dynamic_sampling and self.scale_rewards == "batch":
             raise ValueError("dynamic_sampling joins groups of several draws; scale_rewards must be group or none")
+
+    def _check_what_rewards_teach(self) -> None:
+        """What looks at rewards needs them, and each in its range."""
+        if self.length_coef < 0:
+            raise ValueError(f"length_coef must be at least 0, got {self.length_coef}")
+        if not 0 <= self.curriculum < 1:
+            raise ValueError(f"curriculum must be at least 0 and below 1, got {self.curriculum}")
+        if self.curriculum and self.teacher == "online":
+            raise ValueError("curriculum needs every a_full beforehand; `marc data teacher` and teacher: column")
+        if min(self.selection_rate, self.selection_cost) < 0:
+            raise ValueError(
+                f"selection_rate and selection_cost must be at least 0, got {self.selection_rate} and "
+                f"{self.selection_cost}"
+            )
+        if self.selection_cost and not self.selection_rate:
+            raise ValueError("selection_cost is what a learned selection pays; set selection_rate, too")
+        if self.selection_rate and sum(share > 0 for share in self.budget_mix.shares.values()) < 2:
+            raise ValueError("selection_rate: there is nothing to select; name at least two budgets")
+        for name in ("dynamic_sampling", "temporal_alpha", "length_coef", "curriculum", "selection_rate"):
+            if getattr(self, name) > 0 and self.reward_coef == 0:
+                raise ValueError(f"{name} looks at rewards, which reward_coef=0 leaves out; set one of them")
 
     def _check_that_resuming_is_exact(self) -> None:
         """Completions that are waiting for their turn are not part of a checkpoint."""

@@ -7,8 +7,8 @@ What is changed, and where:
   read a prompt once for all its answers (`marc.training.shared_prompts`). TRL, left alone, generates with a video and
   computes gradients without it.
 - `_calculate_rewards` adds the retention and the temporal term to the gathered rewards, where groups are whole.
-- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along; the first draws groups without
-  variance again, with other prompts, where that is wanted (`marc.training.resampling`).
+- `_generate_and_score_completions` and `_compute_loss` carry each row's videos along; which prompts are answered, and
+  at which budget, is chosen in `marc.training.drawing` where that is wanted.
 - `log` writes prompts into the table of completions as texts; wandb refuses their parts of several types.
 - `_load_from_checkpoint` and `_get_train_sampler` (`marc.training.resume`) make resuming exact.
 
@@ -48,6 +48,7 @@ from marc.rewards.named import find_reward
 from marc.training.advantages import (
     equally_rewarded,
     group_advantages,
+    group_brevity,
     group_retention,
     group_temporal,
     zero_variance_fraction,
@@ -63,15 +64,15 @@ from marc.training.checks import (
 )
 from marc.training.config import CGRPOConfig
 from marc.training.distill import POSITIONS_AT_A_TIME, completion_kl, last_hidden_states
+from marc.training.drawing import DrawingTrainer
 from marc.training.full_teacher import completion_states, make_teacher, needs_copy
 from marc.training.inputs import readable, tokenize_prompt, visual_sources, without_visuals
 from marc.training.reader import read_rows
 from marc.training.replaced import alone, engine_is_ours, generating, references_are_copies
-from marc.training.resampling import joined, other_prompts, replacements
 from marc.training.resume import EpochSampler
 from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
-from marc.training.video_trainer import Encoded, VideoTrainer, base_model, frozen_copy, make_reader
+from marc.training.video_trainer import Encoded, base_model, frozen_copy, make_reader
 from marc.video.sources import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def reward_functions(given: Any, dataset: Any, args: CGRPOConfig) -> list[Any]:
     return list(given) if isinstance(given, list) else [given]
 
 
-class CGRPOTrainer(VideoTrainer, GRPOTrainer):
+class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
     """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
 
     Args:
@@ -132,7 +133,6 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     _has_pictures = False  # in columns of their own, as TRL takes them
     _row_visuals: list[tuple[VideoInput, ...]] | None = None
     _advantage_weights: Tensor | None = None
-    _equally_rewarded: Tensor
     _idle_rows: list[bool] | None = None
     _shared_prompts: SharedPromptModel | None = None
     _drawn_in_step = (-1, 0)  # the step, and how often answers were drawn in it before
@@ -152,6 +152,7 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if not isinstance(args, CGRPOConfig):
             raise ValueError(f"args must be a CGRPOConfig, got {type(args).__name__}")
         functions = self._with_group_rewards(reward_functions(reward_funcs, train_dataset, args), args, train_dataset)
+        self._prepare_drawing(train_dataset, args)
         self._reader = make_reader(processing_class, args, frames)
         self._row_names: list[str] = []
         self._row_is_bad: list[bool] = []
@@ -191,9 +192,10 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         self._has_temporal = args.temporal_alpha > 0
         self._has_retention = self._accuracy_column is not None and args.alpha > 0 and args.reward_coef > 0
         names = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
-        if self._has_temporal and self._accuracy_column is None:
+        graded = [name for name in ("temporal_alpha", "length_coef", "curriculum") if getattr(args, name) > 0]
+        if graded and self._accuracy_column is None:
             raise ValueError(
-                f"temporal_alpha needs marc.rewards.accuracy_reward itself among the rewards; there is {names}"
+                f"{graded[0]} needs marc.rewards.accuracy_reward itself among the rewards; there is {names}"
             )
         if self._has_retention and args.teacher == "column":
             require_teacher(train_dataset)
@@ -211,7 +213,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
     def get_train_dataloader(self) -> Any:
         """TRL's, which would be empty where the data set has fewer prompts than a generation batch."""
         require_a_batch(self.train_dataset, self.args)
-        if self._reader is not None and not self.args.dataloader_num_workers:  # whose memory is their own
+        in_order = self._curriculum is None  # else it announces what comes next
+        if self._reader is not None and in_order and not self.args.dataloader_num_workers:  # whose memory is their own
             self.data_collator = ReadingAhead(self._reader)
         return super().get_train_dataloader()
 
@@ -304,45 +307,11 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Scores the answers to some rows; groups from which nothing would be learned make room for others."""
-        output = self._scored(inputs)
-        if not self.model.training or not self.args.dynamic_sampling:
-            return output
-        if "visuals" not in output:
-            raise ValueError("dynamic_sampling needs a compressed model, and pictures that prompts name as files")
-        without, asked = self._without_variance(), len(inputs) // self.num_generations
-        self._log("groups/without_variance", self._equally_rewarded.float().mean().item())
-        for attempt in range(self.args.dynamic_sampling):
-            lacking = int(gather(torch.tensor([sum(without)], device=self.accelerator.device)).max())
-            if not lacking:
-                break
-            asked += lacking
-            fresh = self._scored(self._other_rows(lacking, attempt))
-            rows = replacements(without, self._without_variance(), self.num_generations)
-            output = joined(output, fresh, rows, self._tokenizer.pad_token_id)
-            both = [*without, *self._without_variance()]
-            without = [both[row // self.num_generations] for row in rows[:: self.num_generations]]
-        output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
-        self._log("groups/drawn", asked * self.accelerator.num_processes)
-        left = torch.tensor(without, dtype=torch.float32, device=self.accelerator.device)
-        self._log("groups/without_variance_left", gather(left).mean().item())
-        return output
-
-    def _without_variance(self) -> list[bool]:
-        """Which of this process's groups that were scored last were rewarded alike."""
-        count = len(self._row_names)
-        own = self._equally_rewarded[self.accelerator.process_index * count :][:count]
-        return own[:: self.num_generations].tolist()
-
-    def _other_rows(self, count: int, attempt: int) -> list[dict[str, Any]]:
-        """Rows of prompts that are drawn instead of others, a group of each."""
-        generation = self._step % self.args.gradient_accumulation_steps
-        draw = (self.args.seed, self.state.global_step, generation, attempt, self.accelerator.process_index)
-        numbers = other_prompts(len(self.train_dataset), count, *draw)
-        return [self.train_dataset[number] for number in numbers for _ in range(self.num_generations)]
+        """Scores the answers to some rows, or in training to those that are drawn in their place."""
+        return self._draw_and_score(inputs)
 
     def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Carries each row's videos along; weights advantages by retention if so configured."""
+        """Carries each row's videos along; weights advantages by retention, adds what brevity is worth."""
         self._row_names = [str(row.get("problem_id", "?")) for row in inputs]
         self._has_pictures = not {"image", "images"}.isdisjoint(inputs[0])
         self._advantage_weights = None
@@ -356,6 +325,8 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
             output["advantages"] = output["advantages"] * self._advantage_weights[own][: len(inputs)]
         if any(self._row_visuals or ()):
             output["advantages"] = output["advantages"].masked_fill(self._equally_rewarded[own][: len(inputs)], 0)
+        if self._brevity is not None:
+            output["advantages"] = output["advantages"] + self._brevity[own][: len(inputs)]
         output["advantages"] = output["advantages"] * self.args.reward_coef
         if self.args.distill_coef > 0:
             output["teacher_states"] = self._teacher_states(output)
@@ -518,7 +489,19 @@ class CGRPOTrainer(VideoTrainer, GRPOTrainer):
         if self._has_retention:
             self._add_retention(rewards_NF, inputs, group_size)
         self._equally_rewarded = equally_rewarded(rewards_NF, group_size)
+        if self.args.length_coef > 0:
+            self._reward_brevity(rewards_NF[:, self._accuracy_column], completion_ids_list, group_size)
+        if self.model.training:
+            self._take_note(rewards_NF)
         return rewards_NF
+
+    def _reward_brevity(self, accuracies_N: Tensor, completion_ids: Sequence[Sequence[int]], group_size: int) -> None:
+        """Keeps what the length of each answer adds to its advantage."""
+        lengths_N = gather(torch.tensor([len(ids) for ids in completion_ids], device=accuracies_N.device))
+        gains_N = group_brevity(accuracies_N, lengths_N, group_size, self.args.correct_above)
+        self._brevity = self.args.length_coef * gains_N
+        self._log("length/advantage", self._brevity.abs().mean().item())
+        self._log("length/groups", (gains_N.view(-1, group_size) != 0).any(1).float().mean().item())
 
     def _add_temporal(self, rewards_NF: Tensor, inputs: Sequence[dict[str, Any]], group_size: int) -> None:
         """Fills in the temporal column; in evaluation, where nothing is asked about shuffled videos, there is none."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -24,7 +24,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
-from marc.io import make_durable
+from marc.io import make_durable, write_json
 from marc.model import CompressedVLM
 from marc.model.checkpoints import check_report, loading_quietly
 
@@ -91,16 +91,34 @@ class RoomForCheckpoints(TrainerCallback):
             print(said, file=sys.stderr)
 
 
+class Kept(Protocol):
+    """What learns beside the model and is part of a checkpoint, equal in every process."""
+
+    def state(self) -> dict[str, Any]:
+        """What is kept of it, as JSON."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what was kept."""
+
+
 class ExactResume(Trainer):
     """A `Trainer` that resumes with the checkpoint's weights and the epoch's order, also after a loss of power.
 
     `_load_from_checkpoint` goes by `from_pretrained`, and leaves adapters their dtype; `_run_epoch` tells the
-    innermost sampler the epoch. Random numbers are what each process saves last; the state by which a checkpoint is
-    taken for whole follows once all have done so, and older checkpoints are deleted once the disk holds the new one.
+    innermost sampler the epoch. What learns beside the model is in a file of its name each. Random numbers are what
+    each process saves last; the state by which a checkpoint is taken for whole follows once all have done so, and
+    older checkpoints are deleted once the disk holds the new one.
     """
+
+    def _learns_beside(self) -> dict[str, Kept]:
+        """What else a checkpoint keeps, by name."""
+        return {}
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
+        if self.args.should_save:
+            for name, kept in self._learns_beside().items():
+                write_json(Path(output_dir) / f"{name}.json", kept.state())
         make_durable(output_dir)
         self.accelerator.wait_for_everyone()
 
@@ -114,6 +132,14 @@ class ExactResume(Trainer):
             folder = self._get_output_dir(trial=trial)
             make_durable(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
             rotate_checkpoints(folder, limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for name, kept in self._learns_beside().items() if checkpoint is not None else ():
+            file = Path(checkpoint or "") / f"{name}.json"
+            if not file.exists():
+                raise ValueError(f"{name}: {checkpoint} is of a run without it; begin another run, or leave it out")
+            kept.restore(json.loads(file.read_text(encoding="utf-8")))
 
     def _run_epoch(self, *, epoch: int, train_dataloader: Any, **rest: Any) -> None:
         batches: Any = getattr(train_dataloader, "batch_sampler", None)

@@ -25,6 +25,7 @@ from marc.inference.video_input import KINDS, VideoInput, at_compression, featur
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.model.modeling import token_types
+from marc.training.budgets import BudgetMix
 from marc.training.config import VideoOptions
 from marc.training.evaluating import summed_accuracy
 from marc.training.reader import VisualReader
@@ -58,6 +59,7 @@ class VideoTrainer(ExactResume):
     Attributes:
         _reader: Reads the files of prompts; None if the model is not ours.
         _budget: At which the rows in hand are seen, the same on every process.
+        _budget_name: What it is called, in training.
     """
 
     args: Any
@@ -67,17 +69,24 @@ class VideoTrainer(ExactResume):
     _metrics: Any
     _reader: VisualReader | None
     _budget: CompressionConfig | None = None
+    _budget_name = ""
 
     def _draw_budget(self) -> CompressionConfig:
         """The budget of this step; every pass over this step's rows then follows from their inputs."""
         assert self._reader is not None
         self._budget = own = self._reader.processor.compression
         if self.model.training:
-            mix = self.args.budget_mix
-            name, self._budget = mix.draw(self.args.seed, self.state.global_step, own)
+            mix = self._budget_mix
+            self._budget_name, self._budget = mix.draw(self.args.seed, self.state.global_step, own)
             for known in mix.shares:
-                self._log(f"budget/{known}", float(name == known))
+                self._log(f"budget/{known}", float(self._budget_name == known))
         return self._budget
+
+    @property
+    def _budget_mix(self) -> BudgetMix:
+        """What steps draw their budget from."""
+        mix: BudgetMix = self.args.budget_mix
+        return mix
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

@@ -87,3 +87,47 @@ def test_advantages_follow_the_equations(trainer, rewards, extras, a_full, scale
     if form == "advantage":
         A = A * (1 + bonus.amax(1, keepdim=True))
     torch.testing.assert_close(batch["advantages"].double(), A.flatten(), rtol=1e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("scale", ["group", "none"])
+def test_brevity_is_added_to_normalised_advantages(trainer, scale, monkeypatch):
+    """By hand: the first group is all right, in the second one is wrong; the third is alike in accuracy and length."""
+    answers = [[3] * count for count in (4, 8, 8, 12, 4, 40, 40, 40, 7, 7, 7, 7)]
+    said = [[{"role": "assistant", "content": "x"}]] * N
+    monkeypatch.setattr(trainer, "_generate", lambda prompts: ([[1, 2]] * N, answers, None, said, None, {}, None, []))
+    right = [1.0] * 4 + [1.0, 1.0, 1.0, 0.0] + [1.0] * 4
+    zeros = [0.0] * N
+    monkeypatch.setattr(trainer, "reward_funcs", [lambda **_: right, lambda **_: zeros, trainer.reward_funcs[2]])
+    monkeypatch.setattr(trainer, "scale_rewards", scale)
+    monkeypatch.setattr(trainer.args, "alpha", 0.0)
+    batches = {}
+    for coefficient in (0.0, 0.3):
+        monkeypatch.setattr(trainer.args, "length_coef", coefficient)
+        trainer._brevity = None
+        batches[coefficient] = trainer._generate_and_score_completions([trainer.train_dataset[0]] * N)["advantages"]
+    difference = batches[0.3] - batches[0.0]
+    torch.testing.assert_close(difference, torch.tensor([0.1, 0, 0, -0.1, *[0.0] * 8]), rtol=1e-5, atol=1e-6)
+    assert trainer._metrics["train"]["length/groups"][-1] == pytest.approx(1 / 3)
+    assert trainer._metrics["train"]["length/advantage"][-1] == pytest.approx(0.2 / 12)
+    trainer._row_names = [""] * N
+    assert trainer._without_variance() == [False, False, True]
+    trainer._brevity = None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length_coef": -0.1}, "length_coef must be at least 0"),
+        ({"length_coef": 0.1, "reward_coef": 0.0, "distill_coef": 1.0}, "length_coef looks at rewards"),
+        ({"length_coef": 0.1, "alpha": 0.0}, r"length_coef needs marc\.rewards\.accuracy_reward"),
+    ],
+)
+def test_what_brevity_needs_is_said(options, message, trainer, tmp_path):
+    given = {**OPTIONS, "per_device_train_batch_size": N, "num_generations": G, **options}
+
+    def make() -> CGRPOTrainer:
+        config = CGRPOConfig(str(tmp_path), **given)
+        return CGRPOTrainer(trainer.model, [varied], config, trainer.train_dataset)
+
+    with pytest.raises(ValueError, match=message):
+        make()

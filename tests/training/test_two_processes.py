@@ -113,6 +113,10 @@ TOGETHER = {
     "evaluated, grpo": EVALUATED,
     "evaluated, sft": {**EVALUATED, **SFT},
     "qwen3_vl": {"family": "qwen3_vl", "ddp_find_unused_parameters": False},
+    "drawing": {
+        **{**SAVES, "resume": 2, "dynamic_sampling": 1},
+        **{"curriculum": 0.9, "budgets": {"events": 1, "full": 1}, "selection_rate": 5.0, "selection_cost": 0.5},
+    },
     "dynamic sampling": {**BROKEN, **SAVES, "dynamic_sampling": 2, "resume": 2},
     **{
         f"{case}, {name}": {**options, **trainer}
@@ -153,6 +157,19 @@ def test_a_process_that_lacks_a_group_draws_with_the_others(results):
     first, second = results["dynamic sampling"]
     assert first == second and first["resumed"] == first["steps"]
     assert not first["still"] and all(step["grad_norm"] > 0 for step in first["steps"])
+
+
+@pytest.mark.timeout(1000)
+def test_processes_learn_the_same_about_what_to_draw(results):
+    """The curriculum knows the answers of both, the selection the rewards of both; a checkpoint has them."""
+    first, second = results["drawing"]
+    assert first == second and first["resumed"] == first["steps"]
+    assert set(first["learned beside"]) == {"curriculum", "selection"}
+    assert (
+        len(first["learned beside"]["curriculum"]["student"]) >= 2
+        and first["learned beside"]["curriculum"]["generation"] == 3
+    )
+    assert len(set(first["learned beside"]["selection"]["preferences"].values())) == 2
 
 
 @pytest.mark.timeout(1000)

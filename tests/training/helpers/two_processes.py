@@ -74,8 +74,9 @@ def build(
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
     config = config_class(str(output), **known)
     assert config.world_size == 2
+    teachers = {"video": 0.5} if not sft and config.curriculum else {}
     rows = [
-        TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path)
+        TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path, a_full=teachers.get(kind))
         for index, (kind, path) in enumerate([*KINDS[:-1], ("video", "broken.mp4")] if broken else KINDS)
     ]
     model, processor = load_model(files / family, device="cpu")
@@ -89,12 +90,20 @@ def build(
     }
     if sft:
         return VideoSFTTrainer(train_dataset=to_supervised(rows, files, reasoning=False), **given)
-    functions = [varied, accuracy_reward] if config.teacher == "online" else [varied]
+    functions = [varied, accuracy_reward] if config.teacher == "online" or config.curriculum else [varied]
     return CGRPOTrainer(reward_funcs=functions, train_dataset=to_dataset(rows, files), **given)
 
 
 def history(trainer: Trainer) -> list[dict]:
-    keys = ("loss", "grad_norm", "reward", "completions/mean_length", "bad_videos")
+    keys = (
+        "loss",
+        "grad_norm",
+        "reward",
+        "completions/mean_length",
+        "bad_videos",
+        "curriculum/seen",
+        "selection/reward",
+    )
     return [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history if "loss" in row]
 
 
@@ -115,6 +124,7 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
         ],
         "sums": {name: weight.double().sum().item() for name, weight in after.items()},
     }
+    result["learned beside"] = {name: kept.state() for name, kept in trainer._learns_beside().items()}
     grader = getattr(trainer, "_grader", None)
     result["asked"] = [] if grader is None else list(grader.cache.results.values())
     if resume is not None:
