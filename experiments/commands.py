@@ -95,6 +95,7 @@ def reinforcement(
     train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 64,
     videos: Annotated[int, typer.Option(help="Held-out videos.")] = 24,
     test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 8,
+    variants: Annotated[bool, typer.Option(help="Also compare the paper's objective with single changes.")] = False,
 ) -> None:
     """Compare C-GRPO with more SFT and rejection sampling from one start, at equal time; see docs/cgrpo.md."""
     from typing import cast
@@ -115,6 +116,7 @@ def reinforcement(
             train_videos=train_videos,
             test_videos=videos,
             test_seed=test_seed,
+            variants=variants,
         )
         results = run_reinforcement(settings, output, log=typer.echo)
         write_report(results, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.ablation.intervals import Interval, over_seeds_and_videos
 from experiments.ablation.report import percent, points, table
-from experiments.reinforcement.settings import ARMS, BUDGET, START
+from experiments.reinforcement.settings import ARMS, BUDGET, PAPERS, START, VARIANTS
 from marc.io import write_text
 
 FULL = "full"
@@ -20,11 +20,21 @@ STATS = {
     "groups without variance, first step": "first/groups/zero_variance",
     "groups without variance": "groups/zero_variance",
     "the same, after drawing again": "groups/without_variance_left",
+    "groups drawn a step": "groups/drawn",
     "gradient norm": "grad_norm",
     "change of an advantage by retention": "retention/advantage_change",
-    "groups drawn a step": "groups/drawn",
 }
 """What the trainers log, and how it is called in the table."""
+OF_SINGLE_CHANGES = {
+    "prompts that came up": "last/curriculum/seen",
+    "change of an advantage by length": "length/advantage",
+    "groups that length tells apart": "length/groups",
+    "last probability of events": "last/selection/probability/events",
+    "of frames:1": "last/selection/probability/frames:1",
+    "of full": "last/selection/probability/full",
+    "tokens read": "selection/tokens",
+}
+"""Likewise, of what only some of the variants have."""
 
 
 class Findings:
@@ -60,6 +70,10 @@ class Findings:
         """How much more the second arm has right than the first, on the same questions and seeds."""
         return over_seeds_and_videos(self.right(second, condition) - self.right(first, condition))
 
+    def about(self, arm: str, name: str) -> float:
+        """Mean over seeds of what was measured of an arm's greedy answers."""
+        return float(np.mean([row[name] for row in self.rows[arm]]))
+
     def amount(self, arm: str, name: str) -> float:
         """Mean over seeds of what an arm's log says; NaN where it says nothing."""
         values = [{**row["log"], **row["log"]["stats"]}.get(name, np.nan) for row in self.rows[arm]]
@@ -73,38 +87,53 @@ def write_report(results: Mapping[str, Any], output: Path) -> None:
 
 def tables(findings: Findings) -> Iterator[str]:
     """All tables."""
-    names = [START.name, *(arm.name for arm in ARMS)]
+    known = {arm.name: arm for arm in (START, *ARMS, *VARIANTS)}
+    arms = [known[name] for name in findings.rows]
     yield "### Accuracy"
     yield ""
     header = ["arm", "one frame's tokens", "every token", "against the start there", "greedy answers that reason"]
     yield from table(
-        header,
+        [*header, "their tokens"],
         [
             [
-                name,
-                percent(findings.mean(name, BUDGET)),
-                percent(findings.mean(name, FULL)),
-                points(findings.difference(START.name, name, FULL)),
-                f"{100 * np.mean([row['reasons'] for row in findings.rows[name]]):.0f} %",
+                arm.name,
+                percent(findings.mean(arm.name, BUDGET)),
+                percent(findings.mean(arm.name, FULL)),
+                points(findings.difference(START.name, arm.name, FULL)),
+                f"{100 * findings.about(arm.name, 'reasons'):.0f} %",
+                f"{findings.about(arm.name, 'tokens'):.1f}",
             ]
-            for name in names
+            for arm in arms
         ],
     )
     yield "### Differences at one frame's tokens"
     yield ""
-    policies = [arm.name for arm in ARMS if arm.method == "c-grpo"]
-    rivals = [arm.name for arm in ARMS if arm.method != "c-grpo"]
-    pairs = [(rival, policy) for policy in policies for rival in rivals]
-    rows = [[f"{b} against {a}", points(findings.difference(a, b, BUDGET))] for a, b in pairs]
-    yield from table(["difference in points", "95 % interval"], rows)
+    policies = [arm.name for arm in arms if arm.method == "c-grpo"]
+    rivals = [arm.name for arm in arms if arm.method != "c-grpo" and arm is not START]
+    rivals += [name for name in policies if name == PAPERS]
+    rows = [[name, *(_difference(findings, rival, name) for rival in rivals)] for name in policies]
+    yield from table(["points", *(f"against {rival}" for rival in rivals)], rows)
     yield "### What the arms did"
     yield ""
-    amounts = [arm.name for arm in ARMS]
-    rows = [[name, *(f"{findings.amount(name, key):,.0f}" for key in ("steps", "completions"))] for name in amounts]
+    trained = [arm for arm in arms if arm is not START]
+    rows = [
+        [arm.name, *(f"{findings.amount(arm.name, key):,.0f}" for key in ("steps", "completions"))] for arm in trained
+    ]
     yield from table(["arm", "steps", "sampled answers"], rows)
-    sampled = [arm.name for arm in ARMS if arm.method != "sft"]
-    rows = [[label, *(_number(findings.amount(name, key)) for name in sampled)] for label, key in STATS.items()]
-    yield from table(["mean over the arm", *sampled], rows)
+    for stats in (STATS, OF_SINGLE_CHANGES):
+        yield from _stats(findings, [arm.name for arm in trained if arm.method != "sft"], stats)
+
+
+def _difference(findings: Findings, rival: str, name: str) -> str:
+    return "" if rival == name else points(findings.difference(rival, name, BUDGET))
+
+
+def _stats(findings: Findings, names: Sequence[str], stats: Mapping[str, str]) -> Iterator[str]:
+    """What arms logged of some numbers; arms without any of them are left out, and so is a table without arms."""
+    values = {name: [findings.amount(name, key) for key in stats.values()] for name in names}
+    rows = [[name, *map(_number, some)] for name, some in values.items() if not np.isnan(some).all()]
+    if rows:
+        yield from table(["mean over the arm", *stats], rows)
 
 
 def _number(value: float) -> str:

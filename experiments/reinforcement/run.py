@@ -22,7 +22,7 @@ from experiments.ablation.rows import with_teacher
 from experiments.ablation.settings import BUDGETS
 from experiments.ablation.training import StageLog, Weights, load_weights, weights_of
 from experiments.reinforcement.rows import draw_rows, with_few_traces
-from experiments.reinforcement.settings import ARMS, BUDGET, START, Arm, Settings, keep
+from experiments.reinforcement.settings import BUDGET, START, Arm, Settings, keep
 from experiments.reinforcement.training import Run, train
 from marc.data.rows import TrainingRow
 from marc.inference.hf import HFBackend
@@ -107,11 +107,13 @@ class Laboratory:
             right = {name: shown.right(student) for name, shown in self.heldout.items()}
             few = self.validation[BUDGET]
             said = ask(student, few.rows, few.shown)
+            tokens = [len(student.processor.tokenizer(text).input_ids) for text in said]
             values = {
                 "arm": arm.name,
                 "seed": seed,
                 "accuracy": {name: float(each.mean()) for name, each in right.items()},
                 "reasons": sum(REASONS in text for text in said) / len(said),
+                "tokens": sum(tokens) / len(tokens),
                 "log": asdict(log),
                 "right": {name: "".join(str(int(value)) for value in each) for name, each in right.items()},
             }
@@ -140,7 +142,7 @@ def run_reinforcement(settings: Settings, output: Path, *, log: Callable[[str], 
     laboratory = Laboratory(settings, output)
     outcomes = []
     for seed in settings.seeds:
-        for arm in (START, *ARMS):
+        for arm in settings.arms:
             outcomes.append(laboratory.outcome(arm, seed))
             log(line_of(outcomes[-1]))
     videos = [row.path for row in laboratory.heldout[BUDGET].rows]

@@ -32,6 +32,21 @@ OURS: dict[str, Any] = {
     "dynamic_sampling": 2,
 }
 """That of ``configs/grpo_3b_ours.yaml``, likewise."""
+SINGLE_CHANGES: dict[str, dict[str, Any]] = {
+    "scaled by nothing": {"scale_rewards": "none"},
+    "scaled by the batch": {"scale_rewards": "batch"},
+    "retention by accuracy": {"retention_credit": "accuracy"},
+    "retention on advantages": {"retention_form": "advantage"},
+    "dynamic sampling": {"dynamic_sampling": 2},
+    "margin curriculum": {"curriculum": 0.8},
+    "length reward": {"length_coef": 0.2},
+    "learned selection": {
+        "budgets": {"events": 1.0, "frames:1": 1.0, "full": 1.0},
+        "selection_rate": 2.0,
+        "selection_cost": 0.1,
+    },
+}
+"""What is changed of the paper's objective, one thing at a time."""
 REJECTION: dict[str, Any] = {"rewards": ["accuracy"], "loss_type": "dapo", "beta": 0.0, "alpha": 0.0}
 """Of rejection sampling, whose rewards are what is right."""
 
@@ -63,13 +78,16 @@ class Arm:
 SFT_RATE, POLICY_RATE = 1e-3, 5e-4
 """The ablation's."""
 START = Arm("start", "sft", SFT_RATE)
+PAPERS = "C-GRPO, the paper's"
 ARMS = (
     Arm("SFT->SFT", "sft", SFT_RATE),
     Arm("SFT on traces alone", "sft", SFT_RATE, traced_only=True),
     Arm("rejection sampling", "rejection", POLICY_RATE, REJECTION),
-    Arm("C-GRPO, the paper's", "c-grpo", POLICY_RATE, PAPER),
+    Arm(PAPERS, "c-grpo", POLICY_RATE, PAPER),
     Arm("C-GRPO, ours", "c-grpo", POLICY_RATE, OURS),
 )
+VARIANTS = tuple(Arm(name, "c-grpo", POLICY_RATE, {**PAPER, **change}) for name, change in SINGLE_CHANGES.items())
+"""The paper's with single changes."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,7 @@ class Settings:
         generations: Sampled answers to each.
         curve_points: How often an arm is measured on its way.
         curve_videos: Validation videos that this takes.
+        variants: Whether the paper's objective with single changes is compared, too.
     """
 
     model: str = "tiny"
@@ -113,6 +132,7 @@ class Settings:
     generations: int = 8
     curve_points: int = 3
     curve_videos: int = 6
+    variants: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -122,8 +142,13 @@ class Settings:
         if min(self.seconds, self.start_seconds) <= 0:
             raise ValueError(f"seconds must be positive, got {self.start_seconds} and {self.seconds}")
 
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared, from the start on."""
+        return (START, *ARMS, *(VARIANTS if self.variants else ()))
 
-REVISION = 1
+
+REVISION = 2
 """Of what an arm's numbers follow from beside its settings; raised with every change that makes them incomparable."""
 
 
@@ -133,5 +158,5 @@ def keep(settings: Settings, output: Path) -> None:
     Raises:
         ValueError: If the folder holds another experiment.
     """
-    arms = {arm.name: asdict(arm) for arm in (START, *ARMS)}
+    arms = {arm.name: asdict(arm) for arm in settings.arms}
     keep_settings({"revision": REVISION, **asdict(settings), "seeds": None, "arms": arms}, output)

@@ -91,7 +91,9 @@ def train(
     questions = steps * (settings.prompts if sampled else settings.videos * settings.questions)
     completions = questions * settings.generations if sampled else 0
     history = trainer.state.log_history
-    stats = {**means(history), **{f"first/{name}": value for name, value in means(history[:1]).items()}}
+    ends = {"first": history[:1], "last": [row for row in history if "loss" in row][-1:]}
+    of_ends = {f"{end}/{name}": value for end, some in ends.items() for name, value in means(some).items()}
+    stats = {**means(history), **of_ends}
     return StageLog(allowance.spent, steps, questions, completions, limit.curve, stats)
 
 
@@ -122,7 +124,7 @@ def make_trainer(
         trainer_class = RejectionSampling if arm.method == "rejection" else CGRPOTrainer
         trainer = trainer_class(args=config, train_dataset=to_dataset(rows, "", style=STYLE), **given)
     trainer.remove_callback(PrinterCallback)
-    see_videos(trainer, rows, [BUDGET])
+    see_videos(trainer, rows, {BUDGET, *arm.options.get("budgets", ())})
     return trainer
 
 

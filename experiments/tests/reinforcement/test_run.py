@@ -14,7 +14,16 @@ from experiments.reinforcement import run
 from experiments.reinforcement.report import Findings, write_report
 from experiments.reinforcement.rows import NO_TRACE, draw_rows, traced, with_few_traces
 from experiments.reinforcement.run import Laboratory, run_reinforcement
-from experiments.reinforcement.settings import ARMS, BUDGET, OURS, PAPER, START, Settings
+from experiments.reinforcement.settings import (
+    ARMS,
+    BUDGET,
+    OURS,
+    PAPER,
+    SINGLE_CHANGES,
+    START,
+    VARIANTS,
+    Settings,
+)
 from experiments.reinforcement.training import RejectionSampling, Run, make_trainer
 from marc.grading import extract_answer
 from marc.model.loading import EMBEDDED_FOLDER
@@ -37,11 +46,13 @@ SETTINGS = Settings(
     generations=2,
     curve_points=1,
     curve_videos=1,
+    variants=True,
 )
+COMPARED = (*ARMS, *VARIANTS)
 
 
 def arm(name: str):
-    return next(each for each in ARMS if each.name == name)
+    return next(each for each in COMPARED if each.name == name)
 
 
 class Killed(BaseException):
@@ -71,12 +82,13 @@ def finished(tmp_path_factory):
 
 def test_every_arm_is_trained_once_from_the_start(finished):
     _, results, names = finished
-    assert names == ["start", *(each.name for each in ARMS)]
+    assert names == ["start", *(each.name for each in COMPARED)]
+    assert [each.name for each in replace(SETTINGS, variants=False).arms] == names[: 1 + len(ARMS)]
     assert [row["arm"] for row in results["arms"]] == names
     for row in results["arms"]:
         assert set(row["right"]) == {BUDGET, "full"} and len(row["right"][BUDGET]) == len(results["videos"])
         assert row["accuracy"][BUDGET] == row["right"][BUDGET].count("1") / len(results["videos"])
-        assert 0 <= row["reasons"] <= 1
+        assert 0 <= row["reasons"] <= 1 <= row["tokens"]
         if row["arm"] != "start":
             assert row["log"]["steps"] >= 1 and row["log"]["seconds"] >= SETTINGS.seconds
             assert (row["log"]["completions"] > 0) == (arm(row["arm"]).method != "sft")
@@ -93,8 +105,13 @@ def test_the_report_has_every_arm_and_difference(finished):
     output, results, _ = finished
     write_report(results, output)
     text = (output / "tables.md").read_text()
-    assert all(f"| {name} |" in text for name in ("start", *(each.name for each in ARMS)))
-    assert text.count(" against ") == 2 * 3 + 1
+    assert all(f"| {name} |" in text for name in ("start", *(each.name for each in COMPARED)))
+    differences = text.split("### Differences")[1].split("### What")[0].splitlines()
+    assert len([line for line in differences if line.startswith("| ")]) == 2 + 2 + len(VARIANTS)
+    assert all(line.count("[") == 4 - ("the paper's |" in line) for line in differences if line.startswith("| C-GRPO"))
+    learned = next(line for line in reversed(text.splitlines()) if line.startswith("| learned selection"))
+    shares = [float(cell) for cell in learned.split(" | ")[4:7]]
+    assert sum(shares) == pytest.approx(1, abs=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +144,14 @@ def test_rejection_sampling_learns_from_what_is_right_alone(laboratory):
 
 def made_up(arm_name: str, seed: int, right: str) -> dict:
     log = {"steps": 4, "completions": 8, "stats": {"grad_norm": 0.5}}
-    return {"arm": arm_name, "seed": seed, "reasons": 1.0, "right": {BUDGET: right, "full": right}, "log": log}
+    return {
+        "arm": arm_name,
+        "seed": seed,
+        "reasons": 1.0,
+        "tokens": 4.0,
+        "right": {BUDGET: right, "full": right},
+        "log": log,
+    }
 
 
 def test_findings_are_paired_by_video_and_seed():
@@ -169,5 +193,12 @@ def test_policies_have_the_objective_of_their_recipe(name, options):
 
 
 def test_arms_have_names_of_their_own_and_settings_are_json():
-    assert len({each.file_name for each in (START, *ARMS)}) == len(ARMS) + 1
-    json.dumps([dict(each.options) for each in ARMS])
+    assert len({each.file_name for each in (START, *COMPARED)}) == len(COMPARED) + 1
+    json.dumps([dict(each.options) for each in COMPARED])
+
+
+def test_a_variant_is_the_papers_but_for_one_thing():
+    for each, change in zip(VARIANTS, SINGLE_CHANGES.values(), strict=True):
+        other = {key for key in {*PAPER, *each.options} if each.options.get(key) != PAPER.get(key)}
+        assert other == set(change)
+        CGRPOConfig("unused", use_cpu=True, bf16=False, **each.options)
