@@ -14,7 +14,7 @@ Shapes: N answers of all processes, F reward functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -170,6 +170,6 @@ def make_curriculum(dataset: Any, args: CGRPOConfig) -> MarginCurriculum | None:
     if not args.curriculum:
         return None
     names = getattr(dataset, "column_names", None)
-    if not names or "a_full" not in names or not isinstance(dataset, Sized):
+    if not names or "a_full" not in names or not hasattr(dataset, "__len__"):
         raise ValueError("curriculum needs a data set with a column 'a_full'; `marc data teacher` writes it")
     return MarginCurriculum(dataset["a_full"], args.curriculum, args.seed)
