@@ -179,6 +179,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
                 processing_class=processing_class,
                 **kwargs,
             )
+        self.add_callback(self._step_encodings)
         if self._is_vlm and not self.use_vllm:
             never = {*self.generation_config.suppress_tokens, *vision_token_ids(self._tokenizer)}
             self.generation_kwargs["suppress_tokens"] = self.generation_config.suppress_tokens = sorted(never)
@@ -299,12 +300,16 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         """TRL's, with the answers to a prompt side by side within each optimizer step, where TRL shuffles them."""
         known = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.model.training or self._buffered_inputs is known:
+        if not self.model.training:
             return inputs
-        if self.loss_type in OF_THE_MICRO_BATCH or self.top_entropy_quantile < 1:  # its threshold is a batch's own
-            return inputs
-        self._buffered_inputs = answers_together(self._buffered_inputs, self.args.gradient_accumulation_steps)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+        of_its_batch = self.loss_type in OF_THE_MICRO_BATCH or self.top_entropy_quantile < 1  # a batch's own threshold
+        if self._buffered_inputs is not known and not of_its_batch:
+            self._buffered_inputs = answers_together(self._buffered_inputs, self.args.gradient_accumulation_steps)
+        number = self._step % self.args.steps_per_generation
+        if self._step_encodings.is_open:
+            after = self._buffered_inputs[number + 1 :]
+            self._step_encodings.next_batch(after, self.current_gradient_accumulation_steps)
+        return self._buffered_inputs[number]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Scores the answers to some rows, or in training to those that are drawn in their place."""
@@ -352,6 +357,9 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
         self._idle_rows = self._nothing_to_learn(inputs)
+        later = [each for batch in self._step_encodings.following for each in self._learned_from(batch)]
+        shown = [each for row in self._row_visuals or () for each in row]
+        self._step_encodings.next_pass(shown, self._learned_from(inputs), later)
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -382,7 +390,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         Not under ZeRO-3 and FSDP, for which every process must read as often as the others, nor where processes train
         the tower together, for which each needs gradients, whatever the rows show from which it learns.
         """
-        if not any(self._row_visuals or ()):
+        if not any(inputs.get("visuals") or ()):
             return None
         if self.beta != 0 or self._entropy_bonus_enabled or "teacher_states" in inputs or self.aux_loss_enabled:
             return None
@@ -392,6 +400,12 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
             return None
         idle: list[bool] = (inputs["advantages"] == 0).tolist()
         return idle if not all(idle) else [False, *idle[1:]]
+
+    def _learned_from(self, inputs: dict[str, Any]) -> list[VideoInput]:
+        """What the rows show that have gradients."""
+        rows = inputs.get("visuals") or []
+        idle = self._nothing_to_learn(inputs) or [False] * len(rows)
+        return [each for row, is_idle in zip(rows, idle, strict=True) if not is_idle for each in row]
 
     def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
         """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""

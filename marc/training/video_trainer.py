@@ -2,7 +2,7 @@
 
 A video is encoded once for all rows of a batch that share it. With ``freeze_tower`` (or LoRA on the language model
 alone) that encoding serves every pass over the rows; where the tower is trained, each pass encodes with the weights
-that it needs.
+that it needs, and those of an optimizer step with gradients once (`marc.training.encoded_once`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from marc.model.loading import load_model
 from marc.model.modeling import token_types
 from marc.training.budgets import BudgetMix
 from marc.training.config import VideoOptions
+from marc.training.encoded_once import StepEncodings
 from marc.training.evaluating import summed_accuracy
 from marc.training.reader import VisualReader
 from marc.training.resume import ExactResume
@@ -122,41 +124,73 @@ class VideoTrainer(ExactResume):
         together = self.accelerator.reduce(torch.tensor(list(sums.values()), device=self.accelerator.device))
         return {name: float(each) / len(rows) for name, each in zip(sums, together, strict=True)}
 
-    @property
+    @cached_property
+    def _step_encodings(self) -> StepEncodings:
+        """Of a tower that is trained; open in trainers that have it as a callback."""
+        return StepEncodings()
+
+    @cached_property
     def _trains_tower(self) -> bool:
+        """From the first pass on, which adapters that are off for a while would not tell."""
         tower = base_model(self.accelerator.unwrap_model(self.model)).model.visual
         return any(weight.requires_grad for weight in tower.parameters())
 
     def _encoded(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> Encoded:
-        """Encodes what some rows show, or did so earlier in this run if the tower is not trained.
+        """Encodes what some rows show, or did so earlier in this run or, if the tower is trained, in this step.
 
         In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
         of the tower, whatever its own rows hold.
         """
-        policy, is_trained = base_model(self.accelerator.unwrap_model(self.model)), self._trains_tower
         inputs = [each for row in rows for each in row]
-        dummies = self._dummies([each for each in inputs if is_trained or not each.is_known], is_trained)
-        if is_trained:
-            features = encode(base_model(self.accelerator.unwrap_model(model)), [*inputs, *dummies])
-        else:
-            features = encode_once(policy, [*inputs, *dummies])
-        return Encoded(features, dummies)
+        if self._trains_tower:
+            return self._encoded_by_trained(base_model(self.accelerator.unwrap_model(model)), inputs)
+        (dummies,) = self._dummies([each for each in inputs if not each.is_known])
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        return Encoded(encode_once(policy, [*inputs, *dummies]), dummies)
 
-    def _dummies(self, new: Sequence[VideoInput], is_trained: bool) -> list[VideoInput]:
-        """A dummy for each kind that another process is about to encode and this one is not.
+    def _encoded_by_trained(self, weights: CompressedVLM, inputs: Sequence[VideoInput]) -> Encoded:
+        """Encodes with the weights that are given; of the policy what an optimizer step needs again is kept."""
+        step = self._step_encodings
+        apart = step.apart if torch.is_grad_enabled() else frozenset(inputs)
+        known = step.features if self._keeps(weights) else {}
+        new = [each for each in inputs if each in apart and each not in known]
+        connected = [each for each in inputs if each not in apart]
+        new_dummies, dummies = self._dummies(new, connected)
+        with torch.no_grad():
+            known |= encode(weights, [*new, *new_dummies])
+        features = encode(weights, [*connected, *dummies])
+        if not torch.is_grad_enabled():
+            return Encoded({each: known[each] for each in [*inputs, *new_dummies]}, new_dummies)
+        joined = {each: step.joined(each, value) for each, value in features.items()}
+        leaves = {each: step.leaf(each, known[each]) for each in apart.intersection(inputs)}
+        return Encoded(leaves | joined, dummies)
 
-        A tower that is trained runs even where no process has anything to encode: its weights need gradients.
+    def _keeps(self, weights: CompressedVLM) -> bool:
+        """Whether the weights are the policy's, as a step has them; without gradients adapters may be off."""
+        policy = self.accelerator.unwrap_model(self.model)
+        is_own = weights is base_model(policy) and policy.training and self._step_encodings.is_open
+        return is_own and (torch.is_grad_enabled() or not isinstance(policy, PeftModel))
+
+    def _dummies(self, *calls: Sequence[VideoInput]) -> list[list[VideoInput]]:
+        """For each call of the tower, a dummy of each kind that another process is about to encode and this one not.
+
+        A tower that is trained runs even where no process has anything to encode: its weights need gradients, of
+        which the last call is.
         """
         if self.accelerator.num_processes == 1:
-            return []
+            return [[] for _ in calls]
         assert self._reader is not None and self._budget is not None
-        own = [sum(each.kind == kind for each in new) for kind in KINDS]
+        own = [[sum(each.kind == kind for each in new) for kind in KINDS] for new in calls]
         everywhere = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device)).tolist()
-        needed = everywhere if any(everywhere) or not is_trained else [1, *everywhere[1:]]
+        if self._trains_tower and torch.is_grad_enabled() and not any(everywhere[-1]):
+            everywhere[-1][0] = 1
         return [
-            VideoInput.dummy(kind, self._reader.processor, self._budget)
-            for kind, count, wanted in zip(KINDS, own, needed, strict=True)
-            if wanted and not count
+            [
+                VideoInput.dummy(kind, self._reader.processor, self._budget)
+                for kind, count, wanted in zip(KINDS, counts, needed, strict=True)
+                if wanted and not count
+            ]
+            for counts, needed in zip(own, everywhere, strict=True)
         ]
 
     def _visual_inputs(

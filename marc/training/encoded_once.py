@@ -1,0 +1,98 @@
+"""One backward pass through a trained tower for each video of an optimizer step, however its answers are spread.
+
+Of the micro-batches that show a video, all but the last read features without gradients: those with which the answers
+were generated, where the weights are still the same, else encoded when they are first needed. The loss's gradients for
+these features add up here. The last one encodes the video with gradients, and what has added up joins the gradient of
+its features. The tower runs forward and backward within that one micro-batch, as it would for it alone: processes that
+train together count the same calls, and no activation of the tower waits for other micro-batches.
+
+Shapes: M visual tokens that remain, W features of all streams of a token (`marc.model.streams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from marc.inference.video_input import VideoInput
+
+
+class StepEncodings(TrainerCallback):
+    """What the passes of an optimizer step have in common; as a callback it is told when one begins and ends.
+
+    Attributes:
+        is_open: Whether a step is under way, in which the weights stay the same.
+        features: Without gradients, of these weights: ``[M, W]`` of each input.
+        following: The batches of this step after the one in hand.
+        apart: Inputs that the pass in hand reads without gradients for the tower, which another pass has.
+    """
+
+    is_open: bool
+    features: dict[VideoInput, Tensor]
+    following: Sequence[Mapping[str, Any]]
+    apart: frozenset[VideoInput]
+
+    def __init__(self) -> None:
+        self._start(is_open=False)
+
+    def _start(self, *, is_open: bool) -> None:
+        self.is_open, self._passes = is_open, 0
+        self.features, self.following, self.apart = {}, [], frozenset()
+        self._gradients: dict[VideoInput, Tensor] = {}
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:
+        """See the class."""
+        self._start(is_open=True)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **about: Any) -> None:
+        """See the class."""
+        assert not self._gradients, "what is read apart is encoded with gradients later in the step"
+        self._start(is_open=False)
+
+    def next_batch(self, after: Sequence[Mapping[str, Any]], passes: int) -> None:
+        """Notes which batches of the step follow the one that is begun.
+
+        Args:
+            after: All that follow it; they may reach into later steps.
+            passes: Batches of the step.
+        """
+        self._passes += 1
+        self.following = after[: max(0, passes - self._passes)]
+
+    def next_pass(
+        self, shown: Iterable[VideoInput], learned: Iterable[VideoInput], later: Iterable[VideoInput]
+    ) -> None:
+        """Notes what the pass with gradients that is begun reads apart.
+
+        Args:
+            shown: What its rows show.
+            learned: What those of them show from which something is learned.
+            later: Likewise, of the passes that follow in the step.
+        """
+        self.apart = frozenset(shown) - (frozenset(learned) - frozenset(later))
+
+    def leaf(self, each: VideoInput, features: Tensor) -> Tensor:
+        """An input's features ``[M, W]``, whose gradient waits for the pass that encodes it with gradients."""
+        leaf = features.detach().requires_grad_()
+        leaf.register_post_accumulate_grad_hook(partial(self._add, each))
+        return leaf
+
+    def _add(self, each: VideoInput, leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        gradient = leaf.grad.to(torch.promote_types(leaf.dtype, torch.float32))
+        self._gradients[each] = self._gradients[each] + gradient if each in self._gradients else gradient
+        leaf.grad = None
+
+    def joined(self, each: VideoInput, features: Tensor) -> Tensor:
+        """An input's features ``[M, W]`` as the tower gives them, now with the gradient that waits for them."""
+        if each in self._gradients:
+            features.register_hook(partial(self._with_earlier, each))
+        return features
+
+    def _with_earlier(self, each: VideoInput, gradient: Tensor) -> Tensor:
+        return (gradient + self._gradients.pop(each)).to(gradient.dtype)
