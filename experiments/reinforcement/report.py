@@ -74,6 +74,11 @@ class Findings:
         """Mean over seeds of what was measured of an arm's greedy answers."""
         return float(np.mean([row[name] for row in self.rows[arm]]))
 
+    def on_the_way(self, arm: str) -> list[float]:
+        """Accuracy on the validation questions at the points between start and end, mean over seeds."""
+        curves = [[found[BUDGET] for _, found in row["log"]["curve"]] for row in self.rows[arm]]
+        return [float(np.mean(values)) for values in zip(*curves, strict=False)][1:-1]
+
     def amount(self, arm: str, name: str) -> float:
         """Mean over seeds of what an arm's log says; NaN where it says nothing."""
         values = [{**row["log"], **row["log"]["stats"]}.get(name, np.nan) for row in self.rows[arm]]
@@ -117,9 +122,14 @@ def tables(findings: Findings) -> Iterator[str]:
     yield ""
     trained = [arm for arm in arms if arm is not START]
     rows = [
-        [arm.name, *(f"{findings.amount(arm.name, key):,.0f}" for key in ("steps", "completions"))] for arm in trained
+        [
+            arm.name,
+            *(f"{findings.amount(arm.name, key):,.0f}" for key in ("steps", "completions")),
+            ", ".join(f"{100 * value:.1f}" for value in findings.on_the_way(arm.name)),
+        ]
+        for arm in trained
     ]
-    yield from table(["arm", "steps", "sampled answers"], rows)
+    yield from table(["arm", "steps", "sampled answers", "validation questions right on the way"], rows)
     for stats in (STATS, OF_SINGLE_CHANGES):
         yield from _stats(findings, [arm.name for arm in trained if arm.method != "sft"], stats)
 

@@ -143,7 +143,8 @@ def test_rejection_sampling_learns_from_what_is_right_alone(laboratory):
 
 
 def made_up(arm_name: str, seed: int, right: str) -> dict:
-    log = {"steps": 4, "completions": 8, "stats": {"grad_norm": 0.5}}
+    curve = [(second, {BUDGET: 0.5 + second / 10 + seed / 100}) for second in range(4)]
+    log = {"steps": 4, "completions": 8, "stats": {"grad_norm": 0.5}, "curve": curve}
     return {
         "arm": arm_name,
         "seed": seed,
@@ -165,6 +166,7 @@ def test_findings_are_paired_by_video_and_seed():
     assert right.shape == (2, 2, 3) and np.isnan(right[:, 1, 1:]).all()
     assert findings.mean("x", BUDGET).mean == pytest.approx(3 / 8)
     assert findings.difference("x", "y", BUDGET).mean == pytest.approx(4 / 8)
+    assert findings.on_the_way("x") == pytest.approx([0.605, 0.705])
     assert findings.amount("x", "grad_norm") == 0.5 and np.isnan(findings.amount("x", "nothing"))
 
 
