@@ -43,8 +43,7 @@ class Step:
     Attributes:
         rows: Answers.
         prompts: Distinct prompts, each with a video of its own.
-        passes: Micro-batches with gradients; each reads its own rows' prompts and encodes its own videos.
-        trains_tower: Whether the tower has gradients; else a video is encoded once.
+        trains_tower: Whether the tower has gradients, once for each video; else their encodings are the answers' own.
         computed_again: Whether layers are computed again for their gradients.
         has_reference: Whether a reference model reads the answers, too.
         answer_tokens: Of an answer.
@@ -52,7 +51,6 @@ class Step:
 
     rows: int
     prompts: int
-    passes: int
     trains_tower: bool
     computed_again: bool
     has_reference: bool
@@ -90,7 +88,7 @@ def parts(step: Step, costs: Costs, ceilings: Ceilings) -> dict[str, tuple[float
     token = max(step.rows * costs.decode.flops / ceilings.flops, costs.decode.bytes / ceilings.bandwidth)
     decode = [begin + step.answer_tokens * max(token, host) for host in (costs.host, 0.0)]
     reading = step.rows * costs.sequence.seconds(ceilings)
-    towers = step.passes * step.with_gradients * tower if step.trains_tower else 0.0
+    towers = step.prompts * step.with_gradients * tower if step.trains_tower else 0.0
     return {
         "answers": (decode[0], decode[1]),
         "log-probabilities of the reference": (reading * step.has_reference,) * 2,
@@ -147,7 +145,6 @@ def step_of(recipe: str, answer_tokens: int) -> tuple[Step, str, CompressionConf
     step = Step(
         rows=rows,
         prompts=max(1, rows // config.num_generations),
-        passes=config.gradient_accumulation_steps,
         trains_tower=not (config.freeze_tower or options.lora_rank),
         computed_again=config.gradient_checkpointing,
         has_reference=config.beta > 0,

@@ -16,7 +16,7 @@ def work(flops: float, moved: float = 0.0) -> Work:
 
 
 COSTS = Costs(tower=work(10), prefill=work(5), decode=work(1, 3), sequence=work(7), host=4.0)
-STEP = Step(8, 1, 8, trains_tower=True, computed_again=True, has_reference=True, answer_tokens=100)
+STEP = Step(8, 1, trains_tower=True, computed_again=True, has_reference=True, answer_tokens=100)
 
 
 def test_parts_follow_from_what_is_counted():
@@ -25,7 +25,7 @@ def test_parts_follow_from_what_is_counted():
     assert found["answers"] == (slow, slow)
     assert found["log-probabilities of the reference"] == (56, 56)
     assert found["language model with gradients"] == (4 * 56, 4 * 56)
-    assert found["vision tower with gradients"] == (8 * 4 * 10, 8 * 4 * 10)
+    assert found["vision tower with gradients"] == (4 * 10, 4 * 10)
 
 
 def test_python_counts_in_transformers_alone():
@@ -35,7 +35,7 @@ def test_python_counts_in_transformers_alone():
 
 
 def test_what_a_recipe_leaves_out_costs_nothing():
-    step = Step(8, 1, 8, trains_tower=False, computed_again=False, has_reference=False, answer_tokens=1)
+    step = Step(8, 1, trains_tower=False, computed_again=False, has_reference=False, answer_tokens=1)
     found = parts(step, COSTS, ONE)
     assert found["vision tower with gradients"] == found["log-probabilities of the reference"] == (0, 0)
     assert found["language model with gradients"] == (3 * 56, 3 * 56)
@@ -43,7 +43,7 @@ def test_what_a_recipe_leaves_out_costs_nothing():
 
 def test_a_recipe_says_its_own_numbers():
     step, name, compression, frames = step_of(str(CONFIGS / "grpo_3b_full.yaml"), 256)
-    assert (step.rows, step.prompts, step.passes) == (8, 1, 8)
+    assert (step.rows, step.prompts) == (8, 1)
     assert step.trains_tower and step.computed_again and step.has_reference
     assert (name, frames, compression.layout) == ("3b", 64, "frames")
     assert not step_of(str(CONFIGS / "grpo_3b_lora.yaml"), 256)[0].trains_tower

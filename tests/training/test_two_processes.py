@@ -44,6 +44,13 @@ LATER = {**SAVES, "resume": 4, "max_steps": 6, "shuffle_dataset": True, "train_s
 EVALUATED = {"eval_budgets": ["events", "full"], "eval_strategy": "steps", "eval_steps": 1, "eval_new_tokens": 4}
 SFT = {"sft": True, "per_device_train_batch_size": 1}
 BROKEN = {"broken": True, "bad_video": "skip"}
+SPREAD = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 6,
+    "num_generations": 4,
+    "num_iterations": 2,
+}
+"""Three prompts in a step of both, so that answers to one prompt are not all with the same process."""
 ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
 TAUGHT = {
     "distillation": {"distill_coef": 1.0},
@@ -68,6 +75,8 @@ DEEPSPEED = {
     "zero2, lora": {**ZERO2, **SAVES, "freeze_tower": True, "lora": True},
     "zero3, lora": {**ZERO3, **SAVES, "freeze_tower": True, "lora": True, "beta": 0.1},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
+    "zero2, spread": {**ZERO2, **SPREAD, **SAVES, "resume": 2},
+    "zero3, spread": {**ZERO3, **SPREAD, **SAVES, "resume": 2},
     "sft, zero2": {**ZERO2, **SAVES, **SFT},
     "sft, zero3": {**ZERO3, **SAVES, **SFT},
 }
@@ -117,6 +126,8 @@ TOGETHER = {
         **{**SAVES, "resume": 2, "dynamic_sampling": 1},
         **{"curriculum": 0.9, "budgets": {"events": 1, "full": 1}, "selection_rate": 5.0, "selection_cost": 0.5},
     },
+    "spread": {**SPREAD, **SAVES, "resume": 2, "ddp_find_unused_parameters": False},
+    "spread, often": {**SPREAD, "often": True},
     "dynamic sampling": {**BROKEN, **SAVES, "dynamic_sampling": 2, "resume": 2},
     **{
         f"{case}, {name}": {**options, **trainer}
@@ -138,6 +149,17 @@ def test_processes_stay_equal(results):
     check(results["qwen3_vl"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
+
+
+@pytest.mark.timeout(1000)
+def test_processes_encode_a_video_once_for_a_step(results):
+    """Each batch holds one row; the third step's video is shown in both processes, two rows each."""
+    once, often = results["spread"], results["spread, often"]
+    check(once)
+    assert once[0]["resumed"] == once[0]["steps"]
+    assert once[0]["steps"] == [pytest.approx(step, rel=1e-5, abs=1e-7) for step in often[0]["steps"]]
+    assert once[0]["sums"] == pytest.approx(often[0]["sums"], rel=1e-5, abs=1e-5)
+    assert (once[0]["videos"], often[0]["videos"]) == (4, 12)
 
 
 @pytest.mark.timeout(1000)
@@ -186,7 +208,7 @@ def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, results)
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    plain = {"ddp": {}, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
+    plain = {"ddp": {}, "ddp, spread": SPREAD, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
     plain |= {f"ddp, {case}": options for case, options in TAUGHT.items()}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
@@ -217,7 +239,12 @@ def test_deepspeed_teaches_as_ddp(zero, case, deepspeed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "plain"), [("zero2", "ddp"), ("zero3", "ddp"), ("sft, zero2", "sft, ddp"), ("sft, zero3", "sft, ddp")]
+    ("case", "plain"),
+    [
+        (f"{trainer}{zero}{shape}", f"{trainer}ddp{shape}")
+        for zero in ("zero2", "zero3")
+        for trainer, shape in (("", ""), ("", ", spread"), ("sft, ", ""))
+    ],
 )
 def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
     results, output = deepspeed

@@ -1,9 +1,9 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the models, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with five more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
-language model), ``broken`` (the last row names a video that cannot be read) and ``resume`` (train again from the
-checkpoint of this step).
+of the trainer for each, with six more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
+language model), ``broken`` (the last row names a video that cannot be read), ``often`` (each batch encodes its videos
+with gradients) and ``resume`` (train again from the checkpoint of this step).
 """
 
 import gc
@@ -32,6 +32,7 @@ from marc.training import (
     to_dataset,
     to_supervised,
 )
+from marc.training.encoded_once import StepEncodings
 
 KINDS = [
     ("video", "0.mp4"),
@@ -69,6 +70,7 @@ def build(
     sft: bool = False,
     lora: bool = False,
     broken: bool = False,
+    often: bool = False,
 ) -> Trainer:
     config_class = VideoSFTConfig if sft else CGRPOConfig
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
@@ -91,7 +93,10 @@ def build(
     if sft:
         return VideoSFTTrainer(train_dataset=to_supervised(rows, files, reasoning=False), **given)
     functions = [varied, accuracy_reward] if config.teacher == "online" or config.curriculum else [varied]
-    return CGRPOTrainer(reward_funcs=functions, train_dataset=to_dataset(rows, files), **given)
+    trainer = CGRPOTrainer(reward_funcs=functions, train_dataset=to_dataset(rows, files), **given)
+    if often:
+        trainer.remove_callback(StepEncodings)
+    return trainer
 
 
 def history(trainer: Trainer) -> list[dict]:
@@ -107,9 +112,22 @@ def history(trainer: Trainer) -> list[dict]:
     return [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history if "loss" in row]
 
 
+def counted_videos(model: torch.nn.Module) -> list[int]:
+    """Videos that go through a model's tower with gradients, dummies of one grid left out: a number for each call."""
+    counts: list[int] = []
+
+    def count(tower: torch.nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        if output.pooler_output.requires_grad:
+            counts.append(int((kwargs["grid_thw"][:, 0] > 1).sum()))
+
+    (tower,) = (module for name, module in model.named_modules() if name.endswith("model.visual"))
+    tower.register_forward_hook(count, with_kwargs=True)
+    return counts
+
+
 def run(files: Path, output: Path, *, resume: int | None, built: dict, options: dict) -> dict:
     trainer = build(files, output, options, **built)
-    before = weights(trainer)
+    before, videos = weights(trainer), counted_videos(trainer.model)
     trainer.train()
     after = weights(trainer)
     trainer.save_model(str(output / "saved"))
@@ -122,6 +140,7 @@ def run(files: Path, output: Path, *, resume: int | None, built: dict, options: 
             for row in trainer.state.log_history
             if "eval_accuracy/full" in row
         ],
+        "videos": int(trainer.accelerator.reduce(torch.tensor(sum(videos)))),
         "sums": {name: weight.double().sum().item() for name, weight in after.items()},
     }
     result["learned beside"] = {name: kept.state() for name, kept in trainer._learns_beside().items()}
@@ -162,7 +181,7 @@ def main() -> None:
     teacher.accuracy_reward = evaluating.accuracy_reward = graded
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken") if key in options}
+        built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken", "often") if key in options}
         saved.clear()
         result = run(files, output / name, resume=options.pop("resume", None), built=built, options=options)
         result["saved without the other"] = sum(processes != 2 for processes in saved)
