@@ -345,6 +345,7 @@ def quantized(dtype: str) -> dict[str, Any]:
     import torch
     from accelerate import PartialState
     from transformers import BitsAndBytesConfig
+    from transformers.integrations import is_deepspeed_zero3_enabled
 
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -353,7 +354,8 @@ def quantized(dtype: str) -> dict[str, Any]:
         llm_int8_skip_modules=["model.visual", "lm_head"],
     )
     state: Any = PartialState()  # its attributes have no types of their own
-    device_map = {"": state.local_process_index} if torch.cuda.is_available() else None
+    takes_map = torch.cuda.is_available() and not is_deepspeed_zero3_enabled()  # without one, the same GPU
+    device_map = {"": state.local_process_index} if takes_map else None
     return {"quantization_config": quantization, "device_map": device_map}
 
 

@@ -11,7 +11,7 @@ Shapes: B rows, L places of a padded row, C places of a completion, N tokens of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -206,13 +206,17 @@ class SharedPromptModel:
 def reading_with(text: Any, name: str) -> Iterator[None]:
     """Has a language model use a registered attention, also where gradient checkpointing reads again, later."""
 
-    def again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), attention(text.config, name)
+    def again(checkpoint: Callable[..., Any], read: Callable[..., Any], *args: Any) -> Any:
+        def read_so(*args: Any) -> Any:
+            with attention(text.config, name):
+                return read(*args)
+
+        return checkpoint(read_so, *args)
 
     layers = [layer for layer in text.layers if layer.gradient_checkpointing]
     checkpoints = [layer._gradient_checkpointing_func for layer in layers]
     for layer, checkpoint in zip(layers, checkpoints, strict=True):
-        layer._gradient_checkpointing_func = partial(checkpoint, context_fn=again)
+        layer._gradient_checkpointing_func = partial(again, checkpoint)
     try:
         with attention(text.config, name):
             yield

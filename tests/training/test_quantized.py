@@ -5,6 +5,7 @@ from pathlib import Path
 import bitsandbytes as bnb
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
@@ -25,6 +26,15 @@ def test_only_the_language_model_is_quantized():
     assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
     assert set(config.llm_int8_skip_modules) == {"model.visual", "lm_head"}
+
+
+@pytest.mark.parametrize(("zero3", "device_map"), [(False, {"": 0}), (True, None)])
+def test_where_a_process_loads_on_gpus(zero3, device_map, monkeypatch):
+    """Transformers refuses a map under ZeRO-3, and loads onto the process's own GPU."""
+    PartialState()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("transformers.integrations.is_deepspeed_zero3_enabled", lambda: zero3)
+    assert launch.quantized("bfloat16")["device_map"] == device_map
 
 
 def test_two_steps_in_four_bits(tmp_path):

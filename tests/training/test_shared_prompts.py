@@ -41,7 +41,7 @@ def both(files, rows, tmp_path, **options) -> list[CGRPOTrainer]:
             model.double()
         trainer.model.train()
         if trainer.args.gradient_checkpointing:
-            trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+            trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     trainers[1].model.load_state_dict(trainers[0].model.state_dict())
     return trainers
 
@@ -95,6 +95,11 @@ CASES = {
     "distillation": {"distill_coef": 1.0},
     "distillation alone": {"distill_coef": 1.0, "reward_coef": 0.0, "freeze_tower": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
+    "gradient checkpointing that goes backward in each layer, lora": {
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+        "kwargs": {"peft_config": lora()},
+    },
     "gradient checkpointing and distillation": {"gradient_checkpointing": True, "distill_coef": 1.0},
     "DeepStack, reference": {"family": "qwen3_vl", "beta": 0.1},
     "DeepStack, inside the tower": {"family": "qwen3_vl", "compression": CompressionConfig(tower_layer=1)},

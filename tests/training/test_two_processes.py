@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from marc import load_model
 from marc.model.tiny import EMBEDDED_FAMILY, build_tiny
@@ -51,6 +52,8 @@ SPREAD = {
     "num_iterations": 2,
 }
 """Three prompts in a step of both, so that answers to one prompt are not all with the same process."""
+QLORA = {"freeze_tower": True, "lora": True, "four_bits": True, "beta": 0.1, "gradient_checkpointing": True}
+"""As in the recipes."""
 ZERO2, ZERO3 = ({"deepspeed": str(ROOT / "configs" / "deepspeed" / f"zero{stage}.json")} for stage in (2, 3))
 TAUGHT = {
     "distillation": {"distill_coef": 1.0},
@@ -74,6 +77,8 @@ DEEPSPEED = {
     "zero3, evaluated": {**ZERO3, **EVALUATED},
     "zero2, lora": {**ZERO2, **SAVES, "freeze_tower": True, "lora": True},
     "zero3, lora": {**ZERO3, **SAVES, "freeze_tower": True, "lora": True, "beta": 0.1},
+    "zero2, qlora": {**ZERO2, **SAVES, **QLORA},
+    "zero3, qlora": {**ZERO3, **SAVES, **QLORA},
     "zero3, mixed budgets": {**ZERO3, "budgets": {"events": 1, "full": 1}},
     "zero2, spread": {**ZERO2, **SPREAD, **SAVES, "resume": 2},
     "zero3, spread": {**ZERO3, **SPREAD, **SAVES, "resume": 2},
@@ -208,7 +213,7 @@ def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, results)
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    plain = {"ddp": {}, "ddp, spread": SPREAD, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
+    plain = {"ddp": {}, "ddp, spread": SPREAD, "ddp, qlora": QLORA, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
     plain |= {f"ddp, {case}": options for case, options in TAUGHT.items()}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
@@ -259,10 +264,24 @@ def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("adapters", ["lora", "qlora"])
 @pytest.mark.parametrize("zero", ["zero2", "zero3"])
-def test_adapters_resume_under_deepspeed(zero, deepspeed):
-    first, second = deepspeed[0][f"{zero}, lora"]
+def test_adapters_resume_under_deepspeed(zero, adapters, deepspeed):
+    first, second = deepspeed[0][f"{zero}, {adapters}"]
     assert first["resumed"] == first["steps"] == second["steps"]
+    saved = load_file(deepspeed[1] / f"{zero}, {adapters}" / "saved" / "adapter_model.safetensors")
+    assert len(saved) == len(first["sums"])
+    total = sum(weight.double().sum().item() for weight in saved.values())
+    assert total == pytest.approx(sum(first["sums"].values()), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_four_bits_under_deepspeed_learn_what_they_do_under_ddp(zero, deepspeed):
+    """There the adapters are in half precision, and here in float32."""
+    ours, theirs = (deepspeed[0][f"{launch}, qlora"][0] for launch in (zero, "ddp"))
+    for step, expected in zip(ours["steps"], theirs["steps"], strict=True):
+        assert step == pytest.approx(expected, rel=1e-2, abs=1e-6)
 
 
 @pytest.mark.slow

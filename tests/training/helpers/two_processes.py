@@ -1,9 +1,10 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the models, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with six more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
-language model), ``broken`` (the last row names a video that cannot be read), ``often`` (each batch encodes its videos
-with gradients) and ``resume`` (train again from the checkpoint of this step).
+of the trainer for each, with seven more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
+language model), ``four_bits`` (its weights, as recipes load them), ``broken`` (the last row names a video that cannot
+be read), ``often`` (each batch encodes its videos with gradients) and ``resume`` (train again from the checkpoint of
+this step).
 """
 
 import gc
@@ -19,7 +20,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import Trainer, TrainerState
 
 from marc.data.rows import TrainingRow
-from marc.model.loading import load_model
 from marc.model.tiny import EMBEDDED_FAMILY
 from marc.rewards import accuracy_reward
 from marc.training import (
@@ -33,6 +33,7 @@ from marc.training import (
     to_supervised,
 )
 from marc.training.encoded_once import StepEncodings
+from marc.training.run import RunOptions, load_policy
 
 KINDS = [
     ("video", "0.mp4"),
@@ -69,6 +70,7 @@ def build(
     family: str = EMBEDDED_FAMILY,
     sft: bool = False,
     lora: bool = False,
+    four_bits: bool = False,
     broken: bool = False,
     often: bool = False,
 ) -> Trainer:
@@ -81,7 +83,8 @@ def build(
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path, a_full=teachers.get(kind))
         for index, (kind, path) in enumerate([*KINDS[:-1], ("video", "broken.mp4")] if broken else KINDS)
     ]
-    model, processor = load_model(files / family, device="cpu")
+    loading = RunOptions(model=str(files / family), load_in_4bit=four_bits, lora_rank=4 * lora)
+    model, processor = load_policy(loading, config)
     given = {
         "model": model,
         "args": config,
@@ -181,7 +184,11 @@ def main() -> None:
     teacher.accuracy_reward = evaluating.accuracy_reward = graded
     files, output, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     for name, options in cases.items():
-        built = {key: options.pop(key) for key in ("family", "sft", "lora", "broken", "often") if key in options}
+        built = {
+            key: options.pop(key)
+            for key in ("family", "sft", "lora", "four_bits", "broken", "often")
+            if key in options
+        }
         saved.clear()
         result = run(files, output / name, resume=options.pop("resume", None), built=built, options=options)
         result["saved without the other"] = sum(processes != 2 for processes in saved)
