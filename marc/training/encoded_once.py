@@ -11,7 +11,7 @@ Shapes: M visual tokens that remain, W features of all streams of a token (`marc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from marc.inference.video_input import VideoInput
+
+Idle = Callable[[Mapping[str, Any]], "list[bool] | None"]
+"""Tells from which rows of a batch nothing is learned; None: something from all."""
 
 
 class StepEncodings(TrainerCallback):
@@ -64,17 +67,16 @@ class StepEncodings(TrainerCallback):
         self._passes += 1
         self.following = after[: max(0, passes - self._passes)]
 
-    def next_pass(
-        self, shown: Iterable[VideoInput], learned: Iterable[VideoInput], later: Iterable[VideoInput]
-    ) -> None:
+    def next_pass(self, batch: Mapping[str, Any], idle: Idle) -> None:
         """Notes what the pass with gradients that is begun reads apart.
 
         Args:
-            shown: What its rows show.
-            learned: What those of them show from which something is learned.
-            later: Likewise, of the passes that follow in the step.
+            batch: Of the pass; ``visuals`` holds what each row shows.
+            idle: Asked of this batch and of those that follow.
         """
-        self.apart = frozenset(shown) - (frozenset(learned) - frozenset(later))
+        shown = frozenset(each for row in batch.get("visuals") or () for each in row)
+        later = [_learned(each, idle) for each in self.following]
+        self.apart = shown - _learned(batch, idle).difference(*later)
 
     def leaf(self, each: VideoInput, features: Tensor) -> Tensor:
         """An input's features ``[M, W]``, whose gradient waits for the pass that encodes it with gradients."""
@@ -96,3 +98,10 @@ class StepEncodings(TrainerCallback):
 
     def _with_earlier(self, each: VideoInput, gradient: Tensor) -> Tensor:
         return (gradient + self._gradients.pop(each)).to(gradient.dtype)
+
+
+def _learned(batch: Mapping[str, Any], idle: Idle) -> frozenset[VideoInput]:
+    """What the rows of a batch show that have gradients."""
+    rows = batch.get("visuals") or []
+    nothing = idle(batch) or [False] * len(rows)
+    return frozenset(each for row, is_idle in zip(rows, nothing, strict=True) if not is_idle for each in row)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -357,9 +357,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
         self._idle_rows = self._nothing_to_learn(inputs)
-        later = [each for batch in self._step_encodings.following for each in self._learned_from(batch)]
-        shown = [each for row in self._row_visuals or () for each in row]
-        self._step_encodings.next_pass(shown, self._learned_from(inputs), later)
+        self._step_encodings.next_pass(inputs, self._nothing_to_learn)
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -384,7 +382,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
             return self._shared_prompts.predicting(states)
         return states[:, -completion - 1 : -1]
 
-    def _nothing_to_learn(self, inputs: dict[str, Any]) -> list[bool] | None:
+    def _nothing_to_learn(self, inputs: Mapping[str, Any]) -> list[bool] | None:
         """Rows whose advantage is 0, where that is all that gives a row a gradient; not all of them, for ``backward``.
 
         Not under ZeRO-3 and FSDP, for which every process must read as often as the others, nor where processes train
@@ -400,12 +398,6 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
             return None
         idle: list[bool] = (inputs["advantages"] == 0).tolist()
         return idle if not all(idle) else [False, *idle[1:]]
-
-    def _learned_from(self, inputs: dict[str, Any]) -> list[VideoInput]:
-        """What the rows show that have gradients."""
-        rows = inputs.get("visuals") or []
-        idle = self._nothing_to_learn(inputs) or [False] * len(rows)
-        return [each for row, is_idle in zip(rows, idle, strict=True) if not is_idle for each in row]
 
     def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
         """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""
