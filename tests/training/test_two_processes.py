@@ -278,7 +278,7 @@ def test_adapters_resume_under_deepspeed(zero, adapters, deepspeed):
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ["zero2", "zero3"])
 def test_four_bits_under_deepspeed_learn_what_they_do_under_ddp(zero, deepspeed):
-    """There the adapters are in half precision, and here in float32."""
+    """There adapters, which are in bfloat16, have no float32 copy."""
     ours, theirs = (deepspeed[0][f"{launch}, qlora"][0] for launch in (zero, "ddp"))
     for step, expected in zip(ours["steps"], theirs["steps"], strict=True):
         assert step == pytest.approx(expected, rel=1e-2, abs=1e-6)
