@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.tiny_model.tower import KINDS, Colours, draw_pairs, encode_grids, grids_to_patches, through_a_codec
-from marc.compression.plan import Size
+from marc.compression.cells import Cells
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, SPEED, STEPS, WorldEvent, WorldVideo
 
 CYCLE = SIZE // (2 * SPEED)
@@ -45,7 +45,7 @@ class LaidOutVideo:
     """
 
     features: Tensor
-    cells: tuple[Size, ...]
+    cells: tuple[Cells, ...]
     seconds: tuple[float, ...]
     pace: float
     positions: Tensor

@@ -14,14 +14,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.amp import is_autocast_available
 
+from marc.compression.cells import Cells, Size, Uneven, cells_of, covered
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import Size, VideoPlan, plan_video
+from marc.compression.plan import VideoPlan, plan_video
 from marc.compression.renamed import renamed, renamed_arguments
 
 
@@ -31,14 +33,14 @@ class CompressedVideo:
 
     Attributes:
         grids: The merged grids in time order, each ``[P', D]`` with P' its cells in raster order.
-        cells: Size of each.
+        cells: How each is divided.
         members: ``int64 [T]``, the index of the merged grid in which each input grid ended.
         weights: ``[S, T]`` in float32 or better, the weight of each input grid in each merged one; rows sum to 1.
         centers: Mean grid index of each merged grid (see `VideoPlan`).
     """
 
     grids: tuple[Tensor, ...]
-    cells: tuple[Size, ...]
+    cells: tuple[Cells, ...]
     members: Tensor
     weights: Tensor
     centers: tuple[float, ...]
@@ -125,11 +127,11 @@ def compress_planned(
     with _no_autocast(tokens_BTPD.device.type):
         weights_BST = merge_weights(tokens_BTPD[..., :decided_by], plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
-    pooled = {size: _pool(merged_BSPD, plan.size, size) for size in set(plan.cells)}
+    pooled = {cells: _pool(merged_BSPD, plan.size, cells) for cells in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
     return [
         CompressedVideo(
-            tuple(pooled[size][video, index] for index, size in enumerate(plan.cells)),
+            tuple(pooled[cells][video, index] for index, cells in enumerate(plan.cells)),
             plan.cells,
             members_BT[video],
             weights_BST[video],
@@ -296,14 +298,25 @@ def _weighted_sum(weights_BST: Tensor, tokens_BTPD: Tensor) -> Tensor:
     return merged.unflatten(2, tokens_BTPD.shape[2:]).to(tokens_BTPD.dtype)
 
 
-def _pool(grids_BSPD: Tensor, size: Size, target: Size) -> Tensor:
-    """Averages every grid spatially from ``size`` down to ``target``: ``[B, S, P, D] -> [B, S, P', D]``."""
-    if target == size:
+def _pool(grids_BSPD: Tensor, size: Size, cells: Cells) -> Tensor:
+    """Averages every grid spatially over the places that each cell touches: ``[B, S, P, D] -> [B, S, P', D]``."""
+    if cells == size:
         return grids_BSPD
+    if isinstance(cells, Uneven):
+        return _averages(size, cells).to(grids_BSPD) @ grids_BSPD
     batch, kept = grids_BSPD.shape[:2]
     images = grids_BSPD.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
-    pooled = F.adaptive_avg_pool2d(images, target)
+    pooled = F.adaptive_avg_pool2d(images, cells)
     return pooled.flatten(2).transpose(1, 2).unflatten(0, (batch, kept))
+
+
+@lru_cache(64)
+def _averages(size: Size, cells: Cells) -> Tensor:
+    """The weight of each place in each cell, ``[P', P]``."""
+    weights = torch.zeros(len(cells_of(cells)), *size)
+    for cell, (rows, columns) in enumerate(covered(size, cells)):
+        weights[cell, rows.start : rows.stop, columns.start : columns.stop] = 1 / (len(rows) * len(columns))
+    return weights.flatten(1)
 
 
 def _squarest(cells: int) -> Size:

@@ -20,11 +20,10 @@ from itertools import accumulate, groupby, pairwise, repeat
 from math import ceil
 from typing import NamedTuple
 
+from marc.compression.cells import Cells, Size, fit_cells, token_count
 from marc.compression.config import CompressionConfig, Merge, Schedule
 from marc.compression.renamed import renamed, renamed_arguments
-
-Size = tuple[int, int]
-"""Height and width in cells."""
+from marc.compression.shares import event_tokens, level
 
 
 class Window(NamedTuple):
@@ -43,7 +42,7 @@ class VideoPlan:
         grids: T, the temporal grids before.
         size: Of a grid before.
         windows: Stage 1, covering all grids in order.
-        cells: Stage 2 and pooling: the size of every grid that remains, in time order.
+        cells: Stage 2 and pooling: how every grid that remains is divided, in time order.
         merge: See `CompressionConfig`.
         tower: What is done of it inside the vision tower: after how many blocks, and a plan for the grids that are
             there then. Empty: nothing.
@@ -54,7 +53,7 @@ class VideoPlan:
     grids: int
     size: Size
     windows: tuple[Window, ...]
-    cells: tuple[Size, ...]
+    cells: tuple[Cells, ...]
     merge: Merge
     tower: tuple[tuple[int, VideoPlan], ...] = ()
     budget: int | None = field(default=None, compare=False)
@@ -71,7 +70,7 @@ class VideoPlan:
     @property
     def tokens(self) -> int:
         """Visual tokens that remain."""
-        return sum(height * width for height, width in self.cells)
+        return sum(map(token_count, self.cells))
 
     @property
     def tokens_before(self) -> int:
@@ -148,32 +147,37 @@ def plan_video(
         events: Event id of each grid, non-decreasing. ``None``: each grid is an event by itself in the event layout,
             and the whole video is one in the other, whose windows then run through it.
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
-            equal.
+            equal. See `marc.compression.shares`.
         limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them.
+
+    The budget is spent to the last token, or there are no more: an event that has more than a whole grid's tokens
+    becomes several grids, one behind the other.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
     """
     assert config.enabled
     assert config.target_frames is not None
-    by_event = config.layout == "events"
-    lengths = event_lengths(event_ids(grids, config, events), grids)
     cost = size[0] * size[1]
-    budget = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
-    if by_event:
-        windows = tuple(_windows(lengths, window=None, ratio=0.0))
-        checked = None if shares is None else _checked(shares, len(lengths), budget)
-        budget, most = (budget, grids) if limit is None else (min(budget, limit[0]), limit[1])
-        kept = min(len(lengths), budget, most)
-        if checked is not None and kept == len(lengths):
-            cells = tuple(fit_size(size, share) for share in _scaled(checked, budget))
-        else:
-            cells = (fit_size(size, budget // kept),) * kept
-    else:
-        budget, most = (budget, grids) if limit is None else (min(budget, limit[0]), limit[1])
+    given = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
+    budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
+    lengths = event_lengths(event_ids(grids, config, events), grids)
+    if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
-        kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
-        cells = (fit_size(size, min(cost, budget)),) * kept
+        kept = min(sum(window.keep for window in windows), config.target_frames, ceil(budget / cost), most)
+        tokens = _one_by_one(budget, kept, cost)
+    else:
+        if shares is not None:
+            _check_shares(shares, len(lengths), given)
+        kept = min(len(lengths), budget, most)
+        if kept < len(lengths):
+            tokens = level(budget, kept, cost)
+        else:
+            per_event = event_tokens(lengths, cost, budget, shares=shares, most_grids=most)
+            lengths, tokens = _parts(lengths, per_event, cost)
+            kept = len(lengths)
+        windows = tuple(_windows(lengths, window=None, ratio=0.0))
+    cells = tuple(fit_cells(size, each) for each in tokens)
     tower = tuple(_tower_stages(grids, size, windows, kept, config))
     return VideoPlan(grids, size, windows, cells, config.merge, tower, budget, None if limit is None else limit[1])
 
@@ -202,7 +206,7 @@ def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPl
         ValueError: If one visual token already costs more.
     """
     fitting = bisect_right(range(1, most + 1), most, key=lambda limit: cost(plan_at(limit)))
-    while fitting and cost(plan_at(fitting)) > most:  # a finer grid may have fewer cells than a coarse one
+    while fitting and cost(plan_at(fitting)) > most:  # times in words differ in length
         fitting -= 1
     if fitting == 0:
         raise ValueError(
@@ -269,19 +273,20 @@ def event_lengths(events: Sequence[int], grids: int) -> list[int]:
     return [len(list(run)) for _, run in groupby(events)]
 
 
-def fit_size(size: Size, tokens: int) -> Size:
-    """The largest size of at most ``tokens`` cells with the aspect of ``size``, never finer than it.
+def _one_by_one(budget: int, grids: int, cost: int) -> list[int]:
+    """Tokens of grids of which all but the last are whole."""
+    return [min(cost, budget - index * cost) for index in range(grids)]
 
-    "Largest" is the finest resolution along the coarser side, then the most cells.
 
-    Args:
-        size: ``(height, width)`` in cells.
-        tokens: Budget, at least 1.
-    """
-    assert tokens >= 1
-    height, width = size
-    candidates = [(rows, min(width, tokens // rows)) for rows in range(1, min(height, tokens) + 1)]
-    return max(candidates, key=lambda cells: (min(cells[0] / height, cells[1] / width), cells[0] * cells[1]))
+def _parts(lengths: Sequence[int], tokens: Sequence[int], cost: int) -> tuple[list[int], list[int]]:
+    """Lengths and tokens of the grids that events become: several where an event has more than a whole grid's."""
+    parts: list[int] = []
+    spent: list[int] = []
+    for length, own in zip(lengths, tokens, strict=True):
+        count = ceil(own / cost)
+        parts += level(length, count, length)
+        spent += _one_by_one(own, count, cost)
+    return parts, spent
 
 
 def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> list[Window]:
@@ -295,16 +300,7 @@ def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> lis
     return windows
 
 
-def _scaled(shares: Sequence[int], budget: int) -> Sequence[int]:
-    """Shares in about the same proportions that sum to the budget at most; each stays at least 1."""
-    total = sum(shares)
-    if total <= budget:
-        return shares
-    spare = budget - len(shares)
-    return [1 + (share - 1) * spare // max(1, total - len(shares)) for share in shares]
-
-
-def _checked(shares: Sequence[int], events: int, budget: int) -> Sequence[int]:
+def _check_shares(shares: Sequence[int], events: int, budget: int) -> None:
     if len(shares) != events:
         raise ValueError(f"one share per event is needed: got {len(shares)} shares for {events} events")
     if any(share < 1 for share in shares):
@@ -313,4 +309,3 @@ def _checked(shares: Sequence[int], events: int, budget: int) -> Sequence[int]:
         raise ValueError(
             f"event shares {list(shares)} sum to {sum(shares)}, above the budget of {budget} visual tokens"
         )
-    return shares

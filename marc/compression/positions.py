@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from marc.compression.plan import Size, VideoPlan
+from marc.compression.cells import Cells, Size, cells_of, centers, token_count
+from marc.compression.plan import VideoPlan
 
 TextAfter = Literal["published", "grid"]
 """Where text goes on after a video: one after its largest position on any axis, as Qwen2-VL and Qwen2.5-VL were
@@ -41,13 +42,16 @@ def video_positions(plan: VideoPlan, seconds: Sequence[float] | float, *, tokens
         times = torch.tensor(plan.centers) * (tokens_per_second * seconds)
     else:
         times = torch.tensor(plan.seconds(seconds)) * tokens_per_second
-    places = {
-        cells: torch.cartesian_prod(*(_centers(side, count) for side, count in zip(plan.size, cells, strict=True)))
-        for cells in set(plan.cells)
-    }
-    counts = torch.tensor([rows * columns for rows, columns in plan.cells])
+    places = {cells: torch.tensor(centers(plan.size, cells)) for cells in set(plan.cells)}
+    counts = torch.tensor([token_count(cells) for cells in plan.cells])
     within_grids = torch.cat([places[cells] for cells in plan.cells])
     return torch.cat((times.long().repeat_interleave(counts)[None], within_grids.T))
+
+
+def block_positions(cells: Cells) -> Tensor:
+    """Positions of a grid that is numbered like a picture of its cells: ``int64 [3, N]``, all at one time."""
+    places = torch.tensor([cell.place for cell in cells_of(cells)])
+    return torch.cat((torch.zeros(1, len(places), dtype=torch.long), places.T))
 
 
 def text_position(positions: Tensor, size: Size, text_after: TextAfter) -> int:
@@ -86,8 +90,3 @@ def published_text_positions(positions_3BL: Tensor, token_types_BL: Tensor, pres
     moves_BL = (largest_BV.gather(1, number_BL) + 1 - positions_BL) * goes_on_BL
     shifts_BL = moves_BL.cumsum(1) * present_BL
     return positions_3BL + torch.zeros_like(shifts_BL).scatter(1, order_BL, shifts_BL)
-
-
-def _centers(length: int, cells: int) -> Tensor:
-    """Positions ``int64 [cells]`` of the centres of equal parts of ``length`` places."""
-    return ((torch.arange(cells) * 2 + 1) * length) // (2 * cells)

@@ -60,7 +60,7 @@ def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
     grids = f"{len(plan.cells)} grid{'s' if len(plan.cells) > 1 else ''}"
     yield (
         f"{plan.tokens} of {most} visual tokens were used: what remains is {grids} of at most "
-        f"{plan.size[0]} x {plan.size[1]} tokens, each pooled to whole rows and columns"
+        f"{plan.size[0]} x {plan.size[1]} tokens"
     )
 
 

@@ -10,7 +10,6 @@ returns them.
 import re
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.processing_utils import VideosKwargs
 from transformers.video_utils import VideoMetadata
 
+from marc.compression.cells import Cells, token_count
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import Size, VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
+from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
 from marc.model.chat_templates import bounded_rendering
 from marc.model.family import Family, family_of
 from marc.model.video_arguments import separate_metadata, with_whole_grids
@@ -72,23 +72,23 @@ class CompressedProcessor(ProcessorMixin):
             compression = CompressionConfig.from_dict(compression or {})
         self.compression = compression
 
-    def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
+    def video_text(self, cells: Sequence[Cells], seconds: Sequence[float] | None) -> str:
         """What is written into the prompt in place of a video's placeholder.
 
         Args:
-            cells: Size of every grid that remains, in time order.
+            cells: How every grid that remains is divided, in time order.
             seconds: Time of each; ``None``: not known.
         """
         raise NotImplementedError
 
-    def video_ids(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> list[int]:
+    def video_ids(self, cells: Sequence[Cells], seconds: Sequence[float] | None) -> list[int]:
         """Token ids of `video_text`."""
         short = self.video_text([(1, 1)] * len(cells), seconds)
         counts = iter(cells)
         return [
             token
             for token in self.tokenizer(short, add_special_tokens=False)["input_ids"]
-            for _ in range(prod(next(counts)) if token == self.video_token_id else 1)
+            for _ in range(token_count(next(counts)) if token == self.video_token_id else 1)
         ]
 
     def grid_seconds(self, frame_seconds: Sequence[float]) -> tuple[float, ...]:

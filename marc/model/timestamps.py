@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from marc.compression.plan import Size
+from marc.compression.cells import Cells, Uneven, token_count
+from marc.compression.positions import block_positions
 from marc.model.modeling import CompressedBaseModel, PlannedGrid
 from marc.model.processing import CompressedProcessor
 
@@ -51,11 +52,27 @@ class TimestampedModel(CompressedBaseModel):
         )
         return positions
 
-    def _blocks(self, grids: Sequence[PlannedGrid]) -> Tensor:
-        """The grids that remain of videos, each as a video of its own: ``int64 [blocks, 3]`` in patches."""
+    def get_vision_position_ids(self, start_position: int, grid_thw: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Positions of a picture or a block; that of a video's block has its own rule where it is divided unevenly."""
+        if len(grid_thw) == 3 or not grid_thw[3]:
+            stock: Tensor = super().get_vision_position_ids(start_position, grid_thw[:3], *args, **kwargs)
+            return stock
         merge = self.config.vision_config.spatial_merge_size
-        cells = [size for grid in grids for size in grid.plan_in_cells(merge).cells]
-        return torch.tensor([[1, rows * merge, columns * merge] for rows, columns in cells])
+        _, height, width, longer = grid_thw.tolist()
+        positions = block_positions(Uneven(height // merge, width // merge, longer))
+        return positions.to(kwargs.get("device")) + start_position
+
+    def _blocks(self, grids: Sequence[PlannedGrid]) -> Tensor:
+        """The grids that remain of videos, each as a video of its own.
+
+        Returns:
+            ``int64 [blocks, 4]``: one, height and width in patches, and `Uneven.longer`, 0 for an even one.
+        """
+        merge = self.config.vision_config.spatial_merge_size
+        cells = [each for grid in grids for each in grid.plan_in_cells(merge).cells]
+        longer = [each.longer if isinstance(each, Uneven) else 0 for each in cells]
+        sides = [[1, each[0] * merge, each[1] * merge] for each in cells]
+        return torch.tensor([[*each, more] for each, more in zip(sides, longer, strict=True)])
 
 
 class TimestampedProcessor(CompressedProcessor):
@@ -65,13 +82,13 @@ class TimestampedProcessor(CompressedProcessor):
     vision_end_token: str
     video_token: str
 
-    def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
+    def video_text(self, cells: Sequence[Cells], seconds: Sequence[float] | None) -> str:
         """A block for every grid that remains."""
         assert seconds is not None, "the prompt says the time of every grid"
         start, end = self.vision_start_token, self.vision_end_token
         return "".join(
-            f"<{time:.1f} seconds>{start}{self.video_token * (rows * columns)}{end}"
-            for time, (rows, columns) in zip(seconds, cells, strict=True)
+            f"<{time:.1f} seconds>{start}{self.video_token * token_count(each)}{end}"
+            for time, each in zip(seconds, cells, strict=True)
         )
 
     def grid_seconds(self, frame_seconds: Sequence[float]) -> tuple[float, ...]:

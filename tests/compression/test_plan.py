@@ -2,15 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marc.compression.cells import Uneven, token_count
 from marc.compression.config import CompressionConfig
-from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, fit_size, most_grids, plan_video
+from marc.compression.plan import VideoPlan, event_lengths, fit_into_prompt, most_grids, plan_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_counts.json"
 
@@ -92,7 +94,7 @@ def test_timestamps_do_not_take_a_prompt_for_themselves():
     plan_at = partial(_plan_at, 32, (8, 16), CompressionConfig(visual_tokens=200), None, None, most_grids(198, 9))
     limit = fit_into_prompt(plan_at, lambda plan: plan.tokens + 9 * len(plan.cells) + 2, 200)
     plan = plan_at(limit)
-    assert (len(plan.cells), plan.tokens) == (11, 88)
+    assert (len(plan.cells), plan.tokens) == (11, 99)
     assert most_grids(198, 0) == 198 and most_grids(198, 1) == 99 and most_grids(5, 9) == 1
 
 
@@ -100,23 +102,93 @@ def test_shares_are_scaled_to_what_the_prompt_has_room_for():
     config = CompressionConfig(visual_tokens=40)
     shares = [1, 30, 9]
     counts = [
-        [rows * columns for rows, columns in _plan_at(3, (8, 8), config, [0, 1, 2], shares, 3, limit).cells]
+        list(map(token_count, _plan_at(3, (8, 8), config, [0, 1, 2], shares, 3, limit).cells))
         for limit in (40, 20, 4, 3, 2)
     ]
-    assert counts == [[1, 30, 9], [1, 12, 4], [1, 1, 1], [1, 1, 1], [1, 1]]
+    assert counts == [[1, 30, 9], [1, 15, 4], [1, 2, 1], [1, 1, 1], [1, 1]]
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2000))
-def test_a_pooled_grid_is_the_largest_of_its_aspect(height, width, tokens):
-    rows, columns = fit_size((height, width), tokens)
-    assert 1 <= rows <= height
-    assert 1 <= columns <= width
-    assert rows * columns <= tokens
-    finest = min(rows / height, columns / width)
-    for other in range(1, min(height, tokens) + 1):
-        assert min(other / height, min(width, tokens // other) / width) <= finest
-    if tokens >= height * width:
-        assert (rows, columns) == (height, width)
+@st.composite
+def videos(draw):
+    """Grids, size and event ids of a video."""
+    grids, size = draw(st.integers(1, 40)), (draw(st.integers(1, 12)), draw(st.integers(1, 12)))
+    ids = draw(st.lists(st.integers(0, 9), min_size=grids, max_size=grids))
+    return grids, size, sorted(ids)
+
+
+@settings(max_examples=500)
+@given(videos(), st.integers(1, 4000))
+def test_the_event_layout_spends_its_budget_to_the_last_token(video, budget):
+    grids, size, ids = video
+    plan = plan_video(grids, size, CompressionConfig(visual_tokens=budget), events=ids)
+    assert plan.tokens == min(budget, plan.tokens_before)
+    events, whole = len(set(ids)), size[0] * size[1]
+    if budget >= events:
+        ends = [ids[window.start] for window in plan.windows]
+        assert sorted(set(ends)) == sorted(set(ids)), "every event is seen"
+        assert all(ids[start] == ids[start + length - 1] for start, length, _ in plan.windows)
+        assert len(plan.cells) == events or budget > events * whole, "several grids only where one holds no more"
+
+
+@settings(max_examples=500)
+@given(videos(), st.integers(1, 4000), st.integers(1, 100))
+def test_a_larger_budget_shows_every_event_at_least_as_finely(video, budget, more):
+    """In rows and columns of the finest grid, and in grids and tokens of the event."""
+    grids, size, ids = video
+    budget = max(budget, len(set(ids)))
+    few, many = (
+        _by_event(plan_video(grids, size, CompressionConfig(visual_tokens=tokens), events=ids), ids)
+        for tokens in (budget, budget + more)
+    )
+    for event, before in few.items():
+        for resolution in (len, lambda cells: sum(map(token_count, cells)), _finest_row, _finest_column):
+            assert resolution(many[event]) >= resolution(before)
+
+
+def _by_event(plan, ids):
+    events = {}
+    for window, cells in zip(plan.windows, plan.cells, strict=True):
+        events.setdefault(ids[window.start], []).append(cells)
+    return events
+
+
+def _finest_row(cells):
+    return max(each[1] - (isinstance(each, Uneven) and each.longer > 0) for each in cells)
+
+
+def _finest_column(cells):
+    return max(each[0] - (isinstance(each, Uneven) and each.longer < 0) for each in cells)
+
+
+@settings(max_examples=500)
+@given(videos(), st.data())
+def test_shares_are_spent_as_they_are_or_go_to_others_where_an_event_has_no_more_grids(video, data):
+    grids, size, ids = video
+    events, whole = len(set(ids)), size[0] * size[1]
+    shares = data.draw(st.lists(st.integers(1, 300), min_size=events, max_size=events))
+    config = CompressionConfig(visual_tokens=sum(shares))
+    plan = plan_video(grids, size, config, events=ids, shares=shares)
+    assert plan.tokens == min(sum(shares), plan.tokens_before)
+    spent = {event: sum(map(token_count, cells)) for event, cells in _by_event(plan, ids).items()}
+    rooms = [ids.count(event) * whole for event in spent]
+    if all(share <= room for share, room in zip(shares, rooms, strict=True)):
+        assert list(spent.values()) == shares
+    else:
+        assert all(own >= min(share, room) for own, share, room in zip(spent.values(), shares, rooms, strict=True))
+
+
+def test_an_event_with_more_than_a_grids_tokens_is_seen_in_time():
+    """By hand: 2 x 4 cells; of 18 tokens each event has a whole grid, and what is left goes to the longer one."""
+    plan = plan_video(7, (2, 4), CompressionConfig(visual_tokens=18), events=[0, 0, 1, 1, 1, 1, 1])
+    assert [window[:2] for window in plan.windows] == [(0, 2), (2, 3), (5, 2)]
+    assert plan.cells == ((2, 4), (2, 4), (1, 2))
+    assert plan.seconds([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == [0.5, 3.0, 5.5]
+
+
+def test_the_published_layout_keeps_whole_grids_and_a_coarse_one_of_the_rest():
+    config = CompressionConfig(layout="frames", target_frames=4, visual_tokens=18)
+    assert plan_video(32, (2, 4), config).cells == ((2, 4), (2, 4), (1, 2))
+    assert plan_video(32, (2, 4), replace(config, target_frames=2)).cells == ((2, 4), (2, 4))
 
 
 @given(st.integers(1, 30).flatmap(lambda n: st.lists(st.integers(0, 5), min_size=n, max_size=n).map(sorted)))
@@ -140,7 +212,7 @@ def test_without_events_each_grid_is_one_in_the_event_layout_and_the_video_in_th
     events = CompressionConfig(layout="events", target_frames=2)
     plan = plan_video(6, (2, 2), events)
     assert plan == plan_video(6, (2, 2), events, events=[0, 1, 2, 3, 4, 5])
-    assert plan.cells == ((1, 1),) * 6
+    assert plan.cells == ((1, 2), (1, 2), (1, 1), (1, 1), (1, 1), (1, 1))
     assert plan.centers == (0, 1, 2, 3, 4, 5)
     frames = CompressionConfig(layout="frames", target_frames=2, window=4)
     plan = plan_video(6, (2, 2), frames)

@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 
 from marc.compression import CompressionConfig, plan_video
 from marc.compression.plan import VideoPlan
-from marc.compression.positions import VIDEO, published_text_positions, text_position, video_positions
+from marc.compression.positions import VIDEO, block_positions, published_text_positions, text_position, video_positions
 
 
 def test_an_uncompressed_video_counts_times_rows_and_columns():
@@ -32,6 +32,14 @@ def test_events_stand_at_their_mean_times_and_cells_at_their_centres():
     assert times == [2, 2, 2, 2, 61, 182], "twice 1, 30.5 and 91 seconds"
     assert rows == [1, 1, 3, 3, 2, 2]
     assert columns == [1, 3, 1, 3, 2, 2]
+
+
+def test_cells_of_an_uneven_grid_stand_at_their_centres():
+    """Of 4 x 6 cells five tokens: a row of three above a row of two."""
+    plan = plan_video(1, (4, 6), CompressionConfig(visual_tokens=5))
+    assert video_positions(plan, [1.0], tokens_per_second=2).tolist() == [[2] * 5, [1, 1, 1, 3, 3], [1, 3, 5, 1, 4]]
+    assert block_positions(plan.cells[0]).tolist() == [[0] * 5, [0, 0, 0, 1, 1], [0, 1, 2, 0, 1]]
+    assert block_positions((1, 2)).tolist() == [[0, 0], [0, 0], [0, 1]]
 
 
 def test_what_merges_by_similarity_is_spread_evenly():

@@ -10,7 +10,7 @@ import pytest
     ("module", "names"),
     [
         ("marc.model.compression", "CompressedFrames compress compress_planned frame_similarity merge_weights"),
-        ("marc.model.plan", "CompressionConfig VideoPlan Window event_lengths fit_grid plan_video"),
+        ("marc.model.plan", "CompressionConfig VideoPlan Window event_lengths plan_video"),
     ],
 )
 def test_modules_that_moved_hand_their_names_on(module, names):

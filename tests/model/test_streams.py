@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_inputs import first_logits, noise, video_inputs
 from tiny_models import make_loud, of, stock_model
-from torch.nn.functional import adaptive_avg_pool2d
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from marc.compression.cells import covered
 from marc.compression.merge import compress
 from marc.model.streams import apart, features_of_each, side_by_side
 
@@ -57,9 +57,14 @@ def test_one_decision_by_the_last_features_holds_for_every_stream(tiny, stock, c
     assert got.members[0].tolist() == decided.members.tolist()
     assert len(got.deepstack_features) == 2
     for seen, stream in zip((got.pooler_output, *got.deepstack_features), streams, strict=True):
-        merged = torch.einsum("st,tpd->spd", decided.weights, stream).unflatten(1, (4, 4)).permute(0, 3, 1, 2)
-        pooled = [adaptive_avg_pool2d(grid, size) for grid, size in zip(merged, decided.cells, strict=True)]
-        expected = torch.cat([grid.flatten(1).T for grid in pooled])
+        merged = torch.einsum("st,tpd->spd", decided.weights, stream).unflatten(1, (4, 4))
+        expected = torch.stack(
+            [
+                grid[rows.start : rows.stop, columns.start : columns.stop].mean((0, 1))
+                for grid, cells in zip(merged, decided.cells, strict=True)
+                for rows, columns in covered((4, 4), cells)
+            ]
+        )
         torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=1e-5)
 
 

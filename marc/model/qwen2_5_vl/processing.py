@@ -7,7 +7,7 @@ from typing import Any
 from transformers import Qwen2_5_VLProcessor
 from transformers.video_utils import is_valid_video, make_batched_metadata, make_batched_videos
 
-from marc.compression.plan import Size
+from marc.compression.cells import Cells, token_count
 from marc.model.processing import CompressedProcessor
 
 
@@ -27,6 +27,6 @@ class MarcProcessor(CompressedProcessor, Qwen2_5_VLProcessor):
             frames[index] = frames[index][known.frames_indices]
         return frames, {**options, "video_metadata": metadata, "do_sample_frames": False}
 
-    def video_text(self, cells: Sequence[Size], seconds: Sequence[float] | None) -> str:
+    def video_text(self, cells: Sequence[Cells], seconds: Sequence[float] | None) -> str:
         """As many placeholders as visual tokens remain."""
-        return self.video_token * sum(height * width for height, width in cells)
+        return self.video_token * sum(map(token_count, cells))

@@ -16,8 +16,8 @@ from vllm.model_executor.models.qwen3_vl import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from marc.compression.plan import Size, VideoPlan
-from marc.compression.positions import video_positions
+from marc.compression.cells import Cells, token_count
+from marc.compression.positions import block_positions
 from marc.inference.vllm_items import PLAN, VISUAL_FIELDS
 from marc.model.qwen3_vl.vision import NoPositions
 from marc.serving.vllm.model import PlansVideos, Shown, in_order, prompt_positions
@@ -52,24 +52,24 @@ class NumbersGrids(PlansVideos):
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
         """Positions ``int64 [3, L]`` of a prompt, and the offset of later tokens' positions from their index."""
         shown = [
-            Shown(offset, video_positions(VideoPlan.whole(1, size), 0.0, tokens_per_second=1), max(size))
+            Shown(offset, block_positions(cells), max(cells[:2]))
             for feature in in_order(mm_features)
-            for offset, size in self._blocks(feature, input_tokens)
+            for offset, cells in self._blocks(feature, input_tokens)
         ]
         positions = prompt_positions(len(input_tokens), shown)
         return positions, int(positions.max()) + 1 - len(input_tokens)
 
-    def _blocks(self, feature: Any, input_tokens: list[int]) -> Iterator[tuple[int, Size]]:
-        """Where each block begins, and its size."""
+    def _blocks(self, feature: Any, input_tokens: list[int]) -> Iterator[tuple[int, Cells]]:
+        """Where each block begins, and how it is divided."""
         offset = feature.mm_position.offset
         if feature.modality == "image":
             yield offset, self._picture_size(feature)
             return
         grid, _ = grid_of(feature.data[VISUAL_FIELDS["video"][1]].data, feature.data[PLAN].data, self.config)
-        for rows, columns in grid.plan_in_cells(self.config.vision_config.spatial_merge_size).cells:
+        for cells in grid.plan_in_cells(self.config.vision_config.spatial_merge_size).cells:
             offset = input_tokens.index(self.config.video_token_id, offset)
-            yield offset, (rows, columns)
-            offset += rows * columns
+            yield offset, cells
+            offset += token_count(cells)
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Qwen3VLDummyInputsBuilder)

@@ -1,0 +1,68 @@
+"""Divisions of a grid, against what they are for and numbers by hand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marc.compression.cells import Uneven, cells_of, centers, covered, fit_cells, token_count
+
+SIDES = st.integers(1, 24)
+
+
+@settings(max_examples=500)
+@given(SIDES, SIDES, st.integers(1, 700))
+def test_a_division_has_exactly_so_many_cells_that_cover_the_grid(height, width, tokens):
+    size = (height, width)
+    cells = fit_cells(size, tokens)
+    count = min(tokens, height * width)
+    assert token_count(cells) == len(cells_of(cells)) == len(centers(size, cells)) == count
+    seen = {(row, column) for rows, columns in covered(size, cells) for row in rows for column in columns}
+    assert seen == {(row, column) for row in range(height) for column in range(width)}
+    assert sum((cell.bottom - cell.top) * (cell.right - cell.left) for cell in cells_of(cells)) == 1
+    for (row, column), (rows, columns) in zip(centers(size, cells), covered(size, cells), strict=True):
+        assert row in rows and column in columns
+
+
+@settings(max_examples=300)
+@given(SIDES, SIDES, st.integers(1, 600))
+def test_one_token_more_makes_no_cell_larger(height, width, tokens):
+    """Each place of the picture stands in a cell that is no taller and no wider than before."""
+    before, after = (fit_cells((height, width), count) for count in (tokens, tokens + 1))
+    for cell in cells_of(after):
+        middle = (cell.top + cell.bottom) / 2, (cell.left + cell.right) / 2
+        around = next(
+            other
+            for other in cells_of(before)
+            if other.top <= middle[0] < other.bottom and other.left <= middle[1] < other.right
+        )
+        assert cell.bottom - cell.top <= around.bottom - around.top
+        assert cell.right - cell.left <= around.right - around.left
+
+
+@given(SIDES, SIDES, st.integers(1, 600))
+def test_the_aspect_is_kept(height, width, tokens):
+    """One side is at most a row or column ahead of what the other has in the picture."""
+    rows, columns = fit_cells((height, width), tokens)[:2]
+    assert (rows - 2) / height <= columns / width and (columns - 2) / width <= rows / height
+
+
+def test_divisions_by_hand():
+    assert [fit_cells((4, 4), tokens) for tokens in (1, 2, 4, 6, 9, 12, 16, 99)] == [
+        (1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4), (4, 4)
+    ]  # fmt: skip
+    assert fit_cells((8, 16), 32) == (4, 8)
+    assert fit_cells((8, 16), 37) == Uneven(5, 9, -1) and Uneven(5, 9, -1).strips == (4, 4, 4, 4, 5, 4, 4, 4, 4)
+    assert fit_cells((4, 4), 11).strips == (4, 4, 3), "rows in the middle first, then those above"
+
+
+@pytest.mark.parametrize(
+    ("cells", "places", "centre"),
+    [
+        (Uneven(2, 3, 1), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)], [(1, 1), (1, 3), (1, 5), (3, 1), (3, 4)]),
+        (Uneven(2, 2, -1), [(0, 0), (0, 1), (1, 0)], [(1, 1), (2, 4), (3, 1)]),
+    ],
+)
+def test_cells_are_in_reading_order_at_their_centres(cells, places, centre):
+    """Of 4 x 6 places. In the second the left column has two cells, the right one a tall one between them."""
+    assert [cell.place for cell in cells_of(cells)] == places
+    assert centers((4, 6), cells) == centre
