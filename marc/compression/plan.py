@@ -140,6 +140,9 @@ def plan_video(
 ) -> VideoPlan:
     """Decides how a video is compressed.
 
+    The budget is spent to the last token, or there are no more: an event that has more than a whole grid's tokens
+    becomes several grids, one behind the other.
+
     Args:
         grids: T, number of temporal grids.
         size: ``(height, width)`` of a grid in cells.
@@ -149,9 +152,6 @@ def plan_video(
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
             equal. See `marc.compression.shares`.
         limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them.
-
-    The budget is spent to the last token, or there are no more: an event that has more than a whole grid's tokens
-    becomes several grids, one behind the other.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
@@ -169,8 +169,7 @@ def plan_video(
     else:
         if shares is not None:
             _check_shares(shares, len(lengths), given)
-        kept = min(len(lengths), budget, most)
-        if kept < len(lengths):
+        if (kept := min(len(lengths), budget, most)) < len(lengths):
             tokens = level(budget, kept, cost)
         else:
             per_event = event_tokens(lengths, cost, budget, shares=shares, most_grids=most)
