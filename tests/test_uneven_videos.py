@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from marc.types import VideoInfo
@@ -102,6 +102,7 @@ def test_slides_stored_once_are_sampled_like_slides_at_a_constant_rate(slides, n
 
 
 @settings(deadline=None)
+@example(gaps=[0.8999999999999999], fps=1.0, most=2, part=(0.8999999999999999, 1.0))
 @given(
     gaps=st.lists(st.floats(0.02, 40), min_size=1, max_size=80),
     fps=st.floats(0.1, 10),

@@ -113,7 +113,7 @@ def pictures_in(starts: Sequence[float], start: float, stop: float) -> int:
 
 def _pictures_between(starts_N: NDArray[np.float64], start: float, stop: float) -> tuple[int, int]:
     """The first picture shown in ``[start, stop)``, and the first behind it."""
-    first, end = starts_N.searchsorted([start, stop - SAME_TIME], side="right") - [1, 0]
+    first, end = starts_N.searchsorted([start + SAME_TIME, stop - SAME_TIME], side="right") - [1, 0]
     return max(int(first), 0), int(end)
 
 

@@ -27,7 +27,7 @@ def test_planning_inputs_are_padded_rows(processor):
     assert inputs["video_grid_events"].tolist() == [[0, 0, 1, 1], [5, 6, 0, 0]]
     assert inputs["video_grid_seconds"].tolist() == [[0, 1, 2, 3], [0.5, 9, 0, 0]]
     assert inputs["video_event_shares"].tolist() == [[10, 6], [0, 0]]
-    assert int((inputs["input_ids"] == processor.video_token_id).sum()) == 9 + 6 + 2 * 8
+    assert int((inputs["input_ids"] == processor.video_token_id).sum()) == 16 + 2 * 8
 
 
 @pytest.mark.parametrize(
