@@ -16,12 +16,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.amp import is_autocast_available
 
-from marc.compression.cells import Cells, Size, Uneven, cells_of, covered
+from marc.compression.cells import Cells, Size, Uneven, covered, token_count
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import VideoPlan, plan_video
 from marc.compression.renamed import renamed, renamed_arguments
@@ -127,7 +129,7 @@ def compress_planned(
     with _no_autocast(tokens_BTPD.device.type):
         weights_BST = merge_weights(tokens_BTPD[..., :decided_by], plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
-    pooled = {cells: _pool(merged_BSPD, plan.size, cells) for cells in set(plan.cells)}
+        pooled = {cells: _pool(merged_BSPD, plan.size, cells) for cells in set(plan.cells)}
     members_BT = weights_BST.argmax(1)
     return [
         CompressedVideo(
@@ -303,7 +305,9 @@ def _pool(grids_BSPD: Tensor, size: Size, cells: Cells) -> Tensor:
     if cells == size:
         return grids_BSPD
     if isinstance(cells, Uneven):
-        return _averages(size, cells).to(grids_BSPD) @ grids_BSPD
+        dtype = torch.promote_types(grids_BSPD.dtype, torch.float32)
+        averages = torch.tensor(_averages(size, cells), dtype=dtype).to(grids_BSPD.device, non_blocking=True)
+        return (averages @ grids_BSPD.to(dtype)).to(grids_BSPD.dtype)
     batch, kept = grids_BSPD.shape[:2]
     images = grids_BSPD.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
     pooled = F.adaptive_avg_pool2d(images, cells)
@@ -311,12 +315,12 @@ def _pool(grids_BSPD: Tensor, size: Size, cells: Cells) -> Tensor:
 
 
 @lru_cache(64)
-def _averages(size: Size, cells: Cells) -> Tensor:
+def _averages(size: Size, cells: Cells) -> NDArray[np.float64]:
     """The weight of each place in each cell, ``[P', P]``."""
-    weights = torch.zeros(len(cells_of(cells)), *size)
+    weights = np.zeros((token_count(cells), *size))
     for cell, (rows, columns) in enumerate(covered(size, cells)):
         weights[cell, rows.start : rows.stop, columns.start : columns.stop] = 1 / (len(rows) * len(columns))
-    return weights.flatten(1)
+    return weights.reshape(len(weights), -1)
 
 
 def _squarest(cells: int) -> Size:

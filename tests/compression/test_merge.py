@@ -158,10 +158,11 @@ class NoSynchronisation(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("merge", ["mean", "weighted"])
+@pytest.mark.parametrize("budget", [3, 11])
 @pytest.mark.parametrize("layout", ["frames", "events"])
-def test_the_host_never_waits_for_the_device(layout, merge):
+def test_the_host_never_waits_for_the_device(layout, budget, merge):
     tokens = torch.randn(1, 12, 6, 8)
-    config = CompressionConfig(layout=layout, merge=merge, target_frames=2, window=4, ratio=0.5, visual_tokens=3)
+    config = CompressionConfig(layout=layout, merge=merge, target_frames=2, window=4, ratio=0.5, visual_tokens=budget)
     plan = plan_video(12, (2, 3), config, events=[0] * 2 + [1] * 3 + [2] * 3 + [3] * 4)
     with NoSynchronisation():
         compress_planned(tokens, plan)
@@ -199,6 +200,19 @@ def test_autocast_changes_nothing(merge):
     with torch.autocast("cpu", torch.bfloat16):
         cast = compress(tokens, config)
     assert torch.equal(cast.flat, compress(tokens, config).flat)
+
+
+def test_uneven_cells_average_in_full_precision_whatever_was_asked_before():
+    """Of a grid of ones each cell is one, in bfloat16 and under autocast; and after inference there are gradients."""
+    config = CompressionConfig(visual_tokens=5)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        ones = compress(torch.ones(2, 42, 3, dtype=torch.bfloat16), config, events=[0, 0], size=(6, 7))
+        exact = compress(torch.full((2, 42, 3), 1.001), config, events=[0, 0], size=(6, 7))
+    assert torch.equal(ones.flat, torch.ones(5, 3, dtype=torch.bfloat16))
+    torch.testing.assert_close(exact.flat, torch.full((5, 3), 1.001), rtol=1e-6, atol=0)
+    tokens = torch.ones(2, 42, 3, requires_grad=True)
+    compress(tokens, config, events=[0, 0], size=(6, 7)).flat.sum().backward()
+    assert tokens.grad.sum() == pytest.approx(15)
 
 
 def test_similarity_has_the_shape_of_its_batch():
