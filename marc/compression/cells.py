@@ -4,7 +4,7 @@ A grid is divided evenly, into rows of equally many cells, or unevenly: while it
 some of its columns or rows have one cell more than the others, those in the middle first. So there is a division into
 exactly as many cells as a budget pays for, close to the grid's aspect, and one token more makes no cell larger.
 
-A cell averages the places that it touches, as adaptive average pooling does.
+A cell averages the places that it covers, those at its edge by the part that it covers of them.
 """
 
 from __future__ import annotations
@@ -110,14 +110,15 @@ def cells_of(cells: Cells) -> Sequence[Cell]:
     return sorted(found, key=lambda cell: (cell.top + cell.bottom, cell.left))
 
 
-def covered(size: Size, cells: Cells) -> Iterator[tuple[range, range]]:
-    """The rows and columns of a grid that each of its cells averages."""
+def covered(size: Size, cells: Cells) -> Iterator[tuple[list[float], list[float]]]:
+    """How much of each row and of each column of a grid each of its cells covers, in ``[0, 1]``."""
     for cell in cells_of(cells):
-        yield _touched(cell.top, cell.bottom, size[0]), _touched(cell.left, cell.right, size[1])
+        yield _overlaps(cell.top, cell.bottom, size[0]), _overlaps(cell.left, cell.right, size[1])
 
 
-def _touched(begin: Fraction, end: Fraction, length: int) -> range:
-    return range(int(begin * length), -int(-end * length // 1))
+def _overlaps(begin: Fraction, end: Fraction, length: int) -> list[float]:
+    begin, end = begin * length, end * length
+    return [float(max(0, min(end, place + 1) - max(begin, place))) for place in range(length)]
 
 
 def centers(size: Size, cells: Cells) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.amp import is_autocast_available
 
-from marc.compression.cells import Cells, Size, Uneven, covered, token_count
+from marc.compression.cells import Cells, Size, Uneven, covered
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import VideoPlan, plan_video
 from marc.compression.renamed import renamed, renamed_arguments
@@ -124,16 +124,16 @@ def compress_planned(
         counts_BT: How many grids each of the T already stands for, ``[B, T]``; ``None``: one.
         decided_by: By how many of the D channels, the first ones, grids are similar; ``None``: all.
     """
-    batch, grids, cells, _ = tokens_BTPD.shape
-    assert (grids, cells) == (plan.grids, plan.size[0] * plan.size[1])
+    batch, count, cells, _ = tokens_BTPD.shape
+    assert (count, cells) == (plan.grids, plan.size[0] * plan.size[1])
     with _no_autocast(tokens_BTPD.device.type):
         weights_BST = merge_weights(tokens_BTPD[..., :decided_by], plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
-        pooled = {cells: _pool(merged_BSPD, plan.size, cells) for cells in set(plan.cells)}
+        grids = _pooled(merged_BSPD, plan)
     members_BT = weights_BST.argmax(1)
     return [
         CompressedVideo(
-            tuple(pooled[cells][video, index] for index, cells in enumerate(plan.cells)),
+            tuple(grid_BPD[video] for grid_BPD in grids),
             plan.cells,
             members_BT[video],
             weights_BST[video],
@@ -300,11 +300,23 @@ def _weighted_sum(weights_BST: Tensor, tokens_BTPD: Tensor) -> Tensor:
     return merged.unflatten(2, tokens_BTPD.shape[2:]).to(tokens_BTPD.dtype)
 
 
+def _pooled(grids_BSPD: Tensor, plan: VideoPlan) -> list[Tensor]:
+    """Each grid that remains, divided as planned: S of ``[B, P', D]``."""
+    alike: dict[Cells, list[int]] = defaultdict(list)
+    for index, cells in enumerate(plan.cells):
+        alike[cells].append(index)
+    pooled: dict[int, Tensor] = {}
+    for cells, indices in alike.items():
+        some = grids_BSPD if len(alike) == 1 else torch.stack([grids_BSPD[:, index] for index in indices], 1)
+        pooled.update(zip(indices, _pool(some, plan.size, cells).unbind(1), strict=True))
+    return [pooled[index] for index in range(len(plan.cells))]
+
+
 def _pool(grids_BSPD: Tensor, size: Size, cells: Cells) -> Tensor:
-    """Averages every grid spatially over the places that each cell touches: ``[B, S, P, D] -> [B, S, P', D]``."""
+    """Averages every grid spatially over what each cell covers: ``[B, S, P, D] -> [B, S, P', D]``."""
     if cells == size:
         return grids_BSPD
-    if isinstance(cells, Uneven):
+    if isinstance(cells, Uneven) or any(side % count for side, count in zip(size, cells, strict=True)):
         dtype = torch.promote_types(grids_BSPD.dtype, torch.float32)
         averages = torch.tensor(_averages(size, cells), dtype=dtype).to(grids_BSPD.device, non_blocking=True)
         return (averages @ grids_BSPD.to(dtype)).to(grids_BSPD.dtype)
@@ -316,11 +328,9 @@ def _pool(grids_BSPD: Tensor, size: Size, cells: Cells) -> Tensor:
 
 @lru_cache(64)
 def _averages(size: Size, cells: Cells) -> NDArray[np.float64]:
-    """The weight of each place in each cell, ``[P', P]``."""
-    weights = np.zeros((token_count(cells), *size))
-    for cell, (rows, columns) in enumerate(covered(size, cells)):
-        weights[cell, rows.start : rows.stop, columns.start : columns.stop] = 1 / (len(rows) * len(columns))
-    return weights.reshape(len(weights), -1)
+    """The weight of each place in each cell, ``[P', P]``; rows sum to 1."""
+    areas = np.array([np.outer(rows, columns).ravel() for rows, columns in covered(size, cells)])
+    return areas / areas.sum(1, keepdims=True)
 
 
 def _squarest(cells: int) -> Size:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from marc.compression.cells import Cells, Size, fit_cells, token_count
 from marc.compression.config import CompressionConfig, Merge, Schedule
 from marc.compression.renamed import renamed, renamed_arguments
-from marc.compression.shares import event_tokens, level
+from marc.compression.shares import event_tokens, in_proportion, level
 
 
 class Window(NamedTuple):
@@ -140,8 +140,9 @@ def plan_video(
 ) -> VideoPlan:
     """Decides how a video is compressed.
 
-    The budget is spent to the last token, or there are no more: an event that has more than a whole grid's tokens
-    becomes several grids, one behind the other.
+    The event layout spends the budget, or the shares, to the last token, or there are no more: an event that has more
+    than a whole grid's tokens becomes several grids, one behind the other. The published one keeps whole grids, or one
+    that is pooled to a budget below its cost.
 
     Args:
         grids: T, number of temporal grids.
@@ -151,7 +152,8 @@ def plan_video(
             and the whole video is one in the other, whose windows then run through it.
         shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
             equal. See `marc.compression.shares`.
-        limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them.
+        limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them,
+            and void where there is no room for a grid of each event.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
@@ -164,8 +166,8 @@ def plan_video(
     lengths = event_lengths(event_ids(grids, config, events), grids)
     if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
-        kept = min(sum(window.keep for window in windows), config.target_frames, ceil(budget / cost), most)
-        tokens = _one_by_one(budget, kept, cost)
+        kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
+        tokens = [min(cost, budget)] * kept
     else:
         if shares is not None:
             _check_shares(shares, len(lengths), given)
@@ -272,19 +274,18 @@ def event_lengths(events: Sequence[int], grids: int) -> list[int]:
     return [len(list(run)) for _, run in groupby(events)]
 
 
-def _one_by_one(budget: int, grids: int, cost: int) -> list[int]:
-    """Tokens of grids of which all but the last are whole."""
-    return [min(cost, budget - index * cost) for index in range(grids)]
-
-
 def _parts(lengths: Sequence[int], tokens: Sequence[int], cost: int) -> tuple[list[int], list[int]]:
-    """Lengths and tokens of the grids that events become: several where an event has more than a whole grid's."""
+    """Lengths and tokens of the grids that events become: several where an event has more than a whole grid's.
+
+    All but the last of an event are whole; each stands for a stretch as long as its tokens are many.
+    """
     parts: list[int] = []
     spent: list[int] = []
     for length, own in zip(lengths, tokens, strict=True):
         count = ceil(own / cost)
-        parts += level(length, count, length)
-        spent += _one_by_one(own, count, cost)
+        sizes = [min(cost, own - index * cost) for index in range(count)]
+        parts += in_proportion(sizes, [length] * count, length)
+        spent += sizes
     return parts, spent
 
 

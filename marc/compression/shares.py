@@ -46,7 +46,7 @@ def event_tokens(
     room = [cost] * len(lengths)
     for most in (wished, lengths):
         room = _with_more_grids(room, most, cost, most_grids * cost)
-    return _in_proportion(shares, room, min(budget, sum(shares)))
+    return in_proportion(shares, room, min(budget, sum(shares)))
 
 
 def _with_more_grids(tokens: Sequence[int], lengths: Sequence[int], cost: int, budget: int) -> list[int]:
@@ -70,8 +70,14 @@ def _with_more_grids(tokens: Sequence[int], lengths: Sequence[int], cost: int, b
     return more
 
 
-def _in_proportion(shares: Sequence[int], room: Sequence[int], budget: int) -> list[int]:
-    """One token each, and the others by D'Hondt's method, within everybody's room."""
+def in_proportion(shares: Sequence[int], room: Sequence[int], budget: int) -> list[int]:
+    """One token each, and the others by D'Hondt's method, within everybody's room.
+
+    Args:
+        shares: In proportion to which.
+        room: Most of each.
+        budget: Of all.
+    """
     tokens = [1] * len(shares)
     waiting = [(-share / 2, index) for index, share in enumerate(shares) if room[index] > 1]
     heapq.heapify(waiting)

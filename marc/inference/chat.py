@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from marc.inference.viewing import Footage, SeenVideo
 
 
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
 class Chat:
     """A conversation about videos and pictures; `marc.VideoAssistant.chat` begins one.
 
@@ -64,29 +67,35 @@ class Chat:
 def answer_pieces(pieces: Iterable[str]) -> Iterator[str]:
     """The answer in what a model says, as it comes: what stands in ``<answer>``, without the reasoning before it.
 
-    What begins with neither ``<think>`` nor ``<answer>`` is the answer itself.
+    What has neither ``<think>`` nor ``<answer>`` is the answer itself. Where what looked like it turns out to be
+    reasoning, because only its end is marked, the answer begins on a new line.
     """
     said = given = ""
     for piece in pieces:
         said += piece
         answer = _answer_in(said)
-        yield answer[len(given) :]
-        given = answer
+        if answer.startswith(given):
+            yield answer[len(given) :]
+            given = answer
+        elif answer:
+            yield f"\n{answer}"
+            given = answer
 
 
 def _answer_in(said: str) -> str:
     """What of an unfinished output is the answer for certain."""
-    begun = said.lstrip()
-    if not any(begun.startswith(tag) or tag.startswith(begun) for tag in ("<think>", "<answer>")):
-        return said.strip()
-    answer, end, _ = said.partition("<answer>")[2].partition("</answer>")
-    if end:
-        return answer.strip()
-    return answer.removesuffix(next((tag for tag in _beginnings("</answer>") if answer.endswith(tag)), "")).strip()
+    begun, thought, behind = said.strip(), "<think>", said.rpartition("</think>")
+    if not behind[1] and (begun.startswith(thought) or thought.startswith(begun)):
+        return ""
+    before, marked, answer = behind[2].partition("<answer>")
+    shown, is_whole, _ = (answer if marked else before).partition("</answer>")
+    return shown.strip() if is_whole else _without_begun_tag(shown).strip()
 
 
-def _beginnings(tag: str) -> Iterator[str]:
-    return (tag[:length] for length in range(len(tag) - 1, 0, -1))
+def _without_begun_tag(text: str) -> str:
+    """A text without what may become a tag at its end."""
+    rest = text[text.rfind("<") :] if "<" in text else ""
+    return text.removesuffix(rest) if any(tag.startswith(rest) for tag in _TAGS) else text
 
 
 def streamed(work: Callable[[Callable[[str], object]], object]) -> Iterator[str]:

@@ -69,16 +69,16 @@ def room_for_checkpoints(size: int, args: TrainingArguments, steps: int) -> str:
     Returns:
         A line for the user; empty where no checkpoint is saved.
     """
-    every = args.save_steps if args.save_steps >= 1 else max(1, ceil(args.save_steps * steps))
-    if args.save_strategy != "steps" or every > steps:
+    if args.save_strategy == "no":
         return ""
-    count = int(steps // every)
-    kept = min(count, args.save_total_limit or count)
+    every = args.save_steps if args.save_steps >= 1 else max(1, ceil(args.save_steps * steps))
+    count = ceil(steps / every) if args.save_strategy == "steps" else ceil(args.num_train_epochs)
+    most = min(count, (args.save_total_limit or count) + 1)  # an older one is deleted once the new one is there
     free = shutil.disk_usage(args.output_dir).free
-    one, whole = f"{size / 2**30:.2f} GiB", f"{kept * size / 2**30:.2f} GiB"
+    one, whole = f"{size / 2**30:.2f} GiB", f"{most * size / 2**30:.2f} GiB"
     limit = "" if args.save_total_limit else "; save_total_limit keeps fewer"
-    enough = "" if kept * size < free else f": MORE than the {free / 2**30:.2f} GiB that are free there"
-    return f"a checkpoint takes about {one}, the {kept} that are kept in {args.output_dir} {whole}{enough}{limit}"
+    enough = "" if most * size < free else f": MORE than the {free / 2**30:.2f} GiB that are free there"
+    return f"a checkpoint takes about {one}, at most {most} in {args.output_dir} {whole}{enough}{limit}"
 
 
 class RoomForCheckpoints(TrainerCallback):
@@ -86,8 +86,9 @@ class RoomForCheckpoints(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **about: Any) -> None:
         """See the class."""
-        said = room_for_checkpoints(checkpoint_bytes(about["model"]), args, state.max_steps)
-        if state.is_world_process_zero and said:
+        if not state.is_world_process_zero:  # others may have no output folder yet
+            return
+        if said := room_for_checkpoints(checkpoint_bytes(about["model"]), args, state.max_steps):
             print(said, file=sys.stderr)
 
 

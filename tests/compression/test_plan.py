@@ -180,15 +180,23 @@ def test_shares_are_spent_as_they_are_or_go_to_others_where_an_event_has_no_more
 def test_an_event_with_more_than_a_grids_tokens_is_seen_in_time():
     """By hand: 2 x 4 cells; of 18 tokens each event has a whole grid, and what is left goes to the longer one."""
     plan = plan_video(7, (2, 4), CompressionConfig(visual_tokens=18), events=[0, 0, 1, 1, 1, 1, 1])
-    assert [window[:2] for window in plan.windows] == [(0, 2), (2, 3), (5, 2)]
+    assert [window[:2] for window in plan.windows] == [(0, 2), (2, 4), (6, 1)]
     assert plan.cells == ((2, 4), (2, 4), (1, 2))
-    assert plan.seconds([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == [0.5, 3.0, 5.5]
+    assert plan.seconds([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == [0.5, 3.5, 6.0]
 
 
-def test_the_published_layout_keeps_whole_grids_and_a_coarse_one_of_the_rest():
+def test_a_grid_of_few_tokens_stands_for_few_grids():
+    """One token beside a whole grid's 128: the last of 32 grids, not half of them."""
+    plan = plan_video(32, (8, 16), CompressionConfig(visual_tokens=129), events=[0] * 32)
+    assert [window[:2] for window in plan.windows] == [(0, 31), (31, 1)] and plan.cells == ((8, 16), (1, 1))
+    plan = plan_video(32, (8, 16), CompressionConfig(visual_tokens=192), events=[0] * 32)
+    assert [window.length for window in plan.windows] == [22, 10] and plan.tokens == 192
+
+
+def test_the_published_layout_keeps_whole_grids_or_a_pooled_one():
     config = CompressionConfig(layout="frames", target_frames=4, visual_tokens=18)
-    assert plan_video(32, (2, 4), config).cells == ((2, 4), (2, 4), (1, 2))
-    assert plan_video(32, (2, 4), replace(config, target_frames=2)).cells == ((2, 4), (2, 4))
+    assert plan_video(32, (2, 4), config).cells == ((2, 4), (2, 4))
+    assert plan_video(32, (2, 4), replace(config, visual_tokens=7)).tokens == 7
 
 
 @given(st.integers(1, 30).flatmap(lambda n: st.lists(st.integers(0, 5), min_size=n, max_size=n).map(sorted)))

@@ -165,6 +165,9 @@ def test_cached_turns_give_the_logits_of_a_full_pass(assistant, clip):
         ("<answer>cut of", "cut of"),
         ("a red square\n", "a red square"),
         ("<b>bold</b>", "<b>bold</b>"),
+        ("1 < 2 and 3 <", "1 < 2 and 3"),
+        ("<think>I write <answer>B</answer> maybe</think><answer>C</answer>", "C"),
+        ("<think>so</think> a red square", "a red square"),
         ("<think>without an end", ""),
         ("", ""),
     ],
@@ -174,3 +177,16 @@ def test_the_answer_is_told_without_the_reasoning(output, answer):
     for size in (1, 2, 3, 7, 100):
         pieces = [output[start : start + size] for start in range(0, len(output), size)]
         assert "".join(answer_pieces(pieces)) == answer
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("Hm, it is red.</think><answer>C</answer>", "Hm, it is red.\nC"),
+        ("The answer is <answer>C</answer>", "The answer is\nC"),
+    ],
+)
+def test_what_turns_out_to_be_no_answer_is_told_from_it(output, told):
+    for size in (1, 3):
+        pieces = [output[start : start + size] for start in range(0, len(output), size)]
+        assert "".join(answer_pieces(pieces)) == told

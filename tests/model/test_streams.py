@@ -60,7 +60,7 @@ def test_one_decision_by_the_last_features_holds_for_every_stream(tiny, stock, c
         merged = torch.einsum("st,tpd->spd", decided.weights, stream).unflatten(1, (4, 4))
         expected = torch.stack(
             [
-                grid[rows.start : rows.stop, columns.start : columns.stop].mean((0, 1))
+                torch.einsum("hwd,h,w->d", grid, torch.tensor(rows), torch.tensor(columns)) / sum(rows) / sum(columns)
                 for grid, cells in zip(merged, decided.cells, strict=True)
                 for rows, columns in covered((4, 4), cells)
             ]

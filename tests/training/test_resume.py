@@ -121,20 +121,21 @@ def test_an_older_checkpoint_is_deleted_once_the_disk_holds_the_new_one(tmp_path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"save_steps": 10}, "the 4 that are kept in {} 8.00 GiB; save_total_limit keeps fewer"),
-        ({"save_steps": 10, "save_total_limit": 2}, "the 2 that are kept in {} 4.00 GiB"),
-        ({"save_steps": 0.5}, "the 2 that are kept in {} 4.00 GiB; save_total_limit keeps fewer"),
-        ({"save_steps": 50}, ""),
+        ({"save_steps": 10}, "at most 5 in {} 10.00 GiB; save_total_limit keeps fewer"),
+        ({"save_steps": 10, "save_total_limit": 2}, "at most 3 in {} 6.00 GiB"),
+        ({"save_steps": 0.5}, "at most 2 in {} 4.00 GiB; save_total_limit keeps fewer"),
+        ({"save_steps": 50, "save_total_limit": 2}, "at most 1 in {} 2.00 GiB"),
+        ({"save_strategy": "epoch", "num_train_epochs": 3}, "at most 3 in {} 6.00 GiB; save_total_limit keeps fewer"),
         ({"save_strategy": "no"}, ""),
     ],
 )
 def test_the_room_for_checkpoints_is_said(options, said, tmp_path, monkeypatch):
     args = TrainingArguments(str(tmp_path), use_cpu=True, **{"save_strategy": "steps", **options})
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=9 * 2**30))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=19 * 2**30))
     told = room_for_checkpoints(2 * 2**30, args, steps=42)
     assert told == (f"a checkpoint takes about 2.00 GiB, {said.format(tmp_path)}" if said else "")
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3 * 2**30))
-    assert not said or ": MORE than the 3.00 GiB that are free there" in room_for_checkpoints(
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1 * 2**30))
+    assert not said or ": MORE than the 1.00 GiB that are free there" in room_for_checkpoints(
         2 * 2**30, args, steps=42
     )
 
