@@ -117,8 +117,9 @@ def covered(size: Size, cells: Cells) -> Iterator[tuple[list[float], list[float]
 
 
 def _overlaps(begin: Fraction, end: Fraction, length: int) -> list[float]:
-    begin, end = begin * length, end * length
-    return [float(max(0, min(end, place + 1) - max(begin, place))) for place in range(length)]
+    first, last = begin * length, end * length
+    places = (Fraction(place) for place in range(length))
+    return [float(max(Fraction(0), min(last, place + 1) - max(first, place))) for place in places]
 
 
 def centers(size: Size, cells: Cells) -> list[tuple[int, int]]:
