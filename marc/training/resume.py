@@ -67,7 +67,7 @@ def room_for_checkpoints(size: int, args: TrainingArguments, steps: int) -> str:
         steps: How many it has.
 
     Returns:
-        A line for the user; empty where no checkpoint is saved.
+        A line for the user; empty where no checkpoint is saved, or one for which there is room.
     """
     if args.save_strategy == "no":
         return ""
@@ -75,6 +75,8 @@ def room_for_checkpoints(size: int, args: TrainingArguments, steps: int) -> str:
     count = ceil(steps / every) if args.save_strategy == "steps" else ceil(args.num_train_epochs)
     most = min(count, (args.save_total_limit or count) + 1)  # an older one is deleted once the new one is there
     free = shutil.disk_usage(args.output_dir).free
+    if count == 1 and size < free:
+        return ""
     one, whole = f"{size / 2**30:.2f} GiB", f"{most * size / 2**30:.2f} GiB"
     limit = "" if args.save_total_limit else "; save_total_limit keeps fewer"
     enough = "" if most * size < free else f": MORE than the {free / 2**30:.2f} GiB that are free there"

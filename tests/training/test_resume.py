@@ -124,7 +124,7 @@ def test_an_older_checkpoint_is_deleted_once_the_disk_holds_the_new_one(tmp_path
         ({"save_steps": 10}, "at most 5 in {} 10.00 GiB; save_total_limit keeps fewer"),
         ({"save_steps": 10, "save_total_limit": 2}, "at most 3 in {} 6.00 GiB"),
         ({"save_steps": 0.5}, "at most 2 in {} 4.00 GiB; save_total_limit keeps fewer"),
-        ({"save_steps": 50, "save_total_limit": 2}, "at most 1 in {} 2.00 GiB"),
+        ({"save_steps": 50}, ""),
         ({"save_strategy": "epoch", "num_train_epochs": 3}, "at most 3 in {} 6.00 GiB; save_total_limit keeps fewer"),
         ({"save_strategy": "no"}, ""),
     ],
