@@ -141,7 +141,7 @@ def test_the_room_for_checkpoints_is_said(options, said, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_as_large_as_it_was_said_to_be(files, rows, tmp_path, capsys):
-    trainer = make_trainer(files, rows, tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    trainer = make_trainer(files, rows, tmp_path, max_steps=2, save_strategy="steps", save_steps=1)
     trainer.add_callback(RoomForCheckpoints())
     trainer.train()
     held = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoint-1").iterdir())
