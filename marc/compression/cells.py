@@ -9,6 +9,7 @@ A cell averages the places that it covers, those at its edge by the part that it
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -76,11 +77,12 @@ def fit_cells(size: Size, tokens: int) -> Cells:
     """
     assert tokens >= 1
     even = _even_sizes(size)
-    finest = max((each for each in even if each[0] * each[1] <= tokens), key=lambda each: each[0] * each[1])
-    more = min(tokens, size[0] * size[1]) - finest[0] * finest[1]
+    above = bisect_right(even, tokens, key=token_count)
+    finest = even[above - 1]
+    more = min(tokens, token_count(size)) - token_count(finest)
     if not more:
         return finest
-    rows, columns = even[even.index(finest) + 1]
+    rows, columns = even[above]
     return Uneven(rows, columns, more if rows == finest[0] else -more)
 
 

@@ -34,7 +34,7 @@ class CompressedVideo:
     """What remains of one video.
 
     Attributes:
-        grids: The merged grids in time order, each ``[P', D]`` with P' its cells in raster order.
+        grids: The merged grids in time order, each ``[P', D]`` with P' its cells in reading order.
         cells: How each is divided.
         members: ``int64 [T]``, the index of the merged grid in which each input grid ended.
         weights: ``[S, T]`` in float32 or better, the weight of each input grid in each merged one; rows sum to 1.
