@@ -40,8 +40,8 @@ class CompressionConfig:
 
     Attributes:
         layout: ``"frames"`` merges the video down to ``target_frames`` temporal grids of full resolution, as
-            published; ``"events"`` merges each event to one grid, pools it to its share of the budget and keeps it at
-            its time.
+            published; ``"events"`` merges each event to one grid, or to several where its share of the budget is more
+            than a whole one, pools it to that share and keeps it at its time.
         target_frames: N_target, in temporal grids. With ``"frames"`` the number of grids that remain; with
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
