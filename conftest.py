@@ -1,8 +1,12 @@
-"""Every test of the project runs offline, on the CPU unless MARC_TEST_GPU=1, and fails if it logs an ERROR."""
+"""Every test of the project runs offline, on the CPU unless MARC_TEST_GPU=1, and fails if it logs an ERROR.
+
+None is held to a time of the clock, which other work on the machine would decide.
+"""
 
 import gc
 import logging
 import os
+from contextlib import suppress
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="disabled", TOKENIZERS_PARALLELISM="false")
 if os.environ.get("MARC_TEST_GPU") != "1":
@@ -12,6 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 
 import pytest
+
+with suppress(ModuleNotFoundError):  # vLLM's environment goes without
+    import hypothesis
+
+    hypothesis.settings.register_profile("busy machine", deadline=None)
+    hypothesis.settings.load_profile("busy machine")
 
 
 @pytest.hookimpl(optionalhook=True)

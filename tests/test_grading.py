@@ -101,7 +101,7 @@ outputs = st.one_of(
 )
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=700)
 @given(outputs, answers, st.sampled_from(PROBLEM_TYPES), st.sampled_from(["reward", "video-r1"]))
 def test_strict_scores_are_video_r1s(output, gold, problem_type, protocol):
     solution = f"<answer>{gold}</answer>"
@@ -115,7 +115,7 @@ def test_strict_scores_are_video_r1s(output, gold, problem_type, protocol):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text() | outputs, st.text() | answers, st.sampled_from(PROBLEM_TYPES), st.sampled_from(PROTOCOLS), st.booleans()
 )
@@ -123,13 +123,13 @@ def test_no_string_raises_and_scores_stay_in_the_unit_interval(output, solution,
     assert 0.0 <= grade(output, solution, problem_type, protocol=protocol, strict=strict) <= 1.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(pieces, max_size=8).map("".join))
 def test_extraction_equals_the_regular_expression(output):
     assert extract_answer(output) == oracle_tags(output)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5))
 def test_mean_relative_accuracy_is_video_r1s_in_float32(predicted, target):
     assert mean_relative_accuracy(predicted, target) == pytest.approx(oracle_mra(predicted, target), abs=1e-6)

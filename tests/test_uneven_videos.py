@@ -101,7 +101,6 @@ def test_slides_stored_once_are_sampled_like_slides_at_a_constant_rate(slides, n
     )
 
 
-@settings(deadline=None)
 @example(gaps=[0.8999999999999999], fps=1.0, most=2, part=(0.8999999999999999, 1.0))
 @given(
     gaps=st.lists(st.floats(0.02, 40), min_size=1, max_size=80),
@@ -125,7 +124,7 @@ def test_sampling_shows_as_many_pictures_as_fit(gaps, fps, most, part):
     assert len(np.unique(shown(starts, times))) == min(wanted, len(inside))
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     gaps=st.lists(st.integers(1, 3000), min_size=1, max_size=30),
     asked=st.lists(st.floats(-1, 60), min_size=1, max_size=20),

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marc.types import Frames, VideoInfo
@@ -306,7 +306,6 @@ def test_relative_paths_follow_the_current_folder(video, monkeypatch):
 # --- how many frames, and how large ----------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(2, 20_000),
     rate=st.floats(1, 120),
@@ -323,7 +322,6 @@ def test_sampling_follows_qwen(count, rate, fps, max_frames, min_frames):
     assert times * rate == pytest.approx(np.linspace(0, count - 1, expected).round(), rel=1e-6, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(width=st.integers(16, 4000), height=st.integers(16, 4000), low=st.integers(1, 300), high=st.integers(1, 300))
 def test_frame_size_follows_qwen(width, height, low, high):
     qwen = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl")

@@ -19,7 +19,7 @@ def test_distance_is_the_mean_over_the_patch_that_differs_most():
     assert grid_distance(a, b) == 1.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.floats(0, 2), st.integers(0, 2**16))
 def test_every_grid_is_near_the_one_that_stands_for_it(frames, threshold, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -91,7 +91,7 @@ def cases(draw):
     return tokens, (height, width), config, events
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(cases())
 def test_equals_the_oracle(case):
     tokens, grid, config, events = case
@@ -107,7 +107,7 @@ def test_equals_the_oracle(case):
         torch.testing.assert_close(frame.double(), torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_token_count_is_planned_and_within_the_budget(case):
     tokens, grid, config, events = case

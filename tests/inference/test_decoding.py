@@ -337,7 +337,7 @@ ROOM = 6
 ascending = st.lists(st.integers(0, 3), min_size=1, max_size=9).map(sorted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LENGTHS, ascending, st.data())
 def test_rows_stand_beside_their_prefix(lengths, owners, data):
     rows, _ = rows_behind(lengths, owners, ROOM)
@@ -358,7 +358,7 @@ def test_rows_stand_beside_their_prefix(lengths, owners, data):
         assert torch.equal(grouped[place, : len(own)], own)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.sampled_from([(4, 4), (4, 2), (6, 1), (6, 3)]),

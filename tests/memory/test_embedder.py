@@ -11,10 +11,10 @@ from marc.memory.embedder import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     EventEmbedder,
-    average_direction,
     question_stem,
     save_dual_encoder,
 )
+from marc.memory.vectors import average_direction
 
 PREPROCESS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "resize_mode": "squash"}
 
@@ -146,7 +146,7 @@ def test_in_bf16_questions_stay_near_float32_and_the_weights_take_half(dual_enco
 
 def test_saved_and_loaded_again_is_the_same_model(dual_encoder_folder, embedder, tmp_path):
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{dual_encoder_folder}")
-    save_dual_encoder(tmp_path / "copy", model, embedder.model_config)
+    save_dual_encoder(tmp_path / "copy", model, open_clip.get_model_config(f"local-dir:{dual_encoder_folder}"))
     copy = EventEmbedder.from_pretrained(tmp_path / "copy", device="cpu", precision="fp32")
     assert copy.identity == embedder.identity
     np.testing.assert_array_equal(copy.embed_frames(frames(2)), embedder.embed_frames(frames(2)))
@@ -156,7 +156,7 @@ def test_other_weights_have_another_fingerprint(dual_encoder_folder, embedder, t
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{dual_encoder_folder}")
     with torch.no_grad():
         model.text.text_projection.mul_(1.001)
-    save_dual_encoder(tmp_path, model, embedder.model_config)
+    save_dual_encoder(tmp_path, model, open_clip.get_model_config(f"local-dir:{dual_encoder_folder}"))
     copy = EventEmbedder.from_pretrained(tmp_path, device="cpu", precision="fp32")
     assert copy.fingerprint != embedder.fingerprint
 
@@ -222,7 +222,7 @@ def test_without_network_the_way_out_is_named(answers, said, monkeypatch, tmp_pa
         raise OSError("connection lost")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("marc.memory.embedder.hub_answers", lambda: answers)
+    monkeypatch.setattr("marc.memory.encoders.dual_encoder.hub_answers", lambda: answers)
     monkeypatch.setattr("open_clip.download_pretrained", fail)
     with pytest.raises(ValueError, match=rf"{said}.*run once with network access"):
         EventEmbedder.from_pretrained("PE-Core-T-16-384")

@@ -17,6 +17,7 @@ from marc.memory.embedder import (
     load_dual_encoder,
     save_dual_encoder,
 )
+from marc.memory.encoders.loading import load_encoder
 from marc.memory.text_tower import TextEncoder, read_text_encoder
 
 QUESTIONS = ["What happens in the plain scene?", "a red  cross", "Où est-il?", "R&amp;B &lt;b&gt; café", "so " * 50]
@@ -49,7 +50,7 @@ def test_it_says_what_open_clip_says(folder):
     assert [alone.token_count(text) for text in QUESTIONS] == [both.token_count(text) for text in QUESTIONS]
     assert (alone.fingerprint, alone.token_limit) == (both.fingerprint, both.token_limit)
     with torch.inference_mode():
-        torch.testing.assert_close(alone.encode_text(found), both.model.eval().encode_text(tokens))
+        torch.testing.assert_close(alone.model(found), both.model.eval().encode_text(tokens))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -65,9 +66,7 @@ def test_questions_are_embedded_alike_with_and_without_the_image_tower(precision
 
 def test_both_towers_are_loaded_when_the_first_picture_comes(monkeypatch):
     loaded = []
-    monkeypatch.setattr(
-        "marc.memory.embedder.load_dual_encoder", lambda name: loaded.append(name) or load_dual_encoder(name)
-    )
+    monkeypatch.setattr("marc.memory.embedder.load_encoder", lambda name: loaded.append(name) or load_encoder(name))
     embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
     embedder.embed_question("Is there a red cross?")
     assert not loaded

@@ -44,7 +44,7 @@ def test_what_does_not_fit_a_video_is_named(processor, arguments, message):
         video_inputs(processor, ["<video> <video>"], [noise(8, 1), noise(4, 2)], **arguments)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "a", " "]), max_size=6).map("".join))
 def test_no_text_can_smuggle_a_special_token(processor, text):
     messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]

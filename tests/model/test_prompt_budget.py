@@ -47,7 +47,7 @@ def test_the_prompt_holds_what_was_planned(budget, made):
     assert torch.equal(read, again)
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=70)
 @given(st.data())
 def test_counts_of_random_videos_and_budgets(made, data):
     model, processor = made

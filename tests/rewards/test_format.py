@@ -14,7 +14,7 @@ def oracle(text):
     return re.fullmatch(r"<think>.*?</think>\s*<answer>.*?</answer>", text, re.DOTALL) is not None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join), st.sampled_from(["{}", "<think>{}</answer>"]))
 def test_format_is_video_r1s_full_match(middle, frame):
     text = frame.format(middle)

@@ -69,7 +69,7 @@ class LibraryMachine(RuleBasedStateMachine):
         self.parent.cleanup()
 
 
-LibraryMachine.TestCase.settings = settings(max_examples=3, stateful_step_count=8, deadline=None, derandomize=True)
+LibraryMachine.TestCase.settings = settings(max_examples=3, stateful_step_count=8, derandomize=True)
 test_a_library_is_a_dictionary = LibraryMachine.TestCase
 
 

@@ -51,7 +51,7 @@ def retention_rewards(own: list[float], a_full: float | None, eta_max: float | N
     return ALPHA * max(0.0, (eta if eta_max is None else min(eta, eta_max)) - TAU)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(accuracies, min_size=N, max_size=N),
     st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=N, max_size=N),

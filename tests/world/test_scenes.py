@@ -11,7 +11,7 @@ indices = st.integers(0, 10**6)
 
 
 @given(levels, indices)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_video_keeps_to_its_level(level: str, index: int) -> None:
     video, limits = sample_video(level, "test", 0, index), LEVELS[level]
     assert limits.min_events <= len(video.events) <= limits.max_events
@@ -23,7 +23,7 @@ def test_a_video_keeps_to_its_level(level: str, index: int) -> None:
 
 
 @given(levels, indices)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_number_is_the_same_video(level: str, index: int) -> None:
     assert sample_video(level, "test", 3, index) == sample_video(level, "test", 3, index)
 
