@@ -7,6 +7,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -86,3 +87,20 @@ def withstands(read: Callable[[], object], allowed: type[Exception] | tuple[type
         return
     except BaseException as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def break_one(folder: Path, chance: Random) -> str:
+    """Damages one file of a checkpoint."""
+    file = chance.choice(sorted(path for path in folder.iterdir() if path.is_file()))
+    content = file.read_bytes()
+    if file.suffix == ".safetensors":
+        length = int.from_bytes(content[:8], "little")
+        header, rest = content[8 : 8 + length], content[8 + length :]
+        told = retold(json.loads(header), chance).encode() if chance.random() < 0.5 else damaged(header, chance)
+        size = chance.choice((len(told), len(told), 2**60, 3))
+        file.write_bytes(size.to_bytes(8, "little") + told + rest)
+    elif file.suffix == ".json" and chance.random() < 0.7:
+        file.write_text(retold(json.loads(content), chance))
+    else:
+        file.write_bytes(damaged(content, chance))
+    return file.name

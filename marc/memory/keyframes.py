@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from marc.memory.clips import ClipEmbedder, CoarsePictures, embed_clips
 from marc.memory.descriptors import Descriptors
 from marc.memory.events import evenly_inside
 from marc.memory.growing import GrowingArray
@@ -61,7 +62,9 @@ class KeyframeCollector:
 
     def __init__(self, embedder: FrameEmbedder, *, interval: float, thumbnail_width: int) -> None:
         self.request = SampledFrames(interval, 2 * embedder.image_size**2)
-        self._embedder = embedder
+        self._clip_embedder = embedder if isinstance(embedder, ClipEmbedder) and embedder.clip_frames > 1 else None
+        self._clip_vectors_ED: NDArray[np.float32] | None = None
+        self._embedder = CoarsePictures(embedder.image_size) if self._clip_embedder else embedder
         self._thumbnail_width = thumbnail_width
         self._seconds: list[float] = []
         self._rows: list[int] = []  # of each keyframe, where its vector and its thumbnail are
@@ -96,7 +99,10 @@ class KeyframeCollector:
             self._embed()
 
     def complete(self, video: str | Path, events: Sequence[Event]) -> None:
-        """Read keyframes of the events that have none yet: one, or one every interval."""
+        """Read keyframes of the events that have none yet: one, or one every interval.
+
+        Where the model sees clips, those of all events are read and embedded, too.
+        """
         taken = np.array(self._seconds)
         missing = [event for event in events if not _inside(taken, event).any()]
         times = [evenly_inside(event, max(1, round(event.duration / self.request.interval))) for event in missing]
@@ -106,16 +112,25 @@ class KeyframeCollector:
             pixels = self.request.max_pixels
             frames = read_frames(video, asked, min_pixels=1, max_pixels=pixels, factor=2, timeout=READ_TIMEOUT)
             self.consume(Frames(frames.rgb, asked, frames.source))  # the time asked for lies inside the event
+        if self._clip_embedder is not None:
+            self._clip_vectors_ED = embed_clips(video, events, self._clip_embedder)
 
     def describe(self, events: Sequence[Event]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
-        """The mean direction of each event's keyframes ``float32 [E, D]`` and the thumbnail nearest its middle."""
+        """The mean direction of each event's keyframes ``float32 [E, D]`` and the thumbnail nearest its middle.
+
+        Where the model sees clips, the vectors are those of the events that were completed.
+        """
         seconds_S, vectors_SD = np.array(self._seconds), self._embedded()[self._rows]
         members = [np.flatnonzero(_inside(seconds_S, event)) for event in events]
         middles = [
             inside[np.abs(seconds_S[inside] - event.middle).argmin()]
             for inside, event in zip(members, events, strict=True)
         ]
-        vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
+        if self._clip_vectors_ED is not None:
+            vectors_ED = self._clip_vectors_ED
+            assert len(vectors_ED) == len(events)
+        else:
+            vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
         return vectors_ED, tuple(self._thumbnail(index) for index in middles)
 
     def _embedded(self) -> NDArray[np.float32]:

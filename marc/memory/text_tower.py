@@ -106,6 +106,11 @@ class TextEncoder:
     fingerprint: str
 
     @property
+    def dimension(self) -> int:
+        """Length D of the vectors."""
+        return int(self.config["embed_dim"])
+
+    @property
     def token_limit(self) -> int:
         """Tokens that the tower reads, with start and end token."""
         return int(self.config["text_cfg"]["context_length"])
@@ -123,9 +128,13 @@ class TextEncoder:
         self.tokenizer.no_padding()
         return len(self.tokenizer.encode(text).ids)
 
-    def encode_text(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+    def place(self, device: torch.device, precision: str) -> None:
+        """Moves the tower to where it runs; by itself it always has float32."""
+        self.model.eval().requires_grad_(False).to(device)
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Vectors ``[B, D]`` of unnormalised length."""
-        return self.model(tokens_BL)
+        return self.model(self.tokenize(texts).to(self.model.text_projection.device))
 
 
 def check_sizes(folder: Path) -> None:

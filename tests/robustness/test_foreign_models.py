@@ -3,14 +3,13 @@
 import json
 import shutil
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from mutants import damaged, retold, seeds, withstands
+from mutants import break_one, damaged, retold, seeds, withstands
 
 from marc import load_model
 from marc.data.prompts import chat_messages
@@ -40,23 +39,6 @@ def good(tmp_path_factory) -> Path:
     for part in build_tiny():
         part.save_pretrained(folder)
     return folder
-
-
-def break_one(folder: Path, chance: Random) -> str:
-    """Damages one file of a checkpoint."""
-    file = chance.choice(sorted(path for path in folder.iterdir() if path.is_file()))
-    content = file.read_bytes()
-    if file.suffix == ".safetensors":
-        length = int.from_bytes(content[:8], "little")
-        header, rest = content[8 : 8 + length], content[8 + length :]
-        told = retold(json.loads(header), chance).encode() if chance.random() < 0.5 else damaged(header, chance)
-        size = chance.choice((len(told), len(told), 2**60, 3))
-        file.write_bytes(size.to_bytes(8, "little") + told + rest)
-    elif file.suffix == ".json" and chance.random() < 0.7:
-        file.write_text(retold(json.loads(content), chance))
-    else:
-        file.write_bytes(damaged(content, chance))
-    return file.name
 
 
 def test_checkpoints(good, tmp_path):

@@ -1,0 +1,1 @@
+"""The models that can embed questions, pictures and clips, one file for each kind, behind one interface."""
