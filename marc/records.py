@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from marc.types import Answer, ShownVideo
+from marc.types import Answer, MemoryKind, ShownVideo
 from marc.version import __version__
 
 ANSWER: Literal["marc.answer.v1"] = "marc.answer.v1"
@@ -62,6 +62,7 @@ class VideoRecord:
         prompt_tokens_after: Tokens in the prompt.
         subtitles: Where the subtitles are from that were used; empty without.
         subtitle_tokens: Tokens of its subtitles in the prompt, not among prompt_tokens_after.
+        memory: Which memory of it was asked: of all its frames, or of some key frames because it was new; null: none.
     """
 
     source: str
@@ -78,6 +79,7 @@ class VideoRecord:
     prompt_tokens_after: int
     subtitles: str
     subtitle_tokens: int
+    memory: MemoryKind | None = None
 
     @classmethod
     def of(cls, shown: ShownVideo) -> VideoRecord:

@@ -241,6 +241,10 @@ class Clip:
         return Event(self.start, duration if self.end is None else min(self.end, duration))
 
 
+MemoryKind = Literal["full", "coarse"]
+"""Which memory of a video was asked: of all its frames, or of some key frames because it was new."""
+
+
 @dataclass(frozen=True)
 class ShownVideo:
     """What an answer rests on of one video or picture. Times are the file's: seconds from its first picture.
@@ -264,6 +268,7 @@ class ShownVideo:
         subtitle_tokens: Tokens of subtitles in the prompt, not among ``prompt_tokens_after``.
         event_texts: What is said in each of ``events``, where there are subtitles.
         event_frames: How many frames show what is seen in each of ``events``; a picture that stays began before.
+        memory: Which memory of it was asked; ``None``: none.
     """
 
     source: str
@@ -284,6 +289,7 @@ class ShownVideo:
     subtitle_tokens: int = 0
     event_texts: tuple[str, ...] = ()
     event_frames: tuple[int, ...] = ()
+    memory: MemoryKind | None = None
 
 
 @dataclass(frozen=True)

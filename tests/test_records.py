@@ -33,6 +33,7 @@ def test_everything_in_it_is_described():
             "frames",
             "picture",
             "warnings",
+            "memory",
         }, name
 
 

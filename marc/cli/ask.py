@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marc.cli.inputs import clock, seconds_of, video_files
-from marc.cli.options import Budget, Given, command
+from marc.cli.options import Budget, Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.setting import Changes, Setting
 from marc.cli.verbosity import remark
 from marc.compression.config import CompressionConfig
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.options import Named
 from marc.types import Clip, GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -107,12 +107,12 @@ def ask(
     subtitles: SubtitleOptions,
     memory: MemoryOptions,
     retrieval: RetrievalOptions,
+    first: Annotated[FirstAnswerOptions, Part(defaults={"wait": False})],
     generation: GenerationOptions,
     given: Given,
 ) -> None:
     """Answer a question about videos and pictures, and report what it cost."""
-    given.refuse_beside("--no-compression", no_compression, "budget", CompressionConfig)
-    given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
+    _refuse_what_is_void(given, no_compression, generation, batch)
     setting = Setting.of(
         given,
         model=model,
@@ -124,16 +124,26 @@ def ask(
         retrieval=retrieval,
         generation=generation,
         prompt_style=prompt_style,
+        first=first,
     )
-    given.refuse_beside("--batch", batch.batch is not None, "library", "option", StretchOptions, ReportOptions)
-    given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
     if batch.batch is not None:
         _answer_batch(setting, videos or question, batch)
     elif library is not None:
-        given.refuse_beside("--library", True, StretchOptions)
+        given.refuse_beside("--library", True, StretchOptions, FirstAnswerOptions)
         _answer_from_library(setting, (library, videos, question), option or [], report)
     else:
         _answer_one(setting, (videos, question), option or [], stretch, report)
+
+
+def _refuse_what_is_void(
+    given: Given, no_compression: bool, generation: GenerationOptions, batch: BatchOptions
+) -> None:
+    """Refuses options that leave others nothing to do."""
+    given.refuse_beside("--no-compression", no_compression, "budget", CompressionConfig)
+    given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
+    of_one = ("library", "option", FirstAnswerOptions, StretchOptions, ReportOptions)
+    given.refuse_beside("--batch", batch.batch is not None, *of_one)
+    given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
 
 
 def _answer_one(
@@ -150,7 +160,9 @@ def _answer_one(
     check_files(clips, setting.frames.timeout)
     with share_bar(f"cutting {Path(clips[0].source).name} into events") as progress:
         assistant = setting.load(progress)
-        _show(assistant, assistant.query(clips, question, options=options), report)
+        answer = _show(assistant, assistant.query(clips, question, options=options), report)
+        if not setting.first.background:
+            _remember_what_was_new(assistant, answer)
 
 
 def _answer_from_library(
@@ -183,6 +195,7 @@ def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None
     if beside:
         raise ValueError("--batch has videos and questions of its own; leave those behind the command out")
     assert batch.batch is not None
+    setting = replace(setting, first=FirstAnswerOptions())  # whatever is killed and goes on, answers are the same
     questions = read_questions(batch.batch)
     answers = BatchAnswers(
         batch.output or batch.batch.with_suffix(".answers.jsonl"), setting.identity, batch.retry_failed
@@ -201,7 +214,7 @@ def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None
         raise typer.Exit(1)
 
 
-def _show(assistant: VideoAssistant, query: Query, report: ReportOptions, *, is_recalled: bool = False) -> None:
+def _show(assistant: VideoAssistant, query: Query, report: ReportOptions, *, is_recalled: bool = False) -> Answer:
     """Asks, and reports what came back."""
     from marc.records import AnswerRecord, as_json
 
@@ -223,6 +236,15 @@ def _show(assistant: VideoAssistant, query: Query, report: ReportOptions, *, is_
         echo_json(as_json(AnswerRecord.of(answer, pictures)))
     else:
         echo(_as_text(answer, is_recalled or len(answer.videos) > 1))
+    return answer
+
+
+def _remember_what_was_new(assistant: VideoAssistant, answer: Answer) -> None:
+    """Makes the memory of what was answered without one; the answer has been told."""
+    for shown in answer.videos:
+        if shown.memory == "coarse":
+            remark(f"marc ask: remembering {shown.source} for the next question; Ctrl-C leaves that to it")
+            assistant.remember(shown.source)
 
 
 def _clips(
@@ -301,6 +323,7 @@ def _as_text(answer: Answer, named_videos: bool) -> str:
         f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}"
         + (f" and {spoken} of subtitles" if spoken else ""),
         *_as_citations(answer, named_videos),
+        *(["memory           coarse"] if any(shown.memory == "coarse" for shown in answer.videos) else []),
         "seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()),
         f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB",
     ]

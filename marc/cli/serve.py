@@ -12,7 +12,7 @@ from marc.cli.options import Budget, Given, command
 from marc.cli.setting import Changes, Setting
 from marc.cli.verbosity import remark
 from marc.extras import extra
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.serving.options import ServeOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -43,6 +43,7 @@ def serve(
     subtitles: SubtitleOptions,
     memory: MemoryOptions,
     retrieval: RetrievalOptions,
+    first: FirstAnswerOptions,
     generation: GenerationOptions,
     given: Given,
 ) -> None:
@@ -58,6 +59,7 @@ def serve(
         retrieval=retrieval,
         generation=generation,
         prompt_style=prompt_style,
+        first=first,
     )
     given.refuse_beside("--backend vllm, which keeps features itself", model.backend == "vllm", "keep_features")
     for folder in allow_path or []:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from marc.cli.options import Given, Part, compression_changes
 from marc.compression.config import NEAR_DUPLICATES, CompressionConfig
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
 
@@ -35,6 +35,7 @@ class Setting:
     retrieval: RetrievalOptions
     generation: GenerationOptions
     prompt_style: str | None
+    first: FirstAnswerOptions = field(default_factory=FirstAnswerOptions)
 
     @classmethod
     def of(
@@ -58,7 +59,8 @@ class Setting:
         Raises:
             ValueError: Naming the option.
         """
-        given.refuse_beside("--no-memory", memory is None, MemoryOptions, RetrievalOptions, "library", "pictures")
+        remembering = (MemoryOptions, RetrievalOptions, FirstAnswerOptions, "library", "pictures")
+        given.refuse_beside("--no-memory", memory is None, *remembering)
         setting = cls(compression=compression_changes(given, compression, budget), memory=memory, **others)
         setting._check()
         return setting
@@ -88,6 +90,7 @@ class Setting:
             generation=self.generation,
             memory=self.memory,
             retrieval=self.retrieval,
+            first_answer=self.first,
             device=self.model.device,
             dtype=self.model.dtype,
             attn_implementation=self.model.attn_implementation,
@@ -107,6 +110,7 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
+        values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]
 
 

@@ -37,7 +37,7 @@ from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memo
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Footage, SeenVideo, Viewer, footage, in_turn
 from marc.inference.vllm_backend import VllmBackend
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
 from marc.types import FRAMES_PER_GRID, Answer, Clip, EngineName, Frames, GenerationOptions
@@ -79,7 +79,9 @@ def _parts_by_name(model_name: str | Path = EMBEDDED, memory: bool = True, **opt
         raise ValueError("with `loaded`, the memory needs embedder_name or loaded_embedder (or memory=False)")
     backend = HFBackend(*loaded) if loaded else _load_backend(model_name, **load)
     retrieval = RetrievalOptions(options.pop("k", 3), encoder, str(folder) if folder else None)
-    selector = _retrieving(model_name, backend, remember, retrieval, progress) if memory else None
+    selector = _retrieving(model_name, backend, remember, retrieval) if memory else None
+    if selector:
+        selector.progress = progress
     if selector and embedder:
         selector.load_embedder = lambda: embedder
     return {**options, "backend": backend, "selector": selector}
@@ -132,6 +134,7 @@ class VideoAssistant(Viewer):
         compression: Mapping[str, Any] | None = None,
         memory: MemoryOptions | None = MemoryOptions(),
         retrieval: RetrievalOptions | None = None,
+        first_answer: FirstAnswerOptions | None = None,
         progress: Callable[[float], object] | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -148,6 +151,7 @@ class VideoAssistant(Viewer):
             memory: How videos are remembered by the Visual Memory Retriever, which then chooses the frames; ``None``:
                 frames are sampled evenly.
             retrieval: How many events are retrieved, by which dual encoder, and where memories are kept.
+            first_answer: What the first question about a new video waits for; ``None``: for its memory.
             progress: Is told what share of a video has been read while it is being remembered.
             device: Where everything runs; ``None``: the GPU if there is one.
             dtype: Of the weights; ``None``: bfloat16 on a GPU, float32 on a CPU.
@@ -162,7 +166,8 @@ class VideoAssistant(Viewer):
         engine = _load_backend(name, compression, backend, **load)
         selector = None
         if memory is not None:
-            selector = _retrieving(name, engine, memory, retrieval or RetrievalOptions(), progress)
+            selector = _retrieving(name, engine, memory, retrieval or RetrievalOptions())
+            selector.progress, selector.first = progress, first_answer or FirstAnswerOptions()
         assistant = cls(engine, selector, **options)
         assistant.name = str(name)
         return assistant
@@ -474,10 +479,9 @@ def _retrieving(
     backend: Backend,
     memory: MemoryOptions,
     retrieval: RetrievalOptions,
-    progress: Callable[[float], object] | None,
 ) -> RetrievingSelector:
     load = partial(_load_embedder, retrieval.embedder or default_embedder(str(name)), backend.device)
-    return RetrievingSelector(load, memory, retrieval, progress)
+    return RetrievingSelector(load, memory, retrieval)
 
 
 def _load_embedder(name: str, device: torch.device) -> EventEmbedder:

@@ -30,6 +30,7 @@ def remarks(backend: Backend, request: FrameRequest, selection: Selection, seen:
         *about_footage(backend, request.info),
         *_about_budget(seen, request.shared_budget),
         *_about_frames(request, selection),
+        *_about_memory(selection),
     )
 
 
@@ -62,6 +63,14 @@ def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
         f"{plan.tokens} of {most} visual tokens were used: what remains is {grids} of at most "
         f"{plan.size[0]} x {plan.size[1]} tokens"
     )
+
+
+def _about_memory(selection: Selection) -> Iterator[str]:
+    if selection.memory == "coarse":
+        yield (
+            "answered from key frames alone (memory: coarse), as the video is new; ask again when it is remembered, "
+            "or wait for that with --wait"
+        )
 
 
 def _about_frames(request: FrameRequest, selection: Selection) -> Iterator[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from marc.compression import CompressionConfig
 from marc.compression.plan import most_grids
 from marc.inference.stages import StageClock
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.memory.select import FramePlan, RememberedEvents, VisualMemoryRetriever, plan_frames, strongest, within
-from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Retrieval, VideoInfo
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, MemoryKind, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
 from marc.video.subtitles import Subtitles, event_texts
 
 if TYPE_CHECKING:
+    from marc.memory.coarse import CoarseMemory
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
 
@@ -116,6 +117,7 @@ class Selection:
         shares: Tokens for each event; None: equal ones.
         retrieval: What the memory found, if it was asked.
         left_out: Retrieved events for which there was no room.
+        memory: Which memory of the video was asked: all of it, or that of some key frames; None: none.
     """
 
     seconds: NDArray[np.float64]
@@ -123,6 +125,7 @@ class Selection:
     shares: tuple[int, ...] | None = None
     retrieval: Retrieval | None = None
     left_out: int = 0
+    memory: MemoryKind | None = None
 
     @property
     def kept_events(self) -> tuple[Event, ...]:
@@ -191,12 +194,15 @@ class RetrievingSelector:
         options: How videos are remembered.
         retrieval: How many events are retrieved, and where memories are kept.
         progress: Is told what share of a video has been read while it is being remembered.
+        first: What the first question about a new video waits for.
     """
 
     load_embedder: Callable[[], EventEmbedder]
     options: MemoryOptions
     retrieval: RetrievalOptions
     progress: Callable[[float], object] | None = None
+    first: FirstAnswerOptions = field(default_factory=FirstAnswerOptions)
+    _answered: set[str] = field(default_factory=set, init=False, repr=False)
 
     @cached_property
     def embedder(self) -> EventEmbedder:
@@ -211,20 +217,54 @@ class RetrievingSelector:
 
     def retrieve(self, request: FrameRequest) -> Retrieval:
         """The events nearest to the question, of those that lie in the stretch that is asked about."""
-        with request.clock.stage("subtitles"):
-            said = request.subtitles()
+        said = _said(request)
         with request.clock.stage("remember"):
-            memory: RememberedEvents = self.remember(request.info.source)
-            if not request.asks_for_all:
-                memory = within(memory, request.stretch)
-        with request.clock.stage("retrieve"):
-            texts = event_texts(said, memory.events) if said.lines else None
-            return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k, texts)
+            memory = self.remember(request.info.source)
+        return self._found(request, memory, said)
 
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`."""
-        room = request.most_events
-        return Selection.of_events(request, self.retrieve(request), room)
+        room, said = request.most_events, _said(request)
+        with request.clock.stage("remember"):
+            coarse = self._coarse(request.info)
+        if coarse is None:
+            return replace(Selection.of_events(request, self.retrieve(request), room), memory="full")
+        selection = Selection.of_events(request, self._found(request, coarse.memory, said), room)
+        seconds = coarse.moved(selection.seconds, request.stretch.start)
+        return replace(selection, memory="coarse", seconds=seconds)
+
+    def _found(self, request: FrameRequest, memory: RememberedEvents, said: Subtitles) -> Retrieval:
+        with request.clock.stage("retrieve"):
+            if not request.asks_for_all:
+                memory = within(memory, request.stretch)
+            texts = event_texts(said, memory.events) if said.lines else None
+            return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k, texts)
+
+    def _coarse(self, info: VideoInfo) -> CoarseMemory | None:
+        """What key frames tell of a new video that need not be cut first, once; None: all of it is to be asked."""
+        from marc.memory.coarse import coarse_memory
+        from marc.memory.index import memory_key, remembered
+        from marc.memory.making import Errand, is_being_made
+
+        if self.first.wait or info.duration <= self.first.coarse_above:
+            return None
+        video, embedder, options = info.source, self.embedder, self.options
+        key = memory_key(video, embedder, options)
+        if key in self._answered or is_being_made(key):
+            return None
+        if remembered(video, embedder, options, folder=self.retrieval.folder) is not None:
+            return None
+        coarse = coarse_memory(video, embedder, options)
+        if coarse is not None:
+            self._answered.add(key)
+            if self.first.background:
+                Errand.like(embedder, video, options, self.retrieval.folder).send(key)
+        return coarse
+
+
+def _said(request: FrameRequest) -> Subtitles:
+    with request.clock.stage("subtitles"):
+        return request.subtitles()
 
 
 @dataclass(frozen=True)

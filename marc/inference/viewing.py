@@ -134,6 +134,7 @@ class SeenVideo:
                 int(((self.selection.seconds >= event.start) & (self.selection.seconds < event.end)).sum())
                 for event in self.selection.kept_events
             ),
+            memory=self.selection.memory,
         )
 
 

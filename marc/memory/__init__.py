@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
     from marc.memory.index import remember
     from marc.memory.library import MemoryLibrary
-    from marc.memory.options import MemoryOptions, RetrievalOptions
+    from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
     from marc.memory.select import FramePlan, VisualMemoryRetriever, default_embedder, plan_frames
     from marc.memory.shots import segment_events
     from marc.memory.store import VideoMemory
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventEmbedder",
+    "FirstAnswerOptions",
     "FramePlan",
     "MemoryLibrary",
     "MemoryOptions",
@@ -40,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "EventEmbedder": "marc.memory.embedder",
+    "FirstAnswerOptions": "marc.memory.options",
     "FramePlan": "marc.memory.select",
     "MemoryLibrary": "marc.memory.library",
     "MemoryOptions": "marc.memory.options",

@@ -9,6 +9,7 @@ remembers many.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from marc.memory.detectors import detector_class, make_detector
 from marc.memory.events import at_pictures, cut_into_events
 from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
+from marc.memory.making import made_alone
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress, find_shots
 from marc.memory.store import (
@@ -27,6 +29,7 @@ from marc.memory.store import (
     memory_path,
     save_memory,
 )
+from marc.types import Event
 from marc.version import __version__
 from marc.video import probe, read_frames
 
@@ -90,16 +93,32 @@ def find_or_remember(
     progress: Progress | None,
 ) -> tuple[VideoMemory, bool]:
     """What `remember` does, and whether the memory was there before."""
-    memory = find_memory(video, memory_settings(options, embedder), folder)
-    if memory is not None and (problem := _misfit(memory, video, embedder)) is None:
+    if (memory := remembered(video, embedder, options, folder=folder)) is not None:
         return memory, True
-    if memory is not None:
-        logger.warning("%s: its memory is damaged: %s; the video is remembered again", video, problem)
     make_folder(video, folder)
-    memory = build_memory(video, embedder, options, progress)
-    logger.info("%s: cut into %d events", video, len(memory.events))
-    save_memory(memory, memory_path(video, memory.key, folder))
+    with made_alone(memory_key(video, embedder, options), progress) as making:
+        if making.has_waited and (memory := remembered(video, embedder, options, folder=folder)) is not None:
+            return memory, True
+        memory = build_memory(video, embedder, options, making)
+        logger.info("%s: cut into %d events", video, len(memory.events))
+        save_memory(memory, memory_path(video, memory.key, folder))
     return memory, False
+
+
+def memory_key(video: str | Path, embedder: EventEmbedder, options: MemoryOptions) -> str:
+    """SHA-256 of a video's content and of all that its memory depends on."""
+    return memory_settings(options, embedder).key(content_key(video))
+
+
+def remembered(
+    video: str | Path, embedder: EventEmbedder, options: MemoryOptions, *, folder: str | Path | None
+) -> VideoMemory | None:
+    """The memory of a video on disk, if there is one that fits."""
+    memory = find_memory(video, memory_settings(options, embedder), folder)
+    if memory is not None and (problem := _misfit(memory, video, embedder)) is not None:
+        logger.warning("%s: its memory is damaged: %s; the video is remembered again", video, problem)
+        return None
+    return memory
 
 
 def _misfit(memory: VideoMemory, video: str | Path, embedder: EventEmbedder) -> str | None:
@@ -134,9 +153,22 @@ def build_memory(
     )
     events = at_pictures(events, probe(video).starts, options.seconds_per_frame)
     keyframes.complete(video, events)
-    embeddings_ED, thumbnails = keyframes.describe(events)
+    memory = described(video, content, events, keyframes, embedder, options)
     if progress is not None:
         progress(1.0)
+    return memory
+
+
+def described(
+    video: str | Path,
+    content: str,
+    events: Sequence[Event],
+    keyframes: KeyframeCollector,
+    embedder: EventEmbedder,
+    options: MemoryOptions,
+) -> VideoMemory:
+    """The memory of events, each of which has a keyframe at least."""
+    embeddings_ED, thumbnails = keyframes.describe(events)
     return VideoMemory(
         source=str(Path(video).resolve()),
         content=content,

@@ -43,6 +43,29 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True)
+class FirstAnswerOptions:
+    """What the first question about a new video waits for.
+
+    Attributes:
+        wait: Cut a new video into events before its first answer, however long that takes.
+        coarse_above: Without wait, a new video of more seconds than this is first answered from its key frames alone.
+        background: Make its memory in a process of its own meanwhile, which goes on when the command has ended.
+
+    Raises:
+        ValueError: If a value is out of range, or nothing is left to be done in the background.
+    """
+
+    wait: bool = True
+    coarse_above: Annotated[float, Limits(least=0)] = 120.0
+    background: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.background and self.wait:
+            raise OptionError("background", "is for answers that do not wait for the memory; leave --wait out")
+
+
+@dataclass(frozen=True)
 class RetrievalOptions:
     """Which events of a remembered video are read for a question, and where memories are.
 

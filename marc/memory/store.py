@@ -289,7 +289,7 @@ def content_key(path: str | Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     state = _file_state(path)
-    cached = _cache_folder() / f"{sha256_of(os.fsencode(path))}.json"
+    cached = cache_folder("content") / f"{sha256_of(os.fsencode(path))}.json"
     if (entry := _read_cached(cached)) and entry.get("state") == state:
         return str(entry["sha256"])
     digest = sha256_file(path)
@@ -305,8 +305,9 @@ def _file_state(path: Path) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marc" / "content"
+def cache_folder(name: str) -> Path:
+    """Where the user keeps what can be found out again, by what it is about."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marc" / name
 
 
 def _read_cached(path: Path) -> dict[str, Any]:

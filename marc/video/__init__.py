@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from marc.types import Frames, VideoInfo
     from marc.video.errors import VideoError
     from marc.video.options import FrameOptions
-    from marc.video.reading import FrameConsumer, backends, probe, read_frames, read_to, stream_frames, warm_up
+    from marc.video.reading import (
+        FrameConsumer,
+        backends,
+        key_frame_seconds,
+        probe,
+        read_frames,
+        read_to,
+        stream_frames,
+        warm_up,
+    )
     from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
     from marc.video.sampling import frame_size, sample_times
     from marc.video.subtitles import SubtitleLine, Subtitles, event_texts, read_subtitles, text_of
@@ -47,6 +56,7 @@ __all__ = [
     "backends",
     "event_texts",
     "frame_size",
+    "key_frame_seconds",
     "probe",
     "read_frames",
     "read_subtitles",
@@ -72,6 +82,7 @@ _HOMES = {
     "backends": "marc.video.reading",
     "event_texts": "marc.video.subtitles",
     "frame_size": "marc.video.sampling",
+    "key_frame_seconds": "marc.video.reading",
     "probe": "marc.video.reading",
     "read_frames": "marc.video.reading",
     "read_subtitles": "marc.video.subtitles",

@@ -213,6 +213,16 @@ def read_schedule(
         return _schedule(spans, container, interval, is_whole=is_whole and len(spans) != most)
 
 
+def key_frame_times(path: str, index: int) -> list[float]:
+    """When the key pictures of a stream are shown, in order, as far as the file can be read."""
+    times = []
+    with _only(path, index) as (container, stream), suppress(av.FFmpegError):
+        for packet in packets(container, stream):
+            if packet.is_keyframe and packet.pts is not None and packet.time_base:
+                times.append(float(packet.pts * packet.time_base))
+    return sorted(times)
+
+
 def last_end(path: str, index: int, interval: float, near: float) -> float:
     """When the last picture of a stream ends, by the packets at the end of the file; 0 where they do not tell.
 

@@ -30,6 +30,7 @@ from marc.video.container import (
     has_true_index,
     is_joined,
     is_mp4,
+    key_frame_times,
     last_end,
     open_container,
     packets,
@@ -265,6 +266,16 @@ class VideoReader:
             shown = picture
         if shown is not None:
             yield from _held(shown, self.info.duration, spacing)
+
+    def key_frames(self) -> list[float]:
+        """When the pictures are shown that are decoded by themselves, by the packets: no picture is decoded for it.
+
+        There are none where the file cannot be sought in, or states no times.
+        """
+        if not self._can_seek or not self._has_times or self._zero is None:
+            return []
+        times = (self._since_first(time) for time in key_frame_times(self.path, self.stream_index))
+        return [max(time, 0.0) for time in times if time >= -self.tolerance]
 
     def _nominal_interval(self) -> float:
         """Seconds from one picture to the next where none stays for longer than others."""

@@ -39,6 +39,18 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class KeyFrames:
+    """Find a file's key frames; see `marc.video.key_frame_seconds`."""
+
+    path: str
+
+    def run(self, allocate: Allocate) -> Iterator[tuple[float, ...]]:
+        """Give their times."""
+        with open_video(self.path) as reader:
+            yield tuple(reader.key_frames())
+
+
+@dataclass(frozen=True)
 class Read:
     """Read the frames shown at `seconds`, or sampled ones where that is None; see `marc.video.read_frames`."""
 
@@ -188,4 +200,4 @@ class ReadPicture:
         yield None
 
 
-Job = Probe | Read | Stream | ReadSubtitles | LookAtPicture | MeasurePicture | ReadPicture
+Job = Probe | KeyFrames | Read | Stream | ReadSubtitles | LookAtPicture | MeasurePicture | ReadPicture

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from marc.types import Frames, VideoInfo
 from marc.video.decoders import DECODERS, DEFAULT_DECODER, decoder
 from marc.video.errors import VideoError
-from marc.video.jobs import Probe, Read, Stream
+from marc.video.jobs import KeyFrames, Probe, Read, Stream
 from marc.video.known import ask
 from marc.video.process import POOL
 from marc.video.requests import EveryFrame, FrameRequest
@@ -129,6 +129,23 @@ def read_frames(
     return Frames(rgb_THWC, shown_T, str(path))
 
 
+def key_frame_seconds(path: str | Path, *, timeout: float = TIMEOUT) -> NDArray[np.float64]:
+    """When the key frames of a video are shown, by its packets; they alone are decoded without what lies before them.
+
+    Args:
+        path: A video file.
+        timeout: Seconds after which to give up.
+
+    Returns:
+        Ascending times ``float64 [K]``; none where the file cannot be sought in, or states no times.
+
+    Raises:
+        VideoError: The file cannot be read, or took too long.
+    """
+    check_file(path, timeout)
+    return np.array(ask(KeyFrames(os.path.abspath(path)), timeout), dtype=np.float64)
+
+
 def stream_frames(
     path: str | Path,
     *,
@@ -173,6 +190,7 @@ def read_to(
     path: str | Path,
     consumers: Sequence[FrameConsumer],
     *,
+    start: float = 0.0,
     rough: bool = False,
     ahead: int = 1,
     timeout: float = TIMEOUT,
@@ -185,6 +203,7 @@ def read_to(
     Args:
         path: A video file.
         consumers: Who gets frames; one at least.
+        start: Begin with the frame shown at this time, in seconds.
         rough: As in `stream_frames`.
         ahead: As in `stream_frames`.
         timeout: Seconds after which to give up waiting for one more batch.
@@ -194,7 +213,7 @@ def read_to(
     """
     requests = tuple(dict.fromkeys(consumer.request for consumer in consumers))
     listeners = [[consumer for consumer in consumers if consumer.request == request] for request in requests]
-    with closing(_stream(path, Stream(os.path.abspath(path), requests, rough=rough), ahead, timeout)) as batches:
+    with closing(_stream(path, Stream(os.path.abspath(path), requests, start, rough=rough), ahead, timeout)) as batches:
         for number, frames in batches:
             for consumer in listeners[number]:
                 consumer.consume(frames)

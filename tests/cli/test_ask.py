@@ -241,6 +241,23 @@ def test_a_batch_is_answered_and_goes_on(folder, tmp_path):
     assert retried.exit_code == 1 and "0 answered, 2 before, 1 failed" in retried.stdout
 
 
+def test_a_new_long_video_is_answered_at_once_and_then_remembered(alone):
+    rng = np.random.default_rng(0)
+    write_video(alone / "clip.mp4", rng.integers(0, 256, (40, 56, 56, 3), dtype=np.uint8), fps=10)
+    options = ("--segmenter", "uniform", "--max-new-tokens", 3, "--coarse-above", 2)
+    asked = ("ask", alone / "clip.mp4", "What is shown?", *options)
+    first = marc(*asked)
+    assert first.exit_code == 0 and "\nmemory           coarse\n" in first.stdout
+    assert "clip.mp4 for the next question; Ctrl-C leaves that to it" in first.stderr
+    (memory,) = alone.glob("clip.mp4.*.marc")
+    again = json.loads(marc(*asked, "--json").stdout)
+    assert again["videos"][0]["memory"] == "full"
+    memory.unlink()
+    assert json.loads(marc(*asked, "--json").stdout)["videos"][0]["memory"] == "coarse"
+    memory.unlink()
+    assert json.loads(marc(*asked, "--json", "--wait").stdout)["videos"][0]["memory"] == "full"
+
+
 def test_the_library_answers_with_citations(alone):
     """From remembering to the pictures of what was cited, with the embedded model and encoder."""
     for index, colour in enumerate(("red", "blue")):
@@ -273,6 +290,9 @@ def test_the_library_answers_with_citations(alone):
         (("--library", " "), "the question is empty"),
         (("--library", "What?", "--no-memory"), "--no-memory leaves nothing for --library"),
         (("--library", "What?", "--start", "1"), "--library leaves nothing for --start"),
+        (("--batch", "q.jsonl", "--background"), "--batch leaves nothing for --background"),
+        (("--library", "What?", "--wait"), "--library leaves nothing for --wait"),
+        (("clip.mp4", "What?", "--wait", "--background"), "--background is for answers that do not wait"),
         (("--batch", "q.jsonl", "--json"), "--batch leaves nothing for --json"),
         (("--batch", "q.jsonl", "clip.mp4", "What?"), "--batch has videos and questions of its own"),
         (("--batch", "gone.jsonl"), "gone.jsonl"),

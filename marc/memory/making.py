@@ -1,0 +1,193 @@
+"""One process of a machine makes the memory of a video; whoever wants it meanwhile waits for it.
+
+Who makes one holds a lock in the user's cache folder, which a killed process gives back, and writes there how far it
+is. Where no such folder can be written, or on another machine, both do the work, and the last one's file stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock, Timeout
+
+from marc.memory.options import MemoryOptions
+from marc.memory.store import cache_folder
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[float], object]
+
+LOOK_INTERVAL = 0.2
+"""Seconds between two looks at how far another process is."""
+TELL_INTERVAL = 1.0
+_SENT: list[subprocess.Popen[bytes]] = []
+"""Processes that work for this one, so that they are collected when they have ended."""
+
+
+@contextmanager
+def made_alone(key: str, progress: Progress | None) -> Iterator[Making]:
+    """Waits until no other process makes the memory of this key, and holds others off inside.
+
+    Args:
+        key: Of the memory.
+        progress: Is told how far the other process is, and how far this one.
+
+    Yields:
+        What is to be told how far this process is.
+    """
+    tell = progress or _nobody
+    folder = cache_folder("making")
+    share, lock = folder / f"{key}.share", FileLock(folder / f"{key}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        has_waited = _wait_for(lock, share, tell)
+    except OSError as error:
+        logger.info("whether another process remembers the same video is not known: %s", error)
+        yield Making(None, tell, has_waited=False)
+        return
+    try:
+        yield Making(share, tell, has_waited)
+    finally:
+        for done in (share, folder / f"{key}.errand", Path(lock.lock_file)):
+            done.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_being_made(key: str) -> bool:
+    """Whether a process of this machine makes the memory of this key, or was sent to do so and lives."""
+    folder = cache_folder("making")
+    return _is_held(folder / f"{key}.lock") or _lives(folder / f"{key}.errand")
+
+
+def _is_held(file: Path) -> bool:
+    if not file.exists():
+        return False
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def _lives(errand: Path) -> bool:
+    """Whether there is a process of the number that stands in a file."""
+    try:
+        os.kill(int(errand.read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _wait_for(lock: FileLock, share: Path, tell: Progress) -> bool:
+    """Takes a lock; whether another process had it."""
+    has_waited = False
+    while True:
+        try:
+            lock.acquire(timeout=LOOK_INTERVAL)
+        except Timeout:
+            has_waited = True
+            with suppress(OSError, ValueError):
+                tell(float(share.read_text()))
+        else:
+            return has_waited
+
+
+def _nobody(share: float) -> None:
+    """Whom nothing interests."""
+
+
+class Making:
+    """A memory being made by this process; told how far it is, it writes that down for others now and then.
+
+    Args:
+        file: Where; None: nobody else is told.
+        tell: Is told, too.
+        has_waited: Whether another process made it meanwhile, or tried to.
+    """
+
+    def __init__(self, file: Path | None, tell: Progress, has_waited: bool) -> None:
+        self.has_waited = has_waited
+        self._file, self._tell, self._last = file, tell, -TELL_INTERVAL
+
+    def __call__(self, share: float) -> None:
+        """Take the share of the work that is done."""
+        self._tell(share)
+        if self._file is not None and (now := time.monotonic()) - self._last >= TELL_INTERVAL:
+            self._last = now
+            with suppress(OSError):
+                self._file.write_text(f"{share:.4f}")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A memory to be made, as it travels to a process of its own.
+
+    Attributes:
+        video: Path.
+        embedder: Name or folder of the dual encoder.
+        precision: Its number format.
+        device: Where it runs, as PyTorch names it.
+        options: How the video is cut and embedded.
+        folder: Where memories are kept; None: beside the video.
+    """
+
+    video: str
+    embedder: str
+    precision: Literal["fp32", "bf16"]
+    device: str
+    options: MemoryOptions
+    folder: str | None
+
+    @classmethod
+    def like(cls, embedder: EventEmbedder, video: str | Path, options: MemoryOptions, folder: str | None) -> Errand:
+        """The errand to make what `marc.memory.index.remember` would make."""
+        precision: Literal["fp32", "bf16"] = "fp32" if embedder.precision == "fp32" else "bf16"
+        return cls(os.path.abspath(video), embedder.name, precision, str(embedder.device), options, folder)
+
+    def send(self, key: str) -> int:
+        """Have a new process run it, which goes on when this one has ended.
+
+        Args:
+            key: Of the memory.
+
+        Returns:
+            The number of the process.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "marc.memory.behind", json.dumps(asdict(self))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+            start_new_session=True,
+        )
+        _SENT.append(process)
+        logger.info("%s: process %d makes its memory", self.video, process.pid)
+        with suppress(OSError):
+            file = cache_folder("making") / f"{key}.errand"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(process.pid))
+        return process.pid
+
+    @classmethod
+    def received(cls, text: str) -> Errand:
+        """What `send` sent."""
+        fields = json.loads(text)
+        return cls(**{**fields, "options": MemoryOptions(**fields["options"])})
