@@ -156,13 +156,28 @@ def append_line(path: str | Path, line: str) -> None:
     Raises:
         OSError: It cannot be written, for instance because the disk is full; the file is named.
     """
-    content = f"{line}\n".encode()
+    append_bytes(path, f"{line}\n".encode())
+
+
+def append_bytes(path: str | Path, content: bytes) -> None:
+    """Add bytes to a file, which is made if there is none, durable when this returns.
+
+    Raises:
+        OSError: As `append_line`; a part of them may have been written.
+    """
     with _naming(path), Path(path).open("ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
         if file.tell() == len(content):
             _sync(Path(path).parent)
+
+
+def cut_off(path: str | Path, length: int) -> None:
+    """Takes away what a file holds behind so many bytes, durably."""
+    with _naming(path), Path(path).open("r+b") as file:
+        file.truncate(length)
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from marc.types import Answer
 
 
+Style = Annotated[
+    str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
+]
+Watched = Annotated[
+    str | None,
+    typer.Option(help="About a source that `marc watch` watches: its NAME, or the folder of its memory."),
+]
+
+
 @dataclass(frozen=True)
 class StretchOptions:
     """Which part of a video is asked about.
@@ -90,9 +99,8 @@ def ask(
             help="--library QUESTION: about all remembered videos; --library WHERE QUESTION: of that library."
         ),
     ] = None,
-    prompt_style: Annotated[
-        str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
-    ] = None,
+    watch: Watched = None,
+    prompt_style: Style = None,
     no_compression: Annotated[
         bool, typer.Option("--no-compression", help="Read every visual token; the same as --budget full.")
     ] = False,
@@ -128,6 +136,8 @@ def ask(
     )
     if batch.batch is not None:
         _answer_batch(setting, videos or question, batch)
+    elif watch is not None:
+        _answer_watched(setting, (watch, videos, question), option or [], stretch, report)
     elif library is not None:
         given.refuse_beside("--library", True, StretchOptions, FirstAnswerOptions)
         _answer_from_library(setting, (library, videos, question), option or [], report)
@@ -141,9 +151,10 @@ def _refuse_what_is_void(
     """Refuses options that leave others nothing to do."""
     given.refuse_beside("--no-compression", no_compression, "budget", CompressionConfig)
     given.refuse_beside("greedy decoding (--temperature 0)", generation.temperature == 0, "top_p", "seed")
-    of_one = ("library", "option", FirstAnswerOptions, StretchOptions, ReportOptions)
+    of_one = ("library", "watch", "option", FirstAnswerOptions, StretchOptions, ReportOptions)
     given.refuse_beside("--batch", batch.batch is not None, *of_one)
     given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
+    given.refuse_beside("--watch", "watch" in given.names, "library", "pictures", "no_memory", FirstAnswerOptions)
 
 
 def _answer_one(
@@ -186,6 +197,27 @@ def _answer_from_library(
     shelf.check_there()
     assistant = setting.load()
     _show(assistant, assistant.library_query(shelf, question, options=options), report, is_recalled=True)
+
+
+def _answer_watched(
+    setting: Setting,
+    asked: tuple[str, list[str] | None, str | None],
+    options: Sequence[str],
+    stretch: StretchOptions,
+    report: ReportOptions,
+) -> None:
+    from marc.memory.live import StoredWatch, watch_folder
+
+    name, videos, question = asked
+    if videos or question is None:
+        raise ValueError('a watched source and a question are needed: marc ask --watch NAME "QUESTION"')
+    _check_question(question)
+    _check_report(report)
+    source = StoredWatch(name if Path(name).is_dir() else watch_folder(name))
+    source.snapshot()
+    start, end = times_of(stretch)
+    assistant = setting.load()
+    _show(assistant, assistant.query(source, question, options=options, start=start, end=end), report)
 
 
 def _answer_batch(setting: Setting, beside: object, batch: BatchOptions) -> None:
@@ -270,11 +302,21 @@ def clips_of(videos: Sequence[str], stretch: StretchOptions) -> tuple[Clip, ...]
     files = video_files(videos, with_pictures=True)
     if len(files) > 1 and (stretch.start or stretch.end):
         raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
-    start = 0.0 if stretch.start is None else seconds_of(stretch.start, "--start")
+    start, end = times_of(stretch)
+    return tuple(Clip(file, start or 0.0, end) for file in files)
+
+
+def times_of(stretch: StretchOptions) -> tuple[float | None, float | None]:
+    """Where a stretch begins and ends, in seconds.
+
+    Raises:
+        ValueError: If that is no stretch.
+    """
+    start = None if stretch.start is None else seconds_of(stretch.start, "--start")
     end = None if stretch.end is None else seconds_of(stretch.end, "--end")
-    if end is not None and end <= start:
-        raise ValueError(f"--end {end:g} must be behind --start {start:g}")
-    return tuple(Clip(file, start, end) for file in files)
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(f"--end {end:g} must be behind --start {start or 0:g}")
+    return start, end
 
 
 def _check_question(question: str) -> None:

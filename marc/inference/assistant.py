@@ -35,12 +35,12 @@ from marc.inference.remarks import about_options
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
-from marc.inference.viewing import Footage, SeenVideo, Viewer, footage, in_turn
+from marc.inference.viewing import Footage, SeenVideo, Shown, Viewer, footage, in_turn
 from marc.inference.vllm_backend import VllmBackend
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
 from marc.model.loading import EMBEDDED, load_model
-from marc.types import FRAMES_PER_GRID, Answer, Clip, EngineName, Frames, GenerationOptions
+from marc.types import FRAMES_PER_GRID, Answer, EngineName, Frames, GenerationOptions
 from marc.video import frame_size
 from marc.video import warm_up as start_decoder
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -215,8 +215,9 @@ class VideoAssistant(Viewer):
         """Answers one question.
 
         Args:
-            video: The file of a video or picture; a `marc.Clip`; frames that are there already (`marc.Frames`); or a
-                list of these, which are shown in order, each at the model's budget.
+            video: The file of a video or picture; a `marc.Clip`; frames that are there already (`marc.Frames`); a
+                source that is watched (`marc.memory.live`), as it is now; or a list of these, which are shown in
+                order, each at the model's budget.
             question: In natural language.
             options: Possible answers, such as ``"A. red"``, for a multiple-choice question.
             prompt: What the model reads instead of question and options in the assistant's prompt style.
@@ -369,7 +370,7 @@ class VideoAssistant(Viewer):
         reply: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
         return answer, seen, [*asked, reply]
 
-    def _checked(self, query: Query) -> tuple[Clip | Frames, ...]:
+    def _checked(self, query: Query) -> tuple[Shown, ...]:
         """What a query is about; refuses, before anything is read, what is no question or has no room."""
         if not isinstance(query.question, str):
             raise ValueError(f"a question is a text, got {type(query.question).__name__}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marc.data.prompts import Message
 from marc.inference.viewing import Footage
+from marc.memory.live.snapshot import Watched
 from marc.types import Clip
 
 MEDIA = "media"
@@ -59,6 +60,8 @@ def stretch_of(
     """A video, or the part of it that is asked about."""
     if start is None and end is None:
         return video
+    if isinstance(video, Watched):
+        return video.snapshot().between(start, end)
     if not isinstance(video, str | Path):
         raise ValueError("start and end are for one file; for others give marc.Clip(file, start, end)")
     return Clip(video, start or 0.0, end)

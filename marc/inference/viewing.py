@@ -25,12 +25,14 @@ from torch import Tensor
 from marc.compression.plan import VideoPlan
 from marc.inference.backend import Backend
 from marc.inference.kept_frames import KeptFrames, state_of
+from marc.inference.live import LiveView, clip_of, describe, look_at
 from marc.inference.remarks import about_footage, remarks
 from marc.inference.selectors import FrameRequest, FrameSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock
 from marc.inference.subtitles import LazySubtitles, said_in
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.io import sha256_of
+from marc.memory.live.snapshot import LiveSnapshot, Watched
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, Frames, Retrieval, ShownVideo, VideoInfo
 from marc.video import frame_size, probe
 from marc.video.options import FrameOptions, SubtitleOptions
@@ -44,30 +46,37 @@ KEPT_VIDEOS = 8
 SIDE_BY_SIDE = 4
 """How many videos at most are read at the same time and encoded together, which bounds memory."""
 
-Footage: TypeAlias = str | Path | Clip | Frames
-"""What a question can be about: the file of a video or picture, a stretch of a video, or frames that are there."""
+Footage: TypeAlias = str | Path | Clip | Frames | Watched
+"""What a question can be about: the file of a video or picture, a stretch of a video, frames that are there, or a
+source that is watched."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Viewer = TypeVar("_Viewer", bound="Viewer")
 
 
-def footage(video: Footage | Sequence[Footage]) -> tuple[Clip | Frames, ...]:
-    """One or several videos and pictures as clips and frames.
+Shown: TypeAlias = Clip | Frames | LiveSnapshot
+"""The same, as it is when the question is asked."""
+
+
+def footage(video: Footage | Sequence[Footage]) -> tuple[Shown, ...]:
+    """One or several videos and pictures as clips and frames; a watched source as it is now.
 
     Raises:
         ValueError: If something else is among them, or nothing.
     """
-    if isinstance(video, str | Path | Clip | Frames):
+    if isinstance(video, str | Path | Clip | Frames | Watched):
         video = (video,)
     if not isinstance(video, Sequence) or not video:
         raise ValueError(f"a question is about a video file or a list of some, got {video!r}"[:200])
     return tuple(_one(each) for each in video)
 
 
-def _one(video: Footage) -> Clip | Frames:
+def _one(video: Footage) -> Shown:
     if isinstance(video, Clip | Frames):
         return video
+    if isinstance(video, Watched):
+        return video.snapshot()
     if not isinstance(video, str | Path):
         raise ValueError(f"a question is about video files, Clips or Frames, got {type(video).__name__}")
     return Clip(video)
@@ -261,9 +270,11 @@ class Viewer:
             seen |= self._encoded(missing[first : first + SIDE_BY_SIDE], clock)
         return [each.tell(self._kept(each.key, seen[each.key])) for each in wanted]
 
-    def _wanted(self, video: Clip | Frames, question: str, clock: StageClock) -> _Wanted:
+    def _wanted(self, video: Shown, question: str, clock: StageClock) -> _Wanted:
         if isinstance(video, Frames):
             return self._wanted_frames(video)
+        if isinstance(video, LiveSnapshot):
+            return self._wanted_live(video, question, clock)
         if is_picture(video.source, timeout=self.frames.timeout):
             return self._wanted_picture(video)
         return self._wanted_clip(video, question, clock)
@@ -343,6 +354,38 @@ class Viewer:
             subtitles=subtitles.used,
             said=said,
             remarks=(*remarks(self.backend, request, selection, video), *subtitles.remarks),
+        )
+
+    def _wanted_live(self, snapshot: LiveSnapshot, question: str, clock: StageClock) -> _Wanted:
+        info, compression, limits = describe(snapshot), self.backend.compression, self.pixel_limits
+        overhead = self.backend.processor.event_overhead(info.duration)
+        request = FrameRequest(
+            info, question, self.frames, compression, self._cells(info), overhead, clock, clip_of(snapshot)
+        )
+        view = look_at(snapshot, request, self.selector)
+        selection, size = view.selection, frame_size(info.width, info.height, source=info.source, **limits)
+        frames = view.read(size, info)
+        logger.info("%s; %d frames are shown", snapshot.seen_until(), len(frames))
+        return _Wanted(
+            None,
+            (view.key, selection.seconds.tobytes(), selection.grid_events, selection.shares, size, compression),
+            "video_decode",
+            lambda: frames,
+            partial(self._patches, selection.grid_events),
+            partial(self._seen_live, request, view, frames),
+            selection.shares,
+        )
+
+    def _seen_live(self, request: FrameRequest, view: LiveView, frames: Frames, video: VideoInput) -> SeenVideo:
+        return SeenVideo(
+            request.info,
+            view.selection,
+            video,
+            self._uncompressed(video),
+            request.stretch,
+            _budget(video, request.shared_budget),
+            frames,
+            remarks=(*remarks(self.backend, request, view.selection, video), *view.remarks),
         )
 
     def _wanted_frames(self, frames: Frames) -> _Wanted:

@@ -1,0 +1,263 @@
+"""What a model sees of a watched source for a question: the events that fit it, and always what is there now.
+
+The last two pairs of frames are an event of their own, "now", which is shown whatever the question is: what a question
+about the present needs is there without being found. Beside it come the events and chapters nearest to the question.
+In the event layout, what room is left goes to the rest of the time, neighbours joined until they fit.
+
+Shapes: T frames, G temporal grids, E events, D embedding dimensions, H height, W width.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from marc.inference.selectors import FrameRequest, FrameSelector, RetrievingSelector, Selection
+from marc.io import sha256_of
+from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot
+from marc.memory.select import Stretch, VisualMemoryRetriever, gap_k, join_bystanders, share_out, top_k
+from marc.memory.vectors import average_direction
+from marc.types import FRAMES_PER_GRID, Clip, Event, Frames, Retrieval, VideoInfo
+
+NOW_FRAMES = 4
+"""Frames of what is there now."""
+CHANGED = 20.0
+"""Grey levels by which two small pictures differ, on average, where a shot may have begun."""
+SAME_SHAPE = 0.02
+"""By how much aspect ratios may differ to be the same."""
+_SMALL = (48, 27)
+_Pair = tuple[KeptFrame, KeptFrame]
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """What is shown of a source for a question.
+
+    Attributes:
+        selection: The frames, and why.
+        shown: The kept frames, T of them.
+        remarks: What the user should know.
+    """
+
+    selection: Selection
+    shown: tuple[KeptFrame, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Tells what is shown from everything else."""
+        return sha256_of(*(frame.jpeg for frame in self.shown))
+
+    def read(self, size: tuple[int, int], info: VideoInfo) -> Frames:
+        """The frames ``[T, H, W, 3]`` at a width and height; those of another shape than the latest get edges."""
+        shape = info.width, info.height
+        rgb_THWC = np.stack([_fitted(frame.jpeg, size, shape) for frame in self.shown])
+        return Frames(rgb_THWC, self.selection.seconds, info.source)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An event of a source that may be shown.
+
+    Attributes:
+        span: When it was.
+        vector: Its unit vector; zeros where nothing of it was embedded.
+        event: Has its frames, if it is over.
+        recent: Its frames in full size, where they are still there.
+    """
+
+    span: Event
+    vector: NDArray[np.float32]
+    event: LiveEvent | None
+    recent: tuple[KeptFrame, ...]
+
+    def pairs(self) -> list[_Pair]:
+        """Its frames in pairs of neighbours."""
+        frames = self.recent or (self.event.frames() if self.event else ())
+        if len(frames) == 1:
+            return [(frames[0], frames[0])]
+        frames = frames[len(frames) % FRAMES_PER_GRID :]
+        return list(zip(frames[::2], frames[1::2], strict=True))
+
+
+def describe(snapshot: LiveSnapshot) -> VideoInfo:
+    """A source as if it were a file that ends with the last frame.
+
+    Raises:
+        ValueError: If nothing of it was seen yet.
+    """
+    if snapshot.is_empty:
+        raise ValueError(f"{snapshot.name}: nothing was seen yet; ask again in some seconds")
+    width, height = snapshot.recent[-1].size if snapshot.recent else snapshot.events[-1].size
+    seconds = [frame.second for frame in snapshot.recent[-2:]]
+    step = seconds[1] - seconds[0] if len(seconds) == 2 and seconds[1] > seconds[0] else 1.0
+    rate, duration = snapshot.rate or 1 / step, snapshot.until + step
+    return VideoInfo(snapshot.name, width, height, duration, rate, max(1, round(duration * rate)), codec="")
+
+
+def clip_of(snapshot: LiveSnapshot) -> Clip:
+    """The stretch that is asked about."""
+    return Clip(snapshot.name, snapshot.start, snapshot.end)
+
+
+def look_at(snapshot: LiveSnapshot, request: FrameRequest, selector: FrameSelector) -> LiveView:
+    """Chooses what is shown of a source for a question.
+
+    Args:
+        snapshot: What is known of it.
+        request: What frames are wanted for.
+        selector: The assistant's, which embeds the question.
+
+    Raises:
+        ValueError: If it does not retrieve, or by another dual encoder than the source is watched with.
+    """
+    if not isinstance(selector, RetrievingSelector):
+        raise ValueError(f"{snapshot.name}: a watched source is only asked with the memory; leave --no-memory out")
+    if snapshot.embedder and selector.embedder.identity["fingerprint"] != snapshot.embedder:
+        raise ValueError(
+            f"{snapshot.name}: it is watched with another dual encoder than this model's; name that with --embedder"
+        )
+    candidates, has_now = _candidates(snapshot)
+    with request.clock.stage("retrieve"):
+        spans, vectors_ED = tuple(each.span for each in candidates), np.stack([each.vector for each in candidates])
+        found = VisualMemoryRetriever(selector.embedder).retrieve(Stretch(spans, vectors_ED), request.question, 1)
+    wanted, room = selector.retrieval.k, request.most_events
+    retrieval, left_out = _kept(found, wanted, room, has_now)
+    selection, shown = _selected(request, retrieval, candidates)
+    remarks = tuple(_remarks(snapshot))
+    return LiveView(replace(selection, left_out=left_out), shown, remarks)
+
+
+def _candidates(snapshot: LiveSnapshot) -> tuple[list[_Candidate], bool]:
+    """What may be shown of the stretch that is asked about, in time order; whether the last is what is there now."""
+    candidates = [_Candidate(each.span, each.vector, each, _still_whole(snapshot, each)) for each in snapshot.events]
+    opened = [frame for frame in snapshot.recent if frame.second >= snapshot.open_start]
+    now = _unchanged(opened[-NOW_FRAMES:])
+    dimension = (snapshot.events[0].vector if snapshot.events else _any_vector(snapshot.recent)).shape
+    for frames in (opened[: len(opened) - len(now)], now):
+        if frames:
+            end = now[0].second if frames is not now else snapshot.until + 1e-3
+            vector = _direction(frames, opened, dimension)
+            candidates.append(_Candidate(Event(frames[0].second, end), vector, None, tuple(frames)))
+    start, end = snapshot.start, np.inf if snapshot.end is None else snapshot.end
+    inside = [each for each in candidates if max(each.span.start, start) < min(each.span.end, end)]
+    if not inside:
+        raise ValueError(f"{snapshot.name}: nothing was seen between {start:g} s and {end:g} s")
+    return inside, inside[-1] is candidates[-1]
+
+
+def _still_whole(snapshot: LiveSnapshot, event: LiveEvent) -> tuple[KeptFrame, ...]:
+    """The frames of an event in full size, if all of them are still among the last; else none."""
+    if not snapshot.recent or event.span.start < snapshot.recent[0].second:
+        return ()
+    return tuple(frame for frame in snapshot.recent if event.span.start <= frame.second < event.span.end)
+
+
+def _any_vector(frames: Sequence[KeptFrame]) -> NDArray[np.float32]:
+    return next((frame.vector for frame in frames if frame.vector is not None), np.zeros(1, np.float32))
+
+
+def _direction(
+    frames: Sequence[KeptFrame], opened: Sequence[KeptFrame], dimension: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The mean direction of frames; of the last embedded ones of their event where none of them is."""
+    for some in (frames, opened):
+        vectors = [frame.vector for frame in some if frame.vector is not None]
+        if vectors:
+            return average_direction(np.stack(vectors))
+    return np.zeros(dimension, np.float32)
+
+
+def _unchanged(frames: Sequence[KeptFrame]) -> list[KeptFrame]:
+    """The last frames from where the picture may have changed as a whole: a cut that is not known yet."""
+    small = [np.asarray(_opened(frame.jpeg, _SMALL).resize(_SMALL), np.int16) for frame in frames]
+    changes = [index for index in range(1, len(small)) if np.abs(small[index] - small[index - 1]).mean() > CHANGED]
+    return list(frames[changes[-1] if changes else 0 :])
+
+
+def _kept(found: Retrieval, k: int | str, room: int, has_now: bool) -> tuple[Retrieval, int]:
+    """The retrieval with the best events kept, and with what is there now, and how many had no room."""
+    past = found.scores[:-1] if has_now else found.scores
+    if room == 1 or not past:
+        return replace(found, kept=(top_k(found.scores, 1)[0],)), max(0, len(past) - 1)
+    wanted = gap_k(past) if isinstance(k, str) else min(k, len(past))
+    kept = top_k(past, min(wanted, room - has_now))
+    now = [len(past)] if has_now else []
+    return replace(found, kept=tuple(sorted([*kept, *now]))), wanted - len(kept)
+
+
+def _selected(
+    request: FrameRequest, retrieval: Retrieval, candidates: Sequence[_Candidate]
+) -> tuple[Selection, tuple[KeptFrame, ...]]:
+    """The frames of the kept events, and where room is left one pair of what lies between."""
+    budget, limit = request.shared_budget, request.frames.max_frames // FRAMES_PER_GRID
+    spans, kept = [candidates[index].span for index in retrieval.kept], list(range(len(retrieval.kept)))
+    if budget is not None and request.most_events > len(retrieval.kept):
+        spans, kept = join_bystanders(
+            retrieval.events, retrieval.neighbour_similarity, retrieval.kept, request.most_events
+        )
+    own = dict(zip(kept, retrieval.kept, strict=True))
+    pairs = [
+        candidates[own[index]].pairs() if index in own else _middle_pair(candidates, span)
+        for index, span in enumerate(spans)
+    ]
+    grids = share_out(min(limit, sum(map(len, pairs))), np.array([len(each) for each in pairs], dtype=np.int64))
+    chosen = [_evenly(each, count) for each, count in zip(pairs, grids.tolist(), strict=True)]
+    shown = tuple(frame for some in chosen for pair in some for frame in pair)
+    events = tuple(index for index, some in enumerate(chosen) for _ in some)
+    shares = None
+    if budget is not None:
+        best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
+        tokens = np.ones(len(spans), dtype=np.int64)
+        spare = budget - len(spans)
+        tokens[kept] += spare // len(kept)
+        tokens[best[: spare % len(kept)]] += 1
+        shares = tuple(tokens.tolist())
+    return Selection(np.array([frame.second for frame in shown]), events, shares, retrieval), shown
+
+
+def _middle_pair(candidates: Sequence[_Candidate], span: Event) -> list[_Pair]:
+    """The pair in the middle of a stretch of time."""
+    nearest = min(candidates, key=lambda each: abs(each.span.middle - span.middle))
+    pairs = nearest.pairs()
+    return [pairs[len(pairs) // 2]]
+
+
+def _evenly(pairs: Sequence[_Pair], count: int) -> list[_Pair]:
+    return [pairs[int((number + 0.5) * len(pairs) / count)] for number in range(count)]
+
+
+def _remarks(snapshot: LiveSnapshot) -> Iterator[str]:
+    yield snapshot.seen_until()
+    if snapshot.gaps:
+        last = snapshot.gaps[-1]
+        yield f"{snapshot.name}: {last.why} at {last.start:.1f} s, until {last.end:.1f} s"
+    if forgotten := snapshot.forgotten():
+        yield forgotten
+    if snapshot.problem:
+        yield f"{snapshot.name}: nothing is written at the moment: {snapshot.problem}"
+
+
+def _opened(jpeg: bytes, size: tuple[int, int]) -> Image.Image:
+    """A picture decoded no larger than a size needs."""
+    image = Image.open(io.BytesIO(jpeg))
+    image.draft("RGB", size)
+    return image
+
+
+def _fitted(jpeg: bytes, size: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture ``uint8 [H, W, 3]`` at a width and height that stand for a shape; black where it has another one."""
+    image = _opened(jpeg, size)
+    wide = image.width * shape[1] / (image.height * shape[0])
+    inner = max(1, round(size[0] * min(wide, 1))), max(1, round(size[1] * min(1 / wide, 1)))
+    if abs(wide - 1) < SAME_SHAPE:
+        return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    fitted = Image.new("RGB", size)
+    resized = image.resize(inner, Image.Resampling.BICUBIC)
+    fitted.paste(resized, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return np.asarray(fitted)

@@ -1,0 +1,149 @@
+"""Shots of a source that does not end: what is found is said as soon as a little more has been seen.
+
+Shape legend: T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marc.memory.detectors import ShotDetector, Transition, make_detector
+from marc.memory.detectors.transnetv2 import (
+    LONGEST_FADE,
+    RunJoiner,
+    TransNetV2Detector,
+    Window,
+    WindowCutter,
+    Windowing,
+    blank_frames,
+)
+from marc.types import Frames, VideoInfo
+
+RATE = 25.0
+"""Frames per second that detectors are shown, whatever the source's rate: TransNetV2's, and what bounds its delay."""
+LIVE = Windowing(step=8, context=16, gated=True, longest_run=2)
+"""Short windows: a frame's score is known `LONGEST_DELAY` later."""
+LONGEST_DELAY = (LIVE.step * LIVE.longest_run + LIVE.context) / RATE
+"""Seconds of the source from a cut until it is known."""
+
+
+class SteadyRate:
+    """Gives the frame that is shown at every tick of a clock: frames that stay are given again, others left out.
+
+    Args:
+        rate: Ticks per second.
+    """
+
+    def __init__(self, rate: float = RATE) -> None:
+        self._step = 1 / rate
+        self._due: float | None = None
+        self._latest: tuple[NDArray[np.uint8], float] | None = None
+
+    def at_ticks(self, frames: Frames) -> Frames:
+        """The frames of the ticks that have passed by the time of the last frame; each with its own true time."""
+        shown: list[tuple[NDArray[np.uint8], float]] = []
+        for rgb_HWC, second in zip(frames.rgb, frames.seconds.tolist(), strict=True):
+            if self._due is None:
+                self._due = second
+            while self._latest is not None and self._due < second:
+                shown.append(self._latest)
+                self._due += self._step
+            self._latest = rgb_HWC, second
+        if not shown:
+            return Frames(frames.rgb[:0], np.zeros(0), frames.source)
+        return Frames(np.stack([rgb for rgb, _ in shown]), np.array([second for _, second in shown]), frames.source)
+
+
+class LiveTransNetV2Detector(TransNetV2Detector):
+    """TransNetV2 that returns transitions while frames come, and keeps nothing of what lies behind.
+
+    Its scores are those of windows of 40 or 48 frames. Two finds with an empty picture between them are one fade, of
+    which the first counts.
+    """
+
+    def start(self, info: VideoInfo) -> None:
+        """See `ShotDetector.start`."""
+        self._windows, self._runs = WindowCutter(LIVE), _PromptJoiner(LIVE)
+        self._waiting: list[tuple[float, bool]] = []  # time and emptiness of frames without a score yet
+        self._finder = _TransitionFinder(self.threshold)
+
+    def process(self, frames: Frames) -> Iterator[Transition]:
+        """See `ShotDetector.process`."""
+        if not len(frames):
+            return
+        self._waiting += zip(frames.seconds.tolist(), blank_frames(frames.rgb).tolist(), strict=True)
+        for window in self._windows.add(frames.rgb):
+            yield from self._found(self._runs.add(window))
+
+    def finish(self, duration: float) -> Iterator[Transition]:
+        """See `ShotDetector.finish`."""
+        for window in self._windows.finish():
+            yield from self._found(self._runs.add(window))
+        yield from self._found(self._runs.finish())
+
+    def _found(self, runs: Iterable[Window]) -> Iterator[Transition]:
+        context = LIVE.context
+        for run in runs:
+            scores = np.zeros(run.scored, np.float32)
+            if run.changes:
+                scores = self._predict(run.frames)[context : context + run.scored].max(axis=1)
+            for score, (second, is_blank) in zip(scores.tolist(), self._waiting[: run.scored], strict=True):
+                yield from self._finder.add(score, second, is_blank)
+            del self._waiting[: run.scored]
+
+
+class _PromptJoiner(RunJoiner):
+    """Gives a run of windows as soon as it is as long as it gets, not with the window that follows."""
+
+    def add(self, window: Window) -> Iterator[Window]:
+        yield from super().add(window)
+        if len(self._run) == self._windowing.longest_run:
+            yield from self.finish()
+
+
+@dataclass
+class _TransitionFinder:
+    """Transitions from scores that come one by one, as `find_transitions` and `join_over_blanks` place them."""
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        self._run: list[float] = []
+        self._begun = self._is_blank_between = False
+        self._since = LONGEST_FADE + 1  # frames since the last transition
+
+    def add(self, score: float, second: float, is_blank: bool) -> Iterator[Transition]:
+        """The transition that ends with a frame, if one does."""
+        self._is_blank_between |= is_blank
+        if score > self.threshold:
+            if self._begun:
+                self._run.append(second)
+            return
+        self._begun = True
+        self._since += 1
+        if not self._run:
+            return
+        times, self._run = [*self._run, second], []
+        is_same_fade = self._since <= LONGEST_FADE and self._is_blank_between
+        self._since, self._is_blank_between = 0, is_blank
+        if not is_same_fade:
+            yield Transition(times[0], second, times[len(times) // 2])
+
+
+def live_detector(segmenter: str, device: str | None) -> ShotDetector:
+    """The detector of a name for a source that does not end.
+
+    Args:
+        segmenter: As for `make_detector`; one that finds everything at the end leaves events to their longest length.
+        device: Where a network runs.
+
+    Raises:
+        ValueError: As for `make_detector`.
+    """
+    if segmenter == "transnetv2":
+        return LiveTransNetV2Detector(device=device)
+    return make_detector(segmenter, device)

@@ -1,0 +1,317 @@
+"""A watched source's memory on disk: one process writes it, any number read it.
+
+A folder holds
+
+* ``watch.json``: what is watched, with which embedder and options; written once;
+* ``events.N.log``: closed events, chapters, gaps, told questions (`marc.memory.live.records`), only ever added to.
+  When more than half of it is of events that have become parts of chapters, the rest is written as
+  ``events.N+1.log``, which appears whole, and the old file goes;
+* ``recent.N.log``: the frames of the last seconds, a few seconds in each file; old ones go;
+* ``.lock``: held by the process that watches; a killed one gives it back.
+
+What is read is a prefix of what was written, so it is consistent at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from marc.io import make_folders, read_json, write_atomically, write_json
+from marc.memory.live.options import LiveOptions
+from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, packed
+from marc.memory.live.snapshot import KeptFrame, LiveSnapshot, LiveState
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+HEADER = "watch.json"
+SLACK = 16 * 2**20
+"""Bytes that the log of events may have beyond twice what is in it."""
+FILES_OF_RECENT = 3
+"""Over which the last seconds are spread."""
+_NAME = re.compile(r"[\w-][\w.-]{0,99}")
+_ATTEMPTS = 5
+
+
+def default_folder() -> Path:
+    """Where the memories of watched sources are kept unless the user says otherwise."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "marc" / "watch"
+
+
+def watch_folder(name: str, folder: str | Path | None = None) -> Path:
+    """The folder of a watched source.
+
+    Args:
+        name: What it is called.
+        folder: Of all of them; ``None``: `default_folder`.
+
+    Raises:
+        ValueError: If nothing can be called so.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a watched source is called by letters, digits, dots, dashes and underscores, got {name!r}")
+    return Path(folder or default_folder()) / name
+
+
+class LiveStore:
+    """The memory of a source, written by this process alone.
+
+    Args:
+        folder: Where it is, or is to be.
+        settings: What must stay the same as long as it is added to: name, source, embedder, options.
+        options: How much is kept.
+
+    Attributes:
+        state: Events, gaps and told questions.
+        recent: The last frames, as they were found on disk.
+
+    Raises:
+        ValueError: Another process writes it, or it was begun with other settings.
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], options: LiveOptions) -> None:
+        self.folder = folder
+        self._options = options
+        make_folders(folder)
+        self._lock = FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"{folder}: another process watches under this name; choose another --name") from error
+        try:
+            self._check_settings(settings)
+            self.state = LiveState()
+            self._open_events()
+            self._open_recent()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        path, wanted = self.folder / HEADER, {"format": FORMAT, **settings}
+        if not path.exists():
+            write_json(path, wanted)
+            return
+        found = read_json(path)
+        if differing := [key for key in wanted if found.get(key) != wanted[key]]:
+            key = differing[0]
+            raise ValueError(
+                f"{self.folder}: this memory was begun with {key} {found.get(key)!r}, not {wanted[key]!r}; choose "
+                "another --name, or delete the folder"
+            )
+
+    def _open_events(self) -> None:
+        numbers = _numbers(self.folder, "events")
+        for number in numbers[:-1]:
+            _path(self.folder, "events", number).unlink(missing_ok=True)
+        self._generation = numbers[-1] if numbers else 0
+        self._events = RecordWriter(_path(self.folder, "events", self._generation))
+        for record in self._events.records:
+            self.state.apply(record)
+        self._events.records = []
+
+    def _open_recent(self) -> None:
+        self._segments: list[tuple[int, float]] = []  # number, and time of the last frame
+        self.recent: list[KeptFrame] = []
+        for number in _numbers(self.folder, "recent"):
+            writer = RecordWriter(_path(self.folder, "recent", number))
+            frames = list(_frames_of(writer.records))
+            self.recent += frames
+            self._segments.append((number, frames[-1].second if frames else 0.0))
+        number = self._segments[-1][0] + 1 if self._segments else 0
+        self._begin_segment(number)
+
+    def _begin_segment(self, number: int) -> None:
+        self._segment, self._number = RecordWriter(_path(self.folder, "recent", number)), number
+        self._segment_start: float | None = None
+
+    def add(self, head: Mapping[str, Any], vector: NDArray[np.float32] | None = None, *pictures: bytes) -> None:
+        """Writes a record of an event or a note, durably, and takes over what it says.
+
+        Raises:
+            OSError: It cannot be written; everything is as before.
+        """
+        for record in self._events.append(packed(head, vector, pictures)):
+            self.state.apply(record)
+        if self._events.size > 2 * self.state.size + SLACK:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Writes what still counts as a file of its own, and goes on with that."""
+        path = _path(self.folder, "events", self._generation + 1)
+
+        def write(file: Any) -> None:
+            for head in self.state.heads_of_notes():
+                file.write(packed(head, None, []))
+            for event in self.state.events:
+                head = {key: value for key, value in event.record.head.items() if key != "replaces"}
+                file.write(packed(head, event.vector, event.record.pictures()))
+
+        write_atomically(path, write)
+        old, self._generation = self._events.file.path, self._generation + 1
+        state = LiveState()
+        self._events = RecordWriter(path)
+        for record in self._events.records:
+            state.apply(record)
+        self._events.records = []
+        state.closed, state.ended = max(state.closed, self.state.closed), self.state.ended
+        self.state = state
+        old.unlink(missing_ok=True)
+
+    def keep(self, frames: Sequence[KeptFrame], open_start: float) -> None:
+        """Writes some of the last frames, durably, and deletes files of those that are too old.
+
+        Args:
+            frames: In time order.
+            open_start: Since when the event lasts that is not over; its frames stay.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        if not frames:
+            return
+        content = [
+            packed({"kind": "frame", "open": open_start, **_said_of(frame)}, frame.vector, [frame.jpeg])
+            for frame in frames
+        ]
+        self._segment.append(b"".join(content))
+        if self._segment_start is None:
+            self._segment_start = frames[0].second
+        newest = frames[-1].second
+        longest = self._options.recent_seconds / (FILES_OF_RECENT - 1)
+        largest = self._options.recent_mib * 2**20 / (FILES_OF_RECENT - 1)
+        if newest - self._segment_start >= longest or self._segment.size >= largest:
+            self._segments.append((self._number, newest))
+            self._begin_segment(self._number + 1)
+        self._drop_old(min(newest - self._options.recent_seconds, open_start))
+
+    def _drop_old(self, before: float) -> None:
+        kept = self._options.recent_mib * 2**20
+        sizes = [_size(_path(self.folder, "recent", number)) for number, _ in self._segments]
+        while self._segments and (self._segments[0][1] < before or sum(sizes) > kept):
+            _path(self.folder, "recent", self._segments.pop(0)[0]).unlink(missing_ok=True)
+            sizes.pop(0)
+
+    def close(self) -> None:
+        """Lets others write it."""
+        self._lock.release()
+
+
+class StoredWatch:
+    """The memory of a source that another process, or this one, writes or has written.
+
+    Args:
+        folder: See `watch_folder`.
+
+    Attributes:
+        settings: What it was begun with.
+
+    Raises:
+        ValueError: There is none, or it is of another format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.settings = read_json(self.folder / HEADER)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.folder}: nothing is watched under this name; `marc watch` does it") from error
+        if not isinstance(self.settings, dict) or self.settings.get("format") != FORMAT:
+            raise ValueError(f"{self.folder}: not a memory of format {FORMAT}; watch the source under another --name")
+        self._state, self._generation = LiveState(), -1
+        self._file: RecordFile | None = None
+
+    def snapshot(self) -> LiveSnapshot:
+        """What is on disk now; of the log of events only what was added since the last snapshot is read.
+
+        Raises:
+            ValueError: The files change too fast to be read.
+        """
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):  # a file may have made room between the listing and the opening
+                self._read_events()
+                records = [
+                    record
+                    for number in _numbers(self.folder, "recent")
+                    for record in RecordFile(_path(self.folder, "recent", number)).new_records()
+                ]
+                frames = tuple(_frames_of(records))
+                opened = records[-1].head["open"] if records else 0.0
+                return snapshot_of(self.settings, self._state, frames, opened)
+        raise ValueError(f"{self.folder}: its files change faster than they can be read; ask again")
+
+    def _read_events(self) -> None:
+        numbers = _numbers(self.folder, "events")
+        if numbers and (self._file is None or numbers[-1] != self._generation):
+            self._file = RecordFile(_path(self.folder, "events", numbers[-1]))
+            self._state, self._generation = LiveState(), numbers[-1]
+        if self._file is not None:
+            for record in self._file.new_records():
+                self._state.apply(record)
+
+
+def snapshot_of(
+    settings: Mapping[str, Any], state: LiveState, recent: Sequence[KeptFrame], open_start: float
+) -> LiveSnapshot:
+    """A snapshot of a state.
+
+    Args:
+        settings: What the memory was begun with.
+        state: Events and gaps.
+        recent: The last frames.
+        open_start: Since when the event lasts that is not over, as far as the last frames knew.
+    """
+    over = state.events[-1].span.end if state.events else 0.0
+    return LiveSnapshot(
+        str(settings["name"]),
+        str(settings["source"]),
+        tuple(state.events),
+        tuple(recent),
+        max(over, open_start),
+        tuple(state.gaps),
+        float(settings.get("rate", 0.0)),
+        str(settings["embedder"]),
+    )
+
+
+def _said_of(frame: KeptFrame) -> dict[str, Any]:
+    return {"second": frame.second, "size": list(frame.size), "at": round(frame.at, 3)}
+
+
+def _frames_of(records: Sequence[Record]) -> Iterator[KeptFrame]:
+    for record in records:
+        width, height = record.head["size"]
+        try:
+            (jpeg,) = record.pictures()
+        except DamagedRecordError as error:
+            logger.warning("%s", error)
+            continue
+        yield KeptFrame(record.head["second"], jpeg, (width, height), record.vector, record.head["at"])
+
+
+def _path(folder: Path, kind: str, number: int) -> Path:
+    return folder / f"{kind}.{number}.log"
+
+
+def _numbers(folder: Path, kind: str) -> list[int]:
+    """Numbers of the files of a kind, ascending."""
+    names = (path.name.split(".") for path in folder.glob(f"{kind}.*.log"))
+    return sorted(int(parts[1]) for parts in names if len(parts) == 3 and parts[1].isdigit())
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0

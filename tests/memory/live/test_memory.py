@@ -1,0 +1,219 @@
+"""A memory to which frames are pushed: events, the last seconds, what becomes of them."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from marc.memory import MemoryOptions
+from marc.memory.live import LiveOptions, StoredWatch
+
+
+def spans(snapshot) -> list[tuple[float, float]]:
+    return [(round(each.span.start, 2), round(each.span.end, 2)) for each in snapshot.events]
+
+
+def test_events_close_soon_after_their_cuts(open_memory, show):
+    memory = open_memory()
+    at = show(memory, "red", 3)
+    at = show(memory, "green", 0.2, at)
+    assert memory.closed == 0
+    at = show(memory, "green", 2.8, at)
+    assert spans(memory.snapshot()) == [(0, 3)]
+    show(memory, "blue", 3, at)
+    memory.end()
+    assert spans(memory.snapshot()) == [(0, 3), (3, 6), (6, 9)]
+
+
+def test_an_event_keeps_its_direction_a_thumbnail_and_pairs_of_frames(open_memory, show):
+    memory = open_memory(options=LiveOptions(event_frames=4, event_pixels=1024))
+    show(memory, "blue", 1.5, show(memory, "red", 6))
+    (event,) = memory.snapshot().events
+    assert event.vector.argmax() == 0
+    assert np.isclose(np.linalg.norm(event.vector), 1, atol=1e-5)
+    frames = event.frames()
+    assert len(frames) == 4
+    assert np.diff(event.seconds)[::2].tolist() == pytest.approx([0.5, 0.5])
+    picture = Image.open(io.BytesIO(frames[0].jpeg))
+    assert picture.size == event.size
+    assert picture.width * picture.height <= 1024
+    assert Image.open(io.BytesIO(event.thumbnail())).size == (160, 120)
+
+
+def test_the_last_seconds_are_there_in_full_size_and_no_more(open_memory, show):
+    memory = open_memory(options=LiveOptions(recent_seconds=4))
+    show(memory, "blue", 9, show(memory, "red", 12))
+    recent = memory.snapshot().recent
+    assert recent[0].second == pytest.approx(12, abs=0.6)  # the open event's frames stay
+    assert {frame.size for frame in recent} == {(64, 48)}
+    assert Image.open(io.BytesIO(recent[-1].jpeg)).size == (64, 48)
+    assert recent[-1].second == pytest.approx(20.5)
+
+
+def test_the_last_seconds_have_a_room_of_their_own(open_memory, show):
+    memory = open_memory(options=LiveOptions(recent_mib=0.02))
+    show(memory, "red", 15)
+    assert sum(len(frame.jpeg) for frame in memory.snapshot().recent) <= 0.02 * 2**20
+    files = memory_folder(memory).glob("recent.*")
+    assert sum(file.stat().st_size for file in files) < 3 * 0.02 * 2**20
+
+
+def memory_folder(memory):
+    return memory._store.folder
+
+
+def test_short_shots_are_joined_with_what_follows(open_memory, show):
+    memory = open_memory()
+    at = 0.0
+    for colour, seconds in (("red", 0.5), ("green", 2), ("blue", 2)):
+        at = show(memory, colour, seconds, at)
+    memory.end()
+    assert spans(memory.snapshot()) == [(0, 2.5), (2.5, 4.5)]
+
+
+def test_a_long_shot_is_split_where_it_changes_most(open_memory, show, colours):
+    cutting = MemoryOptions(segmenter="uniform", min_event_seconds=1, max_event_seconds=8, seconds_per_frame=1)
+    memory = open_memory(memory=cutting)
+    show(memory, "blue", 5, show(memory, "red", 5))
+    assert spans(memory.snapshot())[0] == pytest.approx((0, 4.5), abs=0.6)
+
+
+def test_another_process_sees_the_same(open_memory, show):
+    memory = open_memory()
+    show(memory, "green", 3, show(memory, "red", 3))
+    memory.flush()
+    here, there = memory.snapshot(), StoredWatch(memory_folder(memory)).snapshot()
+    assert spans(there) == spans(here)
+    assert there.until == here.until
+    assert there.open_start == here.open_start
+    assert [frame.jpeg for frame in there.recent][-4:] == [frame.jpeg for frame in here.recent][-4:]
+    assert there.events[0].frames() == here.events[0].frames()
+
+
+def test_a_memory_goes_on_under_its_name(open_memory, show):
+    memory = open_memory()
+    show(memory, "green", 1, show(memory, "red", 3))
+    before = memory.snapshot()
+    memory.close()
+    memory = open_memory()
+    assert memory.until == before.until
+    assert spans(memory.snapshot()) == spans(before)
+    show(memory, "blue", 2, show(memory, "green", 2, 1000.0))
+    memory.end()
+    assert spans(memory.snapshot()) == [
+        (0, 3),
+        pytest.approx((3, 5.54), abs=0.1),
+        pytest.approx((5.54, 7.54), abs=0.5),
+    ]
+
+
+def test_nobody_else_writes_it_meanwhile(open_memory):
+    open_memory()
+    with pytest.raises(ValueError, match="another process watches"):
+        open_memory()
+
+
+def test_a_memory_of_other_options_is_not_mixed(open_memory):
+    open_memory().close()
+    with pytest.raises(ValueError, match="begun with options"):
+        open_memory(options=LiveOptions(event_frames=2))
+
+
+def test_room_for_few_events_makes_chapters_of_those_that_are_alike(open_memory, show):
+    memory = open_memory(options=LiveOptions(most_events=3, whole_seconds=0, event_frames=4))
+    at = 0.0
+    for colour in ("red", "red", "blue", "blue", "green", "red"):
+        at = show(memory, colour, 2, at)
+        memory._cut(at)  # the detector sees no cut between two of one colour
+    memory.end()
+    snapshot = memory.snapshot()
+    assert [(each.span.start, each.parts) for each in snapshot.events] == [(0, 2), (4, 3), (10, 1)]  # not the newest
+    assert snapshot.events[0].vector.argmax() == 0
+    assert len(snapshot.events[0].frames()) == 4
+    assert "chapters" in snapshot.forgotten()
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == spans(snapshot)
+
+
+def test_room_in_bytes_is_kept_and_the_file_does_not_grow_for_ever(open_memory, show, monkeypatch):
+    monkeypatch.setattr("marc.memory.live.store.SLACK", 0)
+    memory = open_memory(options=LiveOptions(memory_mib=0.03, event_frames=2))
+    watching, at = StoredWatch(memory_folder(memory)), 0.0
+    for number in range(24):
+        at = show(memory, ("red", "green", "blue")[number % 3], 1.5, at)
+        assert spans(watching.snapshot()) == spans(memory.snapshot())
+    state = memory._store.state
+    assert state.size <= 0.03 * 2**20
+    (file,) = memory_folder(memory).glob("events.*.log")
+    assert file.name != "events.0.log"
+    assert file.stat().st_size < 3 * 0.03 * 2**20
+    assert sum(each.parts for each in state.events) == 23  # the last one is not over
+
+
+def test_a_gap_ends_an_event_and_is_said(open_memory, show):
+    memory = open_memory()
+    show(memory, "red", 3, show(memory, "red", 3) + 60)
+    memory.end()
+    snapshot = memory.snapshot()
+    assert spans(snapshot) == [(0, pytest.approx(3.4)), (63, pytest.approx(66))]
+    assert [(round(gap.start, 1), round(gap.end, 1)) for gap in snapshot.gaps] == [(2.9, 63.0)]
+
+
+def test_a_clock_that_falls_back_is_no_reason_to_forget(open_memory, show):
+    memory = open_memory()
+    show(memory, "red", 3, 500)
+    show(memory, "green", 3, 20)
+    memory.end()
+    assert spans(memory.snapshot()) == [(0, pytest.approx(3.0)), (3.0, pytest.approx(6.0))]
+    assert "fell back" in memory.snapshot().gaps[0].why
+
+
+def test_frames_of_another_size_are_another_event(open_memory, show):
+    memory = open_memory()
+    show(memory, "red", 3, show(memory, "red", 3), size=(32, 32))
+    memory.end()
+    events = memory.snapshot().events
+    assert spans(memory.snapshot()) == [(0, 3), (3, pytest.approx(6))]
+    assert [each.size for each in events] == [(64, 48), (32, 32)]
+
+
+def test_a_full_disk_stops_nothing_and_is_said(open_memory, show, monkeypatch):
+    memory = open_memory()
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    at = show(memory, "red", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("marc.memory.live.records.append_bytes", full)
+        at = show(memory, "green", 3, at)
+        assert "No space left" in memory.snapshot().problem
+        assert memory.closed == 0
+    at = show(memory, "blue", 3, at)
+    memory.end()
+    assert memory.problem == ""
+    assert spans(memory.snapshot()) == [(0, 6), (6, 9)]
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == [(0, 6), (6, 9)]
+
+
+def test_what_was_told_is_known_later(open_memory):
+    memory = open_memory()
+    memory.tell("a red car", 12.5)
+    memory.close()
+    assert open_memory().told == {"a red car": 12.5}
+
+
+def test_what_is_no_frame_is_refused(open_memory):
+    with pytest.raises(ValueError, match="uint8"):
+        open_memory().push(np.zeros((4, 4, 3)), 0.0)
+
+
+def test_a_snapshot_stays_as_it_is(open_memory, show):
+    memory = open_memory()
+    at = show(memory, "red", 2)
+    snapshot = memory.snapshot()
+    kept = replace(snapshot)
+    show(memory, "green", 4, at)
+    assert snapshot == kept
+    assert not snapshot.events
