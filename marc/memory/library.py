@@ -27,21 +27,22 @@ from numpy.typing import NDArray
 
 from marc.extras import extra
 from marc.io import size_below
-from marc.memory.ranking import best_first, content_words, fused_scores
+from marc.memory.filters import EventFilter, check_tags, is_of, quoted
+from marc.memory.ranking import RANK_CONSTANT, best_first, content_words, fused_scores
 from marc.memory.store import VideoMemory
 from marc.memory.tables import (
     Row,
+    build_filter_indices,
     build_index,
     event_of,
     has_texts,
-    is_of,
     matching_events,
     nearest_events,
     prepare,
-    quoted,
     replace_videos,
     rows_of,
     rows_when_indexed,
+    tags_of,
 )
 from marc.types import Event
 
@@ -58,7 +59,7 @@ INDEX_FROM = 50_000
 GROWTH = 4
 """Times as many events as an index was built for; then it is built anew, with more lists."""
 DEPTH = 200
-"""Best events by picture, and as many by words, that are ranked together; at least as many as are asked for."""
+"""Best events by picture, and as many by words, that are ranked together."""
 PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
 _MARGIN = 1 << 20
@@ -95,6 +96,23 @@ class RecalledEvent:
     relevance: float = 0.0
 
 
+@dataclass(frozen=True)
+class RecalledPage:
+    """A part of all events, in the order in which they fit a question.
+
+    Attributes:
+        events: At most as many as were asked for.
+        number: Which page it is, from 1.
+        version: Of the library; further pages of the same version go on where this one ends, whoever writes meanwhile.
+        has_more: Whether there is a further page.
+    """
+
+    events: tuple[RecalledEvent, ...]
+    number: int
+    version: str
+    has_more: bool
+
+
 class LibraryError(OSError):
     """The library could not be read or written; what was in it is untouched."""
 
@@ -119,7 +137,12 @@ class MemoryLibrary:
         self._folder = None if "://" in self.address else Path(self.address)
         self._is_prepared = False
 
-    def add(self, memories: Sequence[VideoMemory], texts: Sequence[Sequence[str]] | None = None) -> None:
+    def add(
+        self,
+        memories: Sequence[VideoMemory],
+        texts: Sequence[Sequence[str]] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> None:
         """Put videos in, in one step for all that share an embedding model.
 
         What was known of the same paths is replaced; then it is dropped where the same weights in another precision
@@ -128,16 +151,21 @@ class MemoryLibrary:
         Args:
             memories: Of each video.
             texts: What is said in each event of each video; None for nothing.
+            tags: Of all these videos; None leaves each the tags that it has.
 
         Raises:
+            ValueError: A tag is none.
             LibraryError: It cannot be written, for instance because the disk is full.
         """
         import pyarrow as pa
 
         _check_names(memory.source for memory in memories)
+        check_tags(tags or ())
         by_table: dict[str, dict[str, pa.Table]] = {}
+        known = self._tags(memories) if tags is None else {}
         for index, memory in enumerate(memories):
-            rows = rows_of(memory, texts[index] if texts else [""] * len(memory.events))
+            said = texts[index] if texts else [""] * len(memory.events)
+            rows = rows_of(memory, said, known.get(memory.source, ()) if tags is None else tags)
             name = _table_name(memory.settings.embedder, memory.settings.precision)
             by_table.setdefault(name, {})[memory.source] = rows
         with self._writing(sum(rows.nbytes for videos in by_table.values() for rows in videos.values())):
@@ -147,6 +175,14 @@ class MemoryLibrary:
                 for other in self._tables(_of_any_precision(name)):
                     if other.name != name:
                         other.delete(is_of(list(videos)))
+
+    def _tags(self, memories: Sequence[VideoMemory]) -> dict[str, tuple[str, ...]]:
+        """The tags that the videos have, by path."""
+        sources = [memory.source for memory in memories]
+        if not sources or not self._is_there():
+            return {}
+        with self._reported("read"):
+            return {path: tags for table in self._tables() for path, tags in tags_of(table, sources).items()}
 
     def remove(self, source: str | Path) -> int:
         """Forget the video of this path under every embedding model; returns the number of dropped events.
@@ -166,9 +202,11 @@ class MemoryLibrary:
                 table.delete(condition)
         return dropped
 
-    def holds(self, memory: VideoMemory, texts: Sequence[str] | None = None) -> bool:
-        """Whether exactly this is in the library: this content at this path under these settings, with these texts
-        and, bit for bit, these vectors.
+    def holds(
+        self, memory: VideoMemory, texts: Sequence[str] | None = None, tags: Sequence[str] | None = None
+    ) -> bool:
+        """Whether exactly this is in the library: this content at this path under these settings, with these texts,
+        these tags (None: any) and, bit for bit, these vectors.
 
         Raises:
             LibraryError: The library cannot be read, or cannot hold a file of this name.
@@ -178,47 +216,84 @@ class MemoryLibrary:
         if table is None:
             return False
         with self._reported("read"):
-            columns = [name for name in ("memory", "position", "text", "vector") if name in table.schema.names]
+            columns = [name for name in ("memory", "position", "text", "vector", "tags") if name in table.schema.names]
             rows = table.search().where(is_of([memory.source])).select(columns).to_arrow().to_pylist()
         rows.sort(key=lambda row: row["position"])
+        if tags is not None and any(set(row.get("tags") or ()) != set(tags) for row in rows):
+            return False
         held = [(row["memory"], row["position"], row.get("text") or "") for row in rows]
         wanted = enumerate(texts or [""] * len(memory.events))
         if held != [(memory.key, position, text) for position, text in wanted]:
             return False
         return np.array_equal(np.array([row["vector"] for row in rows], np.float32), memory.embeddings)
 
-    def recall(self, embedder: EventEmbedder, question: str, k: int = 5) -> list[RecalledEvent]:
+    def recall(
+        self, embedder: EventEmbedder, question: str, k: int = 5, *, among: EventFilter | None = None
+    ) -> list[RecalledEvent]:
         """The k events of all videos that fit a question best, by picture and by what is said, best first.
 
         What was remembered with the same weights in another precision is found, too: its vectors differ by rounding.
+
+        Args:
+            embedder: Of the question; what it remembered is looked at.
+            question: What to look for.
+            k: How many events.
+            among: Which events are looked at; None: all.
 
         Raises:
             ValueError: There is no library, or nothing in it was remembered with this embedder.
             LibraryError: The library cannot be read.
         """
+        return list(self.recall_page(embedder, question, k, among=among).events)
+
+    def recall_page(
+        self,
+        embedder: EventEmbedder,
+        question: str,
+        k: int = 5,
+        *,
+        among: EventFilter | None = None,
+        number: int = 1,
+        version: str | None = None,
+    ) -> RecalledPage:
+        """As `recall`, the events from (number - 1) * k on.
+
+        Args:
+            embedder: As in `recall`.
+            question: As in `recall`.
+            k: Events of a page.
+            among: As in `recall`.
+            number: Which page, from 1.
+            version: That of the first page, so that nothing is shown twice or left out when somebody writes between
+                two pages; None: the newest.
+
+        Raises:
+            ValueError: As `recall`; the version is gone; or there is no such page.
+            LibraryError: The library cannot be read.
+        """
         _check_number(k)
+        _check_number(number, "the page's number")
         self.check_there()
         with self._reported("read"):
             tables = self._tables(_table_name(embedder.identity["fingerprint"], ""))
-            for table in tables:
-                table.checkout(table.version)  # all that is read below is of one version, whoever writes meanwhile
         if not tables:
             raise ValueError(
                 f"{self.address}: nothing was remembered with the embedder {embedder.name}; use `marc remember` first"
             )
+        version = _checked_out(tables, version)
         query = embedder.embed_question(question)
         with self._reported("read"):
-            words = content_words(query.text) if any(map(has_texts, tables)) else []
-            depth = max(k, DEPTH if words else 0)
-            heard = [row for table in tables for row in matching_events(table, query.vector, words, depth)]
-            seen = [row for table in tables for row in nearest_events(table, query.vector, depth)]
-            return [self._with_a_file_that_is_there(tables, found) for found in _best(heard, seen, k)]
+            found = _ranked(tables, query.vector, query.text, among or EventFilter(), number * k + 1)
+            page = found[(number - 1) * k : number * k]
+            if not (among and among.videos):
+                page = _with_files_that_are_there(tables, page)
+            return RecalledPage(tuple(page), number, version, len(found) > number * k)
 
     def nearest(self, table: Table, query_D: NDArray[np.float32], k: int) -> list[RecalledEvent]:
         """The k events of one table with the highest cosines, best first."""
         _check_number(k)
         with self._reported("read"):
-            return _best([], nearest_events(table, query_D, k), k)
+            return _best([], nearest_events(table, query_D, k))
 
     def videos(self) -> dict[str, int]:
         """Paths of the remembered videos with their numbers of events.
@@ -254,20 +329,12 @@ class MemoryLibrary:
             size = self._size()
         with self._writing(size):
             for table in self._tables():
-                if table.count_rows() >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
+                rows = table.count_rows()
+                if rows >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
                     build_index(table)
+                if rows >= INDEX_FROM:
+                    build_filter_indices(table)
                 table.optimize()
-
-    def _with_a_file_that_is_there(self, tables: Sequence[Table], found: RecalledEvent) -> RecalledEvent:
-        """The event with the path of another file of the same content, where its own is gone and another is there."""
-        if Path(found.source).exists():
-            return found
-        for table in tables:
-            rows = table.search().where(f"video = {quoted(found.content)}").select(["source"]).to_arrow()
-            for source in sorted(set(rows["source"].to_pylist())):
-                if Path(source).exists():
-                    return replace(found, source=source)
-        return found
 
     @cached_property
     def _database(self) -> DBConnection:
@@ -399,8 +466,48 @@ def _check_room(folder: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
 
 
-def _best(heard: Sequence[Row], seen: Sequence[Row], k: int) -> list[RecalledEvent]:
-    """The k best of the events that were found by their words or by their pictures; those of several tables, once."""
+def _checked_out(tables: Sequence[Table], version: str | None) -> str:
+    """Have all that is read of tables be of one version, whoever writes meanwhile; returns which.
+
+    Raises:
+        ValueError: It is gone, or of other tables.
+    """
+    numbers = [str(table.version) for table in tables] if version is None else version.split(".")
+    try:
+        for table, number in zip(tables, numbers, strict=True):
+            table.checkout(int(number))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"version {version} of the library is no more, or never was; ask for the first page again"
+        ) from error
+    return ".".join(numbers)
+
+
+def _ranked(
+    tables: Sequence[Table], query_D: NDArray[np.float32], question: str, among: EventFilter, count: int
+) -> list[RecalledEvent]:
+    """The events that fit a question best, at least so many if there are, in an order that does not depend on it.
+
+    The best by picture and by words are ranked together; behind them come the others by picture, in portions each of
+    which is twice as large as all before.
+    """
+    conditions = [among.condition(table.schema.names) for table in tables]
+    words = content_words(question) if any(map(has_texts, tables)) else []
+    places = list(zip(tables, conditions, strict=True))
+    heard = [row for table, where in places for row in matching_events(table, query_D, words, DEPTH, where)]
+    depth, is_all = DEPTH, False
+    ranked: list[RecalledEvent] = []
+    while len(ranked) < count and not is_all:
+        nearest = [nearest_events(table, query_D, depth, where) for table, where in places]
+        seen = sorted((row for rows in nearest for row in rows), key=lambda row: -row["cosine"])[:depth]
+        ranked = _best(heard, seen) if depth == DEPTH else [*ranked, *_behind(ranked, seen, is_fused=bool(heard))]
+        is_all = all(len(rows) < depth for rows in nearest)
+        depth *= 2
+    return ranked
+
+
+def _best(heard: Sequence[Row], seen: Sequence[Row]) -> list[RecalledEvent]:
+    """All events that were found by their words or by their pictures, best first; those of several tables, once."""
     events: dict[tuple[str, float, float], Row] = {}
     for row in sorted(heard, key=lambda row: -row["_score"]):
         events.setdefault(event_of(row), row)
@@ -420,7 +527,35 @@ def _best(heard: Sequence[Row], seen: Sequence[Row], k: int) -> list[RecalledEve
             text=rows[index].get("text") or "",
             relevance=float(relevance[index]),
         )
-        for index in best_first(cosines, text_scores)[:k]
+        for index in best_first(cosines, text_scores)
+    ]
+
+
+def _behind(found: Sequence[RecalledEvent], seen: Sequence[Row], *, is_fused: bool) -> list[RecalledEvent]:
+    """The events that were not found yet, by picture; where ranks were fused, theirs count on."""
+    known = {(one.content, one.event.start, one.event.end) for one in found}
+    others = _best([], [row for row in seen if event_of(row) not in known])
+    if not is_fused:
+        return others
+    first = RANK_CONSTANT + len(found) + 1
+    return [replace(one, relevance=1 / (first + index)) for index, one in enumerate(others)]
+
+
+def _with_files_that_are_there(tables: Sequence[Table], found: Sequence[RecalledEvent]) -> list[RecalledEvent]:
+    """Events with the paths of other files of the same content, where their own are gone and others are there."""
+    gone = {one.content for one in found if not Path(one.source).exists()}
+    if not gone:
+        return list(found)
+    there: dict[str, str] = {}
+    for table in tables:
+        condition = f"video IN ({', '.join(map(quoted, sorted(gone)))})"
+        rows = table.search().where(condition).select(["video", "source"]).to_arrow()
+        for row in rows.group_by(["video", "source"]).aggregate([]).sort_by("source").to_pylist():
+            if row["video"] not in there and Path(row["source"]).exists():
+                there[row["video"]] = row["source"]
+    return [
+        replace(one, source=there[one.content]) if one.content in there and not Path(one.source).exists() else one
+        for one in found
     ]
 
 
@@ -434,9 +569,9 @@ def _check_names(paths: Iterable[str]) -> None:
             ) from error
 
 
-def _check_number(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
+def _check_number(number: int, name: str = "k") -> None:
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, not {number}")
 
 
 def _table_name(fingerprint: str, precision: str) -> str:

@@ -2,6 +2,7 @@
 
 A row is an event of a video file. Rows are known by content, path and position: two files with the same content have
 rows each. `words` holds what is said in the event as `marc.memory.ranking.words_of` reads it, for the index of words.
+`tags` are those of the video.
 
 Shape legend: E events, D embedding dimensions.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.filters import is_of
 from marc.memory.ranking import words_of
 from marc.memory.store import VideoMemory
 from marc.memory.vectors import are_unit_vectors
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 KEY = ["video", "source", "position"]
 NPROBES = 64
+SCANNED = 50_000
+"""Rows that pass a filter up to which they are compared exactly, without the index of vectors."""
 REFINE = 3
 WORDS_INDEX = "words"
 _SHOWN = ["video", "source", "position", "start", "end"]
@@ -34,12 +38,13 @@ _SHOWN = ["video", "source", "position", "start", "end"]
 Row = dict[str, Any]
 
 
-def rows_of(memory: VideoMemory, texts: Sequence[str]) -> pa.Table:
+def rows_of(memory: VideoMemory, texts: Sequence[str], tags: Sequence[str] = ()) -> pa.Table:
     """The rows of a video.
 
     Args:
         memory: Its memory.
         texts: What is said in each event, ``[E]``.
+        tags: Of the video.
     """
     import pyarrow as pa
 
@@ -55,6 +60,7 @@ def rows_of(memory: VideoMemory, texts: Sequence[str]) -> pa.Table:
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(memory.embeddings.reshape(-1)), dimension),
             "text": pa.array(texts, pa.string()),
             "words": pa.array([" ".join(words_of(text)) for text in texts], pa.string()),
+            "tags": pa.array([sorted(set(tags))] * count, pa.list_(pa.string())),
         }
     )
 
@@ -66,8 +72,8 @@ def prepare(table: Table) -> None:
     """
     import pyarrow as pa
 
-    missing = [pa.field(name, pa.string()) for name in ("text", "words") if name not in table.schema.names]
-    if missing:
+    later = {"text": pa.string(), "words": pa.string(), "tags": pa.list_(pa.string())}
+    if missing := [pa.field(name, kind) for name, kind in later.items() if name not in table.schema.names]:
         table.add_columns(missing)
     if doubled := list(_doubled(table)):
         table.delete(f"_rowid IN ({', '.join(map(str, doubled))})")
@@ -112,14 +118,23 @@ def replace_videos(table: Table, rows: pa.Table) -> None:
     )
 
 
-def is_of(sources: Sequence[str]) -> str:
-    """The SQL condition that a row is of one of these files."""
-    return f"source IN ({', '.join(map(quoted, dict.fromkeys(sources)))})"
+def tags_of(table: Table, sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The tags of those of some files that have any."""
+    if "tags" not in table.schema.names:
+        return {}
+    rows = table.search().where(is_of(sources)).select(["source", "tags"]).to_arrow().to_pylist()
+    return {row["source"]: tuple(row["tags"]) for row in rows if row["tags"]}
 
 
-def quoted(text: str) -> str:
-    """A text in SQL."""
-    return "'" + text.replace("'", "''") + "'"
+def build_filter_indices(table: Table) -> None:
+    """Build the indices of what events are filtered by, as far as there are none."""
+    from lancedb.index import BTree, LabelList
+
+    known = {column for index in table.list_indices() for column in index.columns}
+    wanted = {"source": BTree(), "start": BTree(), "end": BTree(), "tags": LabelList()}
+    for column, config in wanted.items():
+        if column not in known:
+            table.create_index(column, config=config)
 
 
 def build_index(table: Table) -> None:
@@ -146,7 +161,7 @@ def rows_when_indexed(table: Table) -> int:
 
 
 def nearest_rows(
-    table: Table, query_D: NDArray[np.float32], k: int, columns: list[str], nprobes: int = NPROBES
+    table: Table, query_D: NDArray[np.float32], k: int, columns: list[str], *, nprobes: int = NPROBES, where: str = ""
 ) -> pa.Table:
     """The k nearest rows by cosine, ``_distance = 1 - cosine``.
 
@@ -155,48 +170,61 @@ def nearest_rows(
         query_D: A unit vector.
         k: Number of rows.
         columns: Columns to return.
-        nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly. 0 does
-            without the index.
+        nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly, without
+            which distances would be LanceDB's own of rounded vectors. 0 does without the index.
+        where: An SQL condition on the rows. More lists are read until there are enough rows that meet it; where few
+            do, they are all compared.
     """
     from lancedb.query import LanceVectorQueryBuilder
 
     search = table.search(query_D)
     assert isinstance(search, LanceVectorQueryBuilder)
     search = search.distance_type("cosine")
-    search = search.nprobes(nprobes).refine_factor(REFINE) if nprobes else search.bypass_vector_index()
+    if where:
+        search = search.where(where, prefilter=True)
+    if not nprobes or (where and table.count_rows(where) <= SCANNED):
+        search = search.bypass_vector_index()
+    else:
+        search = search.minimum_nprobes(nprobes).maximum_nprobes(0 if where else nprobes).refine_factor(REFINE)
     return search.select(columns).limit(k).to_arrow()
 
 
-def nearest_events(table: Table, query_D: NDArray[np.float32], k: int) -> list[Row]:
-    """Rows of the k nearest different events, nearest first, with their ``cosine``.
+def nearest_events(table: Table, query_D: NDArray[np.float32], k: int, where: str = "") -> list[Row]:
+    """Rows of the k nearest different events that meet a condition, nearest first, with their ``cosine``.
 
     Files with the same content show the same events; of such rows the first is given. Damaged rows are left out.
     """
     columns = [name for name in (*_SHOWN, "text") if name in table.schema.names]
     wanted = k
     while True:
-        rows = nearest_rows(table, query_D, wanted, [*columns, "vector", "_distance"]).to_pylist()
-        sound = _sound(rows)
-        events = {event_of(row): row | {"cosine": 1 - row["_distance"]} for row in reversed(sound)}
-        if len(events) >= k or len(rows) < wanted:
+        found = nearest_rows(table, query_D, wanted, [*columns, "vector", "_distance"], where=where)
+        rows = [row | {"cosine": 1 - row["_distance"]} for row in _sound(found)]
+        events = {event_of(row): row for row in reversed(rows)}
+        if len(events) >= k or len(found) < wanted:
             return list(reversed(events.values()))[:k]
         wanted *= 2
 
 
-def matching_events(table: Table, query_D: NDArray[np.float32], words: Sequence[str], k: int) -> list[Row]:
+def matching_events(
+    table: Table, query_D: NDArray[np.float32], words: Sequence[str], k: int, where: str = ""
+) -> list[Row]:
     """Rows of the k events whose words match best, with BM25's ``_score`` and ``cosine``; none without an index."""
     if not words or not _knows_words(table):
         return []
     search = table.search(" ".join(words), query_type="fts", fts_columns="words")
-    rows = search.select([*_SHOWN, "text", "vector", "_score"]).limit(k).to_arrow().to_pylist()
-    return [row | {"cosine": float(np.dot(row["vector"], query_D))} for row in _sound(rows)]
+    if where:
+        search = search.where(where, prefilter=True)
+    found = search.select([*_SHOWN, "text", "vector", "_score"]).limit(k).to_arrow()
+    return [row | {"cosine": float(np.dot(row["vector"], query_D))} for row in _sound(found)]
 
 
-def _sound(rows: list[Row]) -> list[Row]:
+def _sound(found: pa.Table) -> list[Row]:
     """The rows with a unit vector, an array now; which videos are to be remembered again is logged."""
+    rows = found.drop_columns(["vector"]).to_pylist()
     if not rows:
         return []
-    vectors_ED = np.array([row["vector"] for row in rows], dtype=np.float32)
+    numbers = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    vectors_ED = numbers.reshape(len(rows), -1).astype(np.float32, copy=False)
     unit_E = are_unit_vectors(vectors_ED)
     for source in sorted({row["source"] for row, unit in zip(rows, unit_E, strict=True) if not unit}):
         logger.warning(

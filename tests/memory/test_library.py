@@ -13,6 +13,7 @@ import pytest
 
 from marc.extras import MissingExtraError
 from marc.memory import library as library_module
+from marc.memory.filters import EventFilter
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.ranking import best_first, word_scores
 from marc.memory.tables import rows_of
@@ -197,7 +198,9 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     library.add([memory(number, events=50) for number in range(30)])
     library.optimize()
     (table,) = library._tables()
-    assert sorted(index.index_type for index in table.list_indices()) == ["FTS", "IvfSq"]
+    kinds = sorted((index.index_type, *index.columns) for index in table.list_indices())
+    filters = [("BTree", "end"), ("BTree", "source"), ("BTree", "start")]
+    assert kinds == [*filters, ("FTS", "words"), ("IvfSq", "vector"), ("LabelList", "tags")]
     late = memory(500)
     library.add([late])
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
@@ -323,6 +326,164 @@ def test_an_older_library_is_read_as_it_is_and_gets_texts_when_written(library, 
     library.add([one], [["umbrella", "", "", "", ""]])
     assert library.holds(one, ["umbrella", "", "", "", ""])
     assert library.recall(query, "umbrella", k=2)[0].text == "umbrella"
+
+
+# --- filters, tags, pages -------------------------------------------------------------------------------------------
+
+
+def exact(memories, query):
+    """Cosines in float64 of all events, by path and position, best first."""
+    vectors = np.concatenate([each.embeddings for each in memories]).astype(np.float64)
+    places = [(each.source, position) for each in memories for position in range(len(each.events))]
+    cosines = vectors @ query / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query.astype(np.float64)))
+    return sorted(zip(places, cosines.tolist(), strict=True), key=lambda one: -one[1])
+
+
+def places(found):
+    return [(event.source, event.position) for event in found]
+
+
+@pytest.mark.parametrize("scanned", [0, 50_000], ids=["through the index", "exactly"])
+def test_scores_are_cosines_with_an_index_and_with_filters(library, memory, monkeypatch, scanned):
+    """The index holds rounded vectors, whose distances LanceDB doubles: they are scored again."""
+    monkeypatch.setattr(library_module, "INDEX_FROM", 1000)
+    monkeypatch.setattr("marc.memory.tables.SCANNED", scanned)
+    memories = [memory(number, events=50) for number in range(30)]
+    for index in range(3):
+        library.add(memories[index::3], tags=[f"tag {index}", "all"])
+    library.optimize()
+    query = memory(999, events=1).embeddings[0]
+    wishes = {
+        EventFilter(): lambda place: True,
+        EventFilter(tags=("tag 1", "all")): lambda place: int(place[0][8:-4]) % 3 == 1,
+        EventFilter(videos=("/videos/3.mp4", "/videos/17.mp4")): lambda place: place[0][8:-4] in ("3", "17"),
+        EventFilter(after=3, before=5.5): lambda place: 3 <= place[1] <= 5,
+        EventFilter(videos=("/videos/3.mp4",), after=20, tags=("tag 0",)): lambda place: (
+            place[0] == "/videos/3.mp4" and place[1] >= 20
+        ),
+        EventFilter(tags=("tag 0", "tag 1")): lambda place: False,
+    }
+    for wish, is_wanted in wishes.items():
+        wanted = [(place, cosine) for place, cosine in exact(memories, query) if is_wanted(place)][:20]
+        found = library.recall(Asker(query), "anything", k=20, among=wish)
+        assert places(found) == [place for place, _ in wanted], wish
+        np.testing.assert_allclose([one.score for one in found], [cosine for _, cosine in wanted], atol=1e-5)
+
+
+def test_a_filter_holds_for_words_too(library, memory):
+    library.add([memory(1)], [SAID], tags=["talk"])
+    library.add([memory(2)], [SAID])
+    query = Asker(memory(3).embeddings[0])
+    found = library.recall(query, "umbrella", k=20, among=EventFilter(tags=("talk",)))
+    assert {one.source for one in found} == {"/videos/1.mp4"} and len(found) == 5
+    assert {one.position for one in found[:2]} == {0, 3}
+
+
+def test_a_folder_stands_for_the_videos_below_it(library, memory):
+    sources = ["/videos/a/1.mp4", "/videos/a/b/2.mp4", "/videos/ab/3.mp4", "/videos/a.mp4", "/videos/100%/4.mp4"]
+    library.add([replace(memory(number), source=source) for number, source in enumerate(sources)])
+
+    def found(*paths):
+        return {
+            one.source for one in library.recall(Asker(memory(1).embeddings[0]), "x", 99, among=EventFilter(paths))
+        }
+
+    assert found("/videos/a") == set(sources[:2])
+    assert found("/videos/a/") == set(sources[:2])
+    assert found("/videos/a.mp4", "/videos/ab") == {sources[3], sources[2]}
+    assert found("/videos/100_") == set()
+    assert found("/") == set(sources)
+
+
+def test_tags_stay_until_others_are_given(library, memory):
+    library.add([memory(1), memory(2)], tags=["b", "a", "b"])
+    assert library.holds(memory(1)) and library.holds(memory(1), tags=["a", "b"])
+    assert not library.holds(memory(1), tags=["a"]) and not library.holds(memory(1), tags=[])
+    library.add([memory(1, events=3), memory(3)])
+    assert library.holds(memory(1, events=3), tags=["a", "b"]) and library.holds(memory(3), tags=[])
+    half = replace(memory(2), settings=replace(memory(2).settings, precision="bf16"))
+    library.add([half])
+    assert library.holds(half, tags=["b", "a"])
+    library.add([memory(1, events=3)], tags=[])
+    assert library.holds(memory(1, events=3), tags=[])
+    with pytest.raises(ValueError, match="is no tag"):
+        library.add([memory(1)], tags=[" "])
+
+
+def test_pages_follow_one_another_whatever_their_size(library, memory, monkeypatch):
+    """By words and pictures, beyond the depth of both rankings; so do those of an index."""
+    monkeypatch.setattr(library_module, "DEPTH", 40)
+    monkeypatch.setattr(library_module, "INDEX_FROM", 1000)
+    library.add([memory(number, events=50) for number in range(22)], [["umbrella", *[""] * 49]] * 22)
+    half = [memory(number, events=50) for number in range(22, 25)]
+    library.add([replace(one, settings=replace(one.settings, precision="bf16")) for one in half])
+    library.optimize()
+    query = Asker(memory(3, events=50).embeddings[7])
+    whole = places(library.recall(query, "umbrella", k=1250))
+    assert len(set(whole)) == 1250
+    for size in (190, 500):
+        paged, number, more = [], 0, True
+        while more:
+            number += 1
+            page = library.recall_page(query, "umbrella", size, number=number)
+            paged, more = paged + places(page.events), page.has_more
+        assert paged == whole
+        assert number == -(-1250 // size)
+    assert library.recall_page(query, "umbrella", 500, number=4).events == ()
+    relevance = [one.relevance for one in library.recall(query, "umbrella", k=1250)]
+    assert relevance == sorted(relevance, reverse=True)
+
+
+def test_a_page_goes_on_where_its_version_ended_whoever_writes_between(library, memory):
+    library.add([memory(number) for number in range(4)])
+    query = Asker(memory(1).embeddings[0])
+    whole = places(library.recall(query, "x", k=20))
+    first = library.recall_page(query, "x", 8)
+    library.remove("/videos/1.mp4")
+    library.add([memory(2, events=9), memory(9)])
+    library.optimize()
+    again = MemoryLibrary(library.address)
+    second = again.recall_page(query, "x", 8, number=2, version=first.version)
+    third = again.recall_page(query, "x", 8, number=3, version=first.version)
+    assert places(first.events + second.events + third.events) == whole
+    assert (second.has_more, third.has_more) == (True, False)
+    assert "/videos/1.mp4" not in {one.source for one in again.recall_page(query, "x", 50).events}
+
+
+@pytest.mark.parametrize("version", ["99", "1.2", "x", ""])
+def test_a_version_that_is_not_there_is_named(library, memory, version):
+    library.add([memory(1)])
+    with pytest.raises(ValueError, match=f"version {version} of the library is no more"):
+        library.recall_page(Asker(memory(1).embeddings[0]), "x", number=2, version=version)
+
+
+def test_an_older_library_has_no_tags_until_it_is_written(library, memory):
+    import lancedb
+
+    one = memory(1)
+    name = library_module._table_name(one.settings.embedder, one.settings.precision)
+    lancedb.connect(library.address).create_table(name, rows_of(one, [""] * 5).drop_columns(["tags"]))
+    query, wish = Asker(one.embeddings[3]), EventFilter(tags=("a",))
+    assert library.recall(query, "x", among=wish) == [] and len(library.recall(query, "x")) == 5
+    assert library.holds(one, tags=[]) and not library.holds(one, tags=["a"])
+    library.add([memory(2)], tags=["a"])
+    assert {found.source for found in library.recall(query, "x", 20, among=wish)} == {"/videos/2.mp4"}
+    library.add([one], tags=["a"])
+    assert len(library.recall(query, "x", 20, among=wish)) == 10
+
+
+def test_deletes_and_updates_while_others_read(library, memory):
+    """A reader sees each video as it was before a change or as it is after it, never a part."""
+    library.add([memory(number) for number in range(6)], tags=["kept"])
+    query = Asker(memory(1).embeddings[0])
+    changer = subprocess.Popen([sys.executable, str(HELPERS / "changer.py"), library.address, "5"])
+    seen = set()
+    while changer.poll() is None:
+        found = places(library.recall(query, "x", k=50, among=EventFilter(videos=("/videos/1.mp4",))))
+        seen.add(tuple(sorted(position for _, position in found)))
+    assert changer.returncode == 0
+    assert seen <= {(), tuple(range(5)), tuple(range(8))} and len(seen) > 1
+    assert library.videos() == {f"/videos/{number}.mp4": 5 for number in range(6)}
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
