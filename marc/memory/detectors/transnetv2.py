@@ -12,6 +12,9 @@ that it lies anywhere in a transition.
 The package finds transitions by the first probability alone. By default the larger of the two counts, which finds long
 dissolves far more often, and two finds in one fade are joined; ``gradual=False`` does without both.
 
+Fast cuts between views of one place get low scores from the network, whatever the windows. Where the picture jumps as
+only cuts do (`marc.memory.detectors.content`), a fifth of the threshold is enough; not so with ``exact``.
+
 Deviations from the package: frames come from `marc.video`, not from an ffmpeg binary; the video is never in memory as
 a whole; building the network leaves the global random state and PyTorch's deterministic mode as they were.
 docs/segmentation.md has accuracy and speed of both ways; ``python -m benchmarks.boundary_benchmark`` measures them.
@@ -33,6 +36,7 @@ from numpy.typing import NDArray
 
 from marc.memory.descriptors import block_means
 from marc.memory.detectors.base import ShotDetector, Transition
+from marc.memory.detectors.content import JumpFinder
 from marc.memory.growing import GrowingArray
 from marc.memory.precision import multiplies_bfloat16
 from marc.types import Frames, VideoInfo
@@ -115,12 +119,15 @@ class TransNetV2Detector(ShotDetector):
         self._windows, self._runs = WindowCutter(self.windowing), RunJoiner(self.windowing)
         self._seconds = GrowingArray(np.float64)
         self._blank = GrowingArray(np.bool_)
+        self._jumps = None if self.windowing is EXACT else JumpFinder()
         self._scores = GrowingArray(np.float32)
 
     def process(self, frames: Frames) -> Iterable[Transition]:
         """See `ShotDetector.process`; transitions are returned by `finish`."""
         self._seconds.extend(frames.seconds)
         self._blank.extend(blank_frames(frames.rgb))
+        if self._jumps is not None:
+            self._jumps.add(frames.rgb)
         for window in self._windows.add(frames.rgb):
             self._score(self._runs.add(window))
         return ()
@@ -128,10 +135,12 @@ class TransNetV2Detector(ShotDetector):
     def finish(self, duration: float) -> Iterable[Transition]:
         """See `ShotDetector.finish`."""
         scores_T2, seconds_T = self.scores(), self._seconds.array
+        scores_T = scores_T2.max(axis=1) if self.gradual else scores_T2[:, 0]
+        if self._jumps is not None:
+            scores_T = raise_at_jumps(scores_T, self._jumps.jumps(), SUPPORT * self.threshold)
+        runs = find_transitions(scores_T, self.threshold)
         if self.gradual:
-            runs = join_over_blanks(find_transitions(scores_T2.max(axis=1), self.threshold), self._blank.array)
-        else:
-            runs = find_transitions(scores_T2[:, 0], self.threshold)
+            runs = join_over_blanks(runs, self._blank.array)
         return [
             Transition(float(seconds_T[last]), float(seconds_T[first]), float(seconds_T[(last + first + 1) // 2]))
             for last, first in runs
@@ -180,6 +189,15 @@ def find_transitions(scores_T: NDArray[np.float32], threshold: float) -> list[Fr
     above_T = np.concatenate([[False], scores_T > threshold, [False]]).astype(np.int8)
     starts, ends = np.nonzero(np.diff(above_T) == 1)[0].tolist(), np.nonzero(np.diff(above_T) == -1)[0].tolist()
     return [(start, end) for start, end in zip(starts, ends, strict=True) if start > 0 and end < len(scores_T)]
+
+
+SUPPORT = 0.2  # share of the threshold that is enough for a frame at which the picture jumps
+
+
+def raise_at_jumps(scores_T: NDArray[np.float32], jumps_T: NDArray[np.bool_], support: float) -> NDArray[np.float32]:
+    """Scores of 1 where the picture jumps and the network gave that frame or one beside it more than ``support``."""
+    beside_TN = np.lib.stride_tricks.sliding_window_view(np.pad(scores_T, 1), 3)
+    return np.where(jumps_T & (beside_TN.max(axis=1) > support), np.float32(1), scores_T)
 
 
 BLANK = 5.0  # grey levels of standard deviation below which a picture shows nothing

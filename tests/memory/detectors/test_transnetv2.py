@@ -28,6 +28,7 @@ from marc.memory.detectors.transnetv2 import (
     find_transitions,
     join_over_blanks,
     load_network,
+    raise_at_jumps,
 )
 from marc.types import Frames, VideoInfo
 
@@ -165,6 +166,23 @@ def test_a_gradual_transition_is_cut_in_the_middle(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(detector, "scores", lambda: scores)
     first, boundary, last = (40, 46, 51) if gradual else (45, 46, 46)
     assert detector.finish(4.0) == [Transition(first / 25, last / 25, boundary / 25)]
+
+
+@pytest.mark.parametrize(("score", "exact", "cuts"), [(0.2, False, [59]), (0.05, False, []), (0.2, True, [])])
+def test_where_the_picture_jumps_a_low_score_is_enough(
+    monkeypatch: pytest.MonkeyPatch, score: float, exact: bool, cuts: list[int]
+):
+    detector = TransNetV2Detector(exact=exact, device="cpu")
+    monkeypatch.setattr(detector, "_predict", lambda frames: np.full((len(frames), 2), score, np.float32))
+    scores_of(detector, batches(scenes(60, 45), 32))
+    assert [round(transition.start * 25) for transition in detector.finish(4.2)] == cuts
+
+
+def test_a_jump_needs_support_at_its_frame_or_beside_it():
+    jumps = np.zeros(9, bool)
+    jumps[[2, 6]] = True
+    scores = np.array([0, 0, 0, 0.2, 0, 0, 0.1, 0, 0.3], np.float32)
+    assert raise_at_jumps(scores, jumps, 0.1).tolist() == pytest.approx([0, 0, 1, 0.2, 0, 0, 0.1, 0, 0.3])
 
 
 def test_the_two_halves_of_a_fade_are_one_transition():
