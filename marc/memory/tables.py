@@ -131,10 +131,10 @@ def build_filter_indices(table: Table) -> None:
     from lancedb.index import BTree, LabelList
 
     known = {column for index in table.list_indices() for column in index.columns}
-    wanted = {"source": BTree(), "start": BTree(), "end": BTree(), "tags": LabelList()}
-    for column, config in wanted.items():
-        if column not in known:
-            table.create_index(column, config=config)
+    for column in {"source", "start", "end"} - known:
+        table.create_index(column, config=BTree())
+    if "tags" not in known:
+        table.create_index("tags", config=LabelList())
 
 
 def build_index(table: Table) -> None:
