@@ -10,7 +10,9 @@
 * the start: `startup_benchmark`, against another checkout;
 * the server: `serving_benchmark`;
 * nothing, but makes what the documentation shows: `pictures`, `notebook`, `licences`;
-* the memory: `first_answer` (against another checkout, too), `boundary_benchmark`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`.
+* the memory: `first_answer` (against another checkout, too), `boundary_benchmark`, `segmentation_speed`, `long_video`,
+  `question_speed`, `search_benchmark`;
+* clips for it: `fetch_footage`.
 
 A module imports this package's parts and marc; nothing in marc imports it but the door of ``marc bench``.
 """

@@ -9,6 +9,7 @@ Run: ``python -m benchmarks.boundary_benchmark`` (``--help`` for the options); r
 ``--footage labels.csv`` takes your own videos instead: a header ``video,last,first`` and a line for every true
 transition, with the index of the last frame of the earlier shot and of the first frame of the later
 (``clip.mp4,29,30``); ``clip.mp4,,`` is a video without any. Paths are relative to the file.
+``python -m benchmarks.fetch_footage`` fetches labelled clips.
 """
 
 from __future__ import annotations
@@ -133,7 +134,10 @@ def main(
         print("|---|---|---|---|---|---|---|")
         for name in detectors:
             started = time.process_time()
-            _print_rows(name, evaluate(_DETECTORS[name](), videos))
+            outcomes = evaluate(_DETECTORS[name](), videos)
+            if footage is not None:
+                outcomes["all"] = sum(outcomes.values(), start=Outcome())
+            _print_rows(name, outcomes)
             print(f"{name}: {time.process_time() - started:.0f} s of CPU time", flush=True)
 
 
@@ -156,7 +160,7 @@ def read_footage(labels: Path) -> list[tuple[Path, LabelledVideo]]:
         raise ValueError(f"{labels}: no rows; the first line is video,last,first")
     no_frames = np.empty((0, 0, 0, 3), np.uint8)
     return [
-        (labels.parent / name, LabelledVideo(name, "footage", no_frames, tuple(sorted(truth)), 0))
+        (labels.parent / name, LabelledVideo(name, name, no_frames, tuple(sorted(truth)), 0))
         for name, truth in transitions.items()
     ]
 
