@@ -1,8 +1,10 @@
 """What a model sees of a watched source for a question: the events that fit it, and always what is there now.
 
-The last two pairs of frames are an event of their own, "now", which is shown whatever the question is: what a question
-about the present needs is there without being found. Beside it come the events and chapters nearest to the question.
-In the event layout, what room is left goes to the rest of the time, neighbours joined until they fit.
+The present, the event that is not over, is always shown: what a question about it needs is there without being found.
+Of a long one the last two pairs of frames are shown, unless it is among the events that fit best. Beside it come the
+events and chapters nearest to the question; none where the question says that it is about now (`is_about_now`), as
+what lies behind would only mislead. In the event layout, what room is left goes to the rest of the time, neighbours
+joined until they fit.
 
 Shapes: T frames, G temporal grids, E events, D embedding dimensions, H height, W width.
 """
@@ -10,6 +12,7 @@ Shapes: T frames, G temporal grids, E events, D embedding dimensions, H height, 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,9 +31,16 @@ NOW_FRAMES = 4
 """Frames of what is there now."""
 CHANGED = 20.0
 """Grey levels by which two small pictures differ, on average, where a shot may have begun."""
+INSTANT = 1e-3
+"""Seconds for which the last frame lasts, as far as is known."""
 SAME_SHAPE = 0.02
 """By how much aspect ratios may differ to be the same."""
 _SMALL = (48, 27)
+_NOW = re.compile(
+    r"\b(now|currently|at the moment|at present|(last|latest|current|present) (scene|shot|picture|frame|image|moment)|"
+    r"(scene|shot) (is|comes) last)\b",
+    re.IGNORECASE,
+)
 _Pair = tuple[KeptFrame, KeptFrame]
 
 
@@ -76,9 +86,10 @@ class _Candidate:
     event: LiveEvent | None
     recent: tuple[KeptFrame, ...]
 
-    def pairs(self) -> list[_Pair]:
-        """Its frames in pairs of neighbours."""
+    def pairs(self, most: int | None = None) -> list[_Pair]:
+        """Its frames in pairs of neighbours, or the last of them."""
         frames = self.recent or (self.event.frames() if self.event else ())
+        frames = frames if most is None else frames[-most:]
         if len(frames) == 1:
             return [(frames[0], frames[0])]
         frames = frames[len(frames) % FRAMES_PER_GRID :]
@@ -126,22 +137,27 @@ def look_at(snapshot: LiveSnapshot, request: FrameRequest, selector: FrameSelect
     with request.clock.stage("retrieve"):
         spans, vectors_ED = tuple(each.span for each in candidates), np.stack([each.vector for each in candidates])
         found = VisualMemoryRetriever(selector.embedder).retrieve(Stretch(spans, vectors_ED), request.question, 1)
-    wanted, room = selector.retrieval.k, request.most_events
-    retrieval, left_out = _kept(found, wanted, room, has_now)
-    selection, shown = _selected(request, retrieval, candidates)
-    remarks = tuple(_remarks(snapshot))
-    return LiveView(replace(selection, left_out=left_out), shown, remarks)
+    kept = _kept(found, selector.retrieval.k, request.most_events, has_now)
+    if has_now and is_about_now(request.question):
+        kept = _Kept((len(candidates) - 1,), whole=False, left_out=0)
+    selection, shown = _selected(request, replace(found, kept=kept.events), candidates, kept)
+    return LiveView(replace(selection, left_out=kept.left_out), shown, tuple(_remarks(snapshot)))
+
+
+def is_about_now(question: str) -> bool:
+    """Whether a question says, in English, that it is about what is there now."""
+    return _NOW.search(question) is not None
 
 
 def _candidates(snapshot: LiveSnapshot) -> tuple[list[_Candidate], bool]:
     """What may be shown of the stretch that is asked about, in time order; whether the last is what is there now."""
     candidates = [_Candidate(each.span, each.vector, each, _still_whole(snapshot, each)) for each in snapshot.events]
     opened = [frame for frame in snapshot.recent if frame.second >= snapshot.open_start]
-    now = _unchanged(opened[-NOW_FRAMES:])
+    now = opened[_last_change(opened) :]
     dimension = (snapshot.events[0].vector if snapshot.events else _any_vector(snapshot.recent)).shape
     for frames in (opened[: len(opened) - len(now)], now):
         if frames:
-            end = now[0].second if frames is not now else snapshot.until + 1e-3
+            end = snapshot.until + INSTANT if frames is now else now[0].second
             vector = _direction(frames, opened, dimension)
             candidates.append(_Candidate(Event(frames[0].second, end), vector, None, tuple(frames)))
     start, end = snapshot.start, np.inf if snapshot.end is None else snapshot.end
@@ -173,52 +189,78 @@ def _direction(
     return np.zeros(dimension, np.float32)
 
 
-def _unchanged(frames: Sequence[KeptFrame]) -> list[KeptFrame]:
-    """The last frames from where the picture may have changed as a whole: a cut that is not known yet."""
-    small = [np.asarray(_opened(frame.jpeg, _SMALL).resize(_SMALL), np.int16) for frame in frames]
+def _last_change(frames: Sequence[KeptFrame]) -> int:
+    """The index of the frame with which the picture may have changed as a whole: a cut that is not known yet."""
+    first = max(0, len(frames) - NOW_FRAMES)
+    small = [np.asarray(_opened(frame.jpeg, _SMALL).resize(_SMALL), np.int16) for frame in frames[first:]]
     changes = [index for index in range(1, len(small)) if np.abs(small[index] - small[index - 1]).mean() > CHANGED]
-    return list(frames[changes[-1] if changes else 0 :])
+    return first + changes[-1] if changes else 0
 
 
-def _kept(found: Retrieval, k: int | str, room: int, has_now: bool) -> tuple[Retrieval, int]:
-    """The retrieval with the best events kept, and with what is there now, and how many had no room."""
+@dataclass(frozen=True)
+class _Kept:
+    """Which candidates are shown.
+
+    Attributes:
+        events: Their indices, ascending.
+        whole: Whether the present is shown from its start.
+        left_out: Events that were wanted, for which there was no room.
+    """
+
+    events: tuple[int, ...]
+    whole: bool
+    left_out: int
+
+
+def _kept(found: Retrieval, k: int | str, room: int, has_now: bool) -> _Kept:
+    """The best events, and what is there now."""
     past = found.scores[:-1] if has_now else found.scores
     if room == 1 or not past:
-        return replace(found, kept=(top_k(found.scores, 1)[0],)), max(0, len(past) - 1)
+        return _Kept((top_k(found.scores, 1)[0],), whole=True, left_out=0)
     wanted = gap_k(past) if isinstance(k, str) else min(k, len(past))
     kept = top_k(past, min(wanted, room - has_now))
     now = [len(past)] if has_now else []
-    return replace(found, kept=tuple(sorted([*kept, *now]))), wanted - len(kept)
+    whole = has_now and len(past) in top_k(found.scores, wanted)
+    return _Kept(tuple(sorted([*kept, *now])), whole, wanted - len(kept))
 
 
 def _selected(
-    request: FrameRequest, retrieval: Retrieval, candidates: Sequence[_Candidate]
+    request: FrameRequest, retrieval: Retrieval, candidates: Sequence[_Candidate], chosen: _Kept
 ) -> tuple[Selection, tuple[KeptFrame, ...]]:
     """The frames of the kept events, and where room is left one pair of what lies between."""
     budget, limit = request.shared_budget, request.frames.max_frames // FRAMES_PER_GRID
     spans, kept = [candidates[index].span for index in retrieval.kept], list(range(len(retrieval.kept)))
-    if budget is not None and request.most_events > len(retrieval.kept):
+    is_wide = budget is not None and request.most_events > len(retrieval.kept) and len(retrieval.kept) > 1
+    if is_wide:
         spans, kept = join_bystanders(
             retrieval.events, retrieval.neighbour_similarity, retrieval.kept, request.most_events
         )
     own = dict(zip(kept, retrieval.kept, strict=True))
     pairs = [
-        candidates[own[index]].pairs() if index in own else _middle_pair(candidates, span)
+        _own_pairs(candidates, own[index], chosen) if index in own else _middle_pair(candidates, span)
         for index, span in enumerate(spans)
     ]
     grids = share_out(min(limit, sum(map(len, pairs))), np.array([len(each) for each in pairs], dtype=np.int64))
-    chosen = [_evenly(each, count) for each, count in zip(pairs, grids.tolist(), strict=True)]
-    shown = tuple(frame for some in chosen for pair in some for frame in pair)
-    events = tuple(index for index, some in enumerate(chosen) for _ in some)
-    shares = None
-    if budget is not None:
-        best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
-        tokens = np.ones(len(spans), dtype=np.int64)
-        spare = budget - len(spans)
-        tokens[kept] += spare // len(kept)
-        tokens[best[: spare % len(kept)]] += 1
-        shares = tuple(tokens.tolist())
+    taken = [_evenly(each, count) for each, count in zip(pairs, grids.tolist(), strict=True)]
+    shown = tuple(frame for some in taken for pair in some for frame in pair)
+    events = tuple(index for index, some in enumerate(taken) for _ in some)
+    best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
+    shares = None if budget is None else _shares(budget, len(spans), best)
     return Selection(np.array([frame.second for frame in shown]), events, shares, retrieval), shown
+
+
+def _own_pairs(candidates: Sequence[_Candidate], index: int, chosen: _Kept) -> list[_Pair]:
+    is_short_now = index == len(candidates) - 1 and candidates[index].event is None and not chosen.whole
+    return candidates[index].pairs(NOW_FRAMES if is_short_now else None)
+
+
+def _shares(budget: int, events: int, best: Sequence[int]) -> tuple[int, ...]:
+    """Tokens of each event: one, and what is left evenly to the best ones."""
+    tokens = np.ones(events, dtype=np.int64)
+    spare = budget - events
+    tokens[list(best)] += spare // len(best)
+    tokens[list(best[: spare % len(best)])] += 1
+    return tuple(tokens.tolist())
 
 
 def _middle_pair(candidates: Sequence[_Candidate], span: Event) -> list[_Pair]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from marc import VideoAssistant
-from marc.inference.live import _fitted
+from marc.inference.live import _fitted, is_about_now
 from marc.memory.embedder import QuestionEmbedding
 from marc.memory.live import LiveMemory, LiveOptions, StoredWatch
 from marc.memory.options import MemoryOptions, RetrievalOptions
@@ -69,7 +69,7 @@ def shown(answer) -> list[tuple[float, float]]:
 def test_the_events_that_fit_are_shown_and_what_is_there_now(assistant, memory):
     answer = assistant.ask(memory, "What about 2?")
     assert (8, 12) in shown(answer)
-    assert shown(answer)[-1] == (22, 23.5)
+    assert shown(answer)[-1] == (20, 23.5)
     (video,) = answer.videos
     assert video.frame_seconds[-4:] == (22, 22.5, 23, 23.5)
     assert answer.visual_tokens_after <= 4
@@ -112,6 +112,26 @@ def test_a_cut_that_is_not_known_yet_hides_nothing_of_the_present(assistant, mem
     assert shown(answer)[-1] == (24, 24.5)
 
 
+def test_a_question_about_now_is_answered_from_now(assistant, memory):
+    answer = assistant.ask(memory, "What is there in scene 2 now?")
+    assert shown(answer) == [(20, 23.5)]
+    assert answer.videos[0].frame_seconds == (22, 22.5, 23, 23.5)
+
+
+@pytest.mark.parametrize(
+    ("question", "is_now"),
+    [
+        ("What is he doing right now?", True),
+        ("Which scene comes last?", True),
+        ("What colour is the car in the current picture?", True),
+        ("When did the last bus leave?", False),
+        ("What is known about snow?", False),
+    ],
+)
+def test_questions_about_now_say_so(question, is_now):
+    assert is_about_now(question) == is_now
+
+
 def test_where_there_is_room_the_rest_of_the_time_is_shown_too(memory):
     wide = VideoAssistant.from_pretrained(
         compression={"budget": "events:3"},
@@ -122,7 +142,7 @@ def test_where_there_is_room_the_rest_of_the_time_is_shown_too(memory):
     wide.selector.load_embedder = NumberedEmbedder
     answer = wide.ask(memory, "What about 3?")
     (video,) = answer.videos
-    assert len(set(video.grid_events)) == 7  # five that are over, the open one, and now
+    assert len(set(video.grid_events)) == 6  # five that are over, and now
     assert video.frame_seconds[0] < 4
 
 
