@@ -68,6 +68,13 @@ class BlockDescriptors:
                 blocks = block_means(frames.rgb[index], self.ROWS, self.COLUMNS).astype(np.uint8)
                 self._vectors.extend(blocks.reshape(1, -1))
 
+    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+        """Describe those of some frames that are due as the last one: they show the same."""
+        for second in seconds_T.tolist():
+            if second >= self._seconds[-1] + self.INTERVAL:
+                self._seconds.append(second)
+                self._vectors.extend(self._vectors.array[-1:])
+
     @property
     def descriptors(self) -> Descriptors:
         """Those so far."""

@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from marc.memory.descriptors import BlockDescriptors, Descriptors
 from marc.memory.detectors import ShotDetector, Transition, make_detector
 from marc.memory.events import MAX_SECONDS, MIN_SECONDS, check_limits, cut_into_events
 from marc.types import Event, Frames, VideoInfo
-from marc.video import EveryFrame, FrameConsumer, FrameRequest, probe, read_to
+from marc.video import EveryFrame, FrameConsumer, FrameRequest, probe, read_to, skim_to
 
 Progress = Callable[[float], object]
 """Is told what share of a video, in [0, 1], has been read."""
@@ -89,7 +92,8 @@ def find_shots(
     Args:
         video: Path of the video.
         detector: Finds them.
-        consumers: Who else gets frames of the same reading; nobody does if the detector needs none.
+        consumers: Who else gets frames of the same reading; nobody does if the detector needs none. If the detector
+            skims, nobody gets all.
         progress: Is told how far the reading is.
 
     Raises:
@@ -103,7 +107,11 @@ def find_shots(
     detection = _Detection(detector, request)
     descriptors = BlockDescriptors(request)
     clock = _Clock(info, request, progress)
-    read_to(video, [*consumers, clock, descriptors, detection], rough=True, ahead=_AHEAD)
+    listeners = [*consumers, clock, descriptors, detection]
+    if detector.skims:
+        skim_to(video, listeners, ahead=_AHEAD)
+    else:
+        read_to(video, listeners, rough=True, ahead=_AHEAD)
     transitions = detection.transitions + list(detector.finish(clock.duration))
     return Shots(tuple(transitions), clock.duration, descriptors.descriptors)
 
@@ -119,6 +127,9 @@ class _Detection:
     def consume(self, frames: Frames) -> None:
         self.transitions += self._detector.process(frames)
 
+    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+        self.transitions += self._detector.skip(seconds_T)
+
 
 class _Clock:
     """Tells how far a reading is."""
@@ -131,7 +142,10 @@ class _Clock:
         self._step = 0.0
 
     def consume(self, frames: Frames) -> None:
-        before, self._last_second = [self._last_second, *frames.seconds.tolist()][-2:]
+        self.skip(frames.seconds)
+
+    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+        before, self._last_second = [self._last_second, *seconds_T.tolist()][-2:]
         self._step = self._last_second - before
         if self._progress is not None:
             self._progress(min(self._last_second / self._info.duration, 1.0))

@@ -5,6 +5,7 @@
 - `read_frames` gives the frames shown at such times, resized while decoding: memory follows the frames asked for.
 - `stream_frames` gives every frame of a file in order, in batches, in constant memory.
 - `read_to` reads a file once and pushes to each of several consumers the frames that it asks for.
+- `skim_to` does so without decoding what surely shows the same place all the time.
 - `read_subtitles` gives the lines of a file beside the video or of a track in it; `event_texts` shares them out.
 - `write_video` writes H.264.
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         probe,
         read_frames,
         read_to,
+        skim_to,
         stream_frames,
         warm_up,
     )
@@ -62,6 +64,7 @@ __all__ = [
     "read_subtitles",
     "read_to",
     "sample_times",
+    "skim_to",
     "stream_frames",
     "text_of",
     "warm_up",
@@ -88,6 +91,7 @@ _HOMES = {
     "read_subtitles": "marc.video.subtitles",
     "read_to": "marc.video.reading",
     "sample_times": "marc.video.sampling",
+    "skim_to": "marc.video.reading",
     "stream_frames": "marc.video.reading",
     "text_of": "marc.video.subtitles",
     "warm_up": "marc.video.reading",

@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TypeVar
 
 import av
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from marc.types import VideoInfo
@@ -46,6 +48,8 @@ DEFAULT_RATE = 25.0
 TIME_TOLERANCE = 1e-3
 REORDERED_CODECS = ("h264", "hevc")
 FORMATS_WITH_GAPS_IN_TIMES = ("mpeg",)
+TIMED_FORMATS = ("mov,", "matroska,", "mpegts", "flv")
+"""Beginnings of the names of the containers whose packets say when their pictures are shown."""
 FORMATS_THAT_CAN_BE_JOINED = ("mpeg", "mpegts")
 MISSING_END = 1.0
 MOST_LISTED = 1024
@@ -56,6 +60,9 @@ MOST_HELD = 10.0
 HALF = 0.5
 HOUR = 3600.0
 GIB = 2**30
+
+
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ class VideoReader:
         tolerance: A time this close before a picture counts as its own, in seconds: one tick of the file's clock.
         stream_index: Which of the file's streams it is.
         has_other_videos: Whether the file holds more than one video.
+        decoded: What has been decoded, held to the limits.
     """
 
     def __init__(self, path: str, *, rough: bool = False) -> None:
@@ -153,7 +161,7 @@ class VideoReader:
         self._rough = rough
         self._zero: float | None = None
         self._patience = 0.5
-        self._decoded = Decoded(path)
+        self.decoded = Decoded(path)
         self._open()
         if self._following is None:
             raise VideoError(f"{path}: its video stream holds no picture that can be decoded; get or encode it again")
@@ -187,19 +195,22 @@ class VideoReader:
 
     def _open(self) -> None:
         """Open the file at its first picture."""
+        self._open_stream()
+        self._start_decoding()
+
+    def _open_stream(self) -> None:
         self._container = open_container(self.path)
         self._stream = default_stream(self.path, self._container)
         codec = self._stream.codec_context.codec.canonical_name
         self._has_times = self._container.format.name != "avi" or codec not in REORDERED_CODECS
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.options = {"max_pixels": str(current_limits().video_pixels)} | (
-            {"skip_loop_filter": "noref"} if self._rough else {}
-        )
+        self._stream.codec_context.options = decoder_options(rough=self._rough)
         self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
         self._interval = 1 / float(self._stream.guessed_rate or DEFAULT_RATE)
-        self._start_decoding()
 
     def _start_decoding(self) -> None:
+        self._latest: float | None = None
+        self._shift = 0.0
         self._pictures = self._decode()
         self._shown: Picture | None = None
         self._following = next(self._pictures, None)
@@ -248,22 +259,61 @@ class VideoReader:
             yield self._shown
         self._check_complete()
 
-    def pictures_as_shown(self, start: float) -> Iterator[Picture]:
-        """What `pictures_from` gives, but a picture that stays is given again as often as at a constant rate.
+    @property
+    def tells_packet_times(self) -> bool:
+        """Whether packets say when their pictures are shown, one after the other, as far as the headers know."""
+        is_timed = self._container.format.name.startswith(TIMED_FORMATS)
+        return is_timed and self._has_times and self._zero is not None and not (self._is_joined or self._is_cut())
+
+    @property
+    def has_new_clock(self) -> bool:
+        """Whether the times of the file have fallen back so far, so that its packets do not say when they are."""
+        return self._shift != 0
+
+    def undecoded(self) -> Iterator[Packet]:
+        """The packets of the video from the first one on, for `pictures_of`; nothing else can be read meanwhile."""
+        self._container.close()
+        self._open_stream()
+        self._latest, self._shift = None, 0.0
+        yield from packets(self._container, self._stream)
+
+    def rest(self) -> Iterator[Picture]:
+        """The pictures that the decoder still holds; the next packet that it is given must be of a key picture."""
+        assert self._stream.time_base is not None
+        end = Packet()
+        end.stream, end.time_base = self._stream, self._stream.time_base
+        yield from self.pictures_of(end)
+        self._stream.codec_context.flush_buffers()
+
+    def ends_with(self, picture: Picture) -> None:
+        """Refuse a picture as the last one of a file that was cut off.
+
+        Raises:
+            VideoError: The video is longer.
+        """
+        self._shown = picture
+        self._check_complete()
+
+    def seconds_at(self, ticks: int) -> float:
+        """A time of the stream in seconds since the first picture."""
+        return float(ticks * (self._stream.time_base or 0)) - self.first_seconds
+
+    def as_shown(self, events: Iterable[Picture | Other]) -> Iterator[Picture | Other]:
+        """Pictures in order, but one that stays is given again as often as at a constant rate.
 
         That is the nominal rate of the file, or that of its shortest picture, at most `MOST_HELD` a second. At a
         constant rate nothing is added.
 
-        Raises:
-            VideoError: As there.
+        Args:
+            events: The pictures. Nothing is given again where something else stands between them.
         """
         spacing = max(self._nominal_interval(), 1 / MOST_HELD)
         shown: Picture | None = None
-        for picture in self.pictures_from(start):
-            if shown is not None:
-                yield from _held(shown, picture.seconds, spacing)
-            yield picture
-            shown = picture
+        for event in events:
+            if shown is not None and isinstance(event, Picture):
+                yield from _held(shown, event.seconds, spacing)
+            yield event
+            shown = event if isinstance(event, Picture) else None
         if shown is not None:
             yield from _held(shown, self.info.duration, spacing)
 
@@ -288,40 +338,44 @@ class VideoReader:
         self._shown, self._following = self._following, next(self._pictures, None)
 
     def _decode(self) -> Generator[Picture, None, None]:
-        """Pictures from where the container stands; packets before the first decodable one may be incomplete.
+        """Pictures from where the container stands; packets before the first decodable one may be incomplete."""
+        for packet in packets(self._container, self._stream):
+            yield from self.pictures_of(packet)
+
+    def pictures_of(self, packet: Packet) -> Iterator[Picture]:
+        """The pictures that the decoder has finished when it is given the next packet.
 
         A raw stream stores no times, an AVI file none that survive reordering, and some files the same for all: there
         the pictures are counted. An MPEG program stream stores some, and those between are only right when decoding
         began at the start. Where the clock begins anew, because files were joined byte by byte, time goes on.
         """
-        previous: float | None = None
-        shift = 0.0
-        for packet in packets(self._container, self._stream):
-            try:
-                frames = packet.decode()
-            except av.InvalidDataError as error:
-                if previous is None:
-                    continue
-                if self._is_cut():
-                    raise self._cut_error(previous) from error
-                raise
-            for frame in frames:
-                self._decoded.count(frame)
-                seconds = self._seconds_of(frame)
-                if previous is None:
-                    previous = seconds or 0.0
-                elif seconds is None:
-                    previous += self._interval
-                elif seconds + shift < previous - NEW_CLOCK:
-                    shift = previous + self._interval - seconds
-                    previous += self._interval
-                elif seconds + shift <= previous and self._stands_still:
-                    self._has_times = False
-                    previous += self._interval
-                else:
-                    previous = max(seconds + shift, previous)
-                self._decoded.reach(previous)
-                yield Picture(frame, previous)
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            if self._latest is None:
+                return
+            if self._is_cut():
+                raise self._cut_error(self._latest) from error
+            raise
+        for frame in frames:
+            self.decoded.count(frame)
+            self._latest = self._later(self._seconds_of(frame))
+            self.decoded.reach(self._latest)
+            yield Picture(frame, self._latest)
+
+    def _later(self, seconds: float | None) -> float:
+        """When the picture is shown that comes after the latest one and has this time on the file's clock."""
+        if self._latest is None:
+            return seconds or 0.0
+        if seconds is None:
+            return self._latest + self._interval
+        if seconds + self._shift < self._latest - NEW_CLOCK:
+            self._shift = self._latest + self._interval - seconds
+            return self._latest + self._interval
+        if seconds + self._shift <= self._latest and self._stands_still:
+            self._has_times = False
+            return self._latest + self._interval
+        return max(seconds + self._shift, self._latest)
 
     def _seconds_of(self, frame: VideoFrame) -> float | None:
         """When a picture is shown by the file's clock; None where it does not say."""
@@ -412,7 +466,7 @@ class VideoReader:
     def info(self) -> VideoInfo:
         """What `marc.video.probe` tells about the file; its length may take a look at its packets."""
         count, duration, starts = self._extent()
-        self._decoded.reach(duration)
+        self.decoded.reach(duration)
         codec, rate = codec_name(self._stream), count / duration
         return VideoInfo(self.path, self.width, self.height, duration, rate, count, codec, self.rotation, starts)
 
@@ -488,6 +542,12 @@ class VideoReader:
         schedule = self._schedule()
         count, end = max(schedule.count, 1), self._since_first(schedule.end)
         return count, end if self._zero is not None and end > 0 else count * self._interval
+
+
+def decoder_options(*, rough: bool) -> dict[str, str]:
+    """FFmpeg's options of a decoder: how large pictures may be, and what is left out of those that may be `rough`."""
+    limits = {"max_pixels": str(current_limits().video_pixels)}
+    return limits | {"skip_loop_filter": "noref"} if rough else limits
 
 
 def _held(picture: Picture, end: float, spacing: float) -> Iterator[Picture]:

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from marc.types import VideoInfo
 from marc.video.decoders import Converter, decoder
-from marc.video.decoding import Picture, open_video
+from marc.video.decoding import Picture, VideoReader, open_video
 from marc.video.picture_files import decode, is_still, shown_size
 from marc.video.requests import FrameRequest
 from marc.video.sampling import frame_size, sample_times
+from marc.video.skimming import Skimmer, Skipped, can_skim
 from marc.video.subtitle_tracks import Cue, Track, read_text_file, read_track
+from marc.video.watching import Watch
 
 Allocate = Callable[[tuple[int, int, int, int]], NDArray[np.uint8]]
 Seconds = NDArray[np.float64]
@@ -100,22 +103,34 @@ class Stream:
     start: float = 0.0
     end: float | None = None
     rough: bool = False
+    skims: bool = False
 
-    def run(self, allocate: Allocate) -> Iterator[tuple[int, Seconds]]:
-        """Fill an array with every batch of any request; give the number of the request and the batch's times."""
+    def run(self, allocate: Allocate) -> Iterator[tuple[int | None, Seconds]]:
+        """Fill an array with every batch of any request; give the number of the request and the batch's times.
+
+        Without a number, they are the times of pictures that were left out.
+        """
         with open_video(self.path, rough=self.rough) as reader:
             batches = [_Batch(request, reader.info, self) for request in self.requests]
-            takes_held = any(request.takes_held for request in self.requests)
-            pictures = reader.pictures_as_shown if takes_held else reader.pictures_from
-            for picture in pictures(self.start):
-                if self.end is not None and picture.seconds >= self.end:
+            for event in self._events(reader):
+                if isinstance(event, Skipped):
+                    for number, batch in enumerate(batches):
+                        yield from ((number, batch.hand_over(allocate)) for _ in batch.pass_over(event))
+                    yield None, event.seconds
+                    continue
+                if self.end is not None and event.seconds >= self.end:
                     break
                 for number, batch in enumerate(batches):
-                    if batch.add(picture):
+                    if batch.add(event):
                         yield number, batch.hand_over(allocate)
             for number, batch in enumerate(batches):
                 if len(batch):
                     yield number, batch.hand_over(allocate)
+
+    def _events(self, reader: VideoReader) -> Iterator[Picture | Skipped]:
+        skims = self.skims and can_skim(reader)
+        events = Skimmer(reader).pictures() if skims else reader.pictures_from(self.start)
+        return reader.as_shown(events) if any(request.takes_held for request in self.requests) else iter(events)
 
 
 class _Batch:
@@ -124,7 +139,7 @@ class _Batch:
     def __init__(self, request: FrameRequest, info: VideoInfo, stream: Stream) -> None:
         self._wants = request.chooser(stream.start)
         self._convert = Converter(*request.size(info), info.rotation, rough=stream.rough)
-        self._takes_held = request.takes_held
+        self._takes_held, self._takes_stand_ins = request.takes_held, request.takes_stand_ins
         self._limit = request.batch
         self._converted: tuple[object, NDArray[np.uint8]] | None = None
         self._rgb: list[NDArray[np.uint8]] = []
@@ -137,11 +152,29 @@ class _Batch:
         """Take a picture if it is wanted; whether the batch is full now."""
         if (picture.is_held and not self._takes_held) or not self._wants(picture.seconds):
             return False
-        if self._converted is None or self._converted[0] is not picture.frame:
-            self._converted = picture.frame, self._convert(picture.frame)
-        self._rgb.append(self._converted[1])
-        self._seconds.append(picture.seconds)
+        self._take(picture.frame, picture.seconds)
         return len(self) == self._limit
+
+    def pass_over(self, skipped: Skipped) -> Iterator[None]:
+        """Take one picture for others that were left out, or none of them; stops where a batch is to be handed over.
+
+        Somebody who wants a picture now and then gets it. For who wants all of them, a batch ends here.
+        """
+        if not self._takes_stand_ins:
+            if len(self):
+                yield
+            return
+        for seconds in skipped.seconds.tolist():
+            if self._wants(seconds):
+                self._take(skipped.frame, seconds)
+                if len(self) == self._limit:
+                    yield
+
+    def _take(self, frame: VideoFrame, seconds: float) -> None:
+        if self._converted is None or self._converted[0] is not frame:
+            self._converted = frame, self._convert(frame)
+        self._rgb.append(self._converted[1])
+        self._seconds.append(seconds)
 
     def hand_over(self, allocate: Allocate) -> Seconds:
         """Fill an array with the frames, give their times, and begin anew."""
@@ -200,4 +233,4 @@ class ReadPicture:
         yield None
 
 
-Job = Probe | KeyFrames | Read | Stream | ReadSubtitles | LookAtPicture | MeasurePicture | ReadPicture
+Job = Probe | KeyFrames | Read | Stream | ReadSubtitles | LookAtPicture | MeasurePicture | ReadPicture | Watch

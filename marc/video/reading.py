@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +39,15 @@ class FrameConsumer(Protocol):
 
     def consume(self, frames: Frames) -> None:
         """Take the next frames ``[T, H, W, 3]`` of the video."""
+        ...
+
+
+@runtime_checkable
+class SkimmingConsumer(FrameConsumer, Protocol):
+    """A consumer that is told of frames that are left out, because they surely show what the last one shows."""
+
+    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+        """The next frames of the video, shown at these times, are left out."""
         ...
 
 
@@ -211,21 +220,55 @@ def read_to(
     Raises:
         VideoError: The file cannot be read, is cut off (after the batches up to there), or a batch took too long.
     """
-    requests = tuple(dict.fromkeys(consumer.request for consumer in consumers))
-    listeners = [[consumer for consumer in consumers if consumer.request == request] for request in requests]
-    with closing(_stream(path, Stream(os.path.abspath(path), requests, start, rough=rough), ahead, timeout)) as batches:
+    job = Stream(os.path.abspath(path), _requests(consumers), start, rough=rough)
+    _push(path, job, consumers, ahead, timeout)
+
+
+def skim_to(path: str | Path, consumers: Sequence[FrameConsumer], *, ahead: int = 1, timeout: float = TIMEOUT) -> None:
+    """What `read_to` does, roughly, but what surely shows the same place all the time is not decoded.
+
+    `marc.video.skimming` says what that is. Whoever asks for every frame does not get those, but is told of them if it
+    is a `SkimmingConsumer`; whoever asks for some gets one that stands for them.
+
+    Args:
+        path: A video file.
+        consumers: Who gets frames; one at least.
+        ahead: As in `stream_frames`.
+        timeout: As in `read_to`.
+
+    Raises:
+        VideoError: As `read_to` does; damage in what is left out is not noticed.
+    """
+    job = Stream(os.path.abspath(path), _requests(consumers), rough=True, skims=True)
+    _push(path, job, consumers, ahead, timeout)
+
+
+def _requests(consumers: Sequence[FrameConsumer]) -> tuple[FrameRequest, ...]:
+    return tuple(dict.fromkeys(consumer.request for consumer in consumers))
+
+
+def _push(path: str | Path, job: Stream, consumers: Sequence[FrameConsumer], ahead: int, timeout: float) -> None:
+    listeners = [[consumer for consumer in consumers if consumer.request == request] for request in job.requests]
+    told = [consumer for consumer in consumers if isinstance(consumer, SkimmingConsumer)]
+    with closing(_stream(path, job, ahead, timeout)) as batches:
         for number, frames in batches:
-            for consumer in listeners[number]:
-                consumer.consume(frames)
+            if number is None:
+                for skimming in told:
+                    skimming.skip(frames.seconds)
+            else:
+                for consumer in listeners[number]:
+                    consumer.consume(frames)
 
 
-def _stream(path: str | Path, job: Stream, ahead: int, timeout: float) -> Generator[tuple[int, Frames], None, None]:
-    """Every batch of a job, with the number of its request."""
+def _stream(
+    path: str | Path, job: Stream, ahead: int, timeout: float
+) -> Generator[tuple[int | None, Frames], None, None]:
+    """Every batch of a job, with the number of its request; without one and without pictures: they were left out."""
     check_file(path, timeout)
     _check_stream(path, job, ahead)
     for (number, seconds_T), rgb_THWC in POOL.run(job, timeout, ahead):
-        assert rgb_THWC is not None
-        yield number, Frames(rgb_THWC, seconds_T, str(path))
+        pictures = np.empty((len(seconds_T), 0, 0, 3), np.uint8) if rgb_THWC is None else rgb_THWC
+        yield number, Frames(pictures, seconds_T, str(path))
 
 
 def _check_stream(path: str | Path, job: Stream, ahead: int) -> None:

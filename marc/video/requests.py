@@ -35,6 +35,7 @@ class EveryFrame:
     batch: int = 100
     stride: int = 1
     takes_held: bool = False
+    takes_stand_ins = False
 
     def size(self, info: VideoInfo) -> tuple[int, int]:
         """Width and height of the frames."""
@@ -68,6 +69,7 @@ class SampledFrames:
     max_pixels: int
     batch = 1
     takes_held = True
+    takes_stand_ins = True
 
     def size(self, info: VideoInfo) -> tuple[int, int]:
         """Width and height of the frames."""

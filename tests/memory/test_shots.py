@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from make_videos import write_video as write_clip
 
 from marc.memory import shots as module
 from marc.memory.descriptors import Descriptors
@@ -63,6 +64,23 @@ def test_hard_cuts_are_found_at_their_frames(three_shots: Path, name: str):
     assert shots.boundaries == [item.end for item in shots.transitions]
     assert shots.duration == pytest.approx(LENGTH / FPS)
     np.testing.assert_allclose(shots.descriptors.seconds, [0, 1, 2, 3, 4, 5], atol=1e-6)
+
+
+def test_what_stays_the_same_is_left_out_and_cuts_are_found_at_the_same_frames(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    shots = [rng.integers(30, 220, (18, 32, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1) for _ in range(3)]
+    write_clip(tmp_path / "clip.mp4", np.repeat(shots, [130, 85, 160], axis=0), 25, options={"g": "25"})
+    skimming, every, exact = TransNetV2Detector(), TransNetV2Detector(), TransNetV2Detector(exact=True)
+    every.skims = False
+    assert (skimming.skims, exact.skims) == (True, False)
+    listener = Listener(EveryFrame(48, 27, takes_held=True))
+    found = find_shots(tmp_path / "clip.mp4", skimming, [listener])
+    expected = find_shots(tmp_path / "clip.mp4", every)
+    assert [(each.start, each.end) for each in found.transitions] == [(5.16, 5.2), (8.56, 8.6)]
+    assert found.transitions == expected.transitions
+    assert found.duration == expected.duration == 15
+    assert len(found.descriptors) == len(expected.descriptors)
+    assert len(listener.seconds) < 200
 
 
 def test_a_detector_of_ones_own_is_pushed_every_frame_of_one_video_after_another(three_shots: Path):

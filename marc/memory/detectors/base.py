@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
+import numpy as np
+from numpy.typing import NDArray
+
 from marc.io import sha256_file
 from marc.types import Frames, VideoInfo
 
@@ -51,6 +54,7 @@ class ShotDetector:
     Attributes:
         frame_size: Width and height in pixels of the frames that it wants, all of a video in order; None if it does
             without and the video need not be decoded.
+        skims: Whether frames may be left out that surely show what the one before them shows; it is told by `skip`.
         package: Distribution that it rests on, whose version a memory's key holds; ``""`` for none.
 
     Args:
@@ -58,6 +62,7 @@ class ShotDetector:
     """
 
     frame_size: tuple[int, int] | None = (48, 27)
+    skims: bool = False
     package = ""
 
     def __init__(self, *, device: str | None = None) -> None:
@@ -80,6 +85,10 @@ class ShotDetector:
 
     def process(self, frames: Frames) -> Iterable[Transition]:
         """Take the next frames ``[T, H, W, 3]`` and return the transitions that are certain by now, if any."""
+        return ()
+
+    def skip(self, seconds_T: NDArray[np.float64]) -> Iterable[Transition]:
+        """The next frames, shown at these times, are left out: see `skims`. Returns what `process` does."""
         return ()
 
     def finish(self, duration: float) -> Iterable[Transition]:

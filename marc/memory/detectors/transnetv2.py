@@ -107,6 +107,7 @@ class TransNetV2Detector(ShotDetector):
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
         super().__init__(device=device)
         self.windowing = EXACT if exact else CHANGES
+        self.skims = not exact
         self.threshold = threshold
         self.gradual = gradual
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -132,6 +133,17 @@ class TransNetV2Detector(ShotDetector):
             self._score(self._runs.add(window))
         return ()
 
+    def skip(self, seconds_T: NDArray[np.float64]) -> Iterable[Transition]:
+        """See `ShotDetector.skip`. The frames count, with scores of 0; none before and after see each other."""
+        self._score_rest()
+        self._windows = WindowCutter(self.windowing)
+        self._seconds.extend(seconds_T)
+        self._blank.extend(np.repeat(self._blank.array[-1:], len(seconds_T)))
+        self._scores.extend(np.zeros((len(seconds_T), 2), np.float32))
+        if self._jumps is not None:
+            self._jumps.skip(len(seconds_T))
+        return ()
+
     def finish(self, duration: float) -> Iterable[Transition]:
         """See `ShotDetector.finish`."""
         scores_T2, seconds_T = self.scores(), self._seconds.array
@@ -153,10 +165,13 @@ class TransNetV2Detector(ShotDetector):
             ``float32 [T, 2]`` in [0, 1], for every frame in order: that it is the last one of a shot or the middle of
             a gradual transition, and that it lies in a transition.
         """
+        self._score_rest()
+        return self._scores.array
+
+    def _score_rest(self) -> None:
         for window in self._windows.finish():
             self._score(self._runs.add(window))
         self._score(self._runs.finish())
-        return self._scores.array
 
     def _score(self, runs: Iterable[Window]) -> None:
         context = self.windowing.context

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from av.packet import Packet
+
+from marc.video import groups as module
+from marc.video.groups import groups, is_quiet
+
+KEY = 50_000
+
+
+def sizes(count: int = 100, level: int = 1500, spread: float = 0.3) -> np.ndarray:
+    return (level * np.random.default_rng(0).uniform(1 - spread, 1 + spread, count)).astype(np.int64)
+
+
+def changed(at: int, size: int, count: int = 1) -> np.ndarray:
+    packets = sizes()
+    packets[at : at + count] = size
+    return packets
+
+
+@pytest.mark.parametrize(
+    ("packets", "quiet"),
+    [
+        (sizes(), True),
+        (sizes(level=60), True),
+        (sizes(level=12_000), True),
+        (sizes(count=5), False),
+        (changed(50, 25_000), False),
+        (changed(50, 9_000), False),
+        (changed(0, 1_900), True),
+        (changed(30, 40, count=30), True),
+        (sizes(level=1500, spread=0.001), False),
+        (sizes(level=40_000), False),
+    ],
+    ids=[
+        "even",
+        "tiny",
+        "large",
+        "too few",
+        "a picture",
+        "a spike",
+        "a detail",
+        "less than a detail",
+        "padded",
+        "noise",
+    ],
+)
+def test_what_packets_rule_out(packets: np.ndarray, quiet: bool):
+    assert is_quiet(packets, KEY) is quiet
+
+
+def test_something_plain_for_a_while_lowers_the_level():
+    packets = sizes(level=12_000)
+    assert is_quiet(packets, KEY)
+    packets[30:60] = 100
+    assert not is_quiet(packets, KEY)
+
+
+def test_patterns_of_an_encoder_are_no_spikes():
+    pattern = np.array([9_000, 40, 40, 700, 40, 40, 2_500, 40] * 20)
+    assert is_quiet(pattern, KEY)
+
+
+def packet(size: int, pts: int | None, *, key: bool = False) -> Packet:
+    made = Packet(bytes(size))
+    made.pts, made.is_keyframe = pts, key
+    return made
+
+
+def test_packets_are_grouped_by_key_packets_whatever_their_order_of_being_shown():
+    read = [packet(9, 0, key=True), packet(2, 2), packet(1, 1), packet(9, 5, key=True), packet(1, 4), packet(1, 6)]
+    first, second = groups(read)
+    assert [each.is_whole for each in (first, second)] == [True, True]
+    assert (first.start, second.start) == (0, 5)
+    assert [each.pts for each in second.leading()] == [4]
+    assert [each.pts for each in second.following()] == [6]
+    (before, after) = groups([packet(1, 3), packet(9, 4, key=True)])
+    assert (before.is_whole, after.is_whole) == (False, True)
+    (untimed,) = groups([packet(9, 4, key=True), packet(1, None)])
+    assert not untimed.is_whole
+
+
+def test_a_group_that_is_too_long_comes_in_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 20)
+    parts = list(groups([packet(9, 0, key=True), *(packet(9, number) for number in range(1, 8))]))
+    assert [len(part.packets) for part in parts] == [3, 3, 2]
+    assert not any(part.is_whole for part in parts)
+
+
+def test_what_was_read_before_a_fault_is_given():
+    def broken():
+        yield packet(9, 0, key=True)
+        raise av.InvalidDataError(1, "made")
+
+    read = groups(broken())
+    assert len(next(read).packets) == 1
+    with pytest.raises(av.InvalidDataError):
+        next(read)

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_videos import write_video
+
+from marc.types import Frames
+from marc.video import EveryFrame, SampledFrames, VideoError, groups, read_to, skim_to
+from marc.video.decoding import open_video
+from marc.video.skimming import HEAD, Skimmer, Skipped, can_skim
+
+FPS = 25
+WIDTH, HEIGHT = 320, 192
+FIXED = {"x264-params": "keyint=25:min-keyint=25:scenecut=0", "crf": "23", "preset": "veryfast"}
+OPEN = {"x264-params": "keyint=25:min-keyint=25:scenecut=0:open-gop=1:bframes=3:b-adapt=0", "crf": "23"}
+PADDED = {"x264-params": "keyint=25:scenecut=0:nal-hrd=cbr:bitrate=2500:vbv-maxrate=2500:vbv-bufsize=2500:filler=1"}
+HEVC = {"x265-params": "keyint=25:log-level=none", "crf": "24", "preset": "ultrafast"}
+VP9 = {"g": "25", "crf": "33", "b": "0", "deadline": "realtime", "cpu-used": "8"}
+AV1 = {"g": "25", "crf": "38", "preset": "11"}
+
+Pictures = np.ndarray
+
+
+def place(seed: int, margin: int = 0) -> Pictures:
+    """A picture of blocks of all sizes; the camera can move in it by a margin."""
+    rng = np.random.default_rng(seed)
+    height, width = HEIGHT + margin, WIDTH + margin
+    picture = np.zeros((height, width, 3))
+    for size in (64, 32, 16, 8):
+        blocks = rng.integers(-60, 60, (height // size + 1, width // size + 1, 3))
+        picture += blocks.repeat(size, axis=0).repeat(size, axis=1)[:height, :width]
+    return np.clip(128 + picture, 0, 255).astype(np.uint8)
+
+
+def still(seed: int, count: int) -> Pictures:
+    return np.repeat(place(seed)[None], count, axis=0)
+
+
+def page(letters: int) -> Pictures:
+    """A white page with some large letters in a row."""
+    rng, picture = np.random.default_rng(7), np.full((HEIGHT, WIDTH, 3), 240, np.uint8)
+    for letter in range(letters):
+        bits = rng.integers(0, 2, (5, 4, 1), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+        row, column = 20 + 30 * (letter // 12), 20 + 22 * (letter % 12)
+        picture[row : row + 20, column : column + 16] -= 200 * bits
+    return picture
+
+
+def blend(first: Pictures, second: Pictures, count: int) -> Pictures:
+    share = np.arange(1, count + 1)[:, None, None, None] / (count + 1)
+    return (first * (1 - share) + second * share).astype(np.uint8)
+
+
+def skimmed(path: Path) -> tuple[set[int], int]:
+    """Which frames a skimmer gives, by their number, and how many there are; it tells of each once, and is right."""
+    with open_video(str(path)) as reader:
+        whole = {
+            round(picture.seconds, 6): picture.frame.to_ndarray(format="gray") for picture in reader.pictures_from(0)
+        }
+    times, given = list(whole), set()
+    with open_video(str(path)) as reader:
+        assert can_skim(reader)
+        told: list[float] = []
+        for event in Skimmer(reader).pictures():
+            if isinstance(event, Skipped):
+                assert len(event.seconds)
+                told += np.round(event.seconds, 6).tolist()
+            else:
+                told.append(round(event.seconds, 6))
+                np.testing.assert_array_equal(event.frame.to_ndarray(format="gray"), whole[told[-1]])
+                given.add(times.index(told[-1]))
+    assert told == times
+    return given, len(times)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("fixed.mp4", "libx264", FIXED),
+        ("no_b.mp4", "libx264", FIXED | {"bf": "0"}),
+        ("cuts_are_keys.mp4", "libx264", {"g": "50", "crf": "23"}),
+        ("open.mp4", "libx264", OPEN),
+        ("open.mkv", "libx264", OPEN),
+        ("open.ts", "libx264", OPEN),
+        ("hevc.mp4", "libx265", HEVC),
+        ("vp9.webm", "libvpx-vp9", VP9),
+        ("av1.mkv", "libsvtav1", AV1),
+        ("fragmented.mp4", "libx264", FIXED),
+        ("mpeg4.mp4", "mpeg4", {"g": "25", "bf": "2", "b": "1500k"}),
+        ("mpeg2.ts", "mpeg2video", {"g": "25", "bf": "2", "b": "3000k"}),
+    ],
+)
+def test_still_groups_are_not_decoded_and_what_is_around_a_cut_is(
+    tmp_path: Path, name: str, codec: str, options: dict
+):
+    frames = np.concatenate([still(1, 110), still(2, 140)])
+    container = {"movflags": "frag_keyframe+empty_moov"} if name.startswith("fragmented") else None
+    write_video(tmp_path / name, frames, FPS, codec, options=options, container_options=container)
+    given, count = skimmed(tmp_path / name)
+    assert count == 250
+    assert set(range(100, 110 + HEAD)) <= given, "from the key frame before the cut on"
+    assert len(given) < 150
+
+
+def test_times_count_from_the_first_picture_wherever_the_clock_starts(tmp_path: Path):
+    write_video(tmp_path / "late.mkv", still(1, 150), FPS, options=FIXED, offset=1.4)
+    given, count = skimmed(tmp_path / "late.mkv")
+    assert (len(given) < 60, count) == (True, 150)
+    write_video(tmp_path / "turned.mp4", still(1, 150), FPS, options=FIXED, rotation=90)
+    taken = Listener(SampledFrames(2.0, 10_000))
+    skim_to(tmp_path / "turned.mp4", [taken])
+    assert {rgb.shape[0] > rgb.shape[1] for rgb in taken.rgb} == {True}
+
+
+def insert(count: int) -> Pictures:
+    """Something else is shown for some frames in the middle of a group."""
+    frames = still(1, 200)
+    frames[110 : 110 + count] = place(2)
+    return frames
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+@pytest.mark.parametrize(("name", "codec", "options"), [("a.mp4", "libx264", FIXED), ("a.webm", "libvpx-vp9", VP9)])
+def test_what_comes_and_goes_inside_a_group_is_seen(
+    tmp_path: Path, count: int, name: str, codec: str, options: dict[str, str]
+):
+    write_video(tmp_path / name, insert(count), FPS, codec, options=options)
+    given, _ = skimmed(tmp_path / name)
+    assert set(range(100, 125)) <= given
+    assert len(given) < 150
+
+
+def test_packets_that_are_padded_to_one_size_say_nothing(tmp_path: Path):
+    write_video(tmp_path / "padded.ts", insert(6), FPS, options=PADDED)
+    given, _ = skimmed(tmp_path / "padded.ts")
+    assert set(range(100, 125)) <= given
+
+
+def test_a_page_that_gets_other_letters_inside_a_group_is_decoded_there(tmp_path: Path):
+    frames = np.stack([page(30)] * 110 + [page(33)] * 90)
+    write_video(tmp_path / "pages.mp4", frames, FPS, options=FIXED)
+    given, _ = skimmed(tmp_path / "pages.mp4")
+    assert given & set(range(110, 126)), "the new letters are seen at the next key frame at the latest"
+    assert len(given) < 100
+    frames = np.stack([page(30)] * 110 + [page(4)] * 90)
+    write_video(tmp_path / "another.mp4", frames, FPS, options=FIXED)
+    assert set(range(100, 126)) <= skimmed(tmp_path / "another.mp4")[0]
+
+
+@pytest.mark.parametrize(
+    ("middle", "options"),
+    [
+        (blend(place(1), place(2), 50), FIXED),
+        (blend(place(1), place(2), 100), FIXED),
+        (np.concatenate([blend(place(1), 0 * place(1), 12), blend(0 * place(2), place(2), 12)]), FIXED),
+        (np.concatenate([blend(place(1), 0 * place(1), 10), np.zeros((8, HEIGHT, WIDTH, 3), np.uint8)]), OPEN),
+    ],
+    ids=["dissolve", "slow dissolve", "fade", "to black"],
+)
+def test_slow_transitions_are_decoded_whole(tmp_path: Path, middle: Pictures, options: dict[str, str]):
+    frames = np.concatenate([still(1, 115), middle, still(2, 110)])
+    write_video(tmp_path / "slow.mp4", frames, FPS, options=options)
+    given, count = skimmed(tmp_path / "slow.mp4")
+    assert set(range(115, 115 + len(middle))) <= given
+    assert len(given) < count - 60
+
+
+def panned(pixels: Sequence[int]) -> Pictures:
+    wide = place(3, margin=max(pixels) + 1)
+    return np.stack([wide[:HEIGHT, step : step + WIDTH] for step in pixels])
+
+
+def test_a_slow_camera_is_passed_over_and_a_fast_one_is_not(tmp_path: Path):
+    write_video(tmp_path / "slow.mp4", panned(range(200)), FPS, options=FIXED)
+    write_video(tmp_path / "fast.mp4", panned([8 * step for step in range(200)]), FPS, options=FIXED)
+    assert len(skimmed(tmp_path / "slow.mp4")[0]) < 100
+    assert len(skimmed(tmp_path / "fast.mp4")[0]) == 200
+
+
+def noise() -> Pictures:
+    return np.random.default_rng(0).integers(0, 256, (60, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "frames", "options"),
+    [
+        ("intra.mov", "mjpeg", still(1, 60), {}),
+        ("noise.mp4", "libx264", noise(), FIXED),
+        ("refreshed.mp4", "libx264", still(1, 60), {"x264-params": "keyint=24:intra-refresh=1"}),
+        ("one_group.mp4", "libx264", still(1, 60), {"x264-params": "keyint=infinite"}),
+    ],
+)
+def test_where_packets_do_not_tell_everything_is_decoded(
+    tmp_path: Path, name: str, codec: str, frames: Pictures, options: dict[str, str]
+):
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_video(tmp_path / name, frames, FPS, codec, options=options, pix_fmt=pix_fmt)
+    assert skimmed(tmp_path / name) == (set(range(60)), 60)
+
+
+def test_a_group_that_is_too_large_to_wait_for_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_video(tmp_path / "clip.mp4", still(1, 150), FPS, options=FIXED)
+    assert len(skimmed(tmp_path / "clip.mp4")[0]) < 60
+    monkeypatch.setattr(groups, "MOST_BYTES", 100)
+    assert len(skimmed(tmp_path / "clip.mp4")[0]) == 150
+
+
+def test_files_whose_packets_tell_no_times_cannot_be_skimmed(tmp_path: Path):
+    write_video(tmp_path / "clip.avi", still(1, 60), FPS, options=FIXED)
+    write_video(tmp_path / "clip.h264", still(1, 60), FPS, options=FIXED)
+    write_video(tmp_path / "held.mp4", still(1, 4), FPS, seconds=[0.0, 2.0, 2.5, 9.0])
+    for path in tmp_path.iterdir():
+        with open_video(str(path)) as reader:
+            assert not can_skim(reader), path
+
+
+class Listener:
+    """Keeps what is pushed to it, and the times of what is left out."""
+
+    def __init__(self, request) -> None:
+        self.request = request
+        self.seconds: list[float] = []
+        self.left_out: list[float] = []
+        self.rgb: list[np.ndarray] = []
+
+    def consume(self, frames: Frames) -> None:
+        self.seconds += frames.seconds.tolist()
+        self.rgb += list(frames.rgb)
+
+    def skip(self, seconds_T: np.ndarray) -> None:
+        self.left_out += seconds_T.tolist()
+
+
+def test_who_wants_some_frames_gets_stand_ins_and_who_wants_all_is_told(tmp_path: Path):
+    write_video(tmp_path / "clip.mp4", np.concatenate([still(1, 200), still(2, 100)]), FPS, options=FIXED)
+    some, every = Listener(SampledFrames(2.0, 20_000)), Listener(EveryFrame(48, 27))
+    skim_to(tmp_path / "clip.mp4", [some, every])
+    np.testing.assert_allclose(some.seconds, [1, 3, 5, 7, 9, 11], atol=1e-6)
+    assert np.array_equal(some.rgb[1], some.rgb[2]), "the same stand-in, which need not be embedded again"
+    assert not np.array_equal(some.rgb[3], some.rgb[4])
+    np.testing.assert_allclose(sorted(every.seconds + every.left_out), np.arange(300) / FPS, atol=1e-6)
+    assert len(every.left_out) > 150
+    read = Listener(EveryFrame(48, 27))
+    read_to(tmp_path / "clip.mp4", [read])
+    assert not read.left_out
+
+
+def damaged(path: Path, copy: Path, changed: Callable[[bytearray], None]) -> Path:
+    content = bytearray(path.read_bytes())
+    changed(content)
+    copy.write_bytes(content)
+    return copy
+
+
+def test_damage_in_what_is_decoded_and_a_file_that_was_cut_off_are_refused_as_ever(tmp_path: Path):
+    frames = np.concatenate([still(1, 110), still(2, 140)])
+    write_video(tmp_path / "clip.mkv", frames, FPS, "libvpx-vp9", options=VP9)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    for read in (read_to, skim_to):
+        with pytest.raises(VideoError, match="is cut off after"):
+            read(tmp_path / "cut.mkv", [Listener(EveryFrame(48, 27))])
+    start = data.index(bytes.fromhex("1f43b675"), len(data) // 2)
+    (tmp_path / "broken.mkv").write_bytes(data[: start + 40] + bytes(4000) + data[start + 4040 :])
+    messages = []
+    for read in (read_to, skim_to):
+        with pytest.raises(VideoError) as caught:
+            read(tmp_path / "broken.mkv", [Listener(EveryFrame(48, 27))])
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
