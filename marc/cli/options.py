@@ -33,8 +33,8 @@ from marc.video.options import DecodeLimits, FrameOptions
 Budget = Annotated[
     str | None,
     typer.Option(
-        help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth), tokens:N, or "
-        "prompt:N (N tokens in the prompt).",
+        help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth), tokens:N, "
+        "prompt:N (N tokens in the prompt), auto or auto:N (N tokens for each event).",
         metavar="BUDGET",
         rich_help_panel="Compression options",
     ),

@@ -9,6 +9,7 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
 | ``tokens:N`` | at most N, in the layout that is set otherwise |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
+| ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ Schedule = tuple[tuple[int, int], ...]
 """Pairs of a number of tower blocks and the number of temporal grids that are left after them."""
 NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
+AUTO = 4
+"""Visual tokens of an event with the budget ``auto``."""
 
 _BUDGET = re.compile(
-    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)|prompt:(?P<prompt>[1-9]\d*)"
+    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
+    r"|prompt:(?P<prompt>[1-9]\d*)|(?P<auto>auto)(?::(?P<each>[1-9]\d*))?"
 )
 
 
@@ -46,6 +50,10 @@ class CompressionConfig:
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
             limit below the cost of one grid pools that grid spatially.
+        tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (``"events"`` only), so
+            that a video costs as much as happens in it, up to ``visual_tokens``. With the memory, those of each event
+            that was retrieved; every other one that looks unlike its neighbours has one. ``None``: as many as
+            ``target_frames`` says.
         prompt_tokens: Upper limit on what a video costs in the prompt, with what stands between its visual tokens:
             marks, and the timestamps of families that write them. Fewer visual tokens remain where that needs it.
         ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
@@ -73,6 +81,7 @@ class CompressionConfig:
     target_frames: Annotated[int | None, Limits(least=1)] = 1
     visual_tokens: Annotated[int | None, Limits(least=1)] = None
     prompt_tokens: Annotated[int | None, Limits(least=1)] = None
+    tokens_per_event: Annotated[int | None, Limits(least=1)] = None
     ratio: Annotated[float, Limits(above=0, most=1)] = 0.5
     window: Annotated[int | None, Limits(least=1)] = 8
     merge: Merge = "mean"
@@ -83,19 +92,26 @@ class CompressionConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer))
         check(self, "compression.")
+        if self.tokens_per_event is not None and self.layout != "events":
+            problem = f"is for the layout events, not {self.layout}; leave one of them out"
+            raise OptionError("tokens_per_event", problem, "compression.")
 
     @property
     def enabled(self) -> bool:
         """Whether videos are compressed at all."""
         return self.target_frames is not None
 
-    def token_budget(self, cells: int) -> int:
+    def token_budget(self, cells: int, events: int) -> int:
         """Most visual tokens of a video.
 
         Args:
             cells: Visual tokens of one temporal grid of it.
+            events: How many it has, which counts where each has its tokens.
         """
         assert self.target_frames is not None, "compression is off"
+        if self.tokens_per_event is not None:
+            wanted = events * self.tokens_per_event
+            return wanted if self.visual_tokens is None else min(wanted, self.visual_tokens)
         return self.target_frames * cells if self.visual_tokens is None else self.visual_tokens
 
     @classmethod
@@ -129,12 +145,16 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
     match = _BUDGET.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"unknown budget {text!r}: it must be full, events, frames, events:N, frames:N, tokens:N or prompt:N, "
-            "with N >= 1"
+            f"unknown budget {text!r}: it must be full, auto, auto:N, events, frames, events:N, frames:N, tokens:N or "
+            "prompt:N, with N >= 1"
         )
+    base = replace(base, tokens_per_event=None)
     if match["mark"] == "-":
         new = text.replace("-", ":")
         warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
+    if match["auto"]:
+        each, frames = int(match["each"] or AUTO), base.target_frames or 1
+        return replace(base, layout="events", target_frames=frames, visual_tokens=None, tokens_per_event=each)
     if match["prompt"]:
         most = int(match["prompt"])
         grids = base.target_frames or 1
@@ -153,6 +173,8 @@ def budget_name(config: CompressionConfig) -> str:
         return "full"
     if config.prompt_tokens is not None and config.prompt_tokens == config.visual_tokens:
         return f"prompt:{config.prompt_tokens}"
+    if config.tokens_per_event is not None:
+        return f"auto:{config.tokens_per_event}"
     if config.visual_tokens is not None:
         return f"tokens:{config.visual_tokens}"
     return f"{config.layout}:{config.target_frames}"
@@ -160,7 +182,7 @@ def budget_name(config: CompressionConfig) -> str:
 
 def budget_fields(budget: str) -> tuple[str, ...]:
     """The fields of `CompressionConfig` that are left no say beside a budget."""
-    own = ("target_frames", "visual_tokens")
+    own = ("target_frames", "visual_tokens", "tokens_per_event")
     if budget.startswith("prompt"):
         return (*own, "prompt_tokens")
     return own if budget.startswith("tokens") else ("layout", *own)

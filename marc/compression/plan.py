@@ -161,9 +161,11 @@ def plan_video(
     assert config.enabled
     assert config.target_frames is not None
     cost = size[0] * size[1]
-    given = config.visual_tokens if config.visual_tokens is not None else config.target_frames * cost
-    budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
     lengths = event_lengths(event_ids(grids, config, events), grids)
+    given = config.token_budget(cost, len(lengths))
+    if config.tokens_per_event is not None and shares is not None:
+        given = min(given, sum(shares))
+    budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
     if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)

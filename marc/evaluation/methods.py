@@ -47,7 +47,7 @@ class Method:
 
 
 _UNCOMPRESSED = {"target_frames": None}
-_ONE_FRAME = {"target_frames": 1, "visual_tokens": None}
+_ONE_FRAME = {"target_frames": 1, "visual_tokens": None, "tokens_per_event": None}
 
 _METHODS = (
     Method("full", "64 frames, uncompressed: the teacher", compression=_UNCOMPRESSED),

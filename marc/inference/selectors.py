@@ -26,7 +26,15 @@ from marc.compression import CompressionConfig
 from marc.compression.plan import most_grids
 from marc.inference.stages import StageClock
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
-from marc.memory.select import FramePlan, RememberedEvents, VisualMemoryRetriever, plan_frames, strongest, within
+from marc.memory.select import (
+    FramePlan,
+    RememberedEvents,
+    VisualMemoryRetriever,
+    plan_frames,
+    strongest,
+    unlike_events,
+    within,
+)
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, MemoryKind, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
@@ -83,7 +91,18 @@ class FrameRequest:
         """Visual tokens that are shared out over the events; None where the layout does not share."""
         if not (self.compression.enabled and self.compression.layout == "events"):
             return None
-        budget = self.compression.token_budget(self.cells)
+        return self.budget_of(self.frames.max_frames // FRAMES_PER_GRID)
+
+    def budget_of(self, events: int, kept: int | None = None) -> int:
+        """Visual tokens that so many events share.
+
+        Args:
+            events: How many are shown.
+            kept: How many of them were retrieved; None: all.
+        """
+        budget = self.compression.token_budget(self.cells, events)
+        if self.compression.tokens_per_event is not None and kept is not None:
+            budget = min(budget, events + kept * (self.compression.tokens_per_event - 1))
         return max(1, round(budget * self.clip.share)) if self.clip else budget
 
     @property
@@ -146,10 +165,12 @@ class Selection:
         plan = partial(
             plan_frames, retrieval, fps=frames.fps, max_frames=frames.max_frames, starts=request.info.starts
         )
-        budget = request.shared_budget
-        if budget is None:
+        if request.shared_budget is None:
             planned: FramePlan = plan()
         else:
+            if request.compression.tokens_per_event is not None:
+                fits = min(fits, unlike_events(retrieval))
+            budget = request.budget_of(min(fits, len(retrieval.events)), len(retrieval.kept))
             planned = plan(mode="allocate", token_budget=budget, max_events=fits)
         events = tuple(planned.grid_events.tolist())
         return cls(planned.seconds, events, planned.shares, retrieval, found - len(retrieval.kept))

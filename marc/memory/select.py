@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 EMBEDDED = "tiny"
 PERCEPTION_ENCODER = "PE-Core-B-16"
 AUTO_LIMIT = 8
+ALIKE = 0.95
+"""Cosine from which on neighbouring events look alike."""
 
 
 class RememberedEvents(Protocol):
@@ -371,6 +373,21 @@ def join_bystanders(
     firsts = [0, *(joint + 1 for joint in range(count - 1) if joint not in gone)]
     joined = [Event(events[first].start, events[end - 1].end) for first, end in pairwise([*firsts, count])]
     return joined, [bisect_right(firsts, index) - 1 for index in kept]
+
+
+def unlike_events(retrieval: Retrieval, alike: float = ALIKE) -> int:
+    """How many events are left where neighbours that look alike are joined, but for those that were kept.
+
+    Args:
+        retrieval: The events.
+        alike: The cosine from which on they do.
+    """
+    held = set(retrieval.kept)
+    joins = sum(
+        similarity >= alike and joint not in held and joint + 1 not in held
+        for joint, similarity in enumerate(retrieval.neighbour_similarity)
+    )
+    return len(retrieval.events) - joins
 
 
 def _joints(similarity: Sequence[float], kept: Sequence[int]) -> list[int]:

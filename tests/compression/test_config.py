@@ -56,7 +56,7 @@ def test_a_budget_of_the_prompt_is_one_of_visual_tokens_too():
     config = parse_budget("prompt:200", BASE)
     assert config == replace(BASE, visual_tokens=200, prompt_tokens=200)
     assert parse_budget("prompt:9", replace(BASE, target_frames=None)).target_frames == 1
-    assert budget_fields("prompt:9") == ("target_frames", "visual_tokens", "prompt_tokens")
+    assert budget_fields("prompt:9") == (*budget_fields("tokens:9"), "prompt_tokens")
     assert budget_name(replace(BASE, prompt_tokens=200)) == "tokens:3", "a limit beside another budget"
 
 
@@ -75,7 +75,7 @@ def test_the_name_of_a_budget_gives_it_back(config):
     assert parse_budget(budget_name(config), config) == config
 
 
-@given(st.sampled_from(["full", "events:3", "frames:1", "tokens:12", "prompt:12"]), configs)
+@given(st.sampled_from(["full", "events:3", "frames:1", "tokens:12", "prompt:12", "auto:3"]), configs)
 @example("tokens:12", CompressionConfig(prompt_tokens=12))
 def test_a_budget_has_its_own_name(text, config):
     """But for as many visual tokens as the prompt may have, which is the prompt's budget."""
@@ -108,13 +108,26 @@ def test_overrides_that_cannot_be_are_named(overrides, message):
 
 
 def test_fields_that_a_budget_leaves_open():
-    assert budget_fields("tokens:9") == ("target_frames", "visual_tokens")
-    assert budget_fields("events:9") == ("layout", "target_frames", "visual_tokens")
+    assert budget_fields("tokens:9") == ("target_frames", "visual_tokens", "tokens_per_event")
+    assert budget_fields("events:9") == ("layout", "target_frames", "visual_tokens", "tokens_per_event")
+    assert budget_fields("auto:9") == budget_fields("auto") == budget_fields("events:9")
 
 
 def test_a_video_may_cost_its_grids_or_its_tokens():
-    assert CompressionConfig(target_frames=3).token_budget(16) == 48
-    assert CompressionConfig(target_frames=3, visual_tokens=5).token_budget(16) == 5
+    assert CompressionConfig(target_frames=3).token_budget(16, 7) == 48
+    assert CompressionConfig(target_frames=3, visual_tokens=5).token_budget(16, 7) == 5
+    assert CompressionConfig(tokens_per_event=3).token_budget(16, 7) == 21
+    assert CompressionConfig(tokens_per_event=3, visual_tokens=20).token_budget(16, 7) == 20
+
+
+@pytest.mark.parametrize(("text", "each"), [("auto", 4), ("auto:1", 1), ("auto:12", 12)])
+def test_a_budget_may_follow_from_the_events(text, each):
+    config = parse_budget(text, CompressionConfig(layout="frames", target_frames=None, visual_tokens=9))
+    assert config == CompressionConfig(layout="events", target_frames=1, tokens_per_event=each)
+    assert budget_name(config) == f"auto:{each}"
+    assert parse_budget("tokens:9", config).tokens_per_event is None
+    with pytest.raises(ValueError, match="tokens_per_event is for the layout events, not frames"):
+        replace(config, layout="frames")
 
 
 def test_options_need_no_torch():

@@ -65,7 +65,9 @@ def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frame
     """However many tokens each grid that remains costs beside its own."""
     ids = [min(grid * events // grids, events - 1) for grid in range(grids)]
     config = CompressionConfig(layout=layout, target_frames=frames)
-    shares = [1] * len(set(ids)) if shared and config.token_budget(height * width) >= len(set(ids)) else None
+    number = len(set(ids))
+    budget = config.token_budget(height * width, number)
+    shares = [1] * number if shared and budget >= number else None
     room = most_grids(most - 2, overhead)
     plan_at = partial(_plan_at, grids, (height, width), config, ids, shares, room)
 
@@ -81,8 +83,28 @@ def test_a_plan_fits_into_the_prompt(grids, height, width, events, layout, frame
     assert len(plan.cells) <= room
     assert overhead * len(plan.cells) <= most / 2 or len(plan.cells) == 1, "most of it is seen"
     assert cost(plan) <= most
-    assert plan.tokens <= plan.budget == min(limit, config.token_budget(height * width))
+    assert plan.tokens <= plan.budget == min(limit, budget)
     assert all(cost(plan_at(more)) > most for more in range(limit + 1, most + 1)), "the most that fits"
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 6), st.integers(1, 50))
+def test_every_event_has_its_tokens_however_many_there_are(lengths, height, width, each):
+    """Up to all that it has; then what it cannot use goes to the others."""
+    ids = [event for event, length in enumerate(lengths) for _ in range(length)]
+    config = CompressionConfig(tokens_per_event=each)
+    plan = plan_video(len(ids), (height, width), config, events=ids)
+    assert plan.tokens == min(each * len(lengths), len(ids) * height * width)
+    if each <= height * width:
+        assert [token_count(cells) for cells in plan.cells] == [each] * len(lengths)
+    least = plan_video(len(ids), (height, width), replace(config, visual_tokens=len(lengths)), events=ids)
+    assert least.tokens == len(lengths), "no more than the limit"
+
+
+def test_events_that_were_retrieved_have_theirs_and_others_one():
+    config = CompressionConfig(tokens_per_event=6)
+    plan = plan_video(6, (4, 4), config, events=[0, 0, 1, 2, 2, 2], shares=[1, 6, 1])
+    assert [token_count(cells) for cells in plan.cells] == [1, 6, 1]
+    assert plan.budget == plan.tokens == 8
 
 
 def _plan_at(grids, size, config, ids, shares, room, tokens):

@@ -31,9 +31,9 @@ def test_what_is_wrong_is_named(values, message):
     ("name", "fixed"),
     [
         ("full", {"target_frames"}),
-        ("uniform", {"layout", "target_frames", "visual_tokens", "merge"}),
-        ("events:4", {"layout", "target_frames", "visual_tokens"}),
-        ("tokens:64+memory", {"target_frames", "visual_tokens"}),
+        ("uniform", {"layout", "target_frames", "visual_tokens", "tokens_per_event", "merge"}),
+        ("events:4", {"layout", "target_frames", "visual_tokens", "tokens_per_event"}),
+        ("tokens:64+memory", {"target_frames", "visual_tokens", "tokens_per_event"}),
     ],
 )
 def test_methods_and_budgets_say_what_they_set(name, fixed):

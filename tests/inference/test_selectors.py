@@ -67,6 +67,22 @@ def test_as_many_events_are_read_as_the_prompt_has_room_for(prompt, events):
         Remembering().select(replace(request(compression={"prompt_tokens": 11}), overhead=9))
 
 
+@pytest.mark.parametrize(
+    ("each", "events", "shares"), [(1, 4, (1, 1, 1, 1)), (3, 4, (1, 3, 1, 3)), (99, 4, (1, 99, 1, 99))]
+)
+def test_where_events_have_tokens_of_their_own_the_retrieved_ones_do(each, events, shares):
+    selection = Remembering().select(request(compression={"tokens_per_event": each}))
+    assert (len(set(selection.grid_events)), selection.shares) == (events, shares)
+
+
+def test_neighbours_that_look_alike_are_one_event_of_one_token():
+    events = tuple(Event(4.0 * index, 4.0 * index + 4) for index in range(6))
+    retrieval = Retrieval(events, (0.9, 0.1, 0.1, 0.1, 0.1, 0.1), (0,), (0.99, 0.99, 0.2, 0.96, 0.95))
+    asked = request(compression={"tokens_per_event": 5})
+    selection = Selection.of_events(asked, retrieval, asked.most_events)
+    assert selection.shares == (5, 1, 1), "the retrieved one, those at 4 and 8 s, those from 12 s on"
+
+
 @pytest.mark.parametrize("compression", [{"layout": "frames"}, {"target_frames": None}])
 def test_otherwise_only_the_retrieved_events_are_read(compression):
     selection = Remembering().select(request(compression=compression, max_frames=24))
