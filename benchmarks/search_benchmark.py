@@ -4,9 +4,9 @@
 
 writes a library of made-up event vectors to a temporary folder, indexes it, and prints the table of docs/memory.md.
 The vectors imitate embeddings: the events of one video lie around a centre, the centres in a subspace of
-``--intrinsic`` dimensions, everything on the unit sphere; every question lies near one event. One in ten, in 100 and in
-1,000 videos has a tag. The search runs in a process of its own, so that its memory is its own. Exact answers are those
-of cosines in float64 among the 100 best in float32.
+``--intrinsic`` dimensions, everything on the unit sphere; every question lies near one event. One in ten, in 100 and
+in 1,000 videos has a tag. The search runs in a process of its own, so that its memory is its own. Exact answers are
+those of cosines in float64 among the 100 best in float32.
 
 Shape legend: N events, D embedding dimensions, Q questions.
 """

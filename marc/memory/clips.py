@@ -46,6 +46,11 @@ class ClipEmbedder(Protocol):
         ...
 
 
+def clip_embedder_of(embedder: object) -> ClipEmbedder | None:
+    """A model that looks at the frames of an event together, as such; None if it sees pictures one by one."""
+    return embedder if isinstance(embedder, ClipEmbedder) and embedder.clip_frames > 1 else None
+
+
 class CoarsePictures:
     """Stands in for a model of clips where single frames are compared.
 

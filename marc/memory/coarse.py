@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.clips import clip_embedder_of
 from marc.memory.events import cut_into_events
 from marc.memory.index import described
 from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
@@ -58,7 +59,7 @@ class CoarseMemory:
 
 
 def coarse_memory(video: str | Path, embedder: EventEmbedder, options: MemoryOptions) -> CoarseMemory | None:
-    """What some key frames of a video tell, or None where they are too far apart.
+    """What some key frames of a video tell, or None where they are too far apart, or the model sees clips.
 
     Args:
         video: A video file.
@@ -68,6 +69,8 @@ def coarse_memory(video: str | Path, embedder: EventEmbedder, options: MemoryOpt
     Raises:
         VideoError: If the video cannot be read.
     """
+    if clip_embedder_of(embedder):
+        return None
     content, duration = content_key(video), probe(video).duration
     keys_K = key_frame_seconds(video, timeout=READ_TIMEOUT)
     if _widest_gap(keys_K, duration) > FARTHEST:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marc.memory.clips import ClipEmbedder, CoarsePictures, embed_clips
+from marc.memory.clips import CoarsePictures, clip_embedder_of, embed_clips
 from marc.memory.descriptors import Descriptors
 from marc.memory.events import evenly_inside
 from marc.memory.growing import GrowingArray
@@ -62,7 +62,7 @@ class KeyframeCollector:
 
     def __init__(self, embedder: FrameEmbedder, *, interval: float, thumbnail_width: int) -> None:
         self.request = SampledFrames(interval, 2 * embedder.image_size**2)
-        self._clip_embedder = embedder if isinstance(embedder, ClipEmbedder) and embedder.clip_frames > 1 else None
+        self._clip_embedder = clip_embedder_of(embedder)
         self._clip_vectors_ED: NDArray[np.float32] | None = None
         self._embedder = CoarsePictures(embedder.image_size) if self._clip_embedder else embedder
         self._thumbnail_width = thumbnail_width

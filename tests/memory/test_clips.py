@@ -5,6 +5,7 @@ import pytest
 
 from marc.memory import MemoryOptions, remember
 from marc.memory.clips import CoarsePictures, embed_clips
+from marc.memory.coarse import coarse_memory
 from marc.memory.keyframes import KeyframeCollector
 from marc.types import Event
 from marc.video import read_frames, read_to
@@ -62,6 +63,10 @@ def test_a_video_is_remembered_by_its_clips(video, tmp_path):
     memory = remember(video, ClipColours(), MemoryOptions(segmenter="uniform"), folder=tmp_path / "memories")
     expected = embed_clips(video, memory.events, ClipColours())
     np.testing.assert_array_equal(memory.embeddings, expected)
+
+
+def test_there_is_no_coarse_memory_of_clips(video):
+    assert coarse_memory(video, ClipColours(), MemoryOptions(segmenter="uniform")) is None
 
 
 def test_coarse_pictures_tell_pictures_apart_and_black_is_one():
