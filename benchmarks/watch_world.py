@@ -10,7 +10,6 @@ Run: ``python -m benchmarks.watch_world OUTPUT.jsonl --streams 12``; the result 
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import time
@@ -20,13 +19,11 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image
 
 from marc import VideoAssistant
-from marc.inference.live import NOW_FRAMES
+from marc.inference.live import last_frames
 from marc.io import append_line, drop_torn_line, parse_json, whole_lines
-from marc.memory.live import LiveMemory, LiveSnapshot
-from marc.types import Frames
+from marc.memory.live import LiveMemory
 from marc.world.export import FileOptions
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
@@ -73,13 +70,6 @@ class Examiner:
         last = last_frames(memory.snapshot())
         answer = self.recent.ask(last, question.text, options=question.options).answer
         outcome.right.setdefault(f"{kind}, last four frames", []).append(answer == question.answer)
-
-
-def last_frames(snapshot: LiveSnapshot) -> Frames:
-    """The last four frames that were kept, two a second."""
-    kept = snapshot.recent[-NOW_FRAMES:]
-    rgb = np.stack([np.asarray(Image.open(io.BytesIO(frame.jpeg))) for frame in kept])
-    return Frames(rgb, np.array([frame.second for frame in kept]), snapshot.name)
 
 
 def watch_stream(video: WorldVideo, moments: list[float], examiner: Examiner, memory: LiveMemory) -> Outcome:

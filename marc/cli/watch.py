@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from marc.options import Limits, check
 from marc.types import ModelOptions
 
 if TYPE_CHECKING:
+    from marc.inference.waiting import WaitingQuestions
     from marc.memory.embedder import EventEmbedder
     from marc.memory.live import LiveMemory
 
@@ -36,6 +37,11 @@ class WatchOptions:
         name: What the memory is called; ``None``: as the source. One that is there already goes on.
         watch_folder: Where the memories of watched sources are; ``None``: ~/.local/share/marc/watch.
         speed: Play a file so many times faster than it was recorded.
+        allow_url: SOURCE may be an address (http, https, rtsp, rtmp, udp, rtp, srt, tcp). Whoever answers there
+            decides what else FFmpeg fetches from networks: name only addresses that you trust.
+        patience: Seconds for which an address or a camera that was lost is tried again.
+        tell_above: Cosine of frame and question from which on the model looks whether a question that waits is to be
+            told; ``None``: as high as nine of ten frames before.
 
     Raises:
         ValueError: If a value is out of range.
@@ -44,6 +50,9 @@ class WatchOptions:
     name: str | None = None
     watch_folder: str | None = None
     speed: Annotated[float, Limits(above=0)] = 1.0
+    allow_url: bool = False
+    patience: Annotated[float, Limits(least=0)] = 60.0
+    tell_above: Annotated[float | None, Limits(least=-1, most=1)] = None
 
     def __post_init__(self) -> None:
         check(self)
@@ -51,11 +60,18 @@ class WatchOptions:
 
 @command("watch", decodes=True)
 def watch(
-    source: Annotated[str, typer.Argument(help="A video file, which is played.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A video file, which is played; an address, with --allow-url; or a camera (/dev/video0)."),
+    ],
     *,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(help="Say when something is seen for the first time: 'when a red car appears'; repeat it."),
+    ] = None,
     watching: WatchOptions,
     model: ModelOptions,
-    memory: MemoryOptions,
+    memory: Annotated[MemoryOptions, Part(defaults={"seconds_per_frame": 2.0})],
     live: LiveOptions,
     retrieval: Annotated[RetrievalOptions, Part(("embedder",))],
     given: Given,
@@ -63,26 +79,18 @@ def watch(
     """Watch a source and remember it as it goes on; `marc ask --watch NAME` asks about it at any moment."""
     from marc.memory.live import LiveMemory
     from marc.memory.select import default_embedder, knows_generated_videos_only
-    from marc.video import probe
 
+    given.refuse_beside("no --tell", not tell, "tell_above")
     check_runs(model.device)
-    info = probe(source)
+    place, rate = _place(source, watching, given)
     embedder = retrieval.embedder or default_embedder(model.name)
     if knows_generated_videos_only(embedder):
         remark(f"marc: {GENERATED_ONLY}")
     name = default_name(source) if watching.name is None else watching.name
-    place = str(Path(source).resolve())
-    grown = LiveMemory(
-        name,
-        _load_embedder(embedder, model.device),
-        live,
-        memory,
-        source=place,
-        rate=info.fps,
-        folder=watching.watch_folder,
-    )
+    encoder = _load_embedder(embedder, model.device)
+    grown = LiveMemory(name, encoder, live, memory, source=place, rate=rate, folder=watching.watch_folder)
     with _until_stopped(grown):
-        _play(source, grown, watching.speed)
+        _follow(source, grown, watching, _Teller(grown, _waiting(grown, model, tell or (), watching.tell_above)))
 
 
 def default_name(source: str) -> str:
@@ -90,24 +98,62 @@ def default_name(source: str) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(source).stem).strip(".-")[:80] or "source"
 
 
-def _play(source: str, memory: LiveMemory, speed: float) -> None:
-    from marc.memory.live.following import follow_file
+def _place(source: str, watching: WatchOptions, given: Given) -> tuple[str, float]:
+    """Where a source is, and the frames of a second of a file.
 
-    if memory.ended is not None:
+    Raises:
+        ValueError: It is an address, and that is not allowed, or a file that cannot be read.
+    """
+    from marc.video import probe
+    from marc.video.watching import check_address, is_address, is_camera
+
+    if is_address(source):
+        check_address(source)
+        if not watching.allow_url:
+            raise ValueError(f"{source}: addresses are only read with --allow-url, if you trust who answers there")
+    if is_address(source) or is_camera(source):
+        given.refuse_beside("a source that is no file", True, "speed")
+        return source, 0.0
+    given.refuse_beside("a file", True, "allow_url", "patience")
+    return str(Path(source).resolve()), probe(source).fps
+
+
+def _waiting(
+    memory: LiveMemory, model: ModelOptions, questions: Sequence[str], above: float | None
+) -> WaitingQuestions | None:
+    if not questions:
+        return None
+    from marc.inference.assistant import VideoAssistant
+    from marc.inference.waiting import WaitingQuestions
+
+    how = {"device": model.device, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
+    assistant = VideoAssistant.from_pretrained(model.name, memory=None, backend=model.backend, **how)
+    return WaitingQuestions(assistant, memory, questions, above)
+
+
+def _follow(source: str, memory: LiveMemory, watching: WatchOptions, teller: _Teller) -> None:
+    from marc.memory.live.following import follow_file, follow_live
+    from marc.video.watching import is_address, is_camera
+
+    if memory.ended is not None and not (is_address(source) or is_camera(source)):
         echo(f"{memory.name}: seen to its end at {clock(memory.until)} already")
         return
     if memory.until:
         remark(f"marc watch: {memory.name} goes on at {clock(memory.until)}")
-    follow_file(source, memory, speed=speed, tick=_Teller(memory).tick)
+    if is_address(source) or is_camera(source):
+        follow_live(source, memory, patience=watching.patience, tick=teller.tick)
+    else:
+        follow_file(source, memory, speed=watching.speed, tick=teller.tick)
     memory.end()
+    teller.tick()
     echo(f"{memory.name}: seen to its end at {clock(memory.until)}, {memory.closed} events")
 
 
 class _Teller:
-    """Says on the error stream what happens."""
+    """Says what happens: events on the error stream, what was waited for on the other."""
 
-    def __init__(self, memory: LiveMemory) -> None:
-        self._memory, self._closed = memory, memory.closed
+    def __init__(self, memory: LiveMemory, waiting: WaitingQuestions | None) -> None:
+        self._memory, self._waiting, self._closed = memory, waiting, memory.closed
 
     def tick(self) -> None:
         """Says it."""
@@ -116,6 +162,8 @@ class _Teller:
             event = memory.snapshot().events[-1].span
             remark(f"{clock(memory.until)}  event {clock(event.start)}-{clock(event.end)}")
             self._closed = memory.closed
+        for told in self._waiting.look() if self._waiting else ():
+            echo(f"{clock(told.second)}  {told.question} ({told.score:.2f})")
 
 
 @contextmanager

@@ -144,6 +144,19 @@ def look_at(snapshot: LiveSnapshot, request: FrameRequest, selector: FrameSelect
     return LiveView(replace(selection, left_out=kept.left_out), shown, tuple(_remarks(snapshot)))
 
 
+def last_frames(snapshot: LiveSnapshot) -> Frames:
+    """The last frames of a source in full size, `NOW_FRAMES` of one size at most.
+
+    Raises:
+        ValueError: If nothing was seen yet.
+    """
+    if not snapshot.recent:
+        raise ValueError(f"{snapshot.name}: nothing was seen yet; ask again in some seconds")
+    kept = [frame for frame in snapshot.recent[-NOW_FRAMES:] if frame.size == snapshot.recent[-1].size]
+    rgb_THWC = np.stack([np.asarray(Image.open(io.BytesIO(frame.jpeg))) for frame in kept])
+    return Frames(rgb_THWC, np.array([frame.second for frame in kept]), snapshot.name)
+
+
 def is_about_now(question: str) -> bool:
     """Whether a question says, in English, that it is about what is there now."""
     return _NOW.search(question) is not None

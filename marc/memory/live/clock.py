@@ -71,8 +71,8 @@ class SourceClock:
             second: The time of its first frame; None: right behind the last one.
         """
         self._shift = None
-        if second is not None and self.latest is not None and second > self.latest:
-            self._gaps += [Gap(self.latest, second, "the source was lost")]
+        if second is not None and self.latest is not None and second > self.latest + self._step:
+            self._gaps.append(Gap(self.latest, second, "the source was lost"))
             self.latest = second - self._step
 
     def take_gaps(self) -> list[Gap]:

@@ -1,19 +1,29 @@
-"""A file that is played into a live memory, in real time or faster, decoded once in two sizes by another process."""
+"""Sources of a live memory, decoded in two sizes by another process: a file that is played, an address, a camera.
+
+A source that was lost is tried again, with longer and longer pauses; what was not seen is a gap.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from marc.memory.live.memory import LiveMemory
 from marc.types import Frames
-from marc.video import EveryFrame, FrameRequest, SampledFrames, probe, read_to
+from marc.video import EveryFrame, FrameRequest, SampledFrames, VideoError, probe, read_to
+from marc.video.process import POOL
+from marc.video.watching import Opened, Watch
+
+logger = logging.getLogger(__name__)
 
 BATCH = 8
 """Small frames that come at a time: a third of a second, by which an event's end is known later."""
 WHOLE = 2**26
 """Pixels that no frame has: frames are kept in full size."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds between two attempts to find a source again."""
 _AHEAD = 8
 
 
@@ -45,6 +55,69 @@ def follow_file(
         return
     read_to(path, [small, kept], start=memory.until, rough=True, ahead=_AHEAD, timeout=timeout)
     player.take_rest()
+
+
+def follow_live(
+    source: str,
+    memory: LiveMemory,
+    *,
+    patience: float = 60.0,
+    timeout: float = 10.0,
+    tick: Callable[[], object] | None = None,
+) -> None:
+    """Watches an address or a camera until it is over: a recording at its end, others when they stay lost.
+
+    Args:
+        source: An address of a kind in `marc.video.watching.PROTOCOLS`, or the device of a camera.
+        memory: Gets the frames.
+        patience: Seconds for which a source that was lost, or is not there yet, is tried again.
+        timeout: Seconds without a frame after which it is lost.
+        tick: Is called whenever some frames were taken.
+
+    Raises:
+        VideoError: It was never there.
+    """
+    there_at, pause = time.monotonic(), FIRST_PAUSE
+    was_there = is_finite = False
+    while True:
+        try:
+            for opened in _watch_once(source, memory, timeout, tick):
+                there_at, pause, was_there = time.monotonic(), FIRST_PAUSE, True
+                is_finite = opened.is_finite
+            problem = VideoError(f"{source}: it ended")
+        except VideoError as error:
+            problem = error
+        else:
+            if is_finite:
+                return
+        if time.monotonic() + pause - there_at > patience:
+            if not was_there:
+                raise problem
+            logger.warning("%s; it is given up", problem)
+            return
+        logger.warning("%s; tried again in %.0f s", problem, pause)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _watch_once(
+    source: str, memory: LiveMemory, timeout: float, tick: Callable[[], object] | None
+) -> Iterator[Opened]:
+    """Pushes what comes until the source ends; gives what it says of itself, again and again."""
+    job = Watch(source, memory.detector_size, 1 / memory.options.recent_fps, timeout)
+    opened = Opened(0.0, is_finite=False)
+    for result, rgb_THWC in POOL.run(job, 2 * timeout, ahead=_AHEAD):
+        if isinstance(result, Opened):
+            opened = result
+            memory.go_on()
+            continue
+        is_whole, seconds_T = result
+        assert rgb_THWC is not None
+        frames = Frames(rgb_THWC, seconds_T, source)
+        (memory.push_kept if is_whole else memory.push_small)(frames)
+        if tick is not None:
+            tick()
+        yield opened
 
 
 class _Consumer:

@@ -165,9 +165,10 @@ class LiveMemory:
         return self._store.state.ended
 
     @property
-    def newest(self) -> KeptFrame | None:
-        """The frame that was kept last."""
-        return self._recent[-1] if self._recent else None
+    def newest_embedded(self) -> KeptFrame | None:
+        """The last frame that was embedded; None if there is none among the last seconds."""
+        with self._lock:
+            return next((frame for frame in reversed(self._recent) if frame.vector is not None), None)
 
     def push(self, frames: NDArray[np.uint8], seconds: float | Sequence[float] | NDArray[np.float64]) -> None:
         """Takes the next frames.
@@ -203,14 +204,12 @@ class LiveMemory:
                 self._keep(rgb_HWC, min(self._clock.shifted(second), self.until))
                 self._tidy()
 
-    def begin_again(self, second: float | None = None) -> None:
-        """The source was lost and is there again, or another begins: its clock is a new one.
-
-        Args:
-            second: The time of its first frame since the first frame of all; None: right behind the last one.
-        """
+    def go_on(self) -> None:
+        """The source was lost and is there again, with a clock of its own: what lies between on the wall is a gap."""
         with self._lock:
-            self._clock.restart(second)
+            if self._recent:
+                last = self._recent[-1]
+                self._clock.restart(last.second + max(0.0, time.time() - last.at))
 
     def flush(self) -> None:
         """Has the disk hold everything that was kept.
