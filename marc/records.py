@@ -165,6 +165,8 @@ class RecallRecord:
         embedder: The dual encoder.
         events: What was found.
         warnings: What the user should know about it.
+        page: Which part of all events it is, from 1.
+        next_page: What to say to have the part behind it, of the same version of the library; null if it is the last.
     """
 
     schema: Literal["marc.recall.v1"]
@@ -173,12 +175,14 @@ class RecallRecord:
     embedder: str
     events: tuple[EventRecord, ...]
     warnings: tuple[str, ...] = ()
+    page: int = 1
+    next_page: str | None = None
 
     @classmethod
     def of(
         cls, question: str, embedder: str, events: Iterable[EventRecord], warnings: Iterable[str] = ()
     ) -> RecallRecord:
-        """The record of what was found."""
+        """The record of what was found, a first page without another."""
         return cls(RECALL, __version__, question, embedder, tuple(events), tuple(warnings))
 
 

@@ -34,6 +34,8 @@ def test_everything_in_it_is_described():
             "picture",
             "warnings",
             "memory",
+            "page",
+            "next_page",
         }, name
 
 

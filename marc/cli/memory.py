@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marc.cli.inputs import video_files
+from marc.cli.inputs import clock, seconds_of, video_files
 from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.setting import check_runs
 from marc.cli.verbosity import remark
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.filters import EventFilter, check_tags
+from marc.memory.options import ClusterOptions, MemoryOptions, RetrievalOptions
 from marc.terminal import in_one_line
 from marc.types import ModelOptions
 from marc.video.options import SubtitleOptions
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
+    from marc.memory.library import RecalledPage
     from marc.memory.workers import Outcome
 
 GENERATED_ONLY = (
@@ -73,22 +75,27 @@ def remember(
     *,
     workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.", min=1)] = 1,
     library: Library = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="A word for all these videos, in place of those that they have; repeatable."),
+    ] = None,
     model: Answering,
     memory: MemoryOptions,
     retrieval: Annotated[RetrievalOptions, Part(("embedder", "folder"))],
     subtitles: Annotated[SubtitleOptions, Part(("choice",), helps={"choice": SUBTITLES})],
+    cluster: ClusterOptions,
     given: Given,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
-    from marc.memory.workers import remember_all
-
+    given.refuse_beside("processes of this command", cluster.ray is None, "cpus_per_worker", "gpus_per_worker")
     paths = video_files(videos)
     if len(paths) > 1 and subtitles.choice not in ("auto", "none"):
         raise ValueError(f"--subtitles {subtitles.choice} cannot belong to {len(paths)} videos; name one, or say auto")
+    check_tags(tag or ())
     check_runs(model.device)
     load = partial(_load_embedder, _chosen_embedder(retrieval, model, given), model.device)
     run = partial(
-        remember_all,
+        _remembering(cluster),
         paths,
         load,
         memory,
@@ -96,7 +103,7 @@ def remember(
         subtitles=subtitles.choice,
         workers=workers,
     )
-    failed = _remember(f"remembering {len(paths)}", run, library or default_library())
+    failed = _remember(f"remembering {len(paths)}", run, library or default_library(), tag)
     for outcome in failed:
         echo(in_one_line(f"marc remember: {outcome.error}"), err=True)
     if failed:
@@ -104,7 +111,19 @@ def remember(
         raise typer.Exit(1)
 
 
-def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | Path) -> list[Outcome]:
+def _remembering(cluster: ClusterOptions) -> Callable[..., Iterator[Outcome]]:
+    if cluster.ray is None:
+        from marc.memory.workers import remember_all
+
+        return remember_all
+    from marc.memory.cluster import remember_on_ray
+
+    return partial(remember_on_ray, cluster=cluster)
+
+
+def _remember(
+    title: str, run: Callable[..., Iterator[Outcome]], library: str | Path, tags: list[str] | None
+) -> list[Outcome]:
     """Remember videos with a progress bar and put each into the library; returns those that failed."""
     from rich.progress import Progress, TimeElapsedColumn
 
@@ -121,8 +140,8 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
                 failed.append(outcome)
                 continue
             try:
-                if not shelf.holds(outcome.memory, outcome.texts):
-                    shelf.add([outcome.memory], [outcome.texts])
+                if not shelf.holds(outcome.memory, outcome.texts, tags):
+                    shelf.add([outcome.memory], [outcome.texts], tags)
             except LibraryError as error:
                 failed.append(replace(outcome, memory=None, error=f"{outcome.video}: {error}"))
                 continue
@@ -138,11 +157,35 @@ def _remember(title: str, run: Callable[..., Iterator[Outcome]], library: str | 
     return failed
 
 
+@dataclass(frozen=True)
+class ShownOptions:
+    """Which of the events that fit a question are shown, and how.
+
+    Attributes:
+        page: Which page of k events: a number; or what the page before has said, to go on in its state of the library.
+        after: Only events that end later than this time of their video: seconds, or a time such as 1:02:03.5.
+        before: Only those that begin earlier.
+        by_frames: Order the first hundred by their best keyframe, whose score is shown, instead of by the mean of all.
+        sheet: Also draw them into this picture (.png, .jpg), with scores and times.
+    """
+
+    page: str = "1"
+    after: str | None = None
+    before: str | None = None
+    by_frames: bool = False
+    sheet: Path | None = None
+
+
 @command("recall")
 def recall(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     *,
     k: Annotated[int, typer.Option("--k", "-k", help="How many events to show.", min=1)] = 5,
+    shown: ShownOptions,
+    video: Annotated[
+        list[str] | None, typer.Option(help="Look into this video, or those in this folder, only; repeatable.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Look into videos with this tag only; repeatable.")] = None,
     print_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, as docs/schema.json has it.")
     ] = False,
@@ -153,26 +196,65 @@ def recall(
 ) -> None:
     """Show the events of all remembered videos that fit a question best, by picture and by what is said in them."""
     from marc.memory.library import MemoryLibrary
-    from marc.memory.ranking import snippet
-    from marc.memory.select import knows_generated_videos_only
-    from marc.records import EventRecord, RecallRecord, as_json
+    from marc.memory.sheet import check_sheet, write_sheet
 
     if not question.strip():
         raise ValueError("the question is empty")
+    if shown.sheet is not None:
+        check_sheet(shown.sheet)
+    after, before = (
+        None if time is None else seconds_of(time, option)
+        for time, option in ((shown.after, "--after"), (shown.before, "--before"))
+    )
+    among = EventFilter(tuple(video or ()), after, before, tuple(tag or ()))
+    number, version = _page_of(shown.page)
     check_runs(model.device)
     embedder = _chosen_embedder(retrieval, model, given)
     shelf = MemoryLibrary(library or default_library())
     shelf.check_there()
-    events = shelf.recall(_load_embedder(embedder, model.device), question, k)
-    if print_json:
-        records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in events]
+    page = shelf.recall_page(
+        _load_embedder(embedder, model.device),
+        question,
+        k,
+        among=among,
+        number=number,
+        version=version,
+        by_frames=shown.by_frames,
+    )
+    if shown.by_frames:
+        page = replace(page, events=tuple(replace(one, score=one.frame_score) for one in page.events))
+    if shown.sheet is not None and page.events:
+        write_sheet(shown.sheet, page.events, (number - 1) * k + 1)
+    _show(page, question, embedder, as_object=print_json)
+
+
+def _show(page: RecalledPage, question: str, embedder: str, *, as_object: bool) -> None:
+    """Print what was found."""
+    from marc.memory.ranking import snippet
+    from marc.memory.select import knows_generated_videos_only
+    from marc.records import EventRecord, RecallRecord, as_json
+
+    following = f"{page.number + 1}@{page.version}" if page.has_more else None
+    if as_object:
+        records = [EventRecord(one.source, one.event.start, one.event.end, one.score, one.text) for one in page.events]
         warnings = [GENERATED_ONLY] if knows_generated_videos_only(embedder) else []
-        echo_json(as_json(RecallRecord.of(question, embedder, records, warnings)))
+        record = RecallRecord.of(question, embedder, records, warnings)
+        echo_json(as_json(replace(record, page=page.number, next_page=following)))
         return
-    for found in events:
-        echo(f"{found.score:6.3f}  {_clock(found.event.start)}-{_clock(found.event.end)}  {found.source}")
+    for found in page.events:
+        echo(f"{found.score:6.3f}  {clock(found.event.start)}-{clock(found.event.end)}  {found.source}")
         if found.text:
             echo(f"        {snippet(found.text, question)}")
+    if following:
+        remark(f"marc: there are more: --page {following}")
+
+
+def _page_of(text: str) -> tuple[int, str | None]:
+    """A page's number and, if it is said, the version of the library that it is of."""
+    number, mark, version = text.partition("@")
+    if not number.isdecimal() or int(number) < 1 or bool(mark) != bool(version):
+        raise ValueError(f"--page must be a number from 1 on, or what a page before has said, got {text!r}")
+    return int(number), version or None
 
 
 @command("forget")
@@ -219,9 +301,3 @@ def _load_embedder(name: str, device: str | None) -> EventEmbedder:
     from marc.memory.embedder import EventEmbedder
 
     return EventEmbedder.from_pretrained(name, device=device)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours:d}:{minutes:02d}:{rest:04.1f}"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc.memory.select import gap_k
-from marc.memory.store import content_key
 from marc.types import Clip, Retrieval
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def recalled_clips(
     shown: list[RecalledEvent] = []
     left_out: dict[str, str] = {}
     for one in library.recall(embedder, question, SPARE * wanted):
-        if problem := left_out.get(one.source) or _problem(one):
+        if problem := left_out.get(one.source) or one.problem:
             left_out[one.source] = problem
         else:
             shown.append(one)
@@ -81,10 +79,3 @@ def _retrieval(found: Sequence[RecalledEvent]) -> Retrieval:
         kept=tuple(range(len(found))),
         neighbour_similarity=(0.0,) * (len(found) - 1),
     )
-
-
-def _problem(found: RecalledEvent) -> str:
-    """Why a remembered video cannot be shown; empty if it can."""
-    if not Path(found.source).is_file():
-        return "the file is gone"
-    return "" if content_key(found.source) == found.content else "the file has changed since it was remembered"

@@ -175,6 +175,7 @@ def described(
         events=tuple(events),
         embeddings=embeddings_ED,
         thumbnails=thumbnails,
+        looks=keyframes.looks(events),
         settings=memory_settings(options, embedder),
         versions={"embedder": embedder.name} | {package: version(package) for package in _RECORDED_PACKAGES},
     )

@@ -22,13 +22,15 @@ from marc.memory.clips import CoarsePictures, clip_embedder_of, embed_clips
 from marc.memory.descriptors import Descriptors
 from marc.memory.events import evenly_inside
 from marc.memory.growing import GrowingArray
-from marc.memory.vectors import average_direction
+from marc.memory.vectors import average_direction, rounded
 from marc.types import Event, Frames
 from marc.video import SampledFrames, read_frames
 
 READ_TIMEOUT = 300.0
 _EMBEDDED_AT_A_TIME = 8
 _READ_AT_A_TIME = 32
+MOST_LOOKS = 8
+"""Keyframes of an event that are kept."""
 
 
 class FrameEmbedder(Protocol):
@@ -133,6 +135,17 @@ class KeyframeCollector:
             vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
         return vectors_ED, tuple(self._thumbnail(index) for index in middles)
 
+    def looks(self, events: Sequence[Event]) -> tuple[NDArray[np.int8], ...]:
+        """The directions of each event's different keyframes ``int8 [K, D]``, evenly chosen where there are many.
+
+        None where the model sees clips.
+        """
+        if self._clip_embedder is not None:
+            return ()
+        seconds_S, rows_S, vectors = np.array(self._seconds), np.array(self._rows), self._embedded()
+        different = [np.unique(rows_S[_inside(seconds_S, event)]) for event in events]
+        return tuple(rounded(vectors[_at_most(rows, MOST_LOOKS)]) for rows in different)
+
     def _embedded(self) -> NDArray[np.float32]:
         if self._waiting:
             self._embed()
@@ -160,3 +173,8 @@ def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:
 def _inside(seconds_S: NDArray[np.float64], event: Event) -> NDArray[np.bool_]:
     inside_S: NDArray[np.bool_] = (seconds_S >= event.start) & (seconds_S < event.end)
     return inside_S
+
+
+def _at_most(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """So many of some rows at most, evenly chosen."""
+    return rows if len(rows) <= most else rows[((np.arange(most) + 0.5) * len(rows) / most).astype(np.int64)]

@@ -16,7 +16,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +27,12 @@ from numpy.typing import NDArray
 
 from marc.extras import extra
 from marc.io import size_below
-from marc.memory.filters import EventFilter, check_tags, is_of, quoted
-from marc.memory.ranking import RANK_CONSTANT, best_first, content_words, fused_scores
+from marc.memory.filters import EventFilter, check_tags, is_of
+from marc.memory.search import RecalledEvent, Search, best_of, with_files_that_are_there
 from marc.memory.store import VideoMemory
 from marc.memory.tables import (
-    Row,
     build_filter_indices,
     build_index,
-    event_of,
-    has_texts,
-    matching_events,
     nearest_events,
     prepare,
     replace_videos,
@@ -44,7 +40,6 @@ from marc.memory.tables import (
     rows_when_indexed,
     tags_of,
 )
-from marc.types import Event
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,8 +53,6 @@ EXTRA = "library"
 INDEX_FROM = 50_000
 GROWTH = 4
 """Times as many events as an index was built for; then it is built anew, with more lists."""
-DEPTH = 200
-"""Best events by picture, and as many by words, that are ranked together."""
 PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
 _MARGIN = 1 << 20
@@ -70,30 +63,6 @@ _MACHINE = re.compile(
     r"credential|access denied",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class RecalledEvent:
-    """One event of one remembered video.
-
-    Attributes:
-        source: Path of the video when it was remembered; where it had several, one that is still there.
-        content: SHA-256 of the video file.
-        position: Index of the event within its video.
-        event: Start and end in seconds.
-        score: Cosine similarity to the question, in ``[-1, 1]``.
-        text: What is said in it, by its subtitles.
-        relevance: What events are ordered by: the cosine, or where words of the question were said in any, what
-            `marc.memory.ranking.fused_scores` makes of both.
-    """
-
-    source: str
-    content: str
-    position: int
-    event: Event
-    score: float
-    text: str = ""
-    relevance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -255,6 +224,7 @@ class MemoryLibrary:
         among: EventFilter | None = None,
         number: int = 1,
         version: str | None = None,
+        by_frames: bool = False,
     ) -> RecalledPage:
         """As `recall`, the events from (number - 1) * k on.
 
@@ -266,6 +236,7 @@ class MemoryLibrary:
             number: Which page, from 1.
             version: That of the first page, so that nothing is shown twice or left out when somebody writes between
                 two pages; None: the newest.
+            by_frames: Order the first hundred by the keyframe that fits best, instead of by their keyframes' mean.
 
         Raises:
             ValueError: As `recall`; the version is gone; or there is no such page.
@@ -283,17 +254,18 @@ class MemoryLibrary:
         version = _checked_out(tables, version)
         query = embedder.embed_question(question)
         with self._reported("read"):
-            found = _ranked(tables, query.vector, query.text, among or EventFilter(), number * k + 1)
+            search = Search(tables, query.vector, query.text, among or EventFilter(), by_frames)
+            found = search.ranked(number * k + 1)
             page = found[(number - 1) * k : number * k]
             if not (among and among.videos):
-                page = _with_files_that_are_there(tables, page)
+                page = with_files_that_are_there(tables, page)
             return RecalledPage(tuple(page), number, version, len(found) > number * k)
 
     def nearest(self, table: Table, query_D: NDArray[np.float32], k: int) -> list[RecalledEvent]:
         """The k events of one table with the highest cosines, best first."""
         _check_number(k)
         with self._reported("read"):
-            return _best([], nearest_events(table, query_D, k))
+            return best_of([], nearest_events(table, query_D, k), query_D)
 
     def videos(self) -> dict[str, int]:
         """Paths of the remembered videos with their numbers of events.
@@ -481,82 +453,6 @@ def _checked_out(tables: Sequence[Table], version: str | None) -> str:
             f"version {version} of the library is no more, or never was; ask for the first page again"
         ) from error
     return ".".join(numbers)
-
-
-def _ranked(
-    tables: Sequence[Table], query_D: NDArray[np.float32], question: str, among: EventFilter, count: int
-) -> list[RecalledEvent]:
-    """The events that fit a question best, at least so many if there are, in an order that does not depend on it.
-
-    The best by picture and by words are ranked together; behind them come the others by picture, in portions each of
-    which is twice as large as all before.
-    """
-    conditions = [among.condition(table.schema.names) for table in tables]
-    words = content_words(question) if any(map(has_texts, tables)) else []
-    places = list(zip(tables, conditions, strict=True))
-    heard = [row for table, where in places for row in matching_events(table, query_D, words, DEPTH, where)]
-    depth, is_all = DEPTH, False
-    ranked: list[RecalledEvent] = []
-    while len(ranked) < count and not is_all:
-        nearest = [nearest_events(table, query_D, depth, where) for table, where in places]
-        seen = sorted((row for rows in nearest for row in rows), key=lambda row: -row["cosine"])[:depth]
-        ranked = _best(heard, seen) if depth == DEPTH else [*ranked, *_behind(ranked, seen, is_fused=bool(heard))]
-        is_all = all(len(rows) < depth for rows in nearest)
-        depth *= 2
-    return ranked
-
-
-def _best(heard: Sequence[Row], seen: Sequence[Row]) -> list[RecalledEvent]:
-    """All events that were found by their words or by their pictures, best first; those of several tables, once."""
-    events: dict[tuple[str, float, float], Row] = {}
-    for row in sorted(heard, key=lambda row: -row["_score"]):
-        events.setdefault(event_of(row), row)
-    for row in sorted(seen, key=lambda row: -row["cosine"]):
-        events.setdefault(event_of(row), row)
-    rows = list(events.values())
-    cosines = [row["cosine"] for row in rows]
-    text_scores = [row.get("_score", 0.0) for row in rows]
-    relevance = fused_scores(cosines, text_scores)
-    return [
-        RecalledEvent(
-            source=rows[index]["source"],
-            content=rows[index]["video"],
-            position=rows[index]["position"],
-            event=Event(rows[index]["start"], rows[index]["end"]),
-            score=cosines[index],
-            text=rows[index].get("text") or "",
-            relevance=float(relevance[index]),
-        )
-        for index in best_first(cosines, text_scores)
-    ]
-
-
-def _behind(found: Sequence[RecalledEvent], seen: Sequence[Row], *, is_fused: bool) -> list[RecalledEvent]:
-    """The events that were not found yet, by picture; where ranks were fused, theirs count on."""
-    known = {(one.content, one.event.start, one.event.end) for one in found}
-    others = _best([], [row for row in seen if event_of(row) not in known])
-    if not is_fused:
-        return others
-    first = RANK_CONSTANT + len(found) + 1
-    return [replace(one, relevance=1 / (first + index)) for index, one in enumerate(others)]
-
-
-def _with_files_that_are_there(tables: Sequence[Table], found: Sequence[RecalledEvent]) -> list[RecalledEvent]:
-    """Events with the paths of other files of the same content, where their own are gone and others are there."""
-    gone = {one.content for one in found if not Path(one.source).exists()}
-    if not gone:
-        return list(found)
-    there: dict[str, str] = {}
-    for table in tables:
-        condition = f"video IN ({', '.join(map(quoted, sorted(gone)))})"
-        rows = table.search().where(condition).select(["video", "source"]).to_arrow()
-        for row in rows.group_by(["video", "source"]).aggregate([]).sort_by("source").to_pylist():
-            if row["video"] not in there and Path(row["source"]).exists():
-                there[row["video"]] = row["source"]
-    return [
-        replace(one, source=there[one.content]) if one.content in there and not Path(one.source).exists() else one
-        for one in found
-    ]
 
 
 def _check_names(paths: Iterable[str]) -> None:

@@ -5,8 +5,8 @@ that changed and a setting that changed are both simply not found, and a renamed
 whole or not at all (`marc.io`).
 
 A file is four parts: a line with the format's number, a line with the SHA-256 of everything behind it, a line of JSON,
-and the bytes of embeddings and thumbnails, whose lengths the JSON gives. What is read back is the bytes that were
-written, or a `DamagedMemoryError`.
+and the bytes of embeddings, thumbnails and directions of keyframes, whose lengths the JSON gives. What is read back is
+the bytes that were written, or a `DamagedMemoryError`.
 
 The content key is the SHA-256 of the whole file: sampling parts of it would take a half-finished download with
 reserved space for the finished one. It is computed once and kept in the user's cache folder for as long as the file's
@@ -104,6 +104,8 @@ class VideoMemory:
         thumbnails: A JPEG picture of each event.
         settings: What the memory was made with.
         versions: Names and versions of the software that made it, for the record.
+        looks: Directions of the different keyframes of each event, ``int8 [K, D]``; empty where they are not known, as
+            of models that see clips.
     """
 
     source: str
@@ -113,12 +115,15 @@ class VideoMemory:
     thumbnails: tuple[bytes, ...] = field(repr=False)
     settings: MemorySettings
     versions: dict[str, str]
+    looks: tuple[NDArray[np.int8], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.events) == len(self.embeddings) == len(self.thumbnails) > 0:
             counts = f"{len(self.events)} events, {len(self.embeddings)} vectors, {len(self.thumbnails)} thumbnails"
             raise ValueError(f"a memory needs a vector and a thumbnail of each of its events, got {counts}")
         assert self.embeddings.dtype == np.float32 and self.embeddings.ndim == 2
+        if len(self.looks) not in (0, len(self.events)):
+            raise ValueError(f"a memory knows keyframes of all its {len(self.events)} events or of none")
 
     @property
     def key(self) -> str:
@@ -187,9 +192,11 @@ def _packed(memory: VideoMemory) -> bytes:
         "events": [(event.start, event.end) for event in memory.events],
         "dimensions": memory.embeddings.shape[1],
         "thumbnail_bytes": [len(picture) for picture in memory.thumbnails],
+        "keyframes": [len(each) for each in memory.looks],
     }
     vectors = memory.embeddings.astype("<f4").tobytes()
-    body = b"".join([json.dumps(header).encode(), b"\n", vectors, *memory.thumbnails])
+    looks = [each.tobytes() for each in memory.looks]
+    body = b"".join([json.dumps(header).encode(), b"\n", vectors, *memory.thumbnails, *looks])
     return sealed(b"%s%d" % (_MARK, FORMAT), body)
 
 
@@ -248,16 +255,20 @@ def _unpacked(content: bytes) -> VideoMemory:
     line, _, arrays = unsealed(b"%s%d" % (_MARK, FORMAT), content).partition(b"\n")
     header = parse_json(line, "header")
     events = tuple(Event(float(start), float(end)) for start, end in header["events"])
-    lengths = [len(events) * int(header["dimensions"]) * 4, *map(int, header["thumbnail_bytes"])]
+    dimensions, keyframes = int(header["dimensions"]), [int(count) for count in header.get("keyframes", ())]
+    pictures = [int(length) for length in header["thumbnail_bytes"]]
+    lengths = [len(events) * dimensions * 4, *pictures, *(count * dimensions for count in keyframes)]
     if min(lengths) < 0 or sum(lengths) != len(arrays):
         raise ValueError(f"{len(arrays)} bytes of vectors and pictures where {sum(lengths)} should be")
     ends = np.cumsum(lengths).tolist()
+    parts = [arrays[start:end] for start, end in pairwise(ends)]
     return VideoMemory(
         source=str(header["source"]),
         content=str(header["content"]),
         events=events,
         embeddings=np.frombuffer(arrays[: ends[0]], "<f4").reshape(len(events), -1).astype(np.float32),
-        thumbnails=tuple(arrays[start:end] for start, end in pairwise(ends)),
+        thumbnails=tuple(parts[: len(pictures)]),
+        looks=tuple(np.frombuffer(part, np.int8).reshape(-1, dimensions) for part in parts[len(pictures) :]),
         settings=MemorySettings(**header["settings"]),
         versions=dict(header["versions"]),
     )
@@ -275,6 +286,8 @@ def _check(memory: VideoMemory) -> None:
         raise ValueError("the events do not follow one another from 0 s on")
     if not are_unit_vectors(memory.embeddings).all():
         raise ValueError("an embedding is no unit vector")
+    if not all(len(each) and each.any(axis=1).all() for each in memory.looks):
+        raise ValueError("a keyframe has no direction")
     if not all(picture.startswith(b"\xff\xd8") and picture.endswith(b"\xff\xd9") for picture in memory.thumbnails):
         raise ValueError("a thumbnail is no JPEG picture")
 

@@ -2,7 +2,7 @@
 
 A row is an event of a video file. Rows are known by content, path and position: two files with the same content have
 rows each. `words` holds what is said in the event as `marc.memory.ranking.words_of` reads it, for the index of words.
-`tags` are those of the video.
+`tags` are those of the video, `looks` the directions of the event's keyframes, a byte a number, one behind another.
 
 Shape legend: E events, D embedding dimensions.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from marc.memory.filters import is_of
 from marc.memory.ranking import words_of
 from marc.memory.store import VideoMemory
-from marc.memory.vectors import are_unit_vectors
+from marc.memory.vectors import are_unit_vectors, highest_cosine
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +49,7 @@ def rows_of(memory: VideoMemory, texts: Sequence[str], tags: Sequence[str] = ())
     import pyarrow as pa
 
     count, dimension = memory.embeddings.shape
+    looks = [each.tobytes() for each in memory.looks] or [None] * count
     return pa.table(
         {
             "video": pa.array([memory.content] * count),
@@ -61,6 +62,7 @@ def rows_of(memory: VideoMemory, texts: Sequence[str], tags: Sequence[str] = ())
             "text": pa.array(texts, pa.string()),
             "words": pa.array([" ".join(words_of(text)) for text in texts], pa.string()),
             "tags": pa.array([sorted(set(tags))] * count, pa.list_(pa.string())),
+            "looks": pa.array(looks, pa.binary()),
         }
     )
 
@@ -72,7 +74,7 @@ def prepare(table: Table) -> None:
     """
     import pyarrow as pa
 
-    later = {"text": pa.string(), "words": pa.string(), "tags": pa.list_(pa.string())}
+    later = {"text": pa.string(), "words": pa.string(), "tags": pa.list_(pa.string()), "looks": pa.binary()}
     if missing := [pa.field(name, kind) for name, kind in later.items() if name not in table.schema.names]:
         table.add_columns(missing)
     if doubled := list(_doubled(table)):
@@ -194,7 +196,7 @@ def nearest_events(table: Table, query_D: NDArray[np.float32], k: int, where: st
 
     Files with the same content show the same events; of such rows the first is given. Damaged rows are left out.
     """
-    columns = [name for name in (*_SHOWN, "text") if name in table.schema.names]
+    columns = _columns(table)
     wanted = k
     while True:
         found = nearest_rows(table, query_D, wanted, [*columns, "vector", "_distance"], where=where)
@@ -214,8 +216,21 @@ def matching_events(
     search = table.search(" ".join(words), query_type="fts", fts_columns="words")
     if where:
         search = search.where(where, prefilter=True)
-    found = search.select([*_SHOWN, "text", "vector", "_score"]).limit(k).to_arrow()
+    found = search.select([*_columns(table), "vector", "_score"]).limit(k).to_arrow()
     return [row | {"cosine": float(np.dot(row["vector"], query_D))} for row in _sound(found)]
+
+
+def _columns(table: Table) -> list[str]:
+    """What is shown of events and what they are ranked by, as far as an older table has it."""
+    return [name for name in (*_SHOWN, "text", "looks") if name in table.schema.names]
+
+
+def frame_cosine(row: Row, query_D: NDArray[np.float32]) -> float:
+    """The highest cosine of a question with a keyframe of an event; with its vector, where that is higher."""
+    if not row.get("looks"):
+        return float(row["cosine"])
+    looks_KD = np.frombuffer(row["looks"], np.int8).reshape(-1, len(query_D))
+    return max(float(row["cosine"]), highest_cosine(query_D, looks_KD))
 
 
 def _sound(found: pa.Table) -> list[Row]:

@@ -1,11 +1,13 @@
 """The commands as they are typed, with a real dual encoder of random weights."""
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from marc.cli import app
@@ -35,11 +37,15 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def embedder(tmp_path):
+    save_encoder(tmp_path / "encoder")
+    return str(tmp_path / "encoder")
+
+
+def save_encoder(folder):
     torch.manual_seed(0)
     model = open_clip.CLIP(**CONFIG)
     open_clip.set_model_preprocess_cfg(model, PREPROCESS)
-    save_dual_encoder(tmp_path / "encoder", model, CONFIG)
-    return str(tmp_path / "encoder")
+    save_dual_encoder(folder, model, CONFIG)
 
 
 def marc(*arguments):
@@ -82,6 +88,103 @@ def test_remember_recall_forget(tmp_path, embedder):
     left = marc("recall", "a red ball", "--embedder", embedder, "-k", 9).stdout
     assert "one.mp4" not in left
     assert "two.mp4" in left
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A folder with an encoder, a library, and two videos of five events in it, the second with tags."""
+    folder, rng = tmp_path_factory.mktemp("shelf"), np.random.default_rng(0)
+    save_encoder(folder / "encoder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        for name, tags in (("one.mp4", ()), ("two.mp4", ("--tag", "walk", "--tag", "rainy day"))):
+            write_video(folder / name, rng.integers(0, 256, (60, 48, 64, 3), dtype=np.uint8), fps=5)
+            assert marc("remember", folder / name, *remembering(folder), *tags).exit_code == 0
+    return folder
+
+
+def remembering(folder):
+    cut = ("--segmenter", "uniform", "--max-event-seconds", 4)
+    return ("--embedder", folder / "encoder", "--library", folder / "library", *cut)
+
+
+def recalled(shelf, *options, library="library"):
+    where = ("--embedder", shelf / "encoder", "--library", shelf / library)
+    return marc("recall", "a red ball", *where, *options)
+
+
+def test_recall_looks_where_it_is_told(shelf):
+    one, two = str(shelf / "one.mp4"), str(shelf / "two.mp4")
+
+    def found(*options):
+        result = recalled(shelf, "-k", 20, *options)
+        assert result.exit_code == 0, result.output
+        return [line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()]
+
+    assert len(found()) == 10
+    for options in (("--tag", "walk"), ("--tag", "walk", "--tag", "rainy day"), ("--video", two)):
+        assert [source for _, source in found(*options)] == [two] * 5
+    assert found("--tag", "sunny") == []
+    assert {source for _, source in found("--video", shelf)} == {one, two}
+    clocks = {times for times, _ in found("--after", "0:03", "--before", 6, "--video", one)}
+    assert clocks == {"0:00:02.5-0:00:05.0", "0:00:05.0-0:00:07.5"}
+
+
+def test_tags_are_left_alone_where_none_are_given(shelf):
+    assert marc("remember", shelf / "two.mp4", *remembering(shelf)).exit_code == 0
+    assert len(recalled(shelf, "--tag", "walk", "-k", 20).stdout.splitlines()) == 5
+
+
+def test_recall_by_keyframes_shows_their_scores(shelf):
+    mean, best = (
+        [line.split() for line in recalled(shelf, "-k", 10, *options).stdout.splitlines()]
+        for options in ((), ("--by-frames",))
+    )
+    scores = [float(line[0]) for line in best]
+    assert scores == sorted(scores, reverse=True)
+    assert sorted(line[1:] for line in mean) == sorted(line[1:] for line in best)
+    before = {tuple(line[1:]): float(line[0]) for line in mean}
+    assert all(float(line[0]) >= before[tuple(line[1:])] - 1e-3 for line in best)
+
+
+def test_pages_of_recall(shelf):
+    shutil.copytree(shelf / "library", shelf / "copy")
+    whole = recalled(shelf, "-k", 10, library="copy").stdout.splitlines()
+    first = json.loads(recalled(shelf, "-k", 4, "--json", library="copy").stdout)
+    assert (first["page"], first["next_page"][:2]) == (1, "2@")
+    assert marc("forget", shelf / "one.mp4", "--library", shelf / "copy").exit_code == 0
+    second = recalled(shelf, "-k", 4, "--page", first["next_page"], library="copy")
+    assert second.stdout.splitlines() == whole[4:8]
+    (hint,) = [line for line in second.stderr.splitlines() if "there are more: --page 3@" in line]
+    third = recalled(shelf, "-k", 4, "--page", hint.split()[-1], "--json", library="copy")
+    last = json.loads(third.stdout)
+    assert [f"{event['score']:6.3f}" for event in last["events"]] == [line[:6] for line in whole[8:]]
+    assert last["next_page"] is None
+    assert len(recalled(shelf, "-k", 10, library="copy").stdout.splitlines()) == 5
+
+
+def test_a_sheet_of_pictures(shelf, tmp_path):
+    assert recalled(shelf, "-k", 3, "--sheet", tmp_path / "found.png").exit_code == 0
+    with Image.open(tmp_path / "found.png") as picture:
+        assert picture.size[0] > picture.size[1] > 300
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--page", "0"), "--page must be a number from 1 on"),
+        (("--page", "2@"), "--page must be a number from 1 on"),
+        (("--page", "2@99"), "version 99 of the library is no more"),
+        (("--after", "soon"), "--after must be seconds or a time"),
+        (("--after", "9", "--before", "3"), "before must be later than after"),
+        (("--tag", ""), "is no tag"),
+        (("--sheet", "found.gif"), "found.gif: a sheet of pictures is a file that ends in .png"),
+    ],
+)
+def test_wishes_of_recall_that_cannot_be_met_are_named(shelf, options, message):
+    result = recalled(shelf, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
 
 
 def test_what_is_said_is_found_and_shown_and_read_again_when_it_changes(tmp_path, embedder):

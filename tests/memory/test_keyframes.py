@@ -81,3 +81,21 @@ def test_a_picture_that_stays_is_embedded_once(keyframes: KeyframeCollector):
     assert thumbnails[0] == thumbnails[1] == thumbnails[3] != thumbnails[2]
     assert keyframes.descriptors.vectors.argmax(axis=1).tolist() == [0, 0, 1, 0]
     assert sum(keyframes._embedder.batches) == 3, "the second is the first, the fourth is embedded again"
+
+
+def test_the_directions_of_different_keyframes_are_kept(keyframes: KeyframeCollector):
+    colours = [(200, 0, 0), (200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    rgb = np.stack([np.full((48, 64, 3), colour, np.uint8) for colour in colours])
+    keyframes.consume(Frames(rgb, np.arange(4.0), "a video"))
+    first, second = keyframes.looks([Event(0, 3), Event(3, 4)])
+    assert first.dtype == np.int8
+    assert first.tolist() == [[127, 0, 0], [0, 127, 0]]
+    assert second.tolist() == [[0, 0, 127]]
+
+
+def test_of_many_keyframes_some_are_kept(keyframes: KeyframeCollector):
+    rgb = np.stack([np.full((48, 64, 3), (200, shade, 0), np.uint8) for shade in range(0, 200, 10)])
+    keyframes.consume(Frames(rgb, np.arange(20.0), "a video"))
+    (looks,) = keyframes.looks([Event(0, 20)])
+    assert looks.shape == (module.MOST_LOOKS, 3)
+    assert (np.diff(looks[:, 1]) > 0).all() and looks[0, 1] < 20 and looks[-1, 1] > 100

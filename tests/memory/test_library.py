@@ -13,10 +13,12 @@ import pytest
 
 from marc.extras import MissingExtraError
 from marc.memory import library as library_module
+from marc.memory import search as search_module
 from marc.memory.filters import EventFilter
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.ranking import best_first, word_scores
 from marc.memory.tables import rows_of
+from marc.memory.vectors import rounded
 from marc.types import Event
 
 HELPERS = Path(__file__).parent / "helpers"
@@ -412,7 +414,7 @@ def test_tags_stay_until_others_are_given(library, memory):
 
 def test_pages_follow_one_another_whatever_their_size(library, memory, monkeypatch):
     """By words and pictures, beyond the depth of both rankings; so do those of an index."""
-    monkeypatch.setattr(library_module, "DEPTH", 40)
+    monkeypatch.setattr(search_module, "DEPTH", 40)
     monkeypatch.setattr(library_module, "INDEX_FROM", 1000)
     library.add([memory(number, events=50) for number in range(22)], [["umbrella", *[""] * 49]] * 22)
     half = [memory(number, events=50) for number in range(22, 25)]
@@ -457,12 +459,42 @@ def test_a_version_that_is_not_there_is_named(library, memory, version):
         library.recall_page(Asker(memory(1).embeddings[0]), "x", number=2, version=version)
 
 
+def test_the_first_hundred_are_ordered_by_their_best_keyframe(library, memory, monkeypatch):
+    """An event that shows two things is the mean of both, and far from either."""
+    monkeypatch.setattr(search_module, "FIRST", 3)
+    axes = np.eye(8, dtype=np.float32)
+    shown = [
+        [axes[0], axes[1]],
+        [0.8 * axes[0] + 0.6 * axes[2]],
+        [axes[0] * 0.6 + axes[3] * 0.8],
+        [axes[0], *axes[4:]],
+    ]
+    means = np.stack([np.mean(each, axis=0) for each in shown])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    looks = tuple(rounded(np.stack(each)) for each in shown)
+    library.add([replace(memory(1, events=4), embeddings=means, looks=looks)])
+    query = Asker(axes[0])
+
+    def found(**options):
+        return library.recall_page(query, "umbrella", 4, **options).events
+
+    assert [one.position for one in found()] == [1, 0, 2, 3]
+    assert [one.position for one in found(by_frames=True)] == [0, 1, 2, 3]
+    np.testing.assert_allclose([one.frame_score for one in found(by_frames=True)], [1, 0.8, 0.6, 1], atol=0.01)
+    np.testing.assert_allclose([one.score for one in found(by_frames=True)], means[[0, 1, 2, 3], 0], atol=1e-6)
+    relevance = [one.relevance for one in found(by_frames=True)]
+    assert relevance == sorted(relevance, reverse=True)
+    library.add([memory(2)])
+    library.add([replace(memory(1, events=4), embeddings=means)])
+    assert [one.position for one in found(by_frames=True)] == [one.position for one in found()]
+
+
 def test_an_older_library_has_no_tags_until_it_is_written(library, memory):
     import lancedb
 
     one = memory(1)
     name = library_module._table_name(one.settings.embedder, one.settings.precision)
-    lancedb.connect(library.address).create_table(name, rows_of(one, [""] * 5).drop_columns(["tags"]))
+    lancedb.connect(library.address).create_table(name, rows_of(one, [""] * 5).drop_columns(["tags", "looks"]))
     query, wish = Asker(one.embeddings[3]), EventFilter(tags=("a",))
     assert library.recall(query, "x", among=wish) == [] and len(library.recall(query, "x")) == 5
     assert library.holds(one, tags=[]) and not library.holds(one, tags=["a"])
@@ -612,14 +644,14 @@ def test_a_library_that_vanishes_while_it_is_measured_is_a_clear_error(library, 
 def test_an_answer_is_of_one_version_whoever_writes_meanwhile(library, memory, monkeypatch):
     """Events are searched by words, then by pictures; in between another replaces the video."""
     library.add([memory(1, events=9)], [["a red cross", *["a blue ball"] * 8]])
-    search = library_module.matching_events
+    search = search_module.matching_events
 
     def interrupted(*args):
         found = search(*args)
         MemoryLibrary(library.address).add([replace(memory(7, events=3), source="/videos/1.mp4")])
         return found
 
-    monkeypatch.setattr(library_module, "matching_events", interrupted)
+    monkeypatch.setattr(search_module, "matching_events", interrupted)
     found = library.recall(Asker(memory(1).embeddings[0]), "Where is the red cross?", k=100)
     assert sorted(each.position for each in found) == list(range(9))
     assert library.videos() == {"/videos/1.mp4": 3}

@@ -65,6 +65,23 @@ def test_what_is_saved_is_found_again(video):
     assert [entry.name for entry in video.parent.glob(".*")] == []
 
 
+def with_looks(memory: VideoMemory) -> VideoMemory:
+    """With one, two and three keyframes of its events."""
+    chance = np.random.default_rng(1)
+    return replace(memory, looks=tuple(chance.integers(1, 127, (count, 8), dtype=np.int8) for count in (1, 2, 3)))
+
+
+def test_keyframes_are_saved_where_they_are_known(video):
+    memory = with_looks(memory_of(video))
+    save(memory)
+    found = find_memory(video, SETTINGS)
+    for saved, each in zip(memory.looks, found.looks, strict=True):
+        np.testing.assert_array_equal(each, saved)
+    assert replace(found, embeddings=memory.embeddings, looks=()) == replace(memory, looks=())
+    with pytest.raises(ValueError, match="keyframes of all its 3 events or of none"):
+        replace(memory, looks=memory.looks[:2])
+
+
 def test_a_memory_is_shown_in_a_few_lines(video):
     """As the last value of a notebook's cell, say: without thousands of numbers and bytes of pictures."""
     shown = repr(memory_of(video))
@@ -166,7 +183,7 @@ FORGED = {
     "a longer vector": lambda _, arrays: np.float32(9).tobytes() + arrays[4:],
     "a vector of no number": lambda _, arrays: np.float32("nan").tobytes() + arrays[4:],
     "other dimensions": lambda header, _: header.update(dimensions=9),
-    "no dimensions": lambda header, arrays: header.update(dimensions=0) or arrays[96:],
+    "no dimensions": lambda header, arrays: header.update(dimensions=0) or arrays[96:-48],
     "a huge dimension": lambda header, _: header.update(dimensions=10**30),
     "a negative length": lambda header, _: header.update(thumbnail_bytes=[-5, 20, 12]),
     "fewer thumbnails": lambda header, _: header.update(thumbnail_bytes=[20, 10]),
@@ -175,12 +192,16 @@ FORGED = {
     "missing settings": lambda header, _: header.update(settings={}),
     "a text": lambda header, _: header.update(settings="none"),
     "no versions": lambda header, _: header.update(versions=5),
+    "keyframes that are not there": lambda header, _: header.update(keyframes=[1, 2, 4]),
+    "keyframes of some events": lambda header, _: header.update(keyframes=[3, 3]),
+    "an event without keyframes": lambda header, _: header.update(keyframes=[0, 3, 3]),
+    "a keyframe without a direction": lambda _, arrays: arrays[:-8] + bytes(8),
 }
 
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_what_no_video_has_is_refused_even_under_a_right_checksum(video, kind):
-    path = save(memory_of(video))
+    path = save(with_looks(memory_of(video)))
     sealed(path, lambda header, arrays: None)
     load_memory(path)
     sealed(path, FORGED[kind])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from marc.memory.vectors import average_direction, cosine_scores, neighbour_similarity
+from marc.memory.vectors import average_direction, cosine_scores, highest_cosine, neighbour_similarity, rounded
 
 
 def units(count: int, dimension: int = 512, seed: int = 0) -> np.ndarray:
@@ -32,3 +32,11 @@ def test_an_average_has_unit_length_and_no_vector_outweighs_another():
     average = average_direction(np.eye(3, dtype=np.float32)[:2])
     np.testing.assert_allclose(average, [0.5**0.5, 0.5**0.5, 0], atol=1e-7)
     assert average.dtype == np.float32
+
+
+def test_rounded_vectors_have_nearly_the_same_cosines():
+    vectors, queries = units(50).astype(np.float32), units(20, seed=1).astype(np.float32)
+    kept = rounded(vectors)
+    assert kept.dtype == np.int8 and kept.shape == vectors.shape
+    for query in [*queries, vectors[7]]:
+        assert highest_cosine(query, kept) == pytest.approx((vectors @ query).max(), abs=2e-3)
