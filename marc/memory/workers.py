@@ -92,8 +92,8 @@ def remember_all(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    task = _Task(load_embedder, options or MemoryOptions(), folder, subtitles)
-    outcomes = {video: _missing(video) for video in videos}
+    task = Task(load_embedder, options or MemoryOptions(), folder, subtitles)
+    outcomes = {video: missing(video) for video in videos}
     shares = _Shares({video: index for index, video in enumerate(outcomes)}, progress)
     yield from (shares.done(outcome) for outcome in outcomes.values() if outcome)
     queue, suspects = deque(video for video, outcome in outcomes.items() if outcome is None), deque[str]()
@@ -173,8 +173,15 @@ def _end_with_the_parent() -> None:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What a worker needs to know to remember any of the videos."""
+class Task:
+    """What a worker needs to know to remember any of the videos.
+
+    Attributes:
+        load_embedder: Called once in a process.
+        options: How videos are cut and embedded.
+        folder: Where memories are kept; None: beside each video.
+        subtitles: Which ones are read.
+    """
 
     load_embedder: Callable[[], EventEmbedder]
     options: MemoryOptions
@@ -183,7 +190,15 @@ class _Task:
 
     def __call__(self, video: str) -> Outcome:
         (shares,) = _SHARES
-        progress = partial(shares.set, video)
+        return self.outcome(video, partial(shares.set, video))
+
+    def outcome(self, video: str, progress: Progress | None = None) -> Outcome:
+        """What becomes of one video.
+
+        Raises:
+            EmbedderUnavailableError: The embedder cannot be loaded.
+            ValueError: The video cannot be read.
+        """
         memory, known = find_or_remember(video, self._embedder(), self.options, folder=self.folder, progress=progress)
         read, remark = self._subtitles(video)
         return Outcome(
@@ -228,7 +243,7 @@ class _WorkerPool:
         self._running: dict[Future[Outcome], str] = {}
         self._is_broken = False
 
-    def work_through(self, queue: deque[str], task: _Task) -> Iterator[Outcome]:
+    def work_through(self, queue: deque[str], task: Task) -> Iterator[Outcome]:
         """Take videos from the queue and yield what became of each; what is left in it was not begun."""
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self._size, mp_context=context, initializer=self._start) as executor:
@@ -247,7 +262,7 @@ class _WorkerPool:
         """After a death, the videos that were being worked on."""
         return list(self._running.values())
 
-    def _submit(self, executor: ProcessPoolExecutor, queue: deque[str], task: _Task) -> None:
+    def _submit(self, executor: ProcessPoolExecutor, queue: deque[str], task: Task) -> None:
         """Give every process a video, as long as there are some."""
         while queue and len(self._running) < self._size and not self._is_broken:
             video = queue.popleft()
@@ -264,18 +279,19 @@ class _WorkerPool:
             self._is_broken = True
             return
         video = self._running.pop(future)
-        yield future.result() if error is None else _failure(video, error)
+        yield future.result() if error is None else failure(video, error)
 
 
-def _missing(video: str) -> Outcome | None:
+def missing(video: str) -> Outcome | None:
+    """What is known of a video before any work: that it is no file with something in it; None if it may be read."""
     try:
         check_file(video, TIMEOUT)
     except VideoError as error:
-        return _failure(video, error)
+        return failure(video, error)
     return None
 
 
-def _failure(video: str, error: BaseException) -> Outcome:
-    """That of a video."""
+def failure(video: str, error: BaseException) -> Outcome:
+    """What became of a video that raised an error."""
     said = cause_of(error)
     return Outcome(video, None, said if said.startswith(video[:200]) else f"{video}: {said}")

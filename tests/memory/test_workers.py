@@ -11,7 +11,7 @@ import pytest
 from marc.memory import detectors
 from marc.memory.detectors import register_detector
 from marc.memory.store import load_memory
-from marc.memory.workers import EmbedderUnavailableError, _failure, remember_all
+from marc.memory.workers import EmbedderUnavailableError, failure, remember_all
 from marc.video import VideoError
 
 HELPERS = Path(__file__).parent / "helpers"
@@ -100,7 +100,7 @@ def test_missing_files_are_found_before_a_process_starts(tmp_path):
     ],
 )
 def test_the_class_of_an_error_is_named_where_its_text_is_not_for_users(error, said):
-    assert _failure("a.mp4", error).error == said
+    assert failure("a.mp4", error).error == said
 
 
 def test_an_embedder_that_cannot_be_loaded_ends_the_run(video, colours):

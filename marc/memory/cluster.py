@@ -1,0 +1,169 @@
+"""Remember many videos on the machines of a Ray cluster, as `marc.memory.workers` does in processes of one.
+
+    marc remember --ray local films/                       # a cluster of this machine's cores
+    marc remember --ray HEAD:6379 --workers 64 /shared/films
+
+Every machine needs this package and sees the videos, and the folder of their memories, at the same paths. Ray Data
+hands the videos out one by one to a pool of workers, starts those anew that die, and gives a dead one's video to
+another; memories are written by the workers, the library by whoever called.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marc.extras import extra
+from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
+from marc.memory.options import ClusterOptions, MemoryOptions
+from marc.memory.shots import Progress
+from marc.memory.workers import DIED, EmbedderUnavailableError, Outcome, Task, failure, missing
+
+if TYPE_CHECKING:
+    from marc.memory.embedder import EventEmbedder
+
+LOCAL = "local"
+TRIES = 2
+"""How often a video is begun whose worker has died."""
+
+
+def remember_on_ray(
+    videos: Sequence[str],
+    load_embedder: Callable[[], EventEmbedder],
+    options: MemoryOptions | None = None,
+    *,
+    cluster: ClusterOptions,
+    folder: str | Path | None = None,
+    subtitles: str = "auto",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Remember videos on a Ray cluster and yield what became of each as it is done.
+
+    What is remembered already is found by the workers and costs a file read. Killing this process, or a whole
+    cluster, loses the videos in work only: the next run goes on.
+
+    Args:
+        videos: Paths, the same on all machines.
+        load_embedder: Called once in every worker; must be picklable.
+        options: How videos are cut and embedded.
+        cluster: Where, and what a worker takes of a machine.
+        folder: Where memories are kept; beside each video by default.
+        subtitles: As in `marc.memory.workers.remember_all`.
+        workers: Most videos at a time, in all of the cluster.
+        progress: Is told what share of the videos is done.
+
+    Raises:
+        EmbedderUnavailableError: The embedder cannot be loaded.
+        ValueError: If there is no such cluster, or no machine of it has room for a worker.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    task = Task(load_embedder, options or MemoryOptions(), folder, subtitles)
+    todo, done = [], 0
+    for video in dict.fromkeys(videos):
+        if (outcome := missing(video)) is None:
+            todo.append(video)
+        else:
+            done += 1
+            yield outcome
+    left = dict.fromkeys(todo)
+    with connected(cluster):
+        for video, outcome in _outcomes(todo, task, cluster, workers):
+            if isinstance(outcome, EmbedderUnavailableError):
+                raise outcome
+            left.pop(video, None)
+            done += 1
+            if progress is not None:
+                progress(done / (len(left) + done))
+            yield outcome
+    if progress is not None:
+        progress(1.0)
+    yield from (Outcome(video, None, f"{video}: {DIED}") for video in left)
+
+
+@contextmanager
+def connected(cluster: ClusterOptions) -> Iterator[None]:
+    """A connection to a Ray cluster; one of this machine is started and ended, unless the caller has one already.
+
+    Raises:
+        ValueError: If there is none at the address, or it is too small for a worker.
+    """
+    with extra("ray"):
+        import ray
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        address = None if cluster.ray == LOCAL else cluster.ray
+        quiet = {"log_to_driver": False, "include_dashboard": False} if address is None else {"log_to_driver": False}
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueError(f"--ray {cluster.ray}: no cluster answers there ({error})"[:300]) from error
+    try:
+        _check_room(cluster, ray.nodes())
+        yield
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _check_room(cluster: ClusterOptions, machines: Sequence[dict[str, Any]]) -> None:
+    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    alive = [machine["Resources"] for machine in machines if machine["Alive"]]
+    if not any(all(machine.get(kind, 0) >= count for kind, count in wanted.items()) for machine in alive):
+        raise ValueError(
+            f"--ray {cluster.ray}: none of its {len(alive)} machines has the {wanted['CPU']:g} cores and "
+            f"{wanted['GPU']:g} GPUs of a worker; lower --cpus-per-worker or --gpus-per-worker"
+        )
+
+
+def _outcomes(
+    videos: Sequence[str], task: Task, cluster: ClusterOptions, workers: int
+) -> Iterator[tuple[str, Outcome | EmbedderUnavailableError]]:
+    """What became of each video whose worker has lived, as they are done."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # whose workers have died; what they were is seen by what is missing
+    if not videos:
+        return
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1,
+        max_size=min(workers, len(videos)),
+        max_tasks_in_flight_per_actor=1,  # a video that kills its worker takes no other with it
+    )
+    rows = ray.data.from_items([{"video": video} for video in videos], override_num_blocks=len(videos)).map(
+        _Worker,
+        fn_constructor_args=(task, registered_detectors(task.options.segmenter)),
+        compute=pool,
+        num_cpus=cluster.cpus_per_worker,
+        num_gpus=cluster.gpus_per_worker,
+        max_task_retries=TRIES - 1,
+        max_restarts=-1,
+    )
+    for row in rows.iter_rows():
+        yield row["video"], row["outcome"]
+
+
+class _Worker:
+    """Remembers one video after the other, in a process of Ray's."""
+
+    def __init__(self, task: Task, detectors: dict[str, str | type[ShotDetector]]) -> None:
+        for name, detector in detectors.items():
+            register_detector(name, detector)
+        self._task = task
+
+    def __call__(self, row: dict[str, str]) -> dict[str, Any]:
+        outcome: Outcome | EmbedderUnavailableError
+        try:
+            outcome = self._task.outcome(row["video"])
+        except EmbedderUnavailableError as error:
+            outcome = error
+        except Exception as error:
+            outcome = failure(row["video"], error)
+        return {"video": row["video"], "outcome": outcome}
