@@ -28,6 +28,7 @@ import typer
 from benchmarks.synthetic_cuts import FPS, KINDS, LabelledVideo, make_video
 from marc.memory.detectors import ShotDetector
 from marc.memory.detectors.scenedetect import SceneDetectDetector
+from marc.memory.live.detection import LiveTransNetV2Detector
 from marc.memory.shots import find_shots
 from marc.video import probe, write_video
 
@@ -110,6 +111,7 @@ _DETECTORS: dict[str, Callable[[], ShotDetector]] = {
     "transnetv2": lambda: _transnetv2(exact=False, gradual=True),
     "transnetv2, every frame": lambda: _transnetv2(exact=True, gradual=True),
     "transnetv2, as published": lambda: _transnetv2(exact=True, gradual=False),
+    "transnetv2, live": LiveTransNetV2Detector,
     "scenedetect": SceneDetectDetector,
 }
 

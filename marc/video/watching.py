@@ -45,7 +45,7 @@ PROTOCOLS = {
 STREAMED = ("hls", "rtsp", "rtp", "mpjpeg")
 """Formats of sources that are no files."""
 CAMERA = "v4l2"
-BATCH = 8
+BATCH = 4
 """Small pictures handed over at a time, at most."""
 USUAL_RATE = 25.0
 _SMALL, _WHOLE = 0, 1

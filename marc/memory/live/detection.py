@@ -5,6 +5,7 @@ Shape legend: T frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,35 +24,35 @@ from marc.memory.detectors.transnetv2 import (
 )
 from marc.types import Frames, VideoInfo
 
-RATE = 25.0
-"""Frames per second that detectors are shown, whatever the source's rate: TransNetV2's, and what bounds its delay."""
+SLOWEST, FASTEST = 20.0, 34.0
+"""Frames per second between which detectors are shown a source's frames as they come."""
 LIVE = Windowing(step=8, context=16, gated=True, longest_run=2)
 """Short windows: a frame's score is known `LONGEST_DELAY` later."""
-LONGEST_DELAY = (LIVE.step * LIVE.longest_run + LIVE.context) / RATE
+LONGEST_DELAY = (LIVE.step * LIVE.longest_run + LIVE.context) / SLOWEST
 """Seconds of the source from a cut until it is known."""
+NEARLY = 0.1
+"""Part of a frame by which it may last longer than at the slowest rate."""
 
 
 class SteadyRate:
-    """Gives the frame that is shown at every tick of a clock: frames that stay are given again, others left out.
+    """Shows frames at a rate that detectors were made for, and at which they are not late.
 
-    Args:
-        rate: Ticks per second.
+    Frames at a usual rate are shown as they are: to leave out one in six would make motion jump. Of faster ones some
+    are left out, slower ones are shown several times.
     """
 
-    def __init__(self, rate: float = RATE) -> None:
-        self._step = 1 / rate
-        self._due: float | None = None
+    def __init__(self) -> None:
         self._latest: tuple[NDArray[np.uint8], float] | None = None
 
-    def at_ticks(self, frames: Frames) -> Frames:
-        """The frames of the ticks that have passed by the time of the last frame; each with its own true time."""
+    def shown(self, frames: Frames) -> Frames:
+        """The frames that are shown by the time of the last one; each with its own true time."""
         shown: list[tuple[NDArray[np.uint8], float]] = []
         for rgb_HWC, second in zip(frames.rgb, frames.seconds.tolist(), strict=True):
-            if self._due is None:
-                self._due = second
-            while self._latest is not None and self._due < second:
-                shown.append(self._latest)
-                self._due += self._step
+            if self._latest is not None:
+                lasted = second - self._latest[1]
+                if lasted < 1 / FASTEST:
+                    continue
+                shown += [self._latest] * max(1, math.ceil(lasted * SLOWEST - NEARLY))
             self._latest = rgb_HWC, second
         if not shown:
             return Frames(frames.rgb[:0], np.zeros(0), frames.source)
@@ -64,6 +65,8 @@ class LiveTransNetV2Detector(TransNetV2Detector):
     Its scores are those of windows of 40 or 48 frames. Two finds with an empty picture between them are one fade, of
     which the first counts.
     """
+
+    skims = False
 
     def start(self, info: VideoInfo) -> None:
         """See `ShotDetector.start`."""

@@ -18,8 +18,8 @@ from marc.video.watching import Opened, Watch
 
 logger = logging.getLogger(__name__)
 
-BATCH = 8
-"""Small frames that come at a time: a third of a second, by which an event's end is known later."""
+BATCH = 4
+"""Small frames that come at a time: a fifth of a second at most, by which an event's end is known later."""
 WHOLE = 2**26
 """Pixels that no frame has: frames are kept in full size."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0

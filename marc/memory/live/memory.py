@@ -40,7 +40,7 @@ from marc.memory.events import strongest_change
 from marc.memory.keyframes import jpeg
 from marc.memory.live.chapters import has_room, joined, nearest_pair, pairs_kept
 from marc.memory.live.clock import SourceClock
-from marc.memory.live.detection import RATE, SteadyRate, live_detector
+from marc.memory.live.detection import SLOWEST, SteadyRate, live_detector
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.snapshot import Gap, KeptFrame, LiveSnapshot
 from marc.memory.live.store import LiveStore, snapshot_of, watch_folder
@@ -136,7 +136,7 @@ class LiveMemory:
 
     def _start_detecting(self) -> None:
         self._steady = SteadyRate()
-        info = VideoInfo(self._source, *self.detector_size, 1 / RATE, RATE, 1, "")
+        info = VideoInfo(self._source, *self.detector_size, 1 / SLOWEST, SLOWEST, 1, "")
         self._detector.start(info)
 
     @property
@@ -281,7 +281,7 @@ class LiveMemory:
 
     def _look(self, small_HWC: NDArray[np.uint8], at: float) -> None:
         """Shows a frame to the detector, and closes the event that it finds to be over."""
-        shown = self._steady.at_ticks(Frames(small_HWC[None], np.array([at]), ""))
+        shown = self._steady.shown(Frames(small_HWC[None], np.array([at]), ""))
         for transition in self._detector.process(shown) if len(shown) else ():
             self._cut(transition.boundary)
 
