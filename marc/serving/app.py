@@ -86,6 +86,7 @@ class Server:
             max_file=int(options.max_upload_mib * MIB),
             max_kept=int(options.max_kept_mib * MIB),
             allowed=allowed,
+            watch_folder=options.watched,
         )
         if isinstance(selector := assistant.selector, RetrievingSelector) and selector.retrieval.folder is None:
             selector.retrieval = _kept_beside(selector, self.media)

@@ -18,6 +18,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from marc.io import clear_leftovers, put_in_place, sha256_file, temporary_path
+from marc.memory.live import LiveSnapshot, StoredWatch
+from marc.memory.live import watch_folder as watch_folder_of
 
 MIB = 2**20
 ID_LENGTH = 32
@@ -44,15 +46,26 @@ class MediaStore:
         max_file: Largest one in bytes.
         max_kept: All of them in bytes; the longest unused go first.
         allowed: Folders below which files may be named by their paths.
+        watch_folder: Of watched sources that may be asked about; None: none may.
     """
 
-    def __init__(self, folder: Path, *, max_file: int, max_kept: int, allowed: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_file: int,
+        max_kept: int,
+        allowed: Sequence[Path] = (),
+        watch_folder: Path | None = None,
+    ) -> None:
         self.folder, self.memories, self.features = (folder / each for each in ("files", "memories", "features"))
         self._used = folder / "used"
         self._max_file, self._max_kept = max_file, max_kept
         self._allowed = [each.resolve(strict=True) for each in allowed]
         self._lock = threading.Lock()
         self._lent: dict[str, Path] = {}
+        self._watch_folder = watch_folder
+        self._watched: dict[str, StoredWatch] = {}
         for each in (self.folder, self.memories, self.features, self._used):
             each.mkdir(parents=True, exist_ok=True)
         for each in self._kinds:
@@ -75,6 +88,24 @@ class MediaStore:
             f"addresses are not fetched ({parts.scheme}://…): send a data URL, upload the file to /v1/files, or have "
             "its folder allowed with --allow-path"
         )
+
+    def watched(self, name: str) -> LiveSnapshot:
+        """What is known now of a source that is watched.
+
+        Raises:
+            RefusedError: There is none of this name that may be asked about.
+        """
+        with self._lock:
+            try:
+                if self._watch_folder is None:
+                    raise ValueError(name)
+                if name not in self._watched:
+                    self._watched[name] = StoredWatch(watch_folder_of(name, self._watch_folder))
+                return self._watched[name].snapshot()
+            except ValueError as error:
+                raise RefusedError(
+                    f"nothing is watched under the name {name!r} that may be asked about", 404
+                ) from error
 
     def path(self, name: str) -> Path:
         """Where a file is that was sent; from now on it is the one that was used last.

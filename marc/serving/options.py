@@ -28,6 +28,8 @@ class ServeOptions:
         request_seconds: Time limit of a request.
         page: Have a page for browsers at the server's address.
         library: Folder or LanceDB address of remembered videos that everybody who may ask may also search and see.
+        watched: Folder of watched sources (`marc watch --watch-folder`) that everybody who may ask may also ask about,
+            as ``watch:NAME`` in place of an address.
 
     Raises:
         ValueError: If a value is out of range.
@@ -46,6 +48,7 @@ class ServeOptions:
     request_seconds: Annotated[float, Limits(above=0)] = 600.0
     page: bool = False
     library: str | None = None
+    watched: Path | None = None
 
     def __post_init__(self) -> None:
         check(self)

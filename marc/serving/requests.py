@@ -12,17 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from marc.compression.config import override_compression
 from marc.data.prompts import check_style, render_question
 from marc.inference.query import MEDIA, Query
+from marc.memory.live import LiveSnapshot
 from marc.serving.desk import Setting
 from marc.serving.media import MediaStore, RefusedError
 from marc.types import Clip, GenerationOptions
 from marc.video.options import SubtitleOptions
+
+WATCHED = "watch:"
+"""How the name of a watched source begins where an address may stand."""
 
 
 class MediaURL(BaseModel):
     """Where a video or picture is.
 
     Attributes:
-        url: A data URL, the id of an uploaded file, or an allowed path.
+        url: A data URL, the id of an uploaded file, an allowed path, or ``watch:NAME``.
     """
 
     url: str
@@ -179,10 +183,17 @@ class ChatRequest(BaseModel):
         if (self.marc.start is not None or self.marc.end is not None) and len(urls) != 1:
             raise RefusedError("marc.start and marc.end are for one video")
         start, end = self.marc.start or 0.0, self.marc.end
-        clips = tuple(Clip(path, start, end) for path in map(media.find, urls))
+        clips = tuple(_shown(url, media, start, end) for url in urls)
         check_style(self.marc.prompt_style)
         turns = [_chat_message(message, self.marc.prompt_style or style) for message in self.messages]
         return Query(clips, last.text, messages=tuple(turns))
+
+
+def _shown(url: str, media: MediaStore, start: float, end: float | None) -> Clip | LiveSnapshot:
+    """A file, or a watched source as it is now."""
+    if url.startswith(WATCHED):
+        return media.watched(url.removeprefix(WATCHED)).between(start, end)
+    return Clip(media.find(url), start, end)
 
 
 def _chat_message(message: ChatMessage, style: str) -> dict[str, Any]:
@@ -196,4 +207,5 @@ def _chat_message(message: ChatMessage, style: str) -> dict[str, Any]:
 def names_of(query: Query) -> dict[Path, str]:
     """What files are called in messages to the client, who does not know their paths."""
     assert isinstance(query.video, tuple)
-    return {Path(clip.source): f"video {number}" for number, clip in enumerate(query.video, 1)}
+    numbered = enumerate(query.video, 1)
+    return {Path(clip.source): f"video {number}" for number, clip in numbered if isinstance(clip, Clip)}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -232,6 +233,7 @@ class StoredWatch:
             raise ValueError(f"{self.folder}: not a memory of format {FORMAT}; watch the source under another --name")
         self._state, self._generation = LiveState(), -1
         self._file: RecordFile | None = None
+        self._lock = threading.Lock()
 
     def snapshot(self) -> LiveSnapshot:
         """What is on disk now; of the log of events only what was added since the last snapshot is read.
@@ -240,7 +242,10 @@ class StoredWatch:
             ValueError: The files change too fast to be read.
         """
         for _ in range(_ATTEMPTS):
-            with suppress(FileNotFoundError):  # a file may have made room between the listing and the opening
+            with (
+                self._lock,
+                suppress(FileNotFoundError),
+            ):  # a file may have made room between the listing and the opening
                 self._read_events()
                 records = [
                     record
