@@ -196,11 +196,12 @@ def recall(
 ) -> None:
     """Show the events of all remembered videos that fit a question best, by picture and by what is said in them."""
     from marc.memory.library import MemoryLibrary
-    from marc.memory.sheet import check_sheet, write_sheet
 
     if not question.strip():
         raise ValueError("the question is empty")
     if shown.sheet is not None:
+        from marc.memory.sheet import check_sheet, write_sheet
+
         check_sheet(shown.sheet)
     after, before = (
         None if time is None else seconds_of(time, option)
