@@ -16,6 +16,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,17 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.io import append_bytes, cut_off, parse_json, sha256_of
+from marc.memory.vectors import are_unit_vectors
 
 logger = logging.getLogger(__name__)
 
 MARK = b"marc live 1"
-_LINE = re.compile(rb"marc live 1 (\d{1,9}) (\d{1,12}) ([0-9a-f]{64})\n")
+_LINE = re.compile(rb"marc live 1 (\d{1,7}) (\d{1,12}) ([0-9a-f]{64})\n")
 _LINE_BYTES = 128
 """Longer than any first line of a record."""
 
 
 class DamagedRecordError(ValueError):
-    """Pictures that are not those that were written."""
+    """A record, or its pictures, that nobody has written so."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,27 @@ class Record:
             DamagedRecordError: The disk holds something else.
         """
         content = self.file.read(self.place, self.size)
-        if sha256_of(content) != self.head["pictures"]:
-            raise DamagedRecordError(f"{self.file.path}: a picture is damaged; get the file from a backup")
-        ends = np.cumsum([0, *self.head["lengths"]]).tolist()
+        with as_written(self.file):
+            if sha256_of(content) != self.head["pictures"]:
+                raise DamagedRecordError(f"{self.file.path}: a picture is damaged; get the file from a backup")
+            ends = np.cumsum([0, *map(int, self.head["lengths"])]).tolist()
         return [content[start:end] for start, end in pairwise(ends)]
+
+
+@contextmanager
+def as_written(file: RecordFile) -> Iterator[None]:
+    """Turns whatever a record says that none of ours does into one error.
+
+    Raises:
+        DamagedRecordError: Naming the file.
+    """
+    try:
+        yield
+    except DamagedRecordError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise DamagedRecordError(f"{file.path}: a record says what none can ({cause}); delete the folder") from error
 
 
 def packed(head: Mapping[str, Any], vector: NDArray[np.float32] | None, pictures: Sequence[bytes]) -> bytes:
@@ -132,7 +151,10 @@ class RecordFile:
             return None
         said, _, vector = top.partition(b"\n")
         place = begin + size
-        numbers = np.frombuffer(vector, "<f4").astype(np.float32) if vector else None
+        with as_written(self):
+            numbers = np.frombuffer(vector, "<f4").astype(np.float32) if vector else None
+            if numbers is not None and not are_unit_vectors(numbers[None])[0]:
+                raise ValueError("a vector is no unit vector")
         return Record(parse_json(said, self.path), numbers, self, place, place + int(line[2]))
 
     def _next_mark(self, place: int, length: int) -> int | None:

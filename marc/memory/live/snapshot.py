@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.memory.live.records import Record
+from marc.memory.live.records import Record, as_written
 from marc.types import Event
 
 MOST_NOTED = 100
@@ -69,9 +69,13 @@ class LiveEvent:
     def of(cls, record: Record) -> LiveEvent:
         """The event that a record describes."""
         head = record.head
-        width, height = head["size"]
-        span, seconds = Event(head["start"], head["end"]), tuple(head["seconds"])
-        return cls(head["number"], span, head["parts"], head["dropped"], seconds, (width, height), record)
+        width, height = map(int, head["size"])
+        span, seconds = Event(float(head["start"]), float(head["end"])), tuple(map(float, head["seconds"]))
+        if record.vector is None or not seconds or len(head["lengths"]) != len(seconds) + 1:
+            raise ValueError("an event has a vector, a thumbnail and a time for each of its frames")
+        return cls(
+            int(head["number"]), span, int(head["parts"]), int(head["dropped"]), seconds, (width, height), record
+        )
 
     @property
     def vector(self) -> NDArray[np.float32]:
@@ -211,23 +215,31 @@ class LiveState:
         self.ended: float | None = None
 
     def apply(self, record: Record) -> None:
-        """Takes over what the next record says."""
+        """Takes over what the next record says.
+
+        Raises:
+            DamagedRecordError: None can say that.
+        """
         head = record.head
-        if head["kind"] == "event":
-            self._add(LiveEvent.of(record), head.get("replaces", ()))
-        elif head["kind"] == "gap":
-            self.gaps.append(Gap(head["start"], head["end"], head["why"]))
-        elif head["kind"] == "told":
-            self.told[head["question"]] = head["second"]
-        elif head["kind"] == "ended":
-            self.ended = head["second"]
+        with as_written(record.file):
+            if head["kind"] == "event":
+                self._add(LiveEvent.of(record), head.get("replaces", ()))
+            elif head["kind"] == "gap":
+                self.gaps.append(Gap(float(head["start"]), float(head["end"]), str(head["why"])))
+            elif head["kind"] == "told":
+                self.told[str(head["question"])] = float(head["second"])
+            elif head["kind"] == "ended":
+                self.ended = float(head["second"])
 
     def _add(self, event: LiveEvent, replaces: Sequence[int]) -> None:
         self.closed = max(self.closed, event.number + 1)
         self.ended = None
         first = bisect_left(self.events, event.span.start, key=lambda each: each.span.start)
         gone = self.events[first : first + len(replaces)]
-        assert [each.number for each in gone] == list(replaces), "neighbours are replaced"
+        if [each.number for each in gone] != list(replaces):
+            raise ValueError("a chapter replaces neighbours")
+        if self.events and self.events[0].vector.shape != event.vector.shape:
+            raise ValueError("vectors have different dimensions")
         self.size += event.record.size - sum(each.record.size for each in gone)
         self.events[first : first + len(replaces)] = [event]
 

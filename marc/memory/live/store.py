@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from marc.io import make_folders, read_json, write_atomically, write_json
 from marc.memory.live.options import LiveOptions
-from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, packed
+from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, as_written, packed
 from marc.memory.live.snapshot import KeptFrame, LiveSnapshot, LiveState
 
 logger = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class StoredWatch:
                     for record in RecordFile(_path(self.folder, "recent", number)).new_records()
                 ]
                 frames = tuple(_frames_of(records))
-                opened = records[-1].head["open"] if records else 0.0
+                opened = float(records[-1].head.get("open", 0.0)) if records else 0.0
                 return snapshot_of(self.settings, self._state, frames, opened)
         raise ValueError(f"{self.folder}: its files change faster than they can be read; ask again")
 
@@ -296,14 +296,16 @@ def _said_of(frame: KeptFrame) -> dict[str, Any]:
 
 
 def _frames_of(records: Sequence[Record]) -> Iterator[KeptFrame]:
+    """The frames of records; one that is damaged is left out, and that is said."""
     for record in records:
-        width, height = record.head["size"]
+        head = record.head
         try:
-            (jpeg,) = record.pictures()
+            with as_written(record.file):
+                width, height = map(int, head["size"])
+                (jpeg,) = record.pictures()
+                yield KeptFrame(float(head["second"]), jpeg, (width, height), record.vector, float(head["at"]))
         except DamagedRecordError as error:
             logger.warning("%s", error)
-            continue
-        yield KeptFrame(record.head["second"], jpeg, (width, height), record.vector, record.head["at"])
 
 
 def _path(folder: Path, kind: str, number: int) -> Path:

@@ -1,0 +1,100 @@
+"""What readers make of a folder that somebody else has written, or damaged."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from marc.memory.live import StoredWatch, watch_folder
+from marc.memory.live.records import packed
+
+SETTINGS = {"format": 1, "name": "camera", "source": "", "embedder": "e", "precision": "fp32", "rate": 0.0}
+EVENT = {"kind": "event", "number": 0, "start": 0, "end": 2, "parts": 1, "dropped": 0, "seconds": [0], "size": [8, 8]}
+VECTOR = np.array([0.6, 0.8], np.float32)
+PICTURES = [b"thumbnail", b"frame"]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a folder with some records of events, and reads it."""
+
+    def write(*records: bytes, settings=SETTINGS):
+        (tmp_path / "watch.json").write_text(settings if isinstance(settings, str) else json.dumps(settings))
+        (tmp_path / "events.0.log").write_bytes(b"".join(records))
+        return StoredWatch(tmp_path).snapshot()
+
+    return write
+
+
+def test_a_whole_event_is_read(written):
+    (event,) = written(packed(EVENT, VECTOR, PICTURES)).events
+    assert event.thumbnail() == b"thumbnail"
+    assert [frame.jpeg for frame in event.frames()] == [b"frame"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": None, "start": "soon"},
+        {"start": "soon"},
+        {"start": 3},
+        {"end": None},
+        {"seconds": [0, 1]},
+        {"seconds": 5},
+        {"size": [8]},
+        {"number": []},
+        {"replaces": [7]},
+        {"parts": "many"},
+    ],
+)
+def test_an_event_that_cannot_be_is_one_error(written, change):
+    record = packed({**EVENT, **change}, VECTOR, PICTURES)
+    if change.get("kind", "event") is None:
+        assert not written(record).events  # a kind of a later version
+        return
+    with pytest.raises(ValueError, match=r"events\.0\.log: a record says what none can"):
+        written(record)
+
+
+@pytest.mark.parametrize("vector", [None, np.array([3, 4], np.float32), np.array([np.nan, 1], np.float32)])
+def test_a_vector_that_cannot_be_is_one_error(written, vector):
+    with pytest.raises(ValueError, match=r"events\.0\.log"):
+        written(packed(EVENT, vector, PICTURES))
+
+
+def test_vectors_of_two_models_are_one_error(written):
+    other = {**EVENT, "number": 1, "start": 2, "end": 4}
+    with pytest.raises(ValueError, match="different dimensions"):
+        written(packed(EVENT, VECTOR, PICTURES), packed(other, np.array([0, 0, 1], np.float32), PICTURES))
+
+
+@pytest.mark.parametrize("settings", ["", "[]", "{", '{"format": 99}', "null"])
+def test_a_folder_of_another_format_is_one_error(written, settings):
+    with pytest.raises(ValueError, match=r"json|format"):
+        written(settings=settings)
+
+
+def test_any_changed_byte_is_noticed_or_changes_nothing(written):
+    records = [
+        packed({**EVENT, "number": number, "start": 2 * number, "end": 2 * number + 2}, VECTOR, PICTURES)
+        for number in range(3)
+    ]
+    whole, rng = b"".join(records), np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 150).tolist():
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        events = written(bytes(content)).events
+        assert {each.number for each in events} <= {0, 1, 2}
+        assert len(events) >= 2
+        intact = 0
+        for each in events:
+            with suppress(ValueError):
+                intact += each.record.pictures() == PICTURES
+        assert intact >= 2
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "/a", ".hidden"])
+def test_a_name_leads_nowhere_else(name, tmp_path):
+    with pytest.raises(ValueError, match="is called by letters"):
+        watch_folder(name, tmp_path)
