@@ -52,6 +52,15 @@ def test_a_copy_has_the_fingerprint_and_other_weights_or_settings_have_not(fixtu
     assert load(copy).fingerprint != original
 
 
+@pytest.mark.parametrize("fixture", KINDS)
+def test_in_bf16_events_and_questions_stay_near_float32(fixture, request, load):
+    half, whole = (load(request.getfixturevalue(fixture), precision=precision) for precision in ("bf16", "fp32"))
+    clips = [np.random.default_rng(0).integers(0, 256, (5, 40, 56, 3), dtype=np.uint8)]
+    assert (half.embed_events(clips) * whole.embed_events(clips)).sum() > 0.999
+    assert half.embed_question("a red cat").vector @ whole.embed_question("a red cat").vector > 0.999
+    assert half.identity == {"fingerprint": whole.fingerprint, "precision": "bf16"}
+
+
 def test_what_is_read_otherwise_has_another_fingerprint(siglip_folder, load, monkeypatch):
     original = load(siglip_folder).fingerprint
     monkeypatch.setattr(Siglip, "reads", {"text": "as it is"})
