@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,14 @@ from marc.cli.output import echo, make_console
 from marc.cli.verbosity import is_quiet
 from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import ClusterOptions, MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from marc.evaluation.engine import Engine, EnginePool
     from marc.evaluation.evaluate import Task
     from marc.evaluation.methods import Method
     from marc.evaluation.samples import Sample
@@ -76,6 +78,8 @@ def evaluate(
     retrieval: RetrievalOptions,
     subtitles: Annotated[SubtitleOptions, Part(defaults={"choice": "none"})],
     generation: Sampling,
+    cluster: ClusterOptions,
+    workers: Annotated[int, typer.Option(help="Engines at a time on the cluster of --ray.", min=1)] = 1,
     given: Given,
 ) -> None:
     """Answer the questions of benchmarks, score them, and report; an interrupted run goes on where it stopped."""
@@ -85,6 +89,8 @@ def evaluate(
     if list_all:
         _list()
         return
+    on_cluster = ("workers", "cpus_per_worker", "gpus_per_worker")
+    given.refuse_beside("processes of this machine", cluster.ray is None, *on_cluster)
     console = make_console(stderr=True)
     methods = _methods([*(method or []), *(budget or [])], given)
     sampling = _sampling(generation, given, paper_sampling, model.attn_implementation)
@@ -93,7 +99,8 @@ def evaluate(
         tasks = load_tasks(benchmark or ["world"], task, wait)
         if check:
             raise typer.Exit(0 if _check(console, tasks, frames, wait) else 1)
-        runs = Runs(output or Path("runs/eval") / Path(model.name).name, batch_size, retry_failed, console, wait)
+        folder = output or Path("runs/eval") / Path(model.name).name
+        runs = Runs(folder, batch_size, retry_failed, console, wait, cluster, workers)
         failed = sum(runs.run(each, tasks, options, sampling) for each in methods)
     if failed:
         console.print(f"[bold red]{failed} samples failed[/]; their reasons are in the reports", highlight=False)
@@ -132,6 +139,8 @@ class Runs:
         retry_failed: Whether samples are asked again that failed earlier.
         console: Where progress and results are shown.
         wait: Returns once all processes have called it.
+        cluster: Where engines answer.
+        workers: How many of them at a time on a cluster.
     """
 
     folder: Path
@@ -139,13 +148,27 @@ class Runs:
     retry_failed: bool
     console: Console
     wait: Callable[[], None]
+    cluster: ClusterOptions
+    workers: int
 
     def run(self, method: Method, tasks: Sequence[Task], options: EngineOptions, sampling: dict[str, Any]) -> int:
         """Has one method answer all tasks; gives the number of samples that failed."""
-        from marc.evaluation.evaluate import load_engine, run_task
+        from marc.evaluation.evaluate import load_engine
+
+        load = partial(load_engine, method, options)
+        if self.cluster.ray is None:
+            return self._run(method, tasks, load(), sampling)
+        from marc.evaluation.cluster import engines_on_ray
+
+        with engines_on_ray(load, self.cluster, self.workers) as engines:
+            return self._run(method, tasks, engines, sampling)
+
+    def _run(
+        self, method: Method, tasks: Sequence[Task], engine: Engine | EnginePool, sampling: dict[str, Any]
+    ) -> int:
+        from marc.evaluation.evaluate import run_task
         from marc.evaluation.runner import RunOptions
 
-        engine = load_engine(method, options)
         failed = 0
         for task in tasks:
             generation = GenerationOptions(**{"max_new_tokens": task.spec.max_new_tokens, **sampling})

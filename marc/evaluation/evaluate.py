@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark, load_samples
-from marc.evaluation.engine import Engine
+from marc.evaluation.engine import Engine, EnginePool
 from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.evaluation.progress import progress
@@ -96,7 +96,7 @@ def _world_folder(data: Path, wait: Callable[[], None]) -> Path:
 
 def run_task(
     task: Task,
-    engine: Engine,
+    engine: Engine | EnginePool,
     folder: Path,
     options: RunOptions,
     console: Console,

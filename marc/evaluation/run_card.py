@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from marc.evaluation.benchmarks import Benchmark
-from marc.evaluation.engine import Engine
+from marc.evaluation.engine import Engine, EnginePool
 from marc.evaluation.samples import Sample
 from marc.io import sha256_of
 from marc.types import GenerationOptions
@@ -28,7 +28,7 @@ def run_card(
     protocol: str,
     method: str,
     samples: Sequence[Sample],
-    engine: Engine,
+    engine: Engine | EnginePool,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
     """A run's card. Its ``"run"`` part identifies the run: only a run with an equal one is resumed.

@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.engine import Engine
+from marc.evaluation.engine import Engine, EnginePool, Failure, Reply
 from marc.evaluation.official import score_official
 from marc.evaluation.samples import Sample
 from marc.grading import extract_answer, grade
@@ -45,19 +45,6 @@ class TooManyFailuresError(ValueError):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why something could not be answered; unlike an exception it holds on to nothing of what was being computed.
-
-    Attributes:
-        reason: Type and message of the exception.
-        is_the_videos: Whether the video cannot be read, whatever is asked about it.
-    """
-
-    reason: str
-    is_the_videos: bool
-
-
-@dataclass(frozen=True)
 class Shard:
     """Which samples this process answers: every ``world_size``-th group of videos, from the ``rank``-th on.
 
@@ -76,8 +63,12 @@ class Shard:
 
     def batches(self, samples: Iterable[Sample], batch_size: int) -> list[list[Sample]]:
         """This process's batches."""
+        return [batch for group in self.groups(samples, batch_size) for batch in group]
+
+    def groups(self, samples: Iterable[Sample], batch_size: int) -> list[list[list[Sample]]]:
+        """This process's groups of videos, in batches."""
         groups = _groups_of_videos(samples, batch_size)[self.rank :: self.world_size]
-        return [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
+        return [[group[start : start + batch_size] for start in range(0, len(group), batch_size)] for group in groups]
 
 
 def _groups_of_videos(samples: Iterable[Sample], least: int) -> list[list[Sample]]:
@@ -115,7 +106,7 @@ class RunOptions:
 
 def run(
     samples: Sequence[Sample],
-    engine: Engine,
+    engine: Engine | EnginePool,
     folder: Path,
     options: RunOptions,
     on_row: Callable[[Row], None] | None = None,
@@ -134,11 +125,15 @@ def run(
         OSError: If the rows cannot be written, for instance because the disk is full; the file is named.
     """
     answered = {row["id"] for row in read_run_rows(folder) if row["status"] == "ok" or not options.retry_failed}
-    batches = options.shard.batches(samples, options.batch_size)
+    groups = options.shard.groups(samples, options.batch_size)
     failing_videos: set[str] = set()
     path = folder / ROWS.replace("*", str(options.shard.rank))
     drop_torn_line(path)
-    for sample, result in _answers(engine, batches, answered, options.generation):
+    if isinstance(engine, EnginePool):
+        replies = engine.answer_all(groups, answered, options.generation)
+    else:
+        replies = answers(engine, [batch for group in groups for batch in group], answered, options.generation)
+    for sample, result in replies:
         row = (
             failed_row(sample, result) if isinstance(result, Failure) else scored_row(sample, result, options.protocol)
         )
@@ -153,9 +148,9 @@ def run(
             )
 
 
-def _answers(
+def answers(
     engine: Engine, batches: Iterable[Sequence[Sample]], answered: Container[str], generation: GenerationOptions
-) -> Iterator[tuple[Sample, Answer | Failure]]:
+) -> Iterator[Reply]:
     """Each sample that is not answered yet with its answer, or with what went wrong with it alone.
 
     A batch of which a part is answered is asked as a whole, so that a resumed run pads and rounds as an uninterrupted
