@@ -1,0 +1,110 @@
+"""A library on an object store: an S3-compatible server of this machine, in an environment of its own."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marc.memory.library import MemoryLibrary
+from marc.memory.store import MemorySettings, VideoMemory
+from marc.types import Event
+
+pytestmark = pytest.mark.slow  # the server is downloaded
+SERVER = "moto[server,s3]==5.2.5"
+SETTINGS = MemorySettings("1.0", "abc", "fp32", "uniform", "", 1.0, 20.0, 4.0, 160)
+WRITER = """
+import sys
+from test_object_store import memory_of
+from marc.memory.library import MemoryLibrary
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 4):
+    MemoryLibrary(sys.argv[1]).add([memory_of(number)])
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The address of a server that keeps buckets in memory."""
+    environment = tmp_path_factory.mktemp("server")
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    installed = subprocess.run([environment / "bin" / "python", "-m", "pip", "install", "--quiet", SERVER])
+    if installed.returncode:
+        pytest.skip(f"{SERVER} cannot be installed")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with subprocess.Popen([environment / "bin" / "moto_server", "-p", str(port)], stderr=subprocess.DEVNULL) as server:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(address)
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+        server.terminate()
+
+
+@pytest.fixture
+def bucket(store, monkeypatch, request) -> str:
+    """An empty bucket, and the settings by which it is found."""
+    name = f"bucket-{abs(hash(request.node.name)) % 10**6}"
+    urllib.request.urlopen(urllib.request.Request(f"{store}/{name}", method="PUT"))
+    settings = {"ENDPOINT": store, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+    keys = {"ACCESS_KEY_ID": "somebody", "SECRET_ACCESS_KEY": "anything"}
+    for key, value in {**settings, **keys}.items():
+        monkeypatch.setenv(f"AWS_{key}", value)
+    return f"s3://{name}/memories"
+
+
+def memory_of(number: int) -> VideoMemory:
+    """Three events of a video."""
+    vectors = np.random.default_rng(number).normal(size=(3, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    events = tuple(Event(2.0 * index, 2.0 * index + 2) for index in range(3))
+    return VideoMemory(f"/videos/{number}.mp4", f"{number:064d}", events, vectors, (b"x",) * 3, SETTINGS, {})
+
+
+def test_what_is_entered_is_there_once_and_goes_again(bucket):
+    library = MemoryLibrary(bucket)
+    library.add([memory_of(1), memory_of(2)])
+    library.add([memory_of(1)])
+    assert library.videos() == {"/videos/1.mp4": 3, "/videos/2.mp4": 3}
+    assert library.holds(memory_of(1)) and not library.holds(memory_of(3))
+    assert library.remove("/videos/2.mp4") == 3
+    library.optimize()
+    assert MemoryLibrary(bucket).videos() == {"/videos/1.mp4": 3}
+
+
+def test_cosines_are_those_of_a_folder(bucket, tmp_path):
+    memories = [memory_of(number) for number in range(5)]
+    query = memory_of(9).embeddings[0]
+    found = []
+    for address in (bucket, tmp_path):
+        library = MemoryLibrary(address)
+        library.add(memories)
+        (table,) = library._tables()
+        found.append(library.nearest(table, query, 15))
+    assert found[0] == found[1]
+    vectors = np.concatenate([memory.embeddings for memory in memories]).astype(np.float64)
+    assert [one.score for one in found[0]] == pytest.approx(
+        np.sort(vectors @ query.astype(np.float64))[::-1], abs=1e-6
+    )
+
+
+def test_writers_of_other_processes_lose_nothing_and_double_nothing(bucket):
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{WRITER}",
+        bucket,
+    ]
+    MemoryLibrary(bucket).add([memory_of(99)])
+    writers = [subprocess.Popen([*command, str(first)]) for first in (0, 2, 4)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    library = MemoryLibrary(bucket)
+    library.mend()
+    assert library.videos() == {f"/videos/{number}.mp4": 3 for number in (*range(8), 99)}
