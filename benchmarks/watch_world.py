@@ -23,6 +23,7 @@ import typer
 from marc import VideoAssistant
 from marc.inference.live import last_frames
 from marc.io import append_line, drop_torn_line, parse_json, whole_lines
+from marc.memory.embedder import EventEmbedder
 from marc.memory.live import LiveMemory
 from marc.world.export import FileOptions
 from marc.world.questions import WorldQuestion
@@ -60,6 +61,7 @@ class Examiner:
         self.live = VideoAssistant.from_pretrained(device="cpu")
         self.recent = VideoAssistant.from_pretrained(device="cpu", memory=None, compression={"budget": "full"})
         self.live.warm_up()
+        self.embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
 
     def ask(self, kind: str, question: WorldQuestion, memory: LiveMemory, outcome: Outcome) -> None:
         """Asks a question of the memory and of the last four frames."""
@@ -76,7 +78,8 @@ def watch_stream(video: WorldVideo, moments: list[float], examiner: Examiner, me
     """Pushes a stream frame by frame and asks at some moments."""
     options, outcome = FileOptions(), Outcome()
     rng = video_rng("easy", "test", len(video.events), QUESTION_STREAM + int(video.name.rsplit("-", 1)[1]))
-    frames, waiting, closed = render_video(video, scale=options.scale).numpy(), list(moments), {}
+    frames, waiting = render_video(video, scale=options.scale).numpy(), list(moments)
+    closed: dict[float, float] = {}
     for number in range(len(frames) * options.hold):
         second = number / options.fps
         memory.push(frames[number // options.hold], second)
@@ -111,7 +114,7 @@ def main(
         rng = np.random.default_rng([seed, index])
         moments = np.sort(rng.uniform(FIRST_MOMENT, scene_ends(video)[-1] - 1, questions)).tolist()
         with tempfile.TemporaryDirectory() as folder:
-            memory = LiveMemory(video.name, examiner.live.selector.embedder, folder=folder, rate=FileOptions().fps)
+            memory = LiveMemory(video.name, examiner.embedder, folder=folder, rate=FileOptions().fps)
             outcome = watch_stream(video, moments, examiner, memory)
             memory.close()
         append_line(output, json.dumps({"stream": index, **vars(outcome)}))

@@ -126,8 +126,14 @@ def _waiting(
     from marc.inference.assistant import VideoAssistant
     from marc.inference.waiting import WaitingQuestions
 
-    how = {"device": model.device, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
-    assistant = VideoAssistant.from_pretrained(model.name, memory=None, backend=model.backend, **how)
+    assistant = VideoAssistant.from_pretrained(
+        model.name,
+        memory=None,
+        device=model.device,
+        dtype=model.dtype,
+        attn_implementation=model.attn_implementation,
+        backend=model.backend,
+    )
     return WaitingQuestions(assistant, memory, questions, above)
 
 

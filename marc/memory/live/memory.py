@@ -371,6 +371,7 @@ class LiveMemory:
         pictures = [_reduced(frame.jpeg, (width, height)) for frame in kept]
         thumbnail = jpeg(np.asarray(Image.open(io.BytesIO(middle.jpeg))), self._cutting.thumbnail_width)
         with self._going_on():
+            self.flush()  # whoever reads the event finds the source seen until its end
             self._store.add(head, self._vector_of(frames), thumbnail, *pictures)
             self._open_start = end
             self._make_room()
