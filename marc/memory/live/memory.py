@@ -42,6 +42,7 @@ from marc.memory.live.chapters import has_room, joined, nearest_pair, pairs_kept
 from marc.memory.live.clock import SourceClock
 from marc.memory.live.detection import SLOWEST, SteadyRate, live_detector
 from marc.memory.live.options import LiveOptions
+from marc.memory.live.records import DamagedRecordError
 from marc.memory.live.snapshot import Gap, KeptFrame, LiveSnapshot
 from marc.memory.live.store import LiveStore, snapshot_of, watch_folder
 from marc.memory.options import MemoryOptions
@@ -390,7 +391,11 @@ class LiveMemory:
             state = self._store.state
             index = nearest_pair(state.events, self.until - self.options.whole_seconds)
             first, second = state.events[index], state.events[index + 1]
-            head, vector, pictures = joined(first, second, state.closed, self.options.event_frames)
+            try:
+                head, vector, pictures = joined(first, second, state.closed, self.options.event_frames)
+            except DamagedRecordError:
+                self._store.drop_damaged([first, second])
+                continue
             self._store.add(head, vector, *pictures)
             logger.info(
                 "%s: no more room: %.1f-%.1f s and %.1f-%.1f s are one chapter now, %d frames are forgotten",

@@ -228,6 +228,8 @@ class LiveState:
                 self.gaps.append(Gap(float(head["start"]), float(head["end"]), str(head["why"])))
             elif head["kind"] == "told":
                 self.told[str(head["question"])] = float(head["second"])
+            elif head["kind"] == "lost":
+                self._drop(int(head["number"]))
             elif head["kind"] == "ended":
                 self.ended = float(head["second"])
 
@@ -242,6 +244,10 @@ class LiveState:
             raise ValueError("vectors have different dimensions")
         self.size += event.record.size - sum(each.record.size for each in gone)
         self.events[first : first + len(replaces)] = [event]
+
+    def _drop(self, number: int) -> None:
+        self.size -= sum(each.record.size for each in self.events if each.number == number)
+        self.events = [each for each in self.events if each.number != number]
 
     def heads_of_notes(self) -> list[Mapping[str, Any]]:
         """The records of all that is no event, to be written anew."""

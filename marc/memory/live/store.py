@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from marc.io import make_folders, read_json, write_atomically, write_json
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, as_written, packed
-from marc.memory.live.snapshot import KeptFrame, LiveSnapshot, LiveState
+from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot, LiveState
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class LiveStore:
         def write(file: Any) -> None:
             for head in self.state.heads_of_notes():
                 file.write(packed(head, None, []))
-            for event in self.state.events:
+            for event in filter(self._is_intact, self.state.events):
                 head = {key: value for key, value in event.record.head.items() if key != "replaces"}
                 file.write(packed(head, event.vector, event.record.pictures()))
 
@@ -170,6 +170,24 @@ class LiveStore:
         state.closed, state.ended = max(state.closed, self.state.closed), self.state.ended
         self.state = state
         old.unlink(missing_ok=True)
+
+    def drop_damaged(self, events: Sequence[LiveEvent]) -> None:
+        """Takes events out whose pictures the disk no longer has; that is said.
+
+        Raises:
+            OSError: That cannot be noted.
+        """
+        for event in events:
+            if not self._is_intact(event):
+                self.add({"kind": "lost", "number": event.number})
+
+    def _is_intact(self, event: LiveEvent) -> bool:
+        try:
+            event.record.pictures()
+        except DamagedRecordError as error:
+            logger.warning("%s: %.1f-%.1f s are lost: %s", self.folder, event.span.start, event.span.end, error)
+            return False
+        return True
 
     def keep(self, frames: Sequence[KeptFrame], open_start: float) -> None:
         """Writes some of the last frames, durably, and deletes files of those that are too old.

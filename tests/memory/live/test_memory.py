@@ -151,6 +151,25 @@ def test_room_in_bytes_is_kept_and_the_file_does_not_grow_for_ever(open_memory, 
     assert sum(each.parts for each in state.events) == 23  # the last one is not over
 
 
+@pytest.mark.parametrize("room", [{"most_events": 3}, {"memory_mib": 0.03, "event_frames": 2}])
+def test_an_event_that_the_disk_has_lost_stops_nothing(open_memory, show, monkeypatch, caplog, room):
+    monkeypatch.setattr("marc.memory.live.store.SLACK", 0)
+    memory, at = open_memory(options=LiveOptions(whole_seconds=0, **room)), 0.0
+    for colour in ("red", "green"):
+        at = show(memory, colour, 1.5, at)
+    (event,) = memory.snapshot().events
+    with open(event.record.file.path, "r+b") as file:
+        file.seek(event.record.place + 10)
+        file.write(b"damage")
+    for number in range(20):
+        at = show(memory, ("blue", "red", "green")[number % 3], 1.5, at)
+    events = memory.snapshot().events
+    assert "are lost" in caplog.text
+    assert events[0].span.start > 0
+    assert all(each.thumbnail() and each.frames() for each in events)
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == spans(memory.snapshot())
+
+
 def test_a_gap_ends_an_event_and_is_said(open_memory, show):
     memory = open_memory()
     show(memory, "red", 3, show(memory, "red", 3) + 60)
