@@ -57,7 +57,7 @@ COLUMNS = ("number", "source", "start", "end", "tags", "vector")
 def event_vectors(count: int, dimension: int, intrinsic: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
     """Unit vectors in blocks ``float32 [<= BLOCK, D]``; see the module's docstring."""
     rng = np.random.default_rng(seed)
-    basis = rng.standard_normal((intrinsic, dimension), dtype=np.float32) / np.sqrt(intrinsic)
+    basis = rng.standard_normal((intrinsic, dimension), dtype=np.float32) / np.float32(intrinsic**0.5)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
         centres = rng.standard_normal((-(-size // EVENTS_PER_VIDEO), intrinsic), dtype=np.float32)

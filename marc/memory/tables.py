@@ -110,7 +110,13 @@ def _doubled(table: Table) -> Iterator[int]:
 
 
 def replace_videos(table: Table, rows: pa.Table) -> None:
-    """Put in the rows of some files, in place of all that was known of these files, in one step."""
+    """Put in the rows of some files, in place of all that was known of these files, in one step.
+
+    Files of which nothing is known are added, which takes as long in a large table as in a small one.
+    """
+    if not table.count_rows(is_of(rows["source"].to_pylist())):
+        table.add(rows)
+        return
     (
         table.merge_insert(KEY)
         .when_matched_update_all()
