@@ -12,7 +12,8 @@
 * nothing, but makes what the documentation shows: `pictures`, `notebook`, `licences`;
 * the memory: `first_answer` (against another checkout, too), `boundary_benchmark`, `segmentation_speed`, `long_video`,
   `question_speed`, `search_benchmark`, `library_benchmark`;
-* clips for it: `fetch_footage`.
+* clips for it: `fetch_footage`;
+* sources that do not end: `watch_benchmark`, `watch_world`.
 
 A module imports this package's parts and marc; nothing in marc imports it but the door of ``marc bench``.
 """

@@ -43,7 +43,10 @@ COLUMNS = (
     "most",
     "answer, s: median",
     "most",
+    "behind, s: most",
 )
+NO_PACE = 100.0
+"""A speed from which on it is only asked how fast it goes."""
 
 
 @dataclass
@@ -53,12 +56,14 @@ class Part:
     Attributes:
         start: Time of the video, the clock and the processor at its beginning.
         resident: Most bytes that this process and its decoder held.
-        delays: Seconds of the video from cuts until their events were closed.
+        delays: Seconds of the video from cuts until their events were closed, and by which watching was behind then.
+        behind: Most seconds by which watching was behind the speed.
         answers: Seconds from the last frame to answers.
     """
 
     start: tuple[float, float, float]
     resident: tuple[int, int] = (0, 0)
+    behind: float = 0.0
     delays: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
 
@@ -71,23 +76,31 @@ class Watcher:
         assistant: Is asked; None: nobody asks.
         ask_every: Seconds of the video between questions.
         row_seconds: Seconds of the video of a row.
+        speed: At which the video is played.
     """
 
     def __init__(
-        self, memory: LiveMemory, assistant: VideoAssistant | None, ask_every: float, row_seconds: float
+        self,
+        memory: LiveMemory,
+        assistant: VideoAssistant | None,
+        ask_every: float,
+        row_seconds: float,
+        speed: float,
     ) -> None:
-        self._memory, self._assistant = memory, assistant
+        self._memory, self._assistant, self._speed = memory, assistant, speed
+        self._begun: tuple[float, float] | None = None
         self._ask_every, self._row_seconds = ask_every, row_seconds
         self._next_question, self._closed = ask_every, 0
         self._part = self._begin()
 
     def tick(self) -> None:
         """Looks at what has happened since the last time."""
-        memory, part = self._memory, self._part
+        memory, part, behind = self._memory, self._part, self._behind()
+        part.behind = max(part.behind, behind)
         if memory.closed > self._closed:
             end = memory.snapshot().events[-1].span.end
             if abs(end - round(end / CLIP_SECONDS) * CLIP_SECONDS) <= NEAR:
-                part.delays.append(memory.until - end)
+                part.delays.append(memory.until - end + behind)
             self._closed = memory.closed
         if self._assistant is not None and memory.until >= self._next_question:
             begin = time.perf_counter()
@@ -100,6 +113,15 @@ class Watcher:
         if memory.until - part.start[0] >= self._row_seconds:
             self.print_row()
 
+    def _behind(self) -> float:
+        """Seconds of the video by which watching is behind the speed at which it is played."""
+        if self._speed >= NO_PACE:
+            return 0.0
+        now = time.perf_counter()
+        if self._begun is None:
+            self._begun = now, self._memory.until
+        return max(0.0, self._begun[1] + (now - self._begun[0]) * self._speed - self._memory.until)
+
     def print_row(self) -> None:
         """Prints what was measured, and begins anew."""
         part, memory = self._part, self._memory
@@ -110,6 +132,7 @@ class Watcher:
         cells += [f"{len(memory.snapshot().events)}", f"{len(part.delays)} of {round(seen / CLIP_SECONDS)}"]
         for seconds, middle in ((part.delays, np.mean), (part.answers, np.median)):
             cells += [f"{middle(seconds):.2f}", f"{max(seconds):.2f}"] if seconds else ["", ""]
+        cells.append(f"{part.behind:.2f}" if self._speed < NO_PACE else "")
         print(f"| {' | '.join(cells)} |", flush=True)
         self._part = self._begin()
 
@@ -139,7 +162,7 @@ def main(
         cutting = MemoryOptions(seconds_per_frame=2.0)
         memory = LiveMemory("long", encoder, options, cutting, source=str(path), rate=fps, folder=folder)
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-        watcher = Watcher(memory, assistant, ask_every, 3600 * hours / rows)
+        watcher = Watcher(memory, assistant, ask_every, 3600 * hours / rows, speed)
         follow_file(path, memory, speed=speed, tick=watcher.tick)
         watcher.print_row()
         memory.close()
