@@ -137,7 +137,7 @@ def test_a_memory_that_does_not_fit_its_video_is_made_again_and_that_is_said(vid
     good = remember(video, embedder, colours.OPTIONS)
     path = memory_path(video, good.key)
     longer = replace(good, events=(*good.events[:-1], Event(4, 60)))
-    wider = replace(good, embeddings=np.pad(good.embeddings, ((0, 0), (0, 2))))
+    wider = replace(good, embeddings=np.pad(good.embeddings, ((0, 0), (0, 2))), looks=())
     for wrong, said in ((longer, "events up to 60 s"), (wider, "vectors of 5 dimensions, not 3")):
         save_memory(wrong, path)
         assert remember(video, embedder, colours.OPTIONS).events == good.events
