@@ -15,7 +15,7 @@ from marc.memory.growing import GrowingArray
 from marc.types import Frames
 
 if TYPE_CHECKING:
-    from marc.video import FrameRequest
+    from marc.video import FrameRequest, LeftOut
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class BlockDescriptors:
                 blocks = block_means(frames.rgb[index], self.ROWS, self.COLUMNS).astype(np.uint8)
                 self._vectors.extend(blocks.reshape(1, -1))
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+    def skip(self, frames: LeftOut) -> None:
         """Describe those of some frames that are due as the last one: they show the same."""
-        for second in seconds_T.tolist():
+        for second in frames.seconds.tolist():
             if second >= self._seconds[-1] + self.INTERVAL:
                 self._seconds.append(second)
                 self._vectors.extend(self._vectors.array[-1:])

@@ -19,7 +19,7 @@ from marc.memory.descriptors import BlockDescriptors, Descriptors
 from marc.memory.detectors import ShotDetector, Transition, make_detector
 from marc.memory.events import MAX_SECONDS, MIN_SECONDS, check_limits, cut_into_events
 from marc.types import Event, Frames, VideoInfo
-from marc.video import EveryFrame, FrameConsumer, FrameRequest, probe, read_to, skim_to
+from marc.video import EveryFrame, FrameConsumer, FrameRequest, LeftOut, probe, read_to, skim_to
 
 Progress = Callable[[float], object]
 """Is told what share of a video, in [0, 1], has been read."""
@@ -127,8 +127,8 @@ class _Detection:
     def consume(self, frames: Frames) -> None:
         self.transitions += self._detector.process(frames)
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> None:
-        self.transitions += self._detector.skip(seconds_T)
+    def skip(self, frames: LeftOut) -> None:
+        self.transitions += self._detector.skip(frames)
 
 
 class _Clock:
@@ -142,9 +142,12 @@ class _Clock:
         self._step = 0.0
 
     def consume(self, frames: Frames) -> None:
-        self.skip(frames.seconds)
+        self._reach(frames.seconds)
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> None:
+    def skip(self, frames: LeftOut) -> None:
+        self._reach(frames.seconds)
+
+    def _reach(self, seconds_T: NDArray[np.float64]) -> None:
         before, self._last_second = [self._last_second, *seconds_T.tolist()][-2:]
         self._step = self._last_second - before
         if self._progress is not None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         stream_frames,
         warm_up,
     )
-    from marc.video.requests import EveryFrame, FrameRequest, SampledFrames
+    from marc.video.requests import EveryFrame, FrameRequest, LeftOut, SampledFrames
     from marc.video.sampling import frame_size, sample_times
     from marc.video.subtitles import SubtitleLine, Subtitles, event_texts, read_subtitles, text_of
     from marc.video.writing import write_video
@@ -50,6 +50,7 @@ __all__ = [
     "FrameOptions",
     "FrameRequest",
     "Frames",
+    "LeftOut",
     "SampledFrames",
     "SubtitleLine",
     "Subtitles",
@@ -77,6 +78,7 @@ _HOMES = {
     "FrameOptions": "marc.video.options",
     "FrameRequest": "marc.video.requests",
     "Frames": "marc.types",
+    "LeftOut": "marc.video.requests",
     "SampledFrames": "marc.video.requests",
     "SubtitleLine": "marc.video.subtitles",
     "Subtitles": "marc.video.subtitles",

@@ -285,15 +285,6 @@ class VideoReader:
         yield from self.pictures_of(end)
         self._stream.codec_context.flush_buffers()
 
-    def ends_with(self, picture: Picture) -> None:
-        """Refuse a picture as the last one of a file that was cut off.
-
-        Raises:
-            VideoError: The video is longer.
-        """
-        self._shown = picture
-        self._check_complete()
-
     def seconds_at(self, ticks: int) -> float:
         """A time of the stream in seconds since the first picture."""
         return float(ticks * (self._stream.time_base or 0)) - self.first_seconds
@@ -443,10 +434,21 @@ class VideoReader:
         return True
 
     def _check_complete(self) -> None:
-        """Refuse to take the last picture of a file that was cut off for the end of its video."""
         assert self._shown is not None
         frame = self._shown.frame
-        end = self._shown.seconds + max(float((frame.duration or 0) * (frame.time_base or 0)), self._interval)
+        self.check_last(self._shown.seconds, float((frame.duration or 0) * (frame.time_base or 0)))
+
+    def check_last(self, seconds: float, lasts: float = 0.0) -> None:
+        """Refuse to take the last picture of a file that was cut off for the end of its video.
+
+        Args:
+            seconds: When it is shown.
+            lasts: How long it says that it is.
+
+        Raises:
+            VideoError: The video goes on.
+        """
+        end = seconds + max(lasts, self._interval)
         if self._is_cut() or tagged_end(self._container, self._stream) - self.first_seconds > end + MISSING_END:
             raise self._cut_error(end)
 

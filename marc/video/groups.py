@@ -1,7 +1,8 @@
 """Groups of pictures as the packets of a stream announce them: a key picture and what is coded as changes since.
 
 How large packets are tells what cannot have happened between two key pictures: a picture of something else costs about
-what a key picture costs, or a different amount than those around it. Where sizes cannot tell, `is_quiet` says no.
+what a key picture costs, or a different amount than those around it. `spikes` says where that may be, and where sizes
+cannot tell.
 
 Shape legend: N packets of a group behind its key packet.
 """
@@ -20,16 +21,20 @@ MOST_BYTES = 2**25
 """Of one group; a longer one is handed on in parts, which nothing is known about."""
 FEWEST, SETTLING = 8, 4
 """Packets of a group that can be judged, and those at its start that may still refine the key picture."""
-WHOLE_PICTURE = 0.35
+WHOLE_PICTURE = 0.2
 """Share of a key picture's bytes above which a packet may hold a picture of something else."""
 LITTLE = 0.04
 """Share of a key picture's bytes up to which a packet changes no more than a detail."""
 SPIKE = 4.0
 USUAL = 85
 """Percentile of a group's packets that a spike stands out from."""
+LAYERED, ENOUGH = 32, 4
+"""Packets after which the pattern of an encoder repeats itself at the latest, and how often it must be seen."""
 LEVEL_OVER = 16
 """Packets over which the level of a group is taken: longer than the patterns in which encoders vary them."""
 UNEVEN = 4.0
+MOST_USUAL = 0.75
+"""Share of a group's packets that must not stand out."""
 PADDED, PADDED_BYTES = 1.02, 1000
 
 
@@ -93,29 +98,46 @@ def groups(packets: Iterable[Packet]) -> Iterator[Group]:
         raise fault
 
 
-def is_quiet(sizes_N: NDArray[np.int64], key: int) -> bool:
-    """Whether packets between two key pictures rule out that something else is shown in between for a while.
+def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
+    """Which packets between two key pictures may bring something else into the picture; None if sizes do not tell.
 
-    No packet may be so large that it could hold a whole picture; none may stand out from those around it by more
-    than a detail costs, but for the first, which refine the key picture; and the level must stay, because a picture
-    of something plain costs less than the others.
-    Packets of one size are padded and say nothing.
+    Those are packets so large that they could hold a whole picture, and those that stand out from the ones around by
+    more than a detail costs, but for the first, which refine the key picture. The level of the others must stay,
+    because a picture of something plain costs less. Packets of one size are padded and say nothing.
 
     Args:
         sizes_N: Bytes of the packets, in the order of decoding.
         key: Bytes of the smaller one of the two key packets.
     """
-    if len(sizes_N) < FEWEST or sizes_N.max() > WHOLE_PICTURE * key:
-        return False
+    if len(sizes_N) < FEWEST:
+        return None
     settled_N = sizes_N[SETTLING:]
-    if settled_N.max() > max(LITTLE * key, SPIKE * np.percentile(settled_N, USUAL)):
-        return False
     low, high = np.percentile(settled_N, [25, 75])
     if low > PADDED_BYTES and high < PADDED * low:
-        return False
-    width = min(LEVEL_OVER, len(settled_N))
-    level = np.convolve(settled_N, np.full(width, 1 / width), "valid")
-    return bool(level.max() <= max(UNEVEN * level.min(), LITTLE * key))
+        return None
+    stands_out_N = sizes_N > max(LITTLE * key, SPIKE * _usual(settled_N))
+    stands_out_N[:SETTLING] = False
+    stands_out_N |= sizes_N > WHOLE_PICTURE * key
+    usual_N = settled_N[~stands_out_N[SETTLING:]]
+    if len(usual_N) < MOST_USUAL * len(settled_N):
+        return None
+    width = min(LEVEL_OVER, len(usual_N))
+    level = np.convolve(usual_N, np.full(width, 1 / width), "valid")
+    return np.flatnonzero(stands_out_N) if level.max() <= max(UNEVEN * level.min(), LITTLE * key) else None
+
+
+def _usual(sizes_N: NDArray[np.int64]) -> float:
+    """How large the larger packets of a group usually are.
+
+    Encoders that put pictures in layers code one in 16 or 32 far better than the others, so in a long group it is the
+    largest of each stretch of that length.
+    """
+    usual = float(np.percentile(sizes_N, USUAL))
+    stretches = len(sizes_N) // LAYERED
+    if stretches < ENOUGH:
+        return usual
+    largest = sizes_N[: stretches * LAYERED].reshape(stretches, LAYERED).max(axis=1)
+    return max(usual, float(np.median(largest)))
 
 
 def shown_at(packet: Packet) -> int:

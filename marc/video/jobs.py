@@ -19,7 +19,7 @@ from marc.types import VideoInfo
 from marc.video.decoders import Converter, decoder
 from marc.video.decoding import Picture, VideoReader, open_video
 from marc.video.picture_files import decode, is_still, shown_size
-from marc.video.requests import FrameRequest
+from marc.video.requests import FrameRequest, LeftOut
 from marc.video.sampling import frame_size, sample_times
 from marc.video.skimming import Skimmer, Skipped, can_skim
 from marc.video.subtitle_tracks import Cue, Track, read_text_file, read_track
@@ -105,18 +105,15 @@ class Stream:
     rough: bool = False
     skims: bool = False
 
-    def run(self, allocate: Allocate) -> Iterator[tuple[int | None, Seconds]]:
-        """Fill an array with every batch of any request; give the number of the request and the batch's times.
-
-        Without a number, they are the times of pictures that were left out.
-        """
+    def run(self, allocate: Allocate) -> Iterator[tuple[int, Seconds] | LeftOut]:
+        """Fill an array with every batch of any request; give the number of the request and the batch's times."""
         with open_video(self.path, rough=self.rough) as reader:
             batches = [_Batch(request, reader.info, self) for request in self.requests]
             for event in self._events(reader):
                 if isinstance(event, Skipped):
                     for number, batch in enumerate(batches):
                         yield from ((number, batch.hand_over(allocate)) for _ in batch.pass_over(event))
-                    yield None, event.seconds
+                    yield event.frames
                     continue
                 if self.end is not None and event.seconds >= self.end:
                     break
@@ -164,9 +161,9 @@ class _Batch:
             if len(self):
                 yield
             return
-        for seconds in skipped.seconds.tolist():
+        for seconds in skipped.frames.seconds.tolist():
             if self._wants(seconds):
-                self._take(skipped.frame, seconds)
+                self._take(skipped.stand_in, seconds)
                 if len(self) == self._limit:
                     yield
 

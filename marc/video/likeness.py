@@ -19,6 +19,7 @@ _FLAT = 3.0
 _ALIKE = 8.0
 """Levels by which the means of two blocks of one thing may differ."""
 _LEAST_TEXTURE = 0.1
+_SILENT = 1e-6
 
 Glance = NDArray[np.float32]
 """A small picture ``[H, W, C]``, in levels of 0 to 255."""
@@ -45,44 +46,99 @@ class Likeness:
         shift: Rows and columns of a glance by which the second is moved against the first, as well as can be told.
         overlap: Share of the picture that both show if that is so.
         alike: Share of the textured blocks there that look alike.
+        textured: Share of the blocks that show more than a colour, in either picture.
+        pattern: Correlation of their brightness without any shift.
         worst: Largest difference of a block without any shift, in levels.
     """
 
     shift: tuple[int, int]
     overlap: float
     alike: float
+    textured: float
+    pattern: float
     worst: float
 
 
 def likeness(first: Glance, second: Glance) -> Likeness:
     """Compare two glances."""
     shifts = {(0, 0), _shift(first[..., 0], second[..., 0])}
-    alike, shift = max((_share_alike(first, second, shift), shift) for shift in shifts)
+    alike, textured, shift = max((*_share_alike(first, second, shift), shift) for shift in shifts)
     overlap = (1 - abs(shift[0]) / HEIGHT) * (1 - abs(shift[1]) / WIDTH)
-    return Likeness(shift, overlap, alike, float(_blocks_apart(first, second).max()))
+    worst = float(_blocks_apart(first, second).max())
+    return Likeness(shift, overlap, alike, textured, _pattern(first, second), worst)
+
+
+def _pattern(first: Glance, second: Glance) -> float:
+    lumas = [glance[..., 0] - glance[..., 0].mean() for glance in (first, second)]
+    norm = float(np.sqrt(np.square(lumas[0]).sum() * np.square(lumas[1]).sum()))
+    return float((lumas[0] * lumas[1]).sum()) / norm if norm else 0.0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a picture has moved, by the movement of its four quarters.
+
+    Attributes:
+        common: Rows and columns of a glance by which all have moved: a camera that turns.
+        apart: The most by which one has moved otherwise: a camera that comes nearer or rolls, or no common movement.
+    """
+
+    common: tuple[float, float]
+    apart: float
+
+
+def drift(first: Glance, second: Glance) -> Drift:
+    """How the second picture has moved against the first, to fractions of a pixel of a glance."""
+    halves = [(slice(0, HEIGHT // 2), slice(HEIGHT // 2, HEIGHT)), (slice(0, WIDTH // 2), slice(WIDTH // 2, WIDTH))]
+    quarters = [(rows, columns) for rows in halves[0] for columns in halves[1]]
+    moves_4x2 = np.array([_fine_shift(first[quarter][..., 0], second[quarter][..., 0]) for quarter in quarters])
+    common_2 = moves_4x2.mean(axis=0)
+    apart = float(np.abs(moves_4x2 - common_2).max())
+    return Drift((float(common_2[0]), float(common_2[1])), apart)
 
 
 def _shift(first_HW: Glance, second_HW: Glance) -> tuple[int, int]:
+    """The whole shift at which two pictures correlate best."""
+    row, column = _fine_shift(first_HW, second_HW)
+    return round(row), round(column)
+
+
+def _fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
     """The shift at which two pictures correlate best (phase correlation, Kuglin and Hines 1975)."""
-    window = np.hanning(HEIGHT)[:, None] * np.hanning(WIDTH)
-    spectra = [np.fft.rfft2((each - each.mean()) * window) for each in (first_HW, second_HW)]
+    height, width = first_HW.shape
+    window_HW = np.hanning(height)[:, None] * np.hanning(width)
+    spectra = [np.fft.rfft2((each - each.mean()) * window_HW) for each in (first_HW, second_HW)]
     cross = spectra[1] * spectra[0].conj()
-    peak = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-6), s=(HEIGHT, WIDTH)).argmax()
-    row, column = divmod(int(peak), WIDTH)
-    return (row + HEIGHT // 2) % HEIGHT - HEIGHT // 2, (column + WIDTH // 2) % WIDTH - WIDTH // 2
+    surface_HW = np.fft.irfft2(cross / np.maximum(np.abs(cross), _SILENT), s=(height, width))
+    row, column = divmod(int(surface_HW.argmax()), width)
+    down = row + _between(surface_HW[:, column], row)
+    right = column + _between(surface_HW[row], column)
+    return (down + height / 2) % height - height / 2, (right + width / 2) % width - width / 2
 
 
-def _share_alike(first: Glance, second: Glance, shift: tuple[int, int]) -> float:
-    """Of the blocks that show more than a colour in either picture, the share that look alike after a shift."""
+def _between(values: NDArray[np.floating], peak: int) -> float:
+    """By how much the top of a parabola through a peak and its neighbours lies beside it."""
+    before, top, after = (float(values[(peak + step) % len(values)]) for step in (-1, 0, 1))
+    bend = before - 2 * top + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+
+
+def _share_alike(first: Glance, second: Glance, shift: tuple[int, int]) -> tuple[float, float]:
+    """Of the blocks that show more than a colour in either picture, the share that look alike after a shift.
+
+    Returns:
+        That share, 0 where there are too few such blocks to tell, and their share of all.
+    """
     down, right = shift
     height, width = HEIGHT - abs(down), WIDTH - abs(right)
+    if min(height, width) < 4 * _BLOCK:
+        return 0.0, 0.0
     here = first[max(-down, 0) :, max(-right, 0) :][:height, :width]
     there = second[max(down, 0) :, max(right, 0) :][:height, :width]
-    if min(height, width) < 4 * _BLOCK:
-        return 0.0
-    textured = np.maximum(_deviation(here), _deviation(there)) > _FLAT
-    alike = _blocks_apart(here, there) < _ALIKE
-    return float(alike[textured].mean()) if textured.mean() > _LEAST_TEXTURE else 0.0
+    textured_RK = np.maximum(_deviation(here), _deviation(there)) > _FLAT
+    alike_RK = _blocks_apart(here, there) < _ALIKE
+    textured = float(textured_RK.mean())
+    return (float(alike_RK[textured_RK].mean()) if textured > _LEAST_TEXTURE else 0.0), textured
 
 
 def _blocks_apart(first: Glance, second: Glance) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from marc.video.errors import VideoError
 from marc.video.jobs import KeyFrames, Probe, Read, Stream
 from marc.video.known import ask
 from marc.video.process import POOL
-from marc.video.requests import EveryFrame, FrameRequest
+from marc.video.requests import EveryFrame, FrameRequest, LeftOut
 from marc.video.sampling import MAX_PIXELS, MIN_PIXELS, PATCH_FACTOR, check_limits
 
 TIMEOUT = 60.0
@@ -44,10 +44,10 @@ class FrameConsumer(Protocol):
 
 @runtime_checkable
 class SkimmingConsumer(FrameConsumer, Protocol):
-    """A consumer that is told of frames that are left out, because they surely show what the last one shows."""
+    """A consumer that is told of frames that are left out."""
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> None:
-        """The next frames of the video, shown at these times, are left out."""
+    def skip(self, frames: LeftOut) -> None:
+        """The next frames of the video are left out."""
         ...
 
 
@@ -192,6 +192,7 @@ def stream_frames(
     request = EveryFrame(width, height, batch, stride)
     job = Stream(os.path.abspath(path), (request,), start, end, rough)
     for _, frames in _stream(path, job, ahead, timeout):
+        assert isinstance(frames, Frames)
         yield frames
 
 
@@ -252,9 +253,9 @@ def _push(path: str | Path, job: Stream, consumers: Sequence[FrameConsumer], ahe
     told = [consumer for consumer in consumers if isinstance(consumer, SkimmingConsumer)]
     with closing(_stream(path, job, ahead, timeout)) as batches:
         for number, frames in batches:
-            if number is None:
+            if isinstance(frames, LeftOut):
                 for skimming in told:
-                    skimming.skip(frames.seconds)
+                    skimming.skip(frames)
             else:
                 for consumer in listeners[number]:
                     consumer.consume(frames)
@@ -262,13 +263,17 @@ def _push(path: str | Path, job: Stream, consumers: Sequence[FrameConsumer], ahe
 
 def _stream(
     path: str | Path, job: Stream, ahead: int, timeout: float
-) -> Generator[tuple[int | None, Frames], None, None]:
-    """Every batch of a job, with the number of its request; without one and without pictures: they were left out."""
+) -> Generator[tuple[int, Frames | LeftOut], None, None]:
+    """Every batch of a job, with the number of its request; frames that are left out have no number of any."""
     check_file(path, timeout)
     _check_stream(path, job, ahead)
-    for (number, seconds_T), rgb_THWC in POOL.run(job, timeout, ahead):
-        pictures = np.empty((len(seconds_T), 0, 0, 3), np.uint8) if rgb_THWC is None else rgb_THWC
-        yield number, Frames(pictures, seconds_T, str(path))
+    for result, rgb_THWC in POOL.run(job, timeout, ahead):
+        if isinstance(result, LeftOut):
+            yield -1, result
+        else:
+            assert rgb_THWC is not None
+            number, seconds_T = result
+            yield number, Frames(rgb_THWC, seconds_T, str(path))
 
 
 def _check_stream(path: str | Path, job: Stream, ahead: int) -> None:

@@ -9,12 +9,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from marc.types import VideoInfo
 from marc.video.sampling import frame_size
 
 Chooser = Callable[[float], bool]
 """Says of each frame in turn, by its time in seconds, whether it is wanted."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Frames of a video that were not decoded, because they surely show the place that the frame before them shows.
+
+    Attributes:
+        seconds: When they are shown, ``float64 [N]``, N >= 1.
+        then: What follows: more of the same shot, surely another one, or something that may be another one.
+    """
+
+    seconds: NDArray[np.float64]
+    then: Literal["same", "cut", "perhaps"] = "same"
 
 
 @dataclass(frozen=True)

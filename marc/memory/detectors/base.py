@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
-import numpy as np
-from numpy.typing import NDArray
-
 from marc.io import sha256_file
 from marc.types import Frames, VideoInfo
+from marc.video.requests import LeftOut
 
 OUR_MODULES = "marc."
 
@@ -54,7 +52,8 @@ class ShotDetector:
     Attributes:
         frame_size: Width and height in pixels of the frames that it wants, all of a video in order; None if it does
             without and the video need not be decoded.
-        skims: Whether frames may be left out that surely show what the one before them shows; it is told by `skip`.
+        skims: Whether frames may be left out that surely show the place that the one before them shows; it is told of
+            them by `skip`.
         package: Distribution that it rests on, whose version a memory's key holds; ``""`` for none.
 
     Args:
@@ -87,8 +86,8 @@ class ShotDetector:
         """Take the next frames ``[T, H, W, 3]`` and return the transitions that are certain by now, if any."""
         return ()
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> Iterable[Transition]:
-        """The next frames, shown at these times, are left out: see `skims`. Returns what `process` does."""
+    def skip(self, frames: LeftOut) -> Iterable[Transition]:
+        """The next frames are left out: see `skims`. Returns what `process` does."""
         return ()
 
     def finish(self, duration: float) -> Iterable[Transition]:

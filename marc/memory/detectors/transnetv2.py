@@ -40,6 +40,7 @@ from marc.memory.detectors.content import JumpFinder
 from marc.memory.growing import GrowingArray
 from marc.memory.precision import multiplies_bfloat16
 from marc.types import Frames, VideoInfo
+from marc.video.requests import LeftOut
 
 if TYPE_CHECKING:
     import torch
@@ -122,26 +123,39 @@ class TransNetV2Detector(ShotDetector):
         self._blank = GrowingArray(np.bool_)
         self._jumps = None if self.windowing is EXACT else JumpFinder()
         self._scores = GrowingArray(np.float32)
+        self._latest_HWC: NDArray[np.uint8] | None = None
 
     def process(self, frames: Frames) -> Iterable[Transition]:
         """See `ShotDetector.process`; transitions are returned by `finish`."""
         self._seconds.extend(frames.seconds)
         self._blank.extend(blank_frames(frames.rgb))
+        self._latest_HWC = frames.rgb[-1].copy()
         if self._jumps is not None:
             self._jumps.add(frames.rgb)
         for window in self._windows.add(frames.rgb):
             self._score(self._runs.add(window))
         return ()
 
-    def skip(self, seconds_T: NDArray[np.float64]) -> Iterable[Transition]:
-        """See `ShotDetector.skip`. The frames count, with scores of 0; none before and after see each other."""
+    def skip(self, frames: LeftOut) -> Iterable[Transition]:
+        """See `ShotDetector.skip`. The frames count, with scores of 0; none before and after see each other.
+
+        The last one has a score of 1 where a cut follows. Where one may follow, the network is shown the frame before
+        them, which stands for the last that are left out.
+        """
+        assert self._latest_HWC is not None, "nothing is left out before the first frame"
+        count, latest_HWC = len(frames.seconds), self._latest_HWC
+        stand_ins = min(count, self.windowing.context + _MARGIN) if frames.then == "perhaps" else 0
         self._score_rest()
         self._windows = WindowCutter(self.windowing)
-        self._seconds.extend(seconds_T)
-        self._blank.extend(np.repeat(self._blank.array[-1:], len(seconds_T)))
-        self._scores.extend(np.zeros((len(seconds_T), 2), np.float32))
+        scores_N2 = np.zeros((count - stand_ins, 2), np.float32)
+        scores_N2[-1:] = frames.then == "cut"
+        self._scores.extend(scores_N2)
+        self._seconds.extend(frames.seconds[: count - stand_ins])
+        self._blank.extend(np.repeat(self._blank.array[-1:], count - stand_ins))
         if self._jumps is not None:
-            self._jumps.skip(len(seconds_T))
+            self._jumps.skip(count - stand_ins)
+        if stand_ins:
+            self.process(Frames(np.repeat(latest_HWC[None], stand_ins, axis=0), frames.seconds[-stand_ins:], ""))
         return ()
 
     def finish(self, duration: float) -> Iterable[Transition]:

@@ -31,6 +31,7 @@ from marc.memory.detectors.transnetv2 import (
     raise_at_jumps,
 )
 from marc.types import Frames, VideoInfo
+from marc.video import LeftOut
 
 INFO = VideoInfo("generated", WIDTH, HEIGHT, duration=4.0, fps=25.0, frame_count=100, codec="")
 
@@ -266,3 +267,20 @@ def test_wrong_settings_are_refused():
         TransNetV2Detector(threshold=1.0)
     with pytest.raises(ValueError, match="precision"):
         TransNetV2Detector(precision="float16")  # type: ignore[arg-type]
+
+
+def test_frames_that_are_left_out_count_and_a_cut_behind_them_is_one():
+    rng = np.random.default_rng(0)
+    shots = rng.integers(30, 220, (3, 9, 16, 3), dtype=np.uint8).repeat(3, axis=1).repeat(3, axis=2)
+    first, second, third = (np.repeat(shot[None], 30, axis=0) for shot in shots)
+    detector = TransNetV2Detector()
+    detector.start(VideoInfo("made", 48, 27, 10.0, 25.0, 250, "none", 0, ()))
+    detector.process(Frames(first, np.arange(30) / 25, "made"))
+    detector.skip(LeftOut(np.arange(30, 100) / 25, "cut"))
+    detector.process(Frames(second, np.arange(100, 130) / 25, "made"))
+    detector.skip(LeftOut(np.arange(130, 170) / 25, "same"))
+    detector.process(Frames(third, np.arange(170, 200) / 25, "made"))
+    detector.skip(LeftOut(np.arange(200, 220) / 25, "perhaps"))
+    detector.process(Frames(second, np.arange(220, 250) / 25, "made"))
+    found = [(round(25 * each.start), round(25 * each.end)) for each in detector.finish(10.0)]
+    assert found == [(99, 100), (219, 220)], "nothing is compared across frames that are left out of one shot"
