@@ -6,8 +6,10 @@ wrong is a `ValueError` that names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import LogRecord, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -85,7 +87,7 @@ def _read_model(folder: Path) -> Any:
 
     from marc.model.checkpoints import check_report, check_sizes, check_weights, loading_quietly
 
-    with loading_quietly():
+    with loading_quietly(), _quiet_defaults():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         check_sizes(folder, config)
         model, report = AutoModel.from_pretrained(
@@ -100,6 +102,21 @@ def _read_model(folder: Path) -> Any:
     check_report(str(folder), {kind: keys for kind, keys in report.items() if kind != "unexpected_keys"})
     check_weights(model, str(folder))
     return model
+
+
+@contextmanager
+def _quiet_defaults() -> Iterator[None]:
+    """Keeps transformers from warning of numbers of tokens in SigLIP's default configuration, whatever is read."""
+    logger = getLogger("transformers.configuration_utils")
+    logger.addFilter(_is_worth_saying)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: LogRecord) -> bool:
+    return "or an integer within the vocabulary" not in record.getMessage()
 
 
 def model_type(folder: Path) -> str:
