@@ -49,7 +49,7 @@ def rows_of(memory: VideoMemory, texts: Sequence[str], tags: Sequence[str] = ())
     import pyarrow as pa
 
     count, dimension = memory.embeddings.shape
-    looks = [each.tobytes() for each in memory.looks] or [None] * count
+    looks: list[bytes | None] = [each.tobytes() for each in memory.looks] if memory.looks else [None] * count
     return pa.table(
         {
             "video": pa.array([memory.content] * count),
