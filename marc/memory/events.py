@@ -52,6 +52,14 @@ def cut_into_events(
     return split_long(events, descriptors, min_seconds=min_seconds, max_seconds=max_seconds)
 
 
+def long_shots(
+    boundaries: Iterable[float], duration: float, *, min_seconds: float = MIN_SECONDS, max_seconds: float = MAX_SECONDS
+) -> list[Event]:
+    """The shots that `cut_into_events` would split: only what they look like decides anything there."""
+    shots = join_short(events_between(boundaries, duration), min_seconds)
+    return [shot for shot in shots if shot.duration > max_seconds]
+
+
 def events_between(boundaries: Iterable[float], duration: float) -> list[Event]:
     """The events that the boundaries inside ``(0, duration)`` cut ``[0, duration)`` into."""
     inner = sorted({boundary for boundary in boundaries if 0 < boundary < duration})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marc.memory.detectors import detector_class, make_detector
-from marc.memory.events import at_pictures, cut_into_events
+from marc.memory.events import at_pictures, cut_into_events, long_shots
 from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
 from marc.memory.making import made_alone
 from marc.memory.options import MemoryOptions
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 LATE = 1.0
 """Seconds by which an event may end after what is known of the video's end."""
-REVISION = 6
+REVISION = 7
 """Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 
@@ -144,13 +144,10 @@ def build_memory(
     )
     detector = make_detector(options.segmenter, str(embedder.device))
     shots = find_shots(video, detector, [keyframes], progress=progress)
-    events = cut_into_events(
-        shots.boundaries,
-        shots.duration,
-        keyframes.descriptors if len(keyframes) else shots.descriptors,
-        min_seconds=options.min_event_seconds,
-        max_seconds=options.max_event_seconds,
-    )
+    limits = {"min_seconds": options.min_event_seconds, "max_seconds": options.max_event_seconds}
+    long = long_shots(shots.boundaries, shots.duration, **limits)
+    descriptors = keyframes.descriptors_in(long) if len(keyframes) else shots.descriptors
+    events = cut_into_events(shots.boundaries, shots.duration, descriptors, **limits)
     events = at_pictures(events, probe(video).starts, options.seconds_per_frame)
     keyframes.complete(video, events)
     memory = described(video, content, events, keyframes, embedder, options)

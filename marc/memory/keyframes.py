@@ -1,8 +1,9 @@
-"""The keyframes by which the events of one video are remembered, taken and embedded while the video is read.
+"""The keyframes by which the events of one video are remembered, taken while the video is read.
 
 A `KeyframeCollector` gets one frame every few seconds from the reading that feeds the shot detector, so a video is
-decoded once. It keeps an embedding and a thumbnail of each, and says what each event looks like when the events are
-known.
+decoded once. It keeps them until the events are known, and then embeds some of each: a few that are spread evenly say
+as much of an event as all that fell into it. Only where a shot is too long for one event are all embedded, because
+their embeddings tell where it changes. docs/memory.md has what that saves.
 
 Shape legend: S keyframes, T frames, H height, W width, D embedding dimensions.
 """
@@ -10,7 +11,7 @@ Shape legend: S keyframes, T frames, H height, W width, D embedding dimensions.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,14 @@ from marc.memory.clips import CoarsePictures, clip_embedder_of, embed_clips
 from marc.memory.descriptors import Descriptors
 from marc.memory.events import evenly_inside
 from marc.memory.growing import GrowingArray
+from marc.memory.pictures import KeptPictures
 from marc.memory.vectors import average_direction, rounded
 from marc.types import Event, Frames
 from marc.video import SampledFrames, read_frames
 
 READ_TIMEOUT = 300.0
+APART = 2
+"""Of so many keyframes that fell into an event one is embedded."""
 _EMBEDDED_AT_A_TIME = 8
 _READ_AT_A_TIME = 32
 MOST_LOOKS = 8
@@ -47,10 +51,10 @@ class FrameEmbedder(Protocol):
 
 
 class KeyframeCollector:
-    """Embeddings and thumbnails of frames of one video.
+    """Keyframes of one video, of which a few of each event are embedded.
 
-    Memory grows by one vector and one thumbnail (some 5 kB) per keyframe that differs from the one before: a picture
-    that stays is embedded once.
+    Each that differs from the one before is kept on disk (some 50 kB): a picture that stays is embedded once. Memory
+    grows by one vector for each that is embedded.
 
     Args:
         embedder: Embeds the frames.
@@ -69,45 +73,47 @@ class KeyframeCollector:
         self._embedder = CoarsePictures(embedder.image_size) if self._clip_embedder else embedder
         self._thumbnail_width = thumbnail_width
         self._seconds: list[float] = []
-        self._rows: list[int] = []  # of each keyframe, where its vector and its thumbnail are
+        self._rows: list[int] = []  # of each keyframe, which picture it is
         self._latest: NDArray[np.uint8] | None = None
+        self._pictures = KeptPictures()
+        self._places: dict[int, int] = {}  # of each picture that is embedded, where its vector is
         self._vectors = GrowingArray(np.float32)
-        self._thumbnails = bytearray()
-        self._thumbnail_ends = [0]
-        self._waiting: list[NDArray[np.uint8]] = []
 
     def __len__(self) -> int:
         return len(self._seconds)
 
     @property
     def descriptors(self) -> Descriptors:
-        """The embeddings of the keyframes so far, in time order."""
-        if not self._seconds:
-            return Descriptors.empty()
-        order = np.argsort(self._seconds)
-        return Descriptors(np.array(self._seconds)[order], self._embedded()[self._rows][order])
+        """The embeddings of all keyframes so far, in time order."""
+        return self._descriptors(np.arange(len(self)))
+
+    def descriptors_in(self, stretches: Sequence[Event]) -> Descriptors:
+        """The embeddings of the keyframes in some stretches, in time order."""
+        seconds_S = np.array(self._seconds)
+        inside_S = np.any([_inside(seconds_S, stretch) for stretch in stretches], axis=0) if stretches else []
+        return self._descriptors(np.flatnonzero(inside_S))
 
     def consume(self, frames: Frames) -> None:
-        """Take frames ``[S, H, W, 3]`` as keyframes."""
+        """Take frames ``[S, H, W, 3]`` as keyframes.
+
+        Raises:
+            OSError: There is no room to keep them on disk.
+        """
         self._seconds += frames.seconds.tolist()
         for rgb_HWC in frames.rgb:
             if self._latest is None or not np.array_equal(rgb_HWC, self._latest):
-                self._thumbnails += jpeg(rgb_HWC, self._thumbnail_width)
-                self._thumbnail_ends.append(len(self._thumbnails))
-                self._waiting.append(rgb_HWC)
+                self._pictures.append(rgb_HWC)
                 self._latest = rgb_HWC
-            self._rows.append(len(self._thumbnail_ends) - 2)
-        if len(self._waiting) >= _EMBEDDED_AT_A_TIME:
-            self._embed()
+            self._rows.append(len(self._pictures) - 1)
 
     def complete(self, video: str | Path, events: Sequence[Event]) -> None:
-        """Read keyframes of the events that have none yet: one, or one every interval.
+        """Read keyframes of the events that have none yet, as many as are to be embedded.
 
         Where the model sees clips, those of all events are read and embedded, too.
         """
         taken = np.array(self._seconds)
         missing = [event for event in events if not _inside(taken, event).any()]
-        times = [evenly_inside(event, max(1, round(event.duration / self.request.interval))) for event in missing]
+        times = [evenly_inside(event, self._wanted(event)) for event in missing]
         seconds_S = np.concatenate(times) if times else np.empty(0)
         for first in range(0, len(seconds_S), _READ_AT_A_TIME):
             asked = seconds_S[first : first + _READ_AT_A_TIME]
@@ -118,47 +124,81 @@ class KeyframeCollector:
             self._clip_vectors_ED = embed_clips(video, events, self._clip_embedder)
 
     def describe(self, events: Sequence[Event]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
-        """The mean direction of each event's keyframes ``float32 [E, D]`` and the thumbnail nearest its middle.
+        """The mean direction of some keyframes of each event ``float32 [E, D]`` and the thumbnail nearest its middle.
 
         Where the model sees clips, the vectors are those of the events that were completed.
         """
-        seconds_S, vectors_SD = np.array(self._seconds), self._embedded()[self._rows]
-        members = [np.flatnonzero(_inside(seconds_S, event)) for event in events]
-        middles = [
-            inside[np.abs(seconds_S[inside] - event.middle).argmin()]
-            for inside, event in zip(members, events, strict=True)
-        ]
+        thumbnails = tuple(self._thumbnail(self._nearest(event, np.array([event.middle]))[0]) for event in events)
         if self._clip_vectors_ED is not None:
             vectors_ED = self._clip_vectors_ED
             assert len(vectors_ED) == len(events)
         else:
-            vectors_ED = np.stack([average_direction(vectors_SD[inside]) for inside in members])
-        return vectors_ED, tuple(self._thumbnail(index) for index in middles)
+            members = [self._members(event) for event in events]
+            vectors_SD = self._embedded(np.concatenate(members))
+            ends = np.cumsum([len(indexes) for indexes in members])
+            vectors_ED = np.stack([average_direction(own) for own in np.split(vectors_SD, ends[:-1])])
+        return vectors_ED, thumbnails
 
     def looks(self, events: Sequence[Event]) -> tuple[NDArray[np.int8], ...]:
-        """The directions of each event's different keyframes ``int8 [K, D]``, evenly chosen where there are many.
+        """The directions of different keyframes of each event ``int8 [K, D]``, evenly chosen where there are many.
 
         None where the model sees clips.
         """
         if self._clip_embedder is not None:
             return ()
-        seconds_S, rows_S, vectors = np.array(self._seconds), np.array(self._rows), self._embedded()
-        different = [np.unique(rows_S[_inside(seconds_S, event)]) for event in events]
-        return tuple(rounded(vectors[_at_most(rows, MOST_LOOKS)]) for rows in different)
+        rows_S = np.array(self._rows)
+        members = [self._members(event) for event in events]
+        different = [indexes[np.unique(rows_S[indexes], return_index=True)[1]] for indexes in members]
+        return tuple(rounded(self._embedded(_at_most(indexes, MOST_LOOKS))) for indexes in different)
 
-    def _embedded(self) -> NDArray[np.float32]:
-        if self._waiting:
-            self._embed()
-        return self._vectors.array
+    def _members(self, event: Event) -> NDArray[np.intp]:
+        """The keyframes that stand for an event: some that are evenly spread over it, and those embedded already."""
+        inside = np.flatnonzero(_inside(np.array(self._seconds), event))
+        embedded = [index for index in inside.tolist() if self._rows[index] in self._places]
+        spread = self._nearest(event, evenly_inside(event, self._wanted(event)))
+        return np.union1d(spread, np.array(embedded, np.intp))
 
-    def _embed(self) -> None:
-        self._vectors.extend(self._embedder.embed_frames(np.stack(self._waiting)))
-        self._waiting = []
+    def _wanted(self, event: Event) -> int:
+        return max(1, round(event.duration / (APART * self.request.interval)))
+
+    def _nearest(self, event: Event, seconds_T: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Of each time, the nearest keyframe inside an event ``[T]``."""
+        seconds_S = np.array(self._seconds)
+        inside = np.flatnonzero(_inside(seconds_S, event))
+        return inside[np.abs(seconds_S[inside] - seconds_T[:, None]).argmin(axis=1)]
+
+    def _descriptors(self, indexes: NDArray[np.intp]) -> Descriptors:
+        if not len(indexes):
+            return Descriptors.empty()
+        seconds = np.array(self._seconds)[indexes]
+        order = np.argsort(seconds)
+        return Descriptors(seconds[order], self._embedded(indexes[order]))
+
+    def _embedded(self, indexes: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The vectors of some keyframes ``float32 [S, D]``."""
+        rows = [self._rows[index] for index in indexes.tolist()]
+        self._embed(row for row in dict.fromkeys(rows) if row not in self._places)
+        return self._vectors.array[[self._places[row] for row in rows]]
+
+    def _embed(self, rows: Iterable[int]) -> None:
+        """Embed pictures, those of one size together."""
+        waiting: list[tuple[int, NDArray[np.uint8]]] = []
+        for row in rows:
+            picture = self._pictures[row]
+            if waiting and (len(waiting) == _EMBEDDED_AT_A_TIME or picture.shape != waiting[0][1].shape):
+                self._embed_together(waiting)
+                waiting = []
+            waiting.append((row, picture))
+        if waiting:
+            self._embed_together(waiting)
+
+    def _embed_together(self, pictures: Sequence[tuple[int, NDArray[np.uint8]]]) -> None:
+        self._vectors.extend(self._embedder.embed_frames(np.stack([picture for _, picture in pictures])))
+        for row, _ in pictures:
+            self._places[row] = len(self._places)
 
     def _thumbnail(self, index: int) -> bytes:
-        row = self._rows[index]
-        start, end = self._thumbnail_ends[row : row + 2]
-        return bytes(self._thumbnails[start:end])
+        return jpeg(self._pictures[self._rows[index]], self._thumbnail_width)
 
 
 def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:
@@ -175,6 +215,7 @@ def _inside(seconds_S: NDArray[np.float64], event: Event) -> NDArray[np.bool_]:
     return inside_S
 
 
-def _at_most(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """So many of some rows at most, evenly chosen."""
-    return rows if len(rows) <= most else rows[((np.arange(most) + 0.5) * len(rows) / most).astype(np.int64)]
+def _at_most(indexes: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """So many at most, evenly chosen."""
+    count = len(indexes)
+    return indexes if count <= most else indexes[((np.arange(most) + 0.5) * count / most).astype(np.int64)]

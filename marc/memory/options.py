@@ -18,7 +18,8 @@ class MemoryOptions:
         segmenter: Shot detector: transnetv2, scenedetect, uniform, or one of your own as ``package.module:Class``.
         min_event_seconds: Join shorter events with a neighbour.
         max_event_seconds: Split longer events; a small budget of tokens wants few events.
-        seconds_per_frame: Embed one frame in so many seconds, and at least one of each event.
+        seconds_per_frame: Take one frame in so many seconds as a keyframe, and at least one of each event; of an event
+            that is a whole shot one keyframe in two is embedded.
         thumbnail_width: Width of the stored pictures in pixels.
 
     Raises:

@@ -71,7 +71,7 @@ class MemorySettings:
         segmenter_version: What the shot detector rests on, see `marc.memory.detectors.ShotDetector.version`.
         min_seconds: Shorter events were joined.
         max_seconds: Longer events were split.
-        seconds_per_frame: One frame in so many seconds was embedded.
+        seconds_per_frame: One frame in so many seconds was a keyframe.
         thumbnail_width: Width of the thumbnails in pixels.
         format: Version of the file format.
     """

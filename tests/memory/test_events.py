@@ -14,6 +14,7 @@ from marc.memory.events import (
     evenly_inside,
     events_between,
     join_short,
+    long_shots,
     split_long,
     strongest_change,
 )
@@ -132,3 +133,16 @@ def test_moved_boundaries_still_cut_the_whole_video_in_order(lengths, starts, wi
     assert (moved[0].start, moved[-1].end, len(moved)) == (0.0, events[-1].end, len(events))
     assert all(one.end == other.start for one, other in pairwise(moved))
     assert all(abs(one.start - other.start) <= within for one, other in zip(moved, events, strict=True))
+
+
+@given(boundary_lists, durations)
+def test_descriptors_outside_of_long_shots_decide_nothing(boundaries: list[float], duration: float):
+    limits = {"min_seconds": 2.0, "max_seconds": 20.0}
+    descriptors = descriptors_with_steps(duration, [duration / 3, duration / 2])
+    shots = long_shots(boundaries, duration, **limits)
+    assert all(shot.duration > 20 for shot in shots)
+    inside = np.array([any(shot.start <= second < shot.end for shot in shots) for second in descriptors.seconds], bool)
+    some = Descriptors(descriptors.seconds[inside], descriptors.vectors[inside])
+    assert cut_into_events(boundaries, duration, some, **limits) == cut_into_events(
+        boundaries, duration, descriptors, **limits
+    )
