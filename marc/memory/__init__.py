@@ -12,6 +12,7 @@ from marc.lazy import handed_on
 if TYPE_CHECKING:
     from marc.memory.detectors import ShotDetector, Transition, register_detector
     from marc.memory.embedder import EventEmbedder
+    from marc.memory.filters import EventFilter
     from marc.memory.index import remember
     from marc.memory.library import MemoryLibrary
     from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventEmbedder",
+    "EventFilter",
     "FirstAnswerOptions",
     "FramePlan",
     "MemoryLibrary",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "EventEmbedder": "marc.memory.embedder",
+    "EventFilter": "marc.memory.filters",
     "FirstAnswerOptions": "marc.memory.options",
     "FramePlan": "marc.memory.select",
     "MemoryLibrary": "marc.memory.library",
