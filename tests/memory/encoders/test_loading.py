@@ -9,7 +9,7 @@ import torch
 from mutants import break_one, seeds, withstands
 from safetensors.torch import load_file, save_file
 
-from marc.memory import EventEmbedder
+from marc.memory import EventEmbedder, MemoryLibrary, MemoryOptions, remember
 from marc.memory.encoders.dual_encoder import DualEncoder
 from marc.memory.encoders.loading import check_listed, load_encoder
 from marc.memory.encoders.qwen3_vl import Qwen3VLEmbedding
@@ -191,3 +191,20 @@ def test_an_event_of_a_model_of_pictures_is_still_a_mean(siglip_folder, load):
     frames = np.random.default_rng(2).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8)
     mean = embedder.embed_frames(frames).astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(embedder.embed_events([frames])[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_one_video_under_two_models_is_remembered_and_found_by_each_alone(
+    siglip_folder, videoprism_folder, load, three_shots, tmp_path
+):
+    library = MemoryLibrary(tmp_path / "library")
+    options = MemoryOptions(segmenter="uniform", min_event_seconds=1.0, max_event_seconds=2.0)
+    embedders = [load(siglip_folder), load(videoprism_folder)]
+    memories = [remember(three_shots, each, options, folder=tmp_path / "memories") for each in embedders]
+    library.add(memories)
+    assert len(list((tmp_path / "memories").glob("*.marc"))) == 2
+    for embedder, memory in zip(embedders, memories, strict=True):
+        found = library.recall(embedder, "a red cat", k=50)
+        query = embedder.embed_question("a red cat").vector
+        assert [one.position for one in found] == np.argsort(-memory.embeddings @ query).tolist()
+        assert remember(three_shots, embedder, options, folder=tmp_path / "memories").key == memory.key
+    assert len(memories[0].looks) == len(memories[0].events) and memories[1].looks == ()
