@@ -23,7 +23,7 @@ import typer
 from benchmarks.segmentation_speed import SIZES, cpu_seconds, write_long_video
 from marc import VideoAssistant
 from marc.memory.embedder import EventEmbedder
-from marc.memory.live import LiveMemory, LiveOptions
+from marc.memory.live import LiveMemory, LiveOptions, Source
 from marc.memory.live.following import follow_file
 from marc.memory.options import MemoryOptions
 
@@ -160,7 +160,7 @@ def main(
         write_long_video(path, *SIZES[size], round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=fps)
         options = LiveOptions(memory_mib=memory_mib)
         cutting = MemoryOptions(seconds_per_frame=2.0)
-        memory = LiveMemory("long", encoder, options, cutting, source=str(path), rate=fps, folder=folder)
+        memory = LiveMemory("long", encoder, options, cutting, source=Source(str(path), fps), folder=folder)
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
         watcher = Watcher(memory, assistant, ask_every, 3600 * hours / rows, speed)
         follow_file(path, memory, speed=speed, tick=watcher.tick)

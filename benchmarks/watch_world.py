@@ -24,7 +24,7 @@ from marc import VideoAssistant
 from marc.inference.live import last_frames
 from marc.io import append_line, drop_torn_line, parse_json, whole_lines
 from marc.memory.embedder import EventEmbedder
-from marc.memory.live import LiveMemory
+from marc.memory.live import LiveMemory, Source
 from marc.world.export import FileOptions
 from marc.world.questions import WorldQuestion
 from marc.world.renderer import render_video
@@ -114,7 +114,7 @@ def main(
         rng = np.random.default_rng([seed, index])
         moments = np.sort(rng.uniform(FIRST_MOMENT, scene_ends(video)[-1] - 1, questions)).tolist()
         with tempfile.TemporaryDirectory() as folder:
-            memory = LiveMemory(video.name, examiner.embedder, folder=folder, rate=FileOptions().fps)
+            memory = LiveMemory(video.name, examiner.embedder, folder=folder, source=Source(rate=FileOptions().fps))
             outcome = watch_stream(video, moments, examiner, memory)
             memory.close()
         append_line(output, json.dumps({"stream": index, **vars(outcome)}))

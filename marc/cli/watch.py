@@ -26,7 +26,7 @@ from marc.types import ModelOptions
 if TYPE_CHECKING:
     from marc.inference.waiting import WaitingQuestions
     from marc.memory.embedder import EventEmbedder
-    from marc.memory.live import LiveMemory
+    from marc.memory.live import LiveMemory, Source
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def watch(
 
     given.refuse_beside("no --tell", not tell, "tell_above")
     check_runs(model.device)
-    place, rate = _place(source, watching, given)
+    place = _place(source, watching, given)
     embedder = retrieval.embedder or default_embedder(model.name)
     if knows_generated_videos_only(embedder):
         remark(f"marc: {GENERATED_ONLY}")
     name = default_name(source) if watching.name is None else watching.name
     encoder = _load_embedder(embedder, model.device)
-    grown = LiveMemory(name, encoder, live, memory, source=place, rate=rate, folder=watching.watch_folder)
+    grown = LiveMemory(name, encoder, live, memory, source=place, folder=watching.watch_folder)
     with _until_stopped(grown):
         _follow(source, grown, watching, _Teller(grown, _waiting(grown, model, tell or (), watching.tell_above)))
 
@@ -98,12 +98,13 @@ def default_name(source: str) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(source).stem).strip(".-")[:80] or "source"
 
 
-def _place(source: str, watching: WatchOptions, given: Given) -> tuple[str, float]:
-    """Where a source is, and the frames of a second of a file.
+def _place(source: str, watching: WatchOptions, given: Given) -> Source:
+    """Where a source is, and the rate of a file.
 
     Raises:
         ValueError: It is an address, and that is not allowed, or a file that cannot be read.
     """
+    from marc.memory.live import Source
     from marc.video import probe
     from marc.video.watching import check_address, is_address, is_camera
 
@@ -113,9 +114,9 @@ def _place(source: str, watching: WatchOptions, given: Given) -> tuple[str, floa
             raise ValueError(f"{source}: addresses are only read with --allow-url, if you trust who answers there")
     if is_address(source) or is_camera(source):
         given.refuse_beside("a source that is no file", True, "speed")
-        return source, 0.0
+        return Source(source)
     given.refuse_beside("a file", True, "allow_url", "patience")
-    return str(Path(source).resolve()), probe(source).fps
+    return Source(str(Path(source).resolve()), probe(source).fps)
 
 
 def _waiting(

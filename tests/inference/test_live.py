@@ -10,7 +10,7 @@ from PIL import Image
 from marc import VideoAssistant
 from marc.inference.live import _fitted, is_about_now
 from marc.memory.embedder import QuestionEmbedding
-from marc.memory.live import LiveMemory, LiveOptions, StoredWatch
+from marc.memory.live import LiveMemory, LiveOptions, Source, StoredWatch
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions
 
@@ -46,7 +46,7 @@ def assistant() -> VideoAssistant:
 def watched(folder: Path, scenes: int = 6, options: LiveOptions | None = None, name: str = "camera") -> LiveMemory:
     """Scenes of four seconds, each of one brightness, cut at the right places."""
     cutting = MemoryOptions("uniform", 1.0, 20.0, 1.0)
-    memory = LiveMemory(name, NumberedEmbedder(), options, cutting, folder=folder, rate=4.0)
+    memory = LiveMemory(name, NumberedEmbedder(), options, cutting, folder=folder, source=Source(rate=4.0))
     for number in range(scenes):
         for frame in range(16):
             memory.push(np.full((56, 56, 3), 25 * number, np.uint8), 4 * number + frame / 4)

@@ -12,15 +12,16 @@ from marc.lazy import handed_on
 if TYPE_CHECKING:
     from marc.memory.live.memory import LiveMemory
     from marc.memory.live.options import LiveOptions
-    from marc.memory.live.snapshot import LiveSnapshot
+    from marc.memory.live.snapshot import LiveSnapshot, Source
     from marc.memory.live.store import StoredWatch, watch_folder
 
-__all__ = ["LiveMemory", "LiveOptions", "LiveSnapshot", "StoredWatch", "watch_folder"]
+__all__ = ["LiveMemory", "LiveOptions", "LiveSnapshot", "Source", "StoredWatch", "watch_folder"]
 
 _HOMES = {
     "LiveMemory": "marc.memory.live.memory",
     "LiveOptions": "marc.memory.live.options",
     "LiveSnapshot": "marc.memory.live.snapshot",
+    "Source": "marc.memory.live.snapshot",
     "StoredWatch": "marc.memory.live.store",
     "watch_folder": "marc.memory.live.store",
 }

@@ -43,7 +43,7 @@ from marc.memory.live.clock import SourceClock
 from marc.memory.live.detection import SLOWEST, SteadyRate, live_detector
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.records import DamagedRecordError
-from marc.memory.live.snapshot import Gap, KeptFrame, LiveSnapshot
+from marc.memory.live.snapshot import Gap, KeptFrame, LiveSnapshot, Source
 from marc.memory.live.store import LiveStore, snapshot_of, watch_folder
 from marc.memory.options import MemoryOptions
 from marc.memory.vectors import average_direction
@@ -72,7 +72,6 @@ class LiveMemory:
         options: What is kept.
         memory: How events are cut and embedded.
         source: What is watched.
-        rate: Frames per second of the source; 0: unknown.
         folder: Of all watched sources; ``None``: ``~/.local/share/marc/watch``.
 
     Attributes:
@@ -93,21 +92,20 @@ class LiveMemory:
         options: LiveOptions | None = None,
         memory: MemoryOptions | None = None,
         *,
-        source: str = "",
-        rate: float = 0.0,
+        source: Source = Source(),
         folder: str | Path | None = None,
     ) -> None:
         self.name, self.embedder = name, embedder
         self.options, self._cutting = options or LiveOptions(), memory or MemoryOptions()
-        self._source = source
+        self._source = source.place
         self._settings = {
             "name": name,
-            "source": source,
+            "source": source.place,
             "embedder": embedder.identity["fingerprint"],
             "precision": embedder.identity["precision"],
             "options": asdict(self.options),
             "cutting": asdict(self._cutting),
-            "rate": rate,
+            "rate": source.rate,
         }
         self._detector = live_detector(self._cutting.segmenter, str(embedder.device))
         self._store = LiveStore(watch_folder(name, folder), self._settings, self.options)

@@ -25,6 +25,19 @@ MOST_NOTED = 100
 
 
 @dataclass(frozen=True)
+class Source:
+    """What is watched.
+
+    Attributes:
+        place: Its file, address or device; empty: frames come from a program.
+        rate: Frames per second; 0: unknown.
+    """
+
+    place: str = ""
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class KeptFrame:
     """A picture of a source, kept as JPEG.
 
