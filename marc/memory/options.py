@@ -94,8 +94,9 @@ class RetrievalOptions:
 
     Attributes:
         k: Events to retrieve, or auto for the cut at the widest gap of their scores.
-        embedder: Embedding model of the memory: tiny (shipped; knows generated videos only), an open_clip model such as
-            PE-Core-T-16-384, a repository such as google/siglip2-base-patch16-224, or a folder; ``None``: the one that goes with the answering model.
+        embedder: Embedding model of the memory: tiny (shipped; knows generated videos only), an open_clip model such
+            as PE-Core-T-16-384, a repository such as google/siglip2-base-patch16-224, or a folder; ``None``: the one
+            that goes with the answering model.
         folder: Where memories are kept; ``None``: beside each video.
 
     Raises:
