@@ -37,7 +37,7 @@ def engines_on_ray(load: Callable[[], Engine], cluster: ClusterOptions, workers:
     with extra("ray"):
         import ray
     with connected(cluster):
-        actor = ray.remote(_LoadedEngine).options(
+        actor: Any = ray.remote(_LoadedEngine).options(
             num_cpus=cluster.cpus_per_worker,
             num_gpus=cluster.gpus_per_worker,
             max_restarts=-1,
@@ -81,7 +81,8 @@ class RayEngines:
         import ray
 
         left = [group for group in groups if not all(sample.id in answered for batch in group for sample in batch)]
-        free, running = list(self._engines), {}
+        free = list(self._engines)
+        running: dict[Any, tuple[Any, Batches, set[str]]] = {}
         while left or running:
             while left and free:
                 engine, group = free.pop(), left.pop(0)

@@ -65,11 +65,11 @@ def remember_on_ray(
     task = Task(load_embedder, options or MemoryOptions(), folder, subtitles)
     todo, done = [], 0
     for video in dict.fromkeys(videos):
-        if (outcome := missing(video)) is None:
+        if (fault := missing(video)) is None:
             todo.append(video)
         else:
             done += 1
-            yield outcome
+            yield fault
     left = dict.fromkeys(todo)
     with connected(cluster):
         for video, outcome in _outcomes(todo, task, cluster, workers):
@@ -97,9 +97,11 @@ def connected(cluster: ClusterOptions) -> Iterator[None]:
     is_ours = not ray.is_initialized()
     if is_ours:
         address = None if cluster.ray == LOCAL else cluster.ray
-        quiet = {"log_to_driver": False, "include_dashboard": False} if address is None else {"log_to_driver": False}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is None:
+            quiet["include_dashboard"] = False
         try:
-            ray.init(address=address, logging_level=logging.ERROR, **quiet)
+            ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueError(f"--ray {cluster.ray}: no cluster answers there ({error})"[:300]) from error
     try:
@@ -137,8 +139,9 @@ def _outcomes(
         max_size=min(workers, len(videos)),
         max_tasks_in_flight_per_actor=1,  # a video that kills its worker takes no other with it
     )
+    worker: Any = _Worker  # a class of callables, which Ray Data's types do not know
     rows = ray.data.from_items([{"video": video} for video in videos], override_num_blocks=len(videos)).map(
-        _Worker,
+        worker,
         fn_constructor_args=(task, registered_detectors(task.options.segmenter)),
         compute=pool,
         num_cpus=cluster.cpus_per_worker,
