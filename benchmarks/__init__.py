@@ -10,8 +10,8 @@
 * the start: `startup_benchmark`, against another checkout;
 * the server: `serving_benchmark`;
 * nothing, but makes what the documentation shows: `pictures`, `notebook`, `licences`;
-* the memory: `first_answer` (against another checkout, too), `boundary_benchmark`, `segmentation_speed`, `long_video`,
-  `question_speed`, `search_benchmark`, `library_benchmark`;
+* the memory: `first_answer` (against another checkout, too), `skimming_speed` (likewise), `boundary_benchmark`,
+  `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`, `library_benchmark`;
 * clips for it: `fetch_footage`;
 * sources that do not end: `watch_benchmark`, `watch_world`.
 

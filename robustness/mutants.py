@@ -31,7 +31,7 @@ import numpy as np
 from marc.data.row_files import raw_rows
 from marc.data.rows import parse_rows
 from marc.memory.store import DamagedMemoryError, load_memory
-from marc.video import VideoError, probe, read_frames, read_subtitles, read_to, stream_frames
+from marc.video import VideoError, probe, read_frames, read_subtitles, read_to, skim_to, stream_frames
 from marc.video.limits import limits_of
 from marc.video.options import DecodeLimits
 from marc.video.pictures import is_picture, picture_size, read_picture
@@ -105,6 +105,11 @@ def _read_to(path: Path) -> None:
     read_to(path, listeners, rough=True, timeout=LIMIT)
 
 
+def _skim_to(path: Path) -> None:
+    listeners = [Listener(EveryFrame(16, 16, 8, takes_held=True)), Listener(SampledFrames(0.1, 1024))]
+    skim_to(path, listeners, timeout=LIMIT)
+
+
 def _track(path: Path) -> Any:
     return read_subtitles(path, timeout=LIMIT)
 
@@ -123,7 +128,7 @@ def _rows(path: Path) -> None:
     parse_rows(raw_rows(path), path.parent)
 
 
-VIDEO_READERS: tuple[Reader, ...] = (_probe, _read, _sample, _stream, _read_to, _track)
+VIDEO_READERS: tuple[Reader, ...] = (_probe, _read, _sample, _stream, _read_to, _skim_to, _track)
 PICTURE_READERS: tuple[Reader, ...] = (_picture, _size, _probe)
 
 

@@ -6,7 +6,7 @@ import pytest
 from av.packet import Packet
 
 from marc.video import groups as module
-from marc.video.groups import groups, spikes
+from marc.video.groups import changes_details, groups, spikes
 
 KEY = 50_000
 
@@ -34,9 +34,9 @@ def changed(at: int, size: int, count: int = 1) -> np.ndarray:
         (sizes(level=7_000), True),
         (sizes(count=5), False),
         (changed(50, 25_000), False),
-        (changed(50, 9_000), False),
+        (changed(50, 8_000, count=2), False),
         (changed(0, 1_900), True),
-        (changed(30, 40, count=30), True),
+        (changed(30, 40, count=30), False),
         (sizes(level=1500, spread=0.001), False),
         (sizes(level=40_000), False),
     ],
@@ -55,6 +55,15 @@ def changed(at: int, size: int, count: int = 1) -> np.ndarray:
 )
 def test_what_packets_rule_out(packets: np.ndarray, quiet: bool):
     assert is_quiet(packets, KEY) is quiet
+
+
+def test_a_detail_that_changes_is_told_from_nothing_at_all():
+    assert not changes_details(sizes(), KEY)
+    packets = sizes(level=300)
+    packets[50] = 5_000
+    assert is_quiet(packets, KEY)
+    assert changes_details(packets, KEY)
+    assert not changes_details(np.roll(packets, -49), KEY), "it refines the key picture"
 
 
 def test_something_plain_for_a_while_lowers_the_level():

@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if 'if __name__ == "__main__":' in path.read_text())
-WORKERS = {"timed_teacher", "timed_training"}
+WORKERS = {"timed_memory", "timed_teacher", "timed_training"}
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in WORKERS])

@@ -17,14 +17,16 @@ import numpy as np
 from av.packet import Packet
 from numpy.typing import NDArray
 
-MOST_BYTES = 2**25
+MOST_BYTES, MOST_PACKETS = 2**25, 2**15
 """Of one group; a longer one is handed on in parts, which nothing is known about."""
 FEWEST, SETTLING = 8, 4
 """Packets of a group that can be judged, and those at its start that may still refine the key picture."""
 WHOLE_PICTURE = 0.2
 """Share of a key picture's bytes above which a packet may hold a picture of something else."""
-LITTLE = 0.04
-"""Share of a key picture's bytes up to which a packet changes no more than a detail."""
+LITTLE, TRIFLE = 0.04, 0.005
+"""Shares of a key picture's bytes up to which a packet changes no more than a detail, and nothing that is seen."""
+SOON = 8
+"""Packets in which a picture of something else comes, if the first one holds it only roughly."""
 SPIKE = 4.0
 USUAL = 85
 """Percentile of a group's packets that a spike stands out from."""
@@ -32,7 +34,8 @@ LAYERED, ENOUGH = 32, 4
 """Packets after which the pattern of an encoder repeats itself at the latest, and how often it must be seen."""
 LEVEL_OVER = 16
 """Packets over which the level of a group is taken: longer than the patterns in which encoders vary them."""
-UNEVEN = 4.0
+UNEVEN, LOW = 4.0, 0.03
+"""Times by which the level of a group may vary, and share of a key picture's bytes up to which it may anyway."""
 MOST_USUAL = 0.75
 """Share of a group's packets that must not stand out."""
 PADDED, PADDED_BYTES = 1.02, 1000
@@ -83,7 +86,7 @@ def groups(packets: Iterable[Packet]) -> Iterator[Group]:
             if not packet.size:
                 continue
             is_timed_key = packet.is_keyframe and packet.pts is not None
-            if is_timed_key or size > MOST_BYTES:
+            if is_timed_key or size > MOST_BYTES or len(group.packets) >= MOST_PACKETS:
                 if group.packets:
                     yield group if is_timed_key else Group(group.packets, is_whole=False)
                 group, size = Group(is_whole=is_timed_key), 0
@@ -101,9 +104,9 @@ def groups(packets: Iterable[Packet]) -> Iterator[Group]:
 def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
     """Which packets between two key pictures may bring something else into the picture; None if sizes do not tell.
 
-    Those are packets so large that they could hold a whole picture, and those that stand out from the ones around by
-    more than a detail costs, but for the first, which refine the key picture. The level of the others must stay,
-    because a picture of something plain costs less. Packets of one size are padded and say nothing.
+    Those are packets so large that they, or they and the next few, could hold a whole picture, and stand out from the
+    ones around; the first, which refine the key picture, only if one could hold a whole one. The level of the others
+    must stay, because a picture of something plain costs less. Packets of one size are padded and say nothing.
 
     Args:
         sizes_N: Bytes of the packets, in the order of decoding.
@@ -115,7 +118,10 @@ def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
     low, high = np.percentile(settled_N, [25, 75])
     if low > PADDED_BYTES and high < PADDED * low:
         return None
-    stands_out_N = sizes_N > max(LITTLE * key, SPIKE * _usual(settled_N))
+    usual = _usual(settled_N)
+    soon_N = np.convolve(sizes_N, np.ones(SOON), "full")[SOON - 1 :]
+    stands_out_N = (sizes_N > max(LITTLE * key, SPIKE * usual)) & (soon_N > WHOLE_PICTURE * key)
+    stands_out_N |= soon_N > WHOLE_PICTURE * key + SOON * usual
     stands_out_N[:SETTLING] = False
     stands_out_N |= sizes_N > WHOLE_PICTURE * key
     usual_N = settled_N[~stands_out_N[SETTLING:]]
@@ -123,7 +129,18 @@ def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
         return None
     width = min(LEVEL_OVER, len(usual_N))
     level = np.convolve(usual_N, np.full(width, 1 / width), "valid")
-    return np.flatnonzero(stands_out_N) if level.max() <= max(UNEVEN * level.min(), LITTLE * key) else None
+    return np.flatnonzero(stands_out_N) if level.max() <= max(UNEVEN * level.min(), LOW * key) else None
+
+
+def changes_details(sizes_N: NDArray[np.int64], key: int) -> bool:
+    """Whether some packets between two key pictures, of which `spikes` finds none, stand out all the same.
+
+    Args:
+        sizes_N: As for `spikes`.
+        key: Likewise.
+    """
+    settled_N = sizes_N[SETTLING:]
+    return bool(settled_N.max() > max(TRIFLE * key, SPIKE * _usual(settled_N)))
 
 
 def _usual(sizes_N: NDArray[np.int64]) -> float:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from marc.video.container import default_stream, open_container
 from marc.video.decoding import Picture, VideoReader, decoder_options
-from marc.video.groups import LAYERED, Group, groups, shown_at, spikes
+from marc.video.groups import LAYERED, Group, changes_details, groups, shown_at, spikes
 from marc.video.likeness import HEIGHT, WIDTH, Glance, Glancer, drift, likeness
 from marc.video.requests import LeftOut
 
@@ -46,7 +46,8 @@ REMEMBERED = 4
 """Key pictures that are kept."""
 PATIENCE, MOST_UNLOOKED = 2, 16
 """Looks in vain after which groups are decoded without a look, and how many."""
-SAME_OVERLAP, SAME_ALIKE = 0.6, 0.6
+SAME_OVERLAP, SAME_ALIKE = 0.9, 0.6
+"""How much two pictures of one shot must have in common: a cut between two views of a place moves it farther."""
 OTHER_ALIKE, OTHER_PATTERN, TEXTURED = 0.1, 0.5, 0.2
 """Share of alike blocks up to which two pictures show different places, correlation of their brightness up to which it
 is not the same one in another light, and share of blocks that must show something."""
@@ -129,12 +130,15 @@ class Skimmer:
             if waiting:
                 where = self._spikes(waiting[-1], group)
                 if where is None or len(where):
-                    yield from self._read(waiting[:-1], waiting[-1])
+                    seen = len(waiting) - 1 - _gives_context(waiting[:-1])
+                    yield from self._read(waiting[:seen], waiting[seen])
+                    yield from self._decode(waiting[seen:-1])
                     yield from self._read_changing(waiting[-1], group, where)
                     waiting = []
                 elif not self._may_pass_over(waiting, group):
-                    yield from self._read(waiting, group)
-                    waiting = []
+                    seen = len(waiting) - (len(waiting) > 1 and _gives_context(waiting))
+                    yield from self._read(waiting[:seen], [*waiting, group][seen])
+                    waiting = waiting[seen:]
             waiting.append(group)
         if waiting:
             yield from self._read(waiting[:-1], waiting[-1])
@@ -148,11 +152,13 @@ class Skimmer:
         if after is not None and not (after.is_whole and group.start < after.start):
             return None
         key = group.key.size if after is None else min(group.key.size, after.key.size)
-        return spikes(np.array([packet.size for packet in _behind(group, after)], np.int64), key)
+        return spikes(_sizes(group, after), key)
 
     def _may_pass_over(self, waiting: Sequence[Group], group: Group) -> bool:
         """Whether the key picture of a group need not be looked at if those before and behind show the same."""
         if self._reader.seconds_at(group.start) - self._reader.seconds_at(waiting[0].start) >= STRETCH:
+            return False
+        if changes_details(_sizes(waiting[-1], group), waiting[-1].key.size):
             return False
         sizes = waiting[-1].key.size, group.key.size
         return max(sizes) <= (1 + EVEN_KEYS) * min(sizes)
@@ -349,6 +355,15 @@ class Skimmer:
         return _Look(picture.frame, picture.seconds, self._glancer(picture.frame))
 
 
+def _gives_context(stretch: Sequence[Group]) -> bool:
+    """Whether the last of some groups is decoded as well where the next one has to be: a detector looks back."""
+    return len(stretch) > 0 and len(stretch[-1].packets) <= 2 * HEAD
+
+
+def _sizes(group: Group, after: Group | None) -> NDArray[np.int64]:
+    return np.array([packet.size for packet in _behind(group, after)], np.int64)
+
+
 def _behind(group: Group, after: Group | None) -> list[Packet]:
     """The packets of the pictures that are shown between two key pictures, in the order of decoding."""
     return group.following() + (after.leading() if after is not None else [])
@@ -379,6 +394,8 @@ def _cannot_come(before: _Look, look: _Look, other: _Look) -> bool:
 
     That is so if it would still show much of what it showed, so that the other one would have been recognised.
     """
+    if look.seconds <= before.seconds:
+        return False
     found = likeness(before.glance, look.glance)
     moved = drift(before.glance, look.glance)
     ahead = (other.seconds - look.seconds) / (look.seconds - before.seconds)

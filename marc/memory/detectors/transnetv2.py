@@ -166,7 +166,7 @@ class TransNetV2Detector(ShotDetector):
             scores_T = raise_at_jumps(scores_T, self._jumps.jumps(), SUPPORT * self.threshold)
         runs = find_transitions(scores_T, self.threshold)
         if self.gradual:
-            runs = join_over_blanks(runs, self._blank.array)
+            runs = join_over_blanks(join_near(runs), self._blank.array)
         return [
             Transition(float(seconds_T[last]), float(seconds_T[first]), float(seconds_T[(last + first + 1) // 2]))
             for last, first in runs
@@ -230,6 +230,7 @@ def raise_at_jumps(scores_T: NDArray[np.float32], jumps_T: NDArray[np.bool_], su
 
 
 BLANK = 5.0  # grey levels of standard deviation below which a picture shows nothing
+FEWEST = 5  # frames of a shot
 LONGEST_FADE = 50  # frames between the network's two finds in one fade
 
 
@@ -238,6 +239,17 @@ def blank_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     colours_TCP = np.ascontiguousarray(frames_THWC.reshape(len(frames_THWC), -1, 3).swapaxes(1, 2))
     blank_T: NDArray[np.bool_] = colours_TCP.std(axis=2, dtype=np.float32).mean(axis=1) < BLANK
     return blank_T
+
+
+def join_near(runs: Iterable[FrameTransition]) -> list[FrameTransition]:
+    """Joins transitions with fewer than `FEWEST` frames between them: scores of a long dissolve dip now and then."""
+    joined: list[FrameTransition] = []
+    for run in runs:
+        if joined and run[0] - joined[-1][1] < FEWEST:
+            joined[-1] = (joined[-1][0], run[1])
+        else:
+            joined.append(run)
+    return joined
 
 
 def join_over_blanks(runs: Iterable[FrameTransition], blank_T: NDArray[np.bool_]) -> list[FrameTransition]:

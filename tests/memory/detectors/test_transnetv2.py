@@ -26,6 +26,7 @@ from marc.memory.detectors.transnetv2 import (
     blank_frames,
     changing_frames,
     find_transitions,
+    join_near,
     join_over_blanks,
     load_network,
     raise_at_jumps,
@@ -267,6 +268,11 @@ def test_wrong_settings_are_refused():
         TransNetV2Detector(threshold=1.0)
     with pytest.raises(ValueError, match="precision"):
         TransNetV2Detector(precision="float16")  # type: ignore[arg-type]
+
+
+def test_finds_with_hardly_a_frame_between_them_are_one_transition():
+    assert join_near([(3, 4), (20, 25), (28, 30), (34, 35), (41, 42)]) == [(3, 4), (20, 35), (41, 42)]
+    assert join_near([]) == []
 
 
 def test_frames_that_are_left_out_count_and_a_cut_behind_them_is_one():
