@@ -12,7 +12,9 @@ import torch
 
 from marc import io
 from marc.io import (
+    append_bytes,
     append_line,
+    cut_off,
     drop_torn_line,
     make_durable,
     make_folders,
@@ -262,3 +264,16 @@ def test_a_hash_of_tensors_changes_with_name_shape_type_and_value():
     ]
     assert len(set(different)) == len(different)
     assert digest(value=torch.arange(8.0)[::2] / 2) == digest()
+
+
+def test_bytes_are_added_and_an_end_is_cut_off(tmp_path):
+    path = tmp_path / "log"
+    append_bytes(path, b"one")
+    append_bytes(path, b"two")
+    assert path.read_bytes() == b"onetwo"
+    cut_off(path, 4)
+    assert path.read_bytes() == b"onet"
+    append_bytes(path, b"!")
+    assert path.read_bytes() == b"onet!"
+    with pytest.raises(OSError, match="nowhere"):
+        cut_off(tmp_path / "nowhere", 0)
