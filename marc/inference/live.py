@@ -23,7 +23,15 @@ from PIL import Image
 from marc.inference.selectors import FrameRequest, FrameSelector, RetrievingSelector, Selection
 from marc.io import sha256_of
 from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot
-from marc.memory.select import Stretch, VisualMemoryRetriever, gap_k, join_bystanders, share_out, top_k
+from marc.memory.select import (
+    Stretch,
+    VisualMemoryRetriever,
+    event_shares,
+    gap_k,
+    join_bystanders,
+    share_out,
+    top_k,
+)
 from marc.memory.vectors import average_direction
 from marc.types import FRAMES_PER_GRID, Clip, Event, Frames, Retrieval, VideoInfo
 
@@ -241,9 +249,9 @@ def _selected(
     request: FrameRequest, retrieval: Retrieval, candidates: Sequence[_Candidate], chosen: _Kept
 ) -> tuple[Selection, tuple[KeptFrame, ...]]:
     """The frames of the kept events, and where room is left one pair of what lies between."""
-    budget, limit = request.shared_budget, request.frames.max_frames // FRAMES_PER_GRID
+    is_shared, limit = request.shared_budget is not None, request.frames.max_frames // FRAMES_PER_GRID
     spans, kept = [candidates[index].span for index in retrieval.kept], list(range(len(retrieval.kept)))
-    is_wide = budget is not None and request.most_events > len(retrieval.kept) and len(retrieval.kept) > 1
+    is_wide = is_shared and request.most_events > len(retrieval.kept) and len(retrieval.kept) > 1
     if is_wide:
         spans, kept = join_bystanders(
             retrieval.events, retrieval.neighbour_similarity, retrieval.kept, request.most_events
@@ -258,22 +266,13 @@ def _selected(
     shown = tuple(frame for some in taken for pair in some for frame in pair)
     events = tuple(index for index, some in enumerate(taken) for _ in some)
     best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
-    shares = None if budget is None else _shares(budget, len(spans), best)
+    shares = event_shares(request.budget_of(len(spans), len(kept)), len(spans), best) if is_shared else None
     return Selection(np.array([frame.second for frame in shown]), events, shares, retrieval), shown
 
 
 def _own_pairs(candidates: Sequence[_Candidate], index: int, chosen: _Kept) -> list[_Pair]:
     is_short_now = index == len(candidates) - 1 and candidates[index].event is None and not chosen.whole
     return candidates[index].pairs(NOW_FRAMES if is_short_now else None)
-
-
-def _shares(budget: int, events: int, best: Sequence[int]) -> tuple[int, ...]:
-    """Tokens of each event: one, and what is left evenly to the best ones."""
-    tokens = np.ones(events, dtype=np.int64)
-    spare = budget - events
-    tokens[list(best)] += spare // len(best)
-    tokens[list(best[: spare % len(best)])] += 1
-    return tuple(tokens.tolist())
 
 
 def _middle_pair(candidates: Sequence[_Candidate], span: Event) -> list[_Pair]:

@@ -253,10 +253,8 @@ def plan_frames(
     grids = _grids_of(stretches, fps, grid_limit)
     shares = None
     if token_budget is not None:
-        tokens = np.ones(len(events), dtype=np.int64)
-        best = [retrieval.kept.index(index) for index in _kept_best_first(retrieval)]
-        tokens[kept] += _evenly(token_budget - len(events), best)
-        shares = tuple(tokens.tolist())
+        best = [kept[retrieval.kept.index(index)] for index in _kept_best_first(retrieval)]
+        shares = event_shares(token_budget, len(events), best)
     return FramePlan(
         seconds=np.concatenate(
             [
@@ -403,11 +401,19 @@ def _joints(similarity: Sequence[float], kept: Sequence[int]) -> list[int]:
     return among_bystanders + list(beside_kept.values())
 
 
-def _evenly(total: int, best: Sequence[int]) -> NDArray[np.int64]:
-    """Equal parts of ``total``; what does not divide goes to the best places."""
-    parts = np.full(len(best), total // len(best), dtype=np.int64)
-    parts[best[: total % len(best)]] += 1
-    return parts
+def event_shares(budget: int, events: int, best: Sequence[int]) -> tuple[int, ...]:
+    """Visual tokens of each event: one, and what is left evenly for the retrieved ones.
+
+    Args:
+        budget: Of all, at least one for each.
+        events: How many there are.
+        best: The retrieved ones, best first: what cannot be divided is for the first of them.
+    """
+    shares = [1] * events
+    each, more = divmod(budget - events, len(best))
+    for rank, event in enumerate(best):
+        shares[event] += each + (rank < more)
+    return tuple(shares)
 
 
 def _check_plan(fps: float, grid_limit: int, mode: str, token_budget: int | None, kept: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from marc import VideoAssistant
+from marc.compression.config import parse_budget
 from marc.inference.live import _fitted, is_about_now
 from marc.memory.embedder import QuestionEmbedding
 from marc.memory.live import LiveMemory, LiveOptions, Source, StoredWatch
@@ -74,6 +75,13 @@ def test_the_events_that_fit_are_shown_and_what_is_there_now(assistant, memory):
     assert video.frame_seconds[-4:] == (22, 22.5, 23, 23.5)
     assert answer.visual_tokens_after <= 4
     assert max(video.frame_seconds) <= memory.until
+
+
+def test_where_events_have_tokens_of_their_own_the_kept_ones_and_the_present_do(assistant, memory, monkeypatch):
+    monkeypatch.setattr(assistant.backend, "compression", parse_budget("auto:3", assistant.backend.compression))
+    (video,) = assistant.ask(memory, "What about 2?").videos
+    kept, shown_events = len(video.events), len(set(video.grid_events))
+    assert video.visual_tokens_budget == shown_events + 2 * kept
 
 
 def test_an_answer_says_until_when_the_source_was_seen(assistant, memory):

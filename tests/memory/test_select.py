@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from marc.memory.select import (
     VisualMemoryRetriever,
+    event_shares,
     gap_k,
     join_bystanders,
     plan_frames,
@@ -42,6 +43,16 @@ def retrievals(draw) -> Retrieval:
     scores = draw(st.lists(st.floats(-1, 1), min_size=len(lengths), max_size=len(lengths)))
     similarity = draw(st.lists(st.floats(-1, 1), min_size=len(lengths) - 1, max_size=len(lengths) - 1))
     return Retrieval(chain(*lengths), tuple(scores), tuple(sorted(kept)), tuple(similarity))
+
+
+@given(st.integers(1, 40), st.integers(0, 300), st.data())
+def test_shares_are_one_each_and_the_rest_for_the_best(events, spare, data):
+    best = data.draw(st.permutations(range(events)))[: data.draw(st.integers(1, events))]
+    shares = event_shares(events + spare, events, best)
+    assert sum(shares) == events + spare
+    assert all(share == 1 for event, share in enumerate(shares) if event not in best)
+    ranked = [shares[event] for event in best]
+    assert ranked == sorted(ranked, reverse=True) and ranked[0] - ranked[-1] <= 1
 
 
 def test_scores_and_order_equal_a_float64_cosine():
