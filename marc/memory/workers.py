@@ -189,6 +189,7 @@ class Task:
     subtitles: str
 
     def __call__(self, video: str) -> Outcome:
+        """What becomes of one video in a worker of this machine, whose share others are told."""
         (shares,) = _SHARES
         return self.outcome(video, partial(shares.set, video))
 

@@ -226,8 +226,9 @@ def test_a_cut_has_the_network_look_at_five_frames_and_a_flash_hides_no_dissolve
     assert changing_frames(dissolve)[25:35].all()
 
 
-@given(st.integers(0, 20), st.lists(st.integers(1, 30), min_size=1, max_size=5))
+@given(st.integers(0, 20), st.lists(st.integers(4, 30), min_size=1, max_size=5))
 def test_windows_change_where_the_whole_video_does(seed: int, lengths: list[int]):
+    """Several cuts within a few frames may count as a drift for one of the two and not for the other."""
     rgb = scenes(*lengths, seed=seed)
     padded = np.concatenate([rgb[:1].repeat(16, axis=0), rgb, rgb[-1:].repeat(24, axis=0)])
     changing = changing_frames(padded)[16:]
