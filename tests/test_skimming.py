@@ -191,6 +191,14 @@ def test_a_cut_between_two_views_of_a_place_is_decoded(tmp_path: Path):
     assert set(range(150 + HEAD)) <= skimmed(tmp_path / "views.mp4")[0]
 
 
+def test_a_camera_that_moves_away_and_a_cut_back_to_where_it_began_are_decoded(tmp_path: Path):
+    wide = place(3, margin=200)
+    views = np.stack([wide[:HEIGHT, step : step + WIDTH] for step in range(150)])
+    options = {"x264-params": "keyint=150:min-keyint=150:scenecut=0", "preset": "veryfast"}
+    write_video(tmp_path / "back.mp4", np.concatenate([views, views[:100]]), FPS, options=options)
+    assert set(range(150 + HEAD)) <= skimmed(tmp_path / "back.mp4")[0]
+
+
 def noise() -> Pictures:
     return np.random.default_rng(0).integers(0, 256, (60, HEIGHT, WIDTH, 3), dtype=np.uint8)
 

@@ -285,6 +285,10 @@ class VideoReader:
         yield from self.pictures_of(end)
         self._stream.codec_context.flush_buffers()
 
+    def ticks(self, seconds: float) -> float:
+        """A length of time in ticks of the stream."""
+        return seconds / float(self._stream.time_base or 1)
+
     def seconds_at(self, ticks: int) -> float:
         """A time of the stream in seconds since the first picture."""
         return float(ticks * (self._stream.time_base or 0)) - self.first_seconds

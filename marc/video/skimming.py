@@ -172,6 +172,9 @@ class Skimmer:
             self._unlooked -= len(stretch)
             yield from self._decode(stretch)
         elif self._show_the_same(stretch[0].key, after.key):
+            if self._before is None and after.start - stretch[0].start > self._reader.ticks(STRETCH):
+                yield from self._read_and_come_back(stretch, after)
+                return
             self._in_vain = 0
             yield from self._pass_over(stretch, after)
             self._before = self._look(stretch[0].key)
@@ -181,6 +184,26 @@ class Skimmer:
             yield from self._read(stretch[half:], after)
         elif len(stretch) == 1:
             yield from self._read_to_another_place(stretch[0], after)
+        else:
+            yield from self._decode_in_vain(stretch)
+
+    def _read_and_come_back(self, stretch: Sequence[Group], after: Group) -> Iterator[Picture | Skipped]:
+        """What is shown for long between two key pictures that show the same, where nothing is known of the camera.
+
+        Its first pictures tell whether it stands, or moves so slowly that it cannot have been elsewhere meanwhile.
+        """
+        ticks, look, other = _ticks(stretch, after), self._look(stretch[0].key), self._look(after.key)
+        assert look is not None and other is not None
+        if len(ticks) <= HEAD + 1:
+            yield from self._decode(stretch)
+            return
+        yield from self._head([packet for group in stretch for packet in group.packets], ticks[HEAD])
+        assert self._latest is not None
+        latest = self._looked_at(self._latest)
+        if likeness(look.glance, latest.glance).worst <= STILL or _cannot_come(look, latest, other):
+            self._in_vain = 0
+            yield self._left_out(ticks, look, "same")
+            self._before = look
         else:
             yield from self._decode_in_vain(stretch)
 
