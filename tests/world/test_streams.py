@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from marc.world.streams import LONGEST, SHORTEST, past_question, present_question, sample_stream, scene_ends, seen_until
+from marc.world.streams import (
+    LONGEST,
+    SHORTEST,
+    past_question,
+    present_question,
+    sample_stream,
+    scene_ends,
+    seen_until,
+)
 
 
 @pytest.fixture(scope="module")
