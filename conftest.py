@@ -6,6 +6,7 @@ None is held to a time of the clock, which other work on the machine would decid
 import gc
 import logging
 import os
+from collections.abc import Generator
 from contextlib import suppress
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="disabled", TOKENIZERS_PARALLELISM="false")
@@ -56,6 +57,23 @@ def said_as_much_as_by_default():
         logger.removeHandler(handler)
     for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.pop(name, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escapes half characters, which tests of hostile names print and processes of tests cannot tell each other."""
+    report = yield
+    report.sections = [(name, _utf8(text)) for name, text in report.sections]
+    if isinstance(report.longrepr, tuple) or report.longrepr is None:
+        return report
+    told = str(report.longrepr)
+    if told != _utf8(told):
+        report.longrepr = _utf8(told)
+    return report
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(autouse=True)

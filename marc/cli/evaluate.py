@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from marc.evaluation.methods import Method
     from marc.evaluation.samples import Sample
 
+ON_CLUSTER = ("workers", "cpus_per_worker", "gpus_per_worker")
 PAPER_SAMPLING = {"temperature": 0.01, "top_p": 0.001}
 
 Changes = Annotated[dict[str, Any], Part(record=CompressionConfig, otherwise="the method's, else the model's")]
@@ -58,7 +59,8 @@ def evaluate(
         ),
     ] = None,
     budget: Annotated[
-        list[str] | None, typer.Option(help="The same as --method BUDGET: full, events:N, frames:N or tokens:N.")
+        list[str] | None,
+        typer.Option(help="The same as --method BUDGET: auto:N, full, events:N, frames:N, tokens:N or prompt:N."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Runs go to OUTPUT/<benchmark>/<method>.", show_default="runs/eval/<model>")
@@ -89,8 +91,7 @@ def evaluate(
     if list_all:
         _list()
         return
-    on_cluster = ("workers", "cpus_per_worker", "gpus_per_worker")
-    given.refuse_beside("processes of this machine", cluster.ray is None, *on_cluster)
+    given.refuse_beside("processes of this machine", cluster.ray is None, *ON_CLUSTER)
     console = make_console(stderr=True)
     methods = _methods([*(method or []), *(budget or [])], given)
     sampling = _sampling(generation, given, paper_sampling, model.attn_implementation)

@@ -7,12 +7,14 @@ once; then the samples in question have failed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from marc.evaluation.engine import Batches, Engine, Failure, Reply
 from marc.evaluation.runner import answers
+from marc.evaluation.samples import Sample
 from marc.extras import extra
 from marc.memory.cluster import connected
 from marc.memory.options import ClusterOptions
@@ -20,6 +22,9 @@ from marc.types import GenerationOptions
 
 DIED = "the process of the engine died, twice (out of memory, or a crash in a library)"
 TRIES = 2
+_NONE_LOADED = "no engine on the cluster could be loaded; the log says why"
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -81,21 +86,40 @@ class RayEngines:
         import ray
 
         left = [group for group in groups if not all(sample.id in answered for batch in group for sample in batch)]
-        free = list(self._engines)
-        running: dict[Any, tuple[Any, Batches, set[str]]] = {}
+        coming = {engine.card.remote(): engine for engine in self._engines}  # some may wait for room for ever
+        running: dict[Any, tuple[Any, list[Sample]]] = {}
+        free: list[Any] = []
         while left or running:
             while left and free:
                 engine, group = free.pop(), left.pop(0)
                 known = {sample.id for batch in group for sample in batch if sample.id in answered}
-                running[engine.answers.remote(group, known, generation)] = engine, group, known
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            engine, group, known = running.pop(done)
+                new = [sample for batch in group for sample in batch if sample.id not in known]
+                running[engine.answers.remote(group, known, generation)] = engine, new
+            if not running and not coming:
+                raise ValueError(_NONE_LOADED)
+            (done,), _ = ray.wait([*running, *coming], num_returns=1)
+            if done in coming:
+                engine = coming.pop(done)
+                free += [engine] if _is_loaded(done) else []
+                continue
+            engine, new = running.pop(done)
             free.append(engine)
             try:
                 yield from ray.get(done)
-            except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError):
-                new = (sample for batch in group for sample in batch if sample.id not in known)
+            except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError, ray.exceptions.OutOfMemoryError):
                 yield from ((sample, Failure(DIED, is_the_videos=False)) for sample in new)
+
+
+def _is_loaded(card: Any) -> bool:
+    """Whether an engine has come so far as to tell its card; if not, others do its work."""
+    import ray
+
+    try:
+        ray.get(card)
+    except ray.exceptions.RayError as error:
+        logger.warning("an engine on the cluster cannot be loaded: %s", str(error).strip().splitlines()[-1])
+        return False
+    return True
 
 
 class _LoadedEngine:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +100,12 @@ class FrameRequest:
             events: How many are shown.
             kept: How many of them were retrieved; None: all.
         """
-        budget = self.compression.token_budget(self.cells, events)
-        if self.compression.tokens_per_event is not None and kept is not None:
-            budget = min(budget, events + kept * (self.compression.tokens_per_event - 1))
-        return max(1, round(budget * self.clip.share)) if self.clip else budget
+        share = self.clip.share if self.clip else 1.0
+        each, most = self.compression.tokens_per_event, self.compression.visual_tokens
+        if each is None:
+            return max(1, round(self.compression.token_budget(self.cells, events) * share))
+        wanted = events * each if kept is None else events + kept * (each - 1)
+        return wanted if most is None else min(wanted, max(1, round(most * share)))
 
     @property
     def most_events(self) -> int:
@@ -176,6 +178,13 @@ class Selection:
         return cls(planned.seconds, events, planned.shares, retrieval, found - len(retrieval.kept))
 
 
+class _CoarseAnswer(NamedTuple):
+    """What questions that were asked together knew of a video; its clock tells which these are."""
+
+    clock: StageClock
+    memory: CoarseMemory
+
+
 class FrameSelector(Protocol):
     """Anything that chooses frames."""
 
@@ -223,7 +232,7 @@ class RetrievingSelector:
     retrieval: RetrievalOptions
     progress: Callable[[float], object] | None = None
     first: FirstAnswerOptions = field(default_factory=FirstAnswerOptions)
-    _answered: set[str] = field(default_factory=set, init=False, repr=False)
+    _answered: dict[str, _CoarseAnswer] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def embedder(self) -> EventEmbedder:
@@ -247,7 +256,7 @@ class RetrievingSelector:
         """See `FrameSelector`."""
         room, said = request.most_events, _said(request)
         with request.clock.stage("remember"):
-            coarse = self._coarse(request.info)
+            coarse = self._coarse(request.info, request.clock)
         if coarse is None:
             return replace(Selection.of_events(request, self.retrieve(request), room), memory="full")
         selection = Selection.of_events(request, self._found(request, coarse.memory, said), room)
@@ -261,23 +270,30 @@ class RetrievingSelector:
             texts = event_texts(said, memory.events) if said.lines else None
             return VisualMemoryRetriever(self.embedder).retrieve(memory, request.question, self.retrieval.k, texts)
 
-    def _coarse(self, info: VideoInfo) -> CoarseMemory | None:
-        """What key frames tell of a new video that need not be cut first, once; None: all of it is to be asked."""
+    def _coarse(self, info: VideoInfo, clock: StageClock) -> CoarseMemory | None:
+        """What key frames tell of a new video that need not be cut first; None: all of it is to be asked.
+
+        Once, but for questions that are asked together, which share a clock.
+        """
         from marc.memory.coarse import coarse_memory
         from marc.memory.index import memory_key, remembered
-        from marc.memory.making import Errand, is_being_made
+        from marc.memory.making import Errand, announce, has_failed, is_being_made
 
         if self.first.wait or info.duration <= self.first.coarse_above:
             return None
         video, embedder, options = info.source, self.embedder, self.options
         key = memory_key(video, embedder, options)
-        if key in self._answered or is_being_made(key):
+        if key in self._answered:
+            answer = self._answered[key]
+            return answer.memory if answer.clock is clock else None
+        if is_being_made(key) or has_failed(key):
             return None
         if remembered(video, embedder, options, folder=self.retrieval.folder) is not None:
             return None
+        announce(key)  # whoever asks from now on waits for all of it
         coarse = coarse_memory(video, embedder, options)
         if coarse is not None:
-            self._answered.add(key)
+            self._answered[key] = _CoarseAnswer(clock, coarse)
             if self.first.background:
                 Errand.like(embedder, video, options, self.retrieval.folder).send(key)
         return coarse

@@ -23,7 +23,7 @@ from marc.memory.index import described
 from marc.memory.keyframes import READ_TIMEOUT, KeyframeCollector
 from marc.memory.options import MemoryOptions
 from marc.memory.store import content_key
-from marc.types import Event
+from marc.types import Event, Frames
 from marc.video import key_frame_seconds, probe, read_frames
 
 if TYPE_CHECKING:
@@ -73,14 +73,15 @@ def coarse_memory(video: str | Path, embedder: EventEmbedder, options: MemoryOpt
         return None
     content, duration = content_key(video), probe(video).duration
     keys_K = key_frame_seconds(video, timeout=READ_TIMEOUT)
-    if _widest_gap(keys_K, duration) > FARTHEST:
+    if not len(keys_K) or _widest_gap(keys_K, duration) > FARTHEST:
         return None
     asked = np.unique(nearest(keys_K, duration * (np.arange(PICTURES) + 0.5) / PICTURES))
     collector = KeyframeCollector(
         embedder, interval=options.seconds_per_frame, thumbnail_width=options.thumbnail_width
     )
     pixels = collector.request.max_pixels
-    collector.consume(read_frames(video, asked, min_pixels=1, max_pixels=pixels, factor=2, timeout=READ_TIMEOUT))
+    frames = read_frames(video, asked, min_pixels=1, max_pixels=pixels, factor=2, timeout=READ_TIMEOUT)
+    collector.consume(Frames(frames.rgb, asked, frames.source))  # a picture's own time may differ in the last digit
     longest = max(options.max_event_seconds, 2 * _widest_gap(asked, duration))  # so that each half has a picture
     limits = {"min_seconds": options.min_event_seconds, "max_seconds": longest}
     events = at_key_frames(cut_into_events([], duration, collector.descriptors, **limits), keys_K)

@@ -96,10 +96,10 @@ def find_or_remember(
     if (memory := remembered(video, embedder, options, folder=folder)) is not None:
         return memory, True
     make_folder(video, folder)
-    with made_alone(memory_key(video, embedder, options), progress) as making:
-        if making.has_waited and (memory := remembered(video, embedder, options, folder=folder)) is not None:
+    with made_alone(memory_key(video, embedder, options), progress) as tell:
+        if (memory := remembered(video, embedder, options, folder=folder)) is not None:  # made by who was waited for
             return memory, True
-        memory = build_memory(video, embedder, options, making)
+        memory = build_memory(video, embedder, options, tell)
         logger.info("%s: cut into %d events", video, len(memory.events))
         save_memory(memory, memory_path(video, memory.key, folder))
     return memory, False

@@ -38,7 +38,7 @@ _SENT: list[subprocess.Popen[bytes]] = []
 
 
 @contextmanager
-def made_alone(key: str, progress: Progress | None) -> Iterator[Making]:
+def made_alone(key: str, progress: Progress | None) -> Iterator[Progress]:
     """Waits until no other process makes the memory of this key, and holds others off inside.
 
     Args:
@@ -53,83 +53,90 @@ def made_alone(key: str, progress: Progress | None) -> Iterator[Making]:
     share, lock = folder / f"{key}.share", FileLock(folder / f"{key}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        has_waited = _wait_for(lock, share, tell)
+        _wait_for(lock, share, tell)
     except OSError as error:
         logger.info("whether another process remembers the same video is not known: %s", error)
-        yield Making(None, tell, has_waited=False)
+        yield tell
         return
+    announce(key)
     try:
-        yield Making(share, tell, has_waited)
+        yield _Told(share, tell)
     finally:
-        for done in (share, folder / f"{key}.errand", Path(lock.lock_file)):
+        for done in (share, _maker(key), _failure(key), Path(lock.lock_file)):
             done.unlink(missing_ok=True)
         lock.release()
 
 
+def announce(key: str, process: int | None = None) -> None:
+    """Has others wait for the memory of this key, for as long as a process lives; without a cache they do not.
+
+    Args:
+        key: Of the memory.
+        process: Who makes it, or will; None: this one.
+    """
+    with suppress(OSError):
+        file = _maker(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(process or os.getpid()))
+
+
 def is_being_made(key: str) -> bool:
-    """Whether a process of this machine makes the memory of this key, or was sent to do so and lives."""
-    folder = cache_folder("making")
-    return _is_held(folder / f"{key}.lock") or _lives(folder / f"{key}.errand")
-
-
-def _is_held(file: Path) -> bool:
-    if not file.exists():
-        return False
-    lock = FileLock(file)
+    """Whether a process of this machine makes the memory of this key, or is about to, and lives."""
+    for process in _SENT:
+        process.poll()  # one that has ended would be there until somebody asked
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:
-        return False
-    lock.release()
-    return False
-
-
-def _lives(errand: Path) -> bool:
-    """Whether there is a process of the number that stands in a file."""
-    try:
-        os.kill(int(errand.read_text()), 0)
+        os.kill(int(_maker(key).read_text()), 0)
     except (OSError, ValueError):
         return False
     return True
 
 
-def _wait_for(lock: FileLock, share: Path, tell: Progress) -> bool:
-    """Takes a lock; whether another process had it."""
-    has_waited = False
+def has_failed(key: str) -> bool:
+    """Whether a process that was sent to make the memory of this key could not."""
+    try:
+        return _failure(key).exists()
+    except OSError:
+        return False
+
+
+def note_failure(key: str) -> None:
+    """Has the next question about a video find out why its memory cannot be made."""
+    with suppress(OSError):
+        _failure(key).touch()
+
+
+def _maker(key: str) -> Path:
+    return cache_folder("making") / f"{key}.maker"
+
+
+def _failure(key: str) -> Path:
+    return cache_folder("making") / f"{key}.failed"
+
+
+def _wait_for(lock: FileLock, share: Path, tell: Progress) -> None:
     while True:
         try:
             lock.acquire(timeout=LOOK_INTERVAL)
         except Timeout:
-            has_waited = True
             with suppress(OSError, ValueError):
                 tell(float(share.read_text()))
         else:
-            return has_waited
+            return
 
 
 def _nobody(share: float) -> None:
     """Whom nothing interests."""
 
 
-class Making:
-    """A memory being made by this process; told how far it is, it writes that down for others now and then.
+class _Told:
+    """Writes a share down for other processes now and then, and hands it on."""
 
-    Args:
-        file: Where; None: nobody else is told.
-        tell: Is told, too.
-        has_waited: Whether another process made it meanwhile, or tried to.
-    """
-
-    def __init__(self, file: Path | None, tell: Progress, has_waited: bool) -> None:
-        self.has_waited = has_waited
+    def __init__(self, file: Path, tell: Progress) -> None:
         self._file, self._tell, self._last = file, tell, -TELL_INTERVAL
 
     def __call__(self, share: float) -> None:
-        """Take the share of the work that is done."""
         self._tell(share)
-        if self._file is not None and (now := time.monotonic()) - self._last >= TELL_INTERVAL:
+        if (now := time.monotonic()) - self._last >= TELL_INTERVAL:
             self._last = now
             with suppress(OSError):
                 self._file.write_text(f"{share:.4f}")
@@ -170,20 +177,18 @@ class Errand:
         Returns:
             The number of the process.
         """
+        path = [folder or os.getcwd() for folder in sys.path]  # and not whatever stands in the current folder
+        code = f"import sys; sys.path[:] = {path!r}; from marc.memory.behind import main; main(*sys.argv[1:])"
         process = subprocess.Popen(
-            [sys.executable, "-m", "marc.memory.behind", json.dumps(asdict(self))],
+            [sys.executable, "-c", code, key, json.dumps(asdict(self))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
             start_new_session=True,
         )
         _SENT.append(process)
+        announce(key, process.pid)
         logger.info("%s: process %d makes its memory", self.video, process.pid)
-        with suppress(OSError):
-            file = cache_folder("making") / f"{key}.errand"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(str(process.pid))
         return process.pid
 
     @classmethod

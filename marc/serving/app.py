@@ -33,6 +33,7 @@ from marc.inference.listening import Listener
 from marc.inference.query import Query
 from marc.inference.selectors import RetrievingSelector
 from marc.io import message_of
+from marc.memory.live.records import DamagedRecordError
 from marc.memory.options import RetrievalOptions
 from marc.records import AnswerRecord, as_json
 from marc.serving.desk import BusyError, Desk, Setting, Work
@@ -346,6 +347,8 @@ def _answer_of(work: Work) -> Answer:
         return work.answer.result(timeout=0)
     except CancelledError as error:
         raise RefusedError("the server is closing; ask again", 503) from error
+    except DamagedRecordError as error:
+        raise RefusedError("a part of what was seen of this source is damaged", 500) from error
     except (ValueError, OSError) as error:
         raise RefusedError(_without_paths(message_of(error), work.query)) from error
     except Exception as error:

@@ -249,7 +249,7 @@ def test_a_new_long_video_is_answered_at_once_and_then_remembered(alone):
     first = marc(*asked)
     assert first.exit_code == 0 and "\nmemory           coarse\n" in first.stdout
     assert "clip.mp4 for the next question; Ctrl-C leaves that to it" in first.stderr
-    (memory,) = alone.glob("clip.mp4.*.marc")
+    (memory,) = alone.glob("clip.mp4.*.marc")  # which ends what others wait for
     again = json.loads(marc(*asked, "--json").stdout)
     assert again["videos"][0]["memory"] == "full"
     memory.unlink()

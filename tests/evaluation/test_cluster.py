@@ -78,6 +78,14 @@ def test_a_sample_that_kills_its_engine_fails_with_those_of_its_video(make_sampl
     assert set(failed.values()) == {"the process of the engine died, twice (out of memory, or a crash in a library)"}
 
 
+def test_engines_without_room_hold_nothing_up(make_samples, card, tmp_path):
+    (tmp_path / "died at 4").touch()
+    large = ClusterOptions(ray="local", cpus_per_worker=1.5)
+    with engines_on_ray(partial(Engine, tmp_path), large, 3) as engines:
+        rows = rows_of(make_samples(6), engines, tmp_path / "ray", card)
+    assert [row["status"] for row in rows.values()] == ["ok"] * 6
+
+
 def test_an_engine_that_cannot_be_loaded_is_named():
     with (
         engines_on_ray(no_engine, HERE, 1) as engines,

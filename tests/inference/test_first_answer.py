@@ -88,10 +88,30 @@ def test_what_is_being_made_is_waited_for(first, video, monkeypatch):
     assert kind(first(AT_ONCE).ask(video, "What is shown?")) == "full"
 
 
-def test_a_coarse_answer_is_the_same_whoever_asks(first, video):
-    answers = [first(AT_ONCE).ask(video, "What is shown?") for _ in range(2)]
+def test_a_coarse_answer_is_the_same_on_every_machine(first, video, tmp_path, monkeypatch):
+    answers = []
+    for machine in ("one", "another"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        answers.append(first(AT_ONCE).ask(video, "What is shown?"))
     assert [kind(answer) for answer in answers] == ["coarse", "coarse"]
     assert len({(answer.output, answer.events, answer.videos) for answer in answers}) == 1
+
+
+def test_questions_that_are_asked_together_are_answered_from_the_same(first, video):
+    assistant = first(AT_ONCE)
+    together = assistant.ask_many(video, ["What is shown?", "Is it red?"])
+    assert [kind(answer) for answer in together] == ["coarse", "coarse"]
+    assert kind(assistant.ask(video, "What is shown?")) == "full"
+
+
+def test_whoever_asks_while_the_first_is_answered_waits_for_all(first, video):
+    first(AT_ONCE).ask(video, "What is shown?")
+    assert kind(first(AT_ONCE).ask(video, "What is shown?")) == "full"
+
+
+def test_what_could_not_be_made_elsewhere_is_made_here(first, video, monkeypatch):
+    monkeypatch.setattr("marc.memory.making.has_failed", lambda key: True)
+    assert kind(first(AT_ONCE).ask(video, "What is shown?")) == "full"
 
 
 def test_where_key_frames_do_not_tell_the_video_is_cut(first, video, monkeypatch):

@@ -9,7 +9,7 @@ from marc.compression import CompressionConfig
 from marc.inference.selectors import FrameRequest, RandomSelector, RetrievingSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.types import Event, Retrieval, VideoInfo
+from marc.types import Clip, Event, Retrieval, VideoInfo
 from marc.video.options import FrameOptions
 
 EVENTS = (Event(0.0, 4.0), Event(4.0, 9.5), Event(9.5, 12.0), Event(12.0, 30.0))
@@ -73,6 +73,14 @@ def test_as_many_events_are_read_as_the_prompt_has_room_for(prompt, events):
 def test_where_events_have_tokens_of_their_own_the_retrieved_ones_do(each, events, shares):
     selection = Remembering().select(request(compression={"tokens_per_event": each}))
     assert (len(set(selection.grid_events)), selection.shares) == (events, shares)
+
+
+def test_tokens_of_an_event_are_its_own_however_many_videos_are_asked_about():
+    retrieval = Retrieval((Event(0.0, 4.0),), (0.5,), (0,), ())
+    asked = replace(request(compression={"tokens_per_event": 4}), clip=Clip("a.mp4", share=1 / 3))
+    assert Selection.of_events(asked, retrieval, asked.most_events).shares == (4,)
+    limited = replace(asked, compression=CompressionConfig(tokens_per_event=4, visual_tokens=6))
+    assert Selection.of_events(limited, retrieval, limited.most_events).shares == (2,)
 
 
 def test_neighbours_that_look_alike_are_one_event_of_one_token():

@@ -1,5 +1,6 @@
 """A coarse memory: what key frames alone tell, found without reading the rest."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import av
@@ -19,15 +20,15 @@ from marc.video import key_frame_seconds, read_frames
 FPS = 10
 
 
-def write_scenes(path, lengths, *, key_every=20, codec="libx264", options=None):
+def write_scenes(path, lengths, *, key_every=20, codec="libx264", options=None, rate=FPS):
     """Still scenes of so many seconds, each of its own random blocks."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS, options={"g": str(key_every), **(options or {})})
+        stream = container.add_stream(codec, rate=rate, options={"g": str(key_every), **(options or {})})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for seed, length in enumerate(lengths):
             blocks = np.random.default_rng(seed).integers(30, 220, (6, 8, 3), dtype=np.uint8)
             picture = av.VideoFrame.from_ndarray(blocks.repeat(8, 0).repeat(8, 1), format="rgb24")
-            for _ in range(round(length * FPS)):
+            for _ in range(round(length * rate)):
                 picture.pts = None
                 container.mux(stream.encode(picture))
         container.mux(stream.encode())
@@ -56,6 +57,17 @@ def test_a_memory_tells_its_events_apart_as_the_embedder_does(scenes, embedder):
             read_frames(scenes, [event.middle], min_pixels=1, max_pixels=2 * 32**2, factor=2).rgb
         )
         assert float(shown[0] @ vector) > 0.99
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), 24, 30, 60])
+def test_every_event_has_a_picture_at_rates_whose_times_are_rounded(tmp_path, embedder, rate):
+    path = write_scenes(tmp_path / "clip.mp4", [3] * 30, key_every=round(2 * rate), rate=rate)
+    memory = coarse_memory(path, embedder, MemoryOptions(max_event_seconds=4)).memory
+    assert len(memory.events) == len(memory.embeddings) > 15
+
+
+def test_a_file_that_does_not_tell_its_key_frames_has_no_coarse_memory(tmp_path, embedder):
+    assert coarse_memory(write_scenes(tmp_path / "clip.h264", [5]), embedder, MemoryOptions()) is None
 
 
 def test_only_key_frames_are_read(scenes, embedder, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from marc.memory import index, making
 from marc.memory.index import memory_key, remember
-from marc.memory.making import Errand, is_being_made, made_alone
+from marc.memory.making import Errand, has_failed, is_being_made, made_alone
 from marc.memory.options import MemoryOptions
 from marc.memory.store import find_memory
 
@@ -39,7 +39,6 @@ def test_another_process_is_waited_for_and_heard():
         assert is_being_made("key") and not is_being_made("another")
         with made_alone("key", heard.append) as making_it:
             assert process.wait() == 0
-            assert making_it.has_waited
             making_it(0.5)
     assert heard[0] == 0.25 and heard[-1] == 0.5
     assert not is_being_made("key")
@@ -62,7 +61,7 @@ def test_without_a_cache_both_do_the_work(monkeypatch, tmp_path):
     heard = []
     with made_alone("key", heard.append) as making_it:
         making_it(0.5)
-    assert heard == [0.5] and not making_it.has_waited and not is_being_made("key")
+    assert heard == [0.5] and not is_being_made("key")
 
 
 def test_what_another_process_made_meanwhile_is_not_made_again(three_shots, embedder, tmp_path, monkeypatch):
@@ -92,9 +91,34 @@ def test_an_errand_makes_the_memory_in_a_process_of_its_own(three_shots, embedde
 
 def test_a_killed_errand_is_no_longer_expected(three_shots, dual_encoder_folder, tmp_path):
     process = Errand(str(three_shots), str(dual_encoder_folder), "fp32", "cpu", UNIFORM, str(tmp_path)).send("key")
+    assert is_being_made("key")
     os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    assert not is_being_made("key")
+    for _ in range(100):
+        if not is_being_made("key"):
+            break
+        time.sleep(0.05)
+    assert not is_being_made("key") and not has_failed("key")
+
+
+def test_an_errand_that_fails_says_so(dual_encoder_folder, tmp_path):
+    (tmp_path / "letter.mp4").write_text("Dear reader")
+    errand = Errand(str(tmp_path / "letter.mp4"), str(dual_encoder_folder), "fp32", "cpu", UNIFORM, str(tmp_path))
+    errand.send("key")
+    while is_being_made("key"):
+        time.sleep(0.1)
+    assert has_failed("key")
+
+
+def test_nothing_is_imported_from_the_current_folder(
+    three_shots, embedder, dual_encoder_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of somebody else')")
+    monkeypatch.chdir(tmp_path)
+    key = memory_key(three_shots, embedder, UNIFORM)
+    Errand(str(three_shots), str(dual_encoder_folder), "fp32", "cpu", UNIFORM, str(tmp_path)).send(key)
+    while is_being_made(key):
+        time.sleep(0.1)
+    assert not has_failed(key) and list(tmp_path.glob("*.marc"))
 
 
 def test_an_errand_arrives_as_it_was_sent():

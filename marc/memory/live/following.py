@@ -75,7 +75,7 @@ def follow_live(
         tick: Is called whenever some frames were taken.
 
     Raises:
-        VideoError: It was never there.
+        VideoError: It was never there, or it is a recording that cannot be read on.
     """
     there_at, pause = time.monotonic(), FIRST_PAUSE
     was_there = is_finite = False
@@ -86,6 +86,8 @@ def follow_live(
                 is_finite = opened.is_finite
             problem = VideoError(f"{source}: it ended")
         except VideoError as error:
+            if is_finite:
+                raise  # a recording would be read from its start again
             problem = error
         else:
             if is_finite:

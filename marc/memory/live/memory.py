@@ -232,7 +232,7 @@ class LiveMemory:
 
     def tell(self, question: str, second: float) -> None:
         """Notes that a question that waited was told, so that it is not told again."""
-        with self._lock:
+        with self._lock, self._going_on():
             self._store.add({"kind": "told", "question": question, "second": second})
 
     def close(self) -> None:

@@ -243,7 +243,13 @@ class StoredWatch:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        """Begins with what stands there now."""
         try:
+            self._begun = self._header()
             self.settings = read_json(self.folder / HEADER)
         except FileNotFoundError as error:
             raise ValueError(f"{self.folder}: nothing is watched under this name; `marc watch` does it") from error
@@ -251,14 +257,25 @@ class StoredWatch:
             raise ValueError(f"{self.folder}: not a memory of format {FORMAT}; watch the source under another --name")
         self._state, self._generation = LiveState(), -1
         self._file: RecordFile | None = None
-        self._lock = threading.Lock()
 
     def snapshot(self) -> LiveSnapshot:
         """What is on disk now; of the log of events only what was added since the last snapshot is read.
 
         Raises:
-            ValueError: The files change too fast to be read.
+            ValueError: The files change too fast to be read, or are gone.
         """
+        with suppress(FileNotFoundError):
+            if self._header() == self._begun:
+                return self._snapshot()
+        self._open()  # the folder was deleted since, and perhaps begun anew
+        return self._snapshot()
+
+    def _header(self) -> tuple[int, int, int]:
+        """What tells one beginning of the memory from another."""
+        status = os.stat(self.folder / HEADER)
+        return status.st_dev, status.st_ino, status.st_mtime_ns
+
+    def _snapshot(self) -> LiveSnapshot:
         for _ in range(_ATTEMPTS):
             with (
                 self._lock,

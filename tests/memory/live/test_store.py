@@ -33,6 +33,18 @@ def test_a_whole_event_is_read(written):
     assert [frame.jpeg for frame in event.frames()] == [b"frame"]
 
 
+def test_a_memory_that_was_deleted_and_begun_anew_is_read_anew(written, tmp_path):
+    written(packed(EVENT, VECTOR, PICTURES))
+    reader = StoredWatch(tmp_path)
+    assert len(reader.snapshot().events) == 1
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="nothing is watched under this name"):
+        reader.snapshot()
+    written(settings=json.dumps({**SETTINGS, "embedder": "another"}))
+    assert reader.snapshot().events == () and reader.settings["embedder"] == "another"
+
+
 @pytest.mark.parametrize(
     "change",
     [
