@@ -342,6 +342,16 @@ def sha256_of(*parts: str | bytes) -> str:
     return sha256_stream(parts)
 
 
+def file_state(path: str | Path) -> tuple[int, ...]:
+    """What tells a file from what it was before: device, inode, size, and when it and its entry were changed last.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a whole file, in hexadecimal digits."""
     with open(path, "rb") as file:

@@ -10,7 +10,8 @@ from imports import ROOT, imports_of, module_graph, modules, part_of
 
 # A part may import its own layer and those before it.
 LAYERS = (
-    {"types", "records", "io", "terminal", "extras", "lazy", "version", "hub", "options", "threads"},
+    {"types", "records", "io", "terminal", "extras", "lazy", "version"}
+    | {"hub", "options", "threads", "interpreter", "cluster"},
     {"video", "grading", "compression"},
     {"memory", "model", "data"},
     {"world", "inference", "rewards"},

@@ -13,9 +13,10 @@ import typer
 from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, make_console
 from marc.cli.verbosity import is_quiet
+from marc.cluster import ClusterOptions
 from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
-from marc.memory.options import ClusterOptions, MemoryOptions, RetrievalOptions
+from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
 

@@ -16,8 +16,9 @@ from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.setting import check_runs
 from marc.cli.verbosity import remark
+from marc.cluster import ClusterOptions
 from marc.memory.filters import EventFilter, check_tags
-from marc.memory.options import ClusterOptions, MemoryOptions, RetrievalOptions
+from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.terminal import in_one_line
 from marc.types import ModelOptions
 from marc.video.options import SubtitleOptions

@@ -12,12 +12,11 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from marc.cluster import ClusterOptions, connected
 from marc.evaluation.engine import Batches, Engine, Failure, Reply
 from marc.evaluation.runner import answers
 from marc.evaluation.samples import Sample
 from marc.extras import extra
-from marc.memory.cluster import connected
-from marc.memory.options import ClusterOptions
 from marc.types import GenerationOptions
 
 DIED = "the process of the engine died, twice (out of memory, or a crash in a library)"

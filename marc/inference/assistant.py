@@ -32,10 +32,11 @@ from marc.inference.prompts import Prompt
 from marc.inference.query import Query, stretch_of, with_kinds
 from marc.inference.recalling import recalled_clips
 from marc.inference.remarks import about_options
+from marc.inference.seen import Footage, SeenVideo, Shown, footage
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.video_input import VideoInput
-from marc.inference.viewing import Footage, SeenVideo, Shown, Viewer, footage, in_turn
+from marc.inference.viewing import Viewer, in_turn
 from marc.inference.vllm_backend import VllmBackend
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder

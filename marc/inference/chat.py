@@ -12,7 +12,7 @@ from marc.types import Answer
 
 if TYPE_CHECKING:
     from marc.inference.assistant import VideoAssistant
-    from marc.inference.viewing import Footage, SeenVideo
+    from marc.inference.seen import Footage, SeenVideo
 
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.io import file_state
 from marc.types import Frames
 from marc.video import read_frames
 
@@ -82,7 +83,6 @@ class KeptFrames:
                 self._bytes -= rgb.nbytes
 
 
-def state_of(path: str) -> tuple[str, int, int]:
-    """What tells a file from what it was before."""
-    status = Path(path).stat()
-    return str(Path(path).resolve()), status.st_mtime_ns, status.st_size
+def state_of(path: str) -> tuple[str, tuple[int, ...]]:
+    """What tells a file from others, and from what it was before."""
+    return str(Path(path).resolve()), file_state(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marc.data.prompts import Message
-from marc.inference.viewing import Footage
+from marc.inference.seen import Footage
 from marc.memory.live.snapshot import Watched
 from marc.types import Clip
 

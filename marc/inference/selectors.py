@@ -276,8 +276,9 @@ class RetrievingSelector:
         Once, but for questions that are asked together, which share a clock.
         """
         from marc.memory.coarse import coarse_memory
-        from marc.memory.index import memory_key, remembered
+        from marc.memory.index import memory_key
         from marc.memory.making import Errand, announce, has_failed, is_being_made
+        from marc.memory.store import memory_files
 
         if self.first.wait or info.duration <= self.first.coarse_above:
             return None
@@ -286,9 +287,7 @@ class RetrievingSelector:
         if key in self._answered:
             answer = self._answered[key]
             return answer.memory if answer.clock is clock else None
-        if is_being_made(key) or has_failed(key):
-            return None
-        if remembered(video, embedder, options, folder=self.retrieval.folder) is not None:
+        if memory_files(video, key, self.retrieval.folder) or is_being_made(key) or has_failed(key):
             return None
         announce(key)  # whoever asks from now on waits for all of it
         coarse = coarse_memory(video, embedder, options)

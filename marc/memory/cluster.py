@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marc.cluster import ClusterOptions, connected
 from marc.extras import extra
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
-from marc.memory.options import ClusterOptions, MemoryOptions
+from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress
 from marc.memory.workers import DIED, EmbedderUnavailableError, Outcome, Task, failure, missing
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
 
-LOCAL = "local"
 TRIES = 2
 """How often a video is begun whose worker has died."""
 
@@ -85,49 +84,12 @@ def remember_on_ray(
     yield from (Outcome(video, None, f"{video}: {DIED}") for video in left)
 
 
-@contextmanager
-def connected(cluster: ClusterOptions) -> Iterator[None]:
-    """A connection to a Ray cluster; one of this machine is started and ended, unless the caller has one already.
-
-    Raises:
-        ValueError: If there is none at the address, or it is too small for a worker.
-    """
-    with extra("ray"):
-        import ray
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        address = None if cluster.ray == LOCAL else cluster.ray
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address is None:
-            quiet["include_dashboard"] = False
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ValueError(f"--ray {cluster.ray}: no cluster answers there ({error})"[:300]) from error
-    try:
-        _check_room(cluster, ray.nodes())
-        yield
-    finally:
-        if is_ours:
-            ray.shutdown()
-
-
-def _check_room(cluster: ClusterOptions, machines: Sequence[dict[str, Any]]) -> None:
-    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    alive = [machine["Resources"] for machine in machines if machine["Alive"]]
-    if not any(all(machine.get(kind, 0) >= count for kind, count in wanted.items()) for machine in alive):
-        raise ValueError(
-            f"--ray {cluster.ray}: none of its {len(alive)} machines has the {wanted['CPU']:g} cores and "
-            f"{wanted['GPU']:g} GPUs of a worker; lower --cpus-per-worker or --gpus-per-worker"
-        )
-
-
 def _outcomes(
     videos: Sequence[str], task: Task, cluster: ClusterOptions, workers: int
 ) -> Iterator[tuple[str, Outcome | EmbedderUnavailableError]]:
     """What became of each video whose worker has lived, as they are done."""
-    import ray.data
-
+    with extra("ray"):
+        import ray.data
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -93,11 +93,11 @@ def find_or_remember(
     progress: Progress | None,
 ) -> tuple[VideoMemory, bool]:
     """What `remember` does, and whether the memory was there before."""
-    if (memory := remembered(video, embedder, options, folder=folder)) is not None:
+    if (memory := _remembered(video, embedder, options, folder=folder)) is not None:
         return memory, True
     make_folder(video, folder)
     with made_alone(memory_key(video, embedder, options), progress) as tell:
-        if (memory := remembered(video, embedder, options, folder=folder)) is not None:  # made by who was waited for
+        if (memory := _remembered(video, embedder, options, folder=folder)) is not None:  # made by who was waited for
             return memory, True
         memory = build_memory(video, embedder, options, tell)
         logger.info("%s: cut into %d events", video, len(memory.events))
@@ -110,7 +110,7 @@ def memory_key(video: str | Path, embedder: EventEmbedder, options: MemoryOption
     return memory_settings(options, embedder).key(content_key(video))
 
 
-def remembered(
+def _remembered(
     video: str | Path, embedder: EventEmbedder, options: MemoryOptions, *, folder: str | Path | None
 ) -> VideoMemory | None:
     """The memory of a video on disk, if there is one that fits."""

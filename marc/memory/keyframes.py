@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -72,7 +73,7 @@ class KeyframeCollector:
         self._clip_vectors_ED: NDArray[np.float32] | None = None
         self._embedder = CoarsePictures(embedder.image_size) if self._clip_embedder else embedder
         self._thumbnail_width = thumbnail_width
-        self._seconds: list[float] = []
+        self._taken = GrowingArray(np.float64)
         self._rows: list[int] = []  # of each keyframe, which picture it is
         self._latest: NDArray[np.uint8] | None = None
         self._pictures = KeptPictures()
@@ -80,7 +81,7 @@ class KeyframeCollector:
         self._vectors = GrowingArray(np.float32)
 
     def __len__(self) -> int:
-        return len(self._seconds)
+        return len(self._rows)
 
     @property
     def descriptors(self) -> Descriptors:
@@ -89,8 +90,7 @@ class KeyframeCollector:
 
     def descriptors_in(self, stretches: Sequence[Event]) -> Descriptors:
         """The embeddings of the keyframes in some stretches, in time order."""
-        seconds_S = np.array(self._seconds)
-        inside_S = np.any([_inside(seconds_S, stretch) for stretch in stretches], axis=0) if stretches else []
+        inside_S = np.any([_inside(self._seconds, stretch) for stretch in stretches], axis=0) if stretches else []
         return self._descriptors(np.flatnonzero(inside_S))
 
     def consume(self, frames: Frames) -> None:
@@ -99,7 +99,8 @@ class KeyframeCollector:
         Raises:
             OSError: There is no room to keep them on disk.
         """
-        self._seconds += frames.seconds.tolist()
+        self._taken.extend(frames.seconds)
+        self.__dict__.pop("_seconds", None)
         for rgb_HWC in frames.rgb:
             if self._latest is None or not np.array_equal(rgb_HWC, self._latest):
                 self._pictures.append(rgb_HWC)
@@ -111,8 +112,7 @@ class KeyframeCollector:
 
         Where the model sees clips, those of all events are read and embedded, too.
         """
-        taken = np.array(self._seconds)
-        missing = [event for event in events if not _inside(taken, event).any()]
+        missing = [event for event in events if not _inside(self._seconds, event).any()]
         times = [evenly_inside(event, self._wanted(event)) for event in missing]
         seconds_S = np.concatenate(times) if times else np.empty(0)
         for first in range(0, len(seconds_S), _READ_AT_A_TIME):
@@ -135,8 +135,7 @@ class KeyframeCollector:
         else:
             members = [self._members(event) for event in events]
             vectors_SD = self._embedded(np.concatenate(members))
-            ends = np.cumsum([len(indexes) for indexes in members])
-            vectors_ED = np.stack([average_direction(own) for own in np.split(vectors_SD, ends[:-1])])
+            vectors_ED = np.stack([average_direction(own) for own in np.split(vectors_SD, _ends(members)[:-1])])
         return vectors_ED, thumbnails
 
     def looks(self, events: Sequence[Event]) -> tuple[NDArray[np.int8], ...]:
@@ -149,11 +148,18 @@ class KeyframeCollector:
         rows_S = np.array(self._rows)
         members = [self._members(event) for event in events]
         different = [indexes[np.unique(rows_S[indexes], return_index=True)[1]] for indexes in members]
-        return tuple(rounded(self._embedded(_at_most(indexes, MOST_LOOKS))) for indexes in different)
+        kept = [_at_most(indexes, MOST_LOOKS) for indexes in different]
+        vectors_SD = self._embedded(np.concatenate(kept))
+        return tuple(map(rounded, np.split(vectors_SD, _ends(kept)[:-1])))
+
+    @cached_property
+    def _seconds(self) -> NDArray[np.float64]:
+        """When the keyframes so far are shown ``[S]``."""
+        return self._taken.array
 
     def _members(self, event: Event) -> NDArray[np.intp]:
         """The keyframes that stand for an event: some that are evenly spread over it, and those embedded already."""
-        inside = np.flatnonzero(_inside(np.array(self._seconds), event))
+        inside = np.flatnonzero(_inside(self._seconds, event))
         embedded = [index for index in inside.tolist() if self._rows[index] in self._places]
         spread = self._nearest(event, evenly_inside(event, self._wanted(event)))
         return np.union1d(spread, np.array(embedded, np.intp))
@@ -163,14 +169,13 @@ class KeyframeCollector:
 
     def _nearest(self, event: Event, seconds_T: NDArray[np.float64]) -> NDArray[np.intp]:
         """Of each time, the nearest keyframe inside an event ``[T]``."""
-        seconds_S = np.array(self._seconds)
-        inside = np.flatnonzero(_inside(seconds_S, event))
-        return inside[np.abs(seconds_S[inside] - seconds_T[:, None]).argmin(axis=1)]
+        inside = np.flatnonzero(_inside(self._seconds, event))
+        return inside[np.abs(self._seconds[inside] - seconds_T[:, None]).argmin(axis=1)]
 
     def _descriptors(self, indexes: NDArray[np.intp]) -> Descriptors:
         if not len(indexes):
             return Descriptors.empty()
-        seconds = np.array(self._seconds)[indexes]
+        seconds = self._seconds[indexes]
         order = np.argsort(seconds)
         return Descriptors(seconds[order], self._embedded(indexes[order]))
 
@@ -213,6 +218,11 @@ def jpeg(rgb_HWC: NDArray[np.uint8], width: int) -> bytes:
 def _inside(seconds_S: NDArray[np.float64], event: Event) -> NDArray[np.bool_]:
     inside_S: NDArray[np.bool_] = (seconds_S >= event.start) & (seconds_S < event.end)
     return inside_S
+
+
+def _ends(parts: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """Where each of some parts ends that stand one behind the other."""
+    return np.cumsum([len(part) for part in parts])
 
 
 def _at_most(indexes: NDArray[np.intp], most: int) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -130,14 +130,10 @@ class MemoryLibrary:
 
         _check_names(memory.source for memory in memories)
         check_tags(tags or ())
-        by_table: dict[str, dict[str, pa.Table]] = {}
-        known = self._tags(memories) if tags is None else {}
-        for index, memory in enumerate(memories):
-            said = texts[index] if texts else [""] * len(memory.events)
-            rows = rows_of(memory, said, known.get(memory.source, ()) if tags is None else tags)
-            name = _table_name(memory.settings.embedder, memory.settings.precision)
-            by_table.setdefault(name, {})[memory.source] = rows
+        by_table = _rows_by_table(memories, texts, {memory.source: tags or () for memory in memories})
         with self._writing(sum(rows.nbytes for videos in by_table.values() for rows in videos.values())):
+            if tags is None and (known := self._tags(memories)):
+                by_table = _rows_by_table(memories, texts, known)
             for name, videos in by_table.items():
                 rows = pa.concat_tables(videos.values())
                 replace_videos(self._table_for(name, rows.schema), rows)
@@ -453,6 +449,18 @@ def _checked_out(tables: Sequence[Table], version: str | None) -> str:
             f"version {version} of the library is no more, or never was; ask for the first page again"
         ) from error
     return ".".join(numbers)
+
+
+def _rows_by_table(
+    memories: Sequence[VideoMemory], texts: Sequence[Sequence[str]] | None, tags: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, pa.Table]]:
+    """The rows of videos by the name of the table that they go to and by their paths."""
+    by_table: dict[str, dict[str, pa.Table]] = {}
+    for index, memory in enumerate(memories):
+        said = texts[index] if texts else [""] * len(memory.events)
+        name = _table_name(memory.settings.embedder, memory.settings.precision)
+        by_table.setdefault(name, {})[memory.source] = rows_of(memory, said, tags.get(memory.source, ()))
+    return by_table
 
 
 def _check_names(paths: Iterable[str]) -> None:

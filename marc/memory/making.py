@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
+from marc.interpreter import python_running
 from marc.memory.options import MemoryOptions
 from marc.memory.store import cache_folder
 
@@ -177,10 +177,9 @@ class Errand:
         Returns:
             The number of the process.
         """
-        path = [folder or os.getcwd() for folder in sys.path]  # and not whatever stands in the current folder
-        code = f"import sys; sys.path[:] = {path!r}; from marc.memory.behind import main; main(*sys.argv[1:])"
+        code = "from marc.memory.behind import main; main(*sys.argv[1:])"
         process = subprocess.Popen(
-            [sys.executable, "-c", code, key, json.dumps(asdict(self))],
+            python_running(code, key, json.dumps(asdict(self))),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

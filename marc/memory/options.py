@@ -67,28 +67,6 @@ class FirstAnswerOptions:
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
-    """Where many videos are remembered at the same time.
-
-    Attributes:
-        ray: Address of a Ray cluster whose machines do it, such as HOST:6379 or auto, or local for one of this
-            machine; they see videos and memories at the same paths. ``None``: processes of this command do it.
-        cpus_per_worker: Cores of a machine of the cluster that a worker takes.
-        gpus_per_worker: GPUs that it takes, or a part of one.
-
-    Raises:
-        ValueError: If a value is out of range.
-    """
-
-    ray: str | None = None
-    cpus_per_worker: Annotated[float, Limits(above=0)] = 1.0
-    gpus_per_worker: Annotated[float, Limits(least=0)] = 0.0
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
 class RetrievalOptions:
     """Which events of a remembered video are read for a question, and where memories are.
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.io import (
+    file_state,
     make_folders,
     parse_json,
     read_json,
@@ -142,6 +143,12 @@ def memory_path(video: str | Path, key: str, folder: str | Path | None = None) -
     return Path(folder or video.parent) / f"{name}.{key[:KEY_LENGTH]}{SUFFIX}"
 
 
+def memory_files(video: str | Path, key: str, folder: str | Path | None = None) -> list[Path]:
+    """Files that may be the memory of a key: that of the video's name, else those of other names in its folder."""
+    expected = memory_path(video, key, folder)
+    return [expected] if expected.exists() else sorted(expected.parent.glob(f"*.{key[:KEY_LENGTH]}{SUFFIX}"))
+
+
 def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path | None = None) -> VideoMemory | None:
     """The memory of exactly this content under exactly these settings, with its path of today, or None.
 
@@ -149,11 +156,7 @@ def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path 
     """
     content = content_key(video)
     key = settings.key(content)
-    expected = memory_path(video, key, folder)
-    others = expected.parent.glob(f"*.{key[:KEY_LENGTH]}{SUFFIX}") if not expected.exists() else ()
-    for path in (expected, *others):
-        if not path.exists():
-            continue
+    for path in memory_files(video, key, folder):
         try:
             memory = load_memory(path)
         except DamagedMemoryError as error:
@@ -301,21 +304,16 @@ def content_key(path: str | Path) -> str:
     path = Path(path).resolve()
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    state = _file_state(path)
+    state = file_state(path)
     cached = cache_folder("content") / f"{sha256_of(os.fsencode(path))}.json"
-    if (entry := _read_cached(cached)) and entry.get("state") == state:
+    if (entry := _read_cached(cached)) and entry.get("state") == list(state):
         return str(entry["sha256"])
     digest = sha256_file(path)
-    if _file_state(path) != state:
+    if file_state(path) != state:
         raise ValueError(f"{path}: the file changed while it was read; wait until it is complete")
-    if time.time() - path.stat().st_ctime > _SETTLED_SECONDS:
+    if time.time() - state[-1] / 1e9 > _SETTLED_SECONDS:
         _write_cached(cached, {"state": state, "sha256": digest})
     return digest
-
-
-def _file_state(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def cache_folder(name: str) -> Path:

@@ -6,11 +6,11 @@ second is looked at again: its next change might bear the same time.
 
 from __future__ import annotations
 
-import os
 import time
 from functools import lru_cache
 from typing import Any
 
+from marc.io import file_state
 from marc.video.jobs import Job
 from marc.video.limits import DecodeLimits, current_limits
 from marc.video.process import POOL
@@ -37,12 +37,10 @@ def ask(job: Job, timeout: float) -> Any:
 def _settled_state(path: str) -> tuple[int, ...] | None:
     """What tells a file from what it was before; None if it is gone, or nothing tells it for certain."""
     try:
-        status = os.stat(path)
+        state = file_state(path)
     except OSError:
         return None
-    if time.time() - status.st_ctime <= SETTLED_SECONDS:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return state if time.time() - state[-1] / 1e9 > SETTLED_SECONDS else None
 
 
 @lru_cache(maxsize=KEPT)

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.util import Finalize
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.interpreter import python_running
 from marc.video.channel import Channel
 from marc.video.errors import VideoError
 from marc.video.jobs import Job
@@ -38,11 +38,9 @@ class DecodingProcess:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        path = [folder or os.getcwd() for folder in sys.path]
-        code = f"import sys; sys.path[:] = {path!r}; from marc.video.worker import serve; serve({theirs.fileno()})"
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                python_running(f"from marc.video.worker import serve; serve({theirs.fileno()})"),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

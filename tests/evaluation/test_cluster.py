@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from marc.cluster import ClusterOptions
 from marc.evaluation.cluster import engines_on_ray
 from marc.evaluation.runner import RunOptions, open_run, read_run_rows, run
-from marc.memory.options import ClusterOptions
 from marc.types import Answer
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")

@@ -8,7 +8,7 @@ from make_videos import numbered_frames
 from PIL import Image
 
 from marc import Clip, Frames, VideoAssistant
-from marc.inference.viewing import SIDE_BY_SIDE, footage
+from marc.inference.viewing import SIDE_BY_SIDE
 from marc.types import Event, GenerationOptions, Retrieval
 from marc.video import VideoError, read_frames, write_video
 from marc.video.options import FrameOptions
@@ -179,12 +179,6 @@ def test_a_prompt_for_which_there_is_no_room_is_refused(checkpoint, clip):
     )
     with pytest.raises(ValueError, match=r"the prompt has \d+ tokens, the model has room for 4096: ask about fewer"):
         assistant.ask([clip] * 100, "What?")
-
-
-@pytest.mark.parametrize("wrong", [None, 3, [], ["a.mp4", None], [["a.mp4"]]])
-def test_what_is_no_footage_is_refused(wrong):
-    with pytest.raises(ValueError, match="a question is about"):
-        footage(wrong)
 
 
 def test_a_file_that_is_missing_is_named(assistant, tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
+from marc.cluster import ClusterOptions
 from marc.memory.cluster import remember_on_ray
-from marc.memory.options import ClusterOptions
 from marc.memory.workers import EmbedderUnavailableError, remember_all
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")

@@ -359,7 +359,7 @@ class LiveMemory:
         width, height = frame_size(*size, source=self.name, **limits)
         head = {
             "kind": "event",
-            "number": state.closed,
+            "number": state.next_number,
             "start": self._open_start,
             "end": end,
             "parts": 1,
@@ -390,7 +390,7 @@ class LiveMemory:
             index = nearest_pair(state.events, self.until - self.options.whole_seconds)
             first, second = state.events[index], state.events[index + 1]
             try:
-                head, vector, pictures = joined(first, second, state.closed, self.options.event_frames)
+                head, vector, pictures = joined(first, second, state.next_number, self.options.event_frames)
             except DamagedRecordError:
                 self._store.drop_damaged([first, second])
                 continue

@@ -216,6 +216,7 @@ class LiveState:
         told: Questions that waited, and the seconds at which they were told.
         size: Bytes of the pictures of all events.
         closed: Events that were ever closed.
+        next_number: Of the next event or chapter.
         ended: The time at which the source had come to its end; None: it has not.
     """
 
@@ -224,7 +225,7 @@ class LiveState:
         self.gaps: deque[Gap] = deque(maxlen=MOST_NOTED)
         self.told: dict[str, float] = {}
         self.size = 0
-        self.closed = 0
+        self.closed = self.next_number = 0
         self.ended: float | None = None
 
     def apply(self, record: Record) -> None:
@@ -247,7 +248,7 @@ class LiveState:
                 self.ended = float(head["second"])
 
     def _add(self, event: LiveEvent, replaces: Sequence[int]) -> None:
-        self.closed = max(self.closed, event.number + 1)
+        self.next_number = max(self.next_number, event.number + 1)
         self.ended = None
         first = bisect_left(self.events, event.span.start, key=lambda each: each.span.start)
         gone = self.events[first : first + len(replaces)]
@@ -255,6 +256,7 @@ class LiveState:
             raise ValueError("a chapter replaces neighbours")
         if self.events and self.events[0].vector.shape != event.vector.shape:
             raise ValueError("vectors have different dimensions")
+        self.closed += event.parts - sum(each.parts for each in gone)
         self.size += event.record.size - sum(each.record.size for each in gone)
         self.events[first : first + len(replaces)] = [event]
 

@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from marc.io import make_folders, read_json, write_atomically, write_json
+from marc.io import file_state, make_folders, read_json, write_atomically, write_json
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, as_written, packed
 from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot, LiveState
@@ -167,7 +167,7 @@ class LiveStore:
         for record in self._events.records:
             state.apply(record)
         self._events.records = []
-        state.closed, state.ended = max(state.closed, self.state.closed), self.state.ended
+        state.closed, state.next_number, state.ended = self.state.closed, self.state.next_number, self.state.ended
         self.state = state
         old.unlink(missing_ok=True)
 
@@ -249,7 +249,7 @@ class StoredWatch:
     def _open(self) -> None:
         """Begins with what stands there now."""
         try:
-            self._begun = self._header()
+            self._begun = file_state(self.folder / HEADER)
             self.settings = read_json(self.folder / HEADER)
         except FileNotFoundError as error:
             raise ValueError(f"{self.folder}: nothing is watched under this name; `marc watch` does it") from error
@@ -265,15 +265,10 @@ class StoredWatch:
             ValueError: The files change too fast to be read, or are gone.
         """
         with suppress(FileNotFoundError):
-            if self._header() == self._begun:
+            if file_state(self.folder / HEADER) == self._begun:
                 return self._snapshot()
         self._open()  # the folder was deleted since, and perhaps begun anew
         return self._snapshot()
-
-    def _header(self) -> tuple[int, int, int]:
-        """What tells one beginning of the memory from another."""
-        status = os.stat(self.folder / HEADER)
-        return status.st_dev, status.st_ino, status.st_mtime_ns
 
     def _snapshot(self) -> LiveSnapshot:
         for _ in range(_ATTEMPTS):

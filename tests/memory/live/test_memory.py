@@ -133,6 +133,7 @@ def test_room_for_few_events_makes_chapters_of_those_that_are_alike(open_memory,
     assert snapshot.events[0].vector.argmax() == 0
     assert len(snapshot.events[0].frames()) == 4
     assert "chapters" in snapshot.forgotten()
+    assert memory.closed == 6, "chapters are no events"
     assert spans(StoredWatch(memory_folder(memory)).snapshot()) == spans(snapshot)
 
 

@@ -1,0 +1,73 @@
+"""A Ray cluster, on which memories are made and benchmarks answered: where it is, and the connection to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from marc.extras import extra
+from marc.options import Limits, check
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where much work is done at the same time.
+
+    Attributes:
+        ray: Address of a Ray cluster whose machines do it, such as HOST:6379 or auto, or local for one of this
+            machine; they see videos and memories at the same paths. ``None``: processes of this command do it.
+        cpus_per_worker: Cores of a machine of the cluster that a worker takes.
+        gpus_per_worker: GPUs that it takes, or a part of one.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    ray: str | None = None
+    cpus_per_worker: Annotated[float, Limits(above=0)] = 1.0
+    gpus_per_worker: Annotated[float, Limits(least=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@contextmanager
+def connected(cluster: ClusterOptions) -> Iterator[None]:
+    """A connection to a Ray cluster; one of this machine is started and ended, unless the caller has one already.
+
+    Raises:
+        ValueError: If there is none at the address, or it is too small for a worker.
+    """
+    with extra("ray"):
+        import ray
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        address = None if cluster.ray == LOCAL else cluster.ray
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is None:
+            quiet["include_dashboard"] = False
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueError(f"--ray {cluster.ray}: no cluster answers there ({error})"[:300]) from error
+    try:
+        _check_room(cluster, ray.nodes())
+        yield
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _check_room(cluster: ClusterOptions, machines: Sequence[dict[str, Any]]) -> None:
+    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    alive = [machine["Resources"] for machine in machines if machine["Alive"]]
+    if not any(all(machine.get(kind, 0) >= count for kind, count in wanted.items()) for machine in alive):
+        raise ValueError(
+            f"--ray {cluster.ray}: none of its {len(alive)} machines has the {wanted['CPU']:g} cores and "
+            f"{wanted['GPU']:g} GPUs of a worker; lower --cpus-per-worker or --gpus-per-worker"
+        )
