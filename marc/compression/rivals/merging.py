@@ -1,0 +1,102 @@
+"""What the rules share: tokens kept as they are, tokens that become weighted sums, grids that are pooled to a budget.
+
+Shapes: T temporal grids, P cells a grid, D channels, N tokens that are kept, M pairs of a token and a kept token to
+which it contributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from marc.compression.cells import Cells, Size, centers, covered, fit_cells
+from marc.compression.rivals.rule import EncodedVideo, KeptTokens
+
+
+def in_float32(values: Tensor) -> Tensor:
+    """Values in the precision in which rules decide: float32, or better if they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def as_they_are(video: EncodedVideo, places_N: Tensor) -> KeptTokens:
+    """Keeps some tokens and drops the others.
+
+    Args:
+        video: The video.
+        places_N: Which, each once, in any order.
+    """
+    places_N = places_N.sort().values
+    return KeptTokens(video.tokens.flatten(0, 1)[places_N], places_N)
+
+
+def weighted_sums(
+    video: EncodedVideo, places_N: Tensor, sources_M: Tensor, targets_M: Tensor, weights_M: Tensor
+) -> KeptTokens:
+    """Makes every kept token a weighted sum of tokens; gradients reach them with their weights.
+
+    Args:
+        video: The video.
+        places_N: Where the sums stand, each once, in any order.
+        sources_M: Places of the tokens that contribute, any number of times.
+        targets_M: To which sum each contributes, as an index into ``places_N``.
+        weights_M: With which weight.
+    """
+    places_N, order_N = places_N.sort()
+    targets_M, order_M = order_N.argsort()[targets_M].sort(stable=True)
+    counts_N = torch.bincount(targets_M, minlength=len(places_N))
+    tokens = video.tokens.flatten(0, 1)
+    summed_ND = F.embedding_bag(
+        sources_M[order_M],
+        in_float32(tokens),
+        counts_N.cumsum(0) - counts_N,
+        mode="sum",
+        per_sample_weights=weights_M[order_M].to(in_float32(tokens).dtype),
+    )
+    return KeptTokens(summed_ND.to(tokens.dtype), places_N)
+
+
+def averages(video: EncodedVideo, places_N: Tensor, sources_M: Tensor, targets_M: Tensor) -> KeptTokens:
+    """`weighted_sums` in which all that contribute to a sum weigh the same."""
+    counts_N = torch.bincount(targets_M, minlength=len(places_N))
+    return weighted_sums(video, places_N, sources_M, targets_M, 1 / counts_N[targets_M])
+
+
+def pooled(video: EncodedVideo, grids: Sequence[int], tokens: Sequence[int]) -> KeptTokens:
+    """Pools some grids, each to its number of tokens, which stand at the centres of what they average.
+
+    Args:
+        video: The video.
+        grids: Which, in order.
+        tokens: Of each, from 1 to P.
+    """
+    device, cells = video.tokens.device, video.tokens.shape[1]
+    kept, places = [], []
+    for grid, count in zip(grids, tokens, strict=True):
+        division = fit_cells(video.size, count)
+        places += [grid * cells + row * video.size[1] + column for row, column in centers(video.size, division)]
+        if count == cells:
+            kept.append(video.tokens[grid])
+            continue
+        grid_PD = in_float32(video.tokens[grid])
+        weights_NP = torch.tensor(_weights(video.size, division), dtype=grid_PD.dtype).to(device)
+        kept.append((weights_NP @ grid_PD).to(video.tokens.dtype))
+    places_N, order_N = torch.tensor(places, device=device).sort()
+    return KeptTokens(torch.cat(kept)[order_N], places_N)
+
+
+@lru_cache(64)
+def _weights(size: Size, division: Cells) -> NDArray[np.float64]:
+    """The weight of each place of a grid in each cell of a division, ``[N, P]``; rows sum to 1."""
+    areas = np.array([np.outer(rows, columns).ravel() for rows, columns in covered(size, division)])
+    return areas / areas.sum(1, keepdims=True)
+
+
+def evenly(count: int, total: int) -> list[int]:
+    """So many of ``0 .. total - 1``, each in the middle of an equal part of them."""
+    return [(2 * index + 1) * total // (2 * count) for index in range(count)]
