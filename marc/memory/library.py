@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -26,13 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.extras import extra
-from marc.io import size_below
+from marc.io import read_json, write_json
 from marc.memory.filters import EventFilter, check_tags, is_of
 from marc.memory.search import RecalledEvent, Search, best_of, with_files_that_are_there
 from marc.memory.store import VideoMemory
 from marc.memory.tables import (
     build_filter_indices,
     build_index,
+    drop_doubled,
     nearest_events,
     prepare,
     replace_videos,
@@ -55,6 +56,7 @@ GROWTH = 4
 """Times as many events as an index was built for; then it is built anew, with more lists."""
 PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
+_VERSIONS = ".versions.json"
 _MARGIN = 1 << 20
 """Bytes that a write may take besides its rows."""
 _SOURCE_PLACE = re.compile(r",?\s*\S*/\.cargo/\S*")
@@ -131,7 +133,7 @@ class MemoryLibrary:
         _check_names(memory.source for memory in memories)
         check_tags(tags or ())
         by_table = _rows_by_table(memories, texts, {memory.source: tags or () for memory in memories})
-        with self._writing(sum(rows.nbytes for videos in by_table.values() for rows in videos.values())):
+        with self._writing(2 * sum(rows.nbytes for videos in by_table.values() for rows in videos.values())):
             if tags is None and (known := self._tags(memories)):
                 by_table = _rows_by_table(memories, texts, known)
             for name, videos in by_table.items():
@@ -273,8 +275,9 @@ class MemoryLibrary:
         counts: dict[str, int] = {}
         with self._reported("read"):
             for table in self._tables():
-                for source in table.search().select(["source"]).to_arrow()["source"].to_pylist():
-                    counts[source] = counts.get(source, 0) + 1
+                sources = table.search().select(["source"]).to_arrow()["source"]
+                for each in sources.value_counts().to_pylist():
+                    counts[each["values"]] = counts.get(each["values"], 0) + each["counts"]
         return dict(sorted(counts.items()))
 
     def mend(self) -> None:
@@ -294,8 +297,8 @@ class MemoryLibrary:
         if not self._is_there():
             return
         with self._reported("read"):
-            size = self._size()
-        with self._writing(size):
+            size = sum(int(table.stats()["total_bytes"]) for table in self._tables())
+        with self._writing(size + size // 2):  # all rows, and an index of a byte a number and what it is sorted from
             for table in self._tables():
                 rows = table.count_rows()
                 if rows >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
@@ -360,26 +363,52 @@ class MemoryLibrary:
             names += page.tables
         return names
 
-    def _size(self) -> int:
-        """Bytes of all files; 0 on an object store."""
-        return size_below(self._folder) if self._folder else 0
-
     @contextmanager
     def _writing(self, size: int = 0) -> Iterator[None]:
-        """Write alone about so many bytes, in a library that was mended if need be."""
+        """Write alone so many bytes at most, in a library that was mended if need be."""
         with self._reported("write"), nullcontext() if self._folder is None else _alone_in(self._folder):
             if self._folder is not None:
-                _check_room(self._folder, 2 * size + _MARGIN)
+                _check_room(self._folder, size + _MARGIN)
             if not self._is_prepared:
                 self._prepare()
                 self._is_prepared = True
             yield
+            if self._folder is not None:
+                self._leave_versions(self._folder)
+
+    def _versions(self) -> dict[str, int]:
+        """That of each table."""
+        return {table.name: table.version for table in self._tables()}
+
+    def _versions_left(self) -> dict[str, int] | None:
+        """Those that the last writer left, unless it was interrupted or of an older version; None without any."""
+        if self._folder is None:
+            return None
+        try:
+            left: dict[str, int] = read_json(self._folder / _VERSIONS)
+        except (OSError, ValueError):
+            return None
+        return left
+
+    def _leave_versions(self, folder: Path) -> None:
+        """Say which versions need no mending; where that cannot be said, the next writer looks."""
+        with suppress(OSError):
+            write_json(folder / _VERSIONS, self._versions())
 
     def _prepare(self) -> None:
-        """Mend each table, and see to it that a file is in one of those that differ in precision only."""
-        sources: dict[str, list[str]] = {}
-        for table in self._tables():
+        """Mend each table, and see to it that a file is in one of those that differ in precision only.
+
+        All rows are looked at, unless the last writer has left word that it was not interrupted.
+        """
+        was_left = self._versions_left() == self._versions()
+        tables = self._tables()
+        for table in tables:
             prepare(table)
+        if was_left:
+            return
+        sources: dict[str, list[str]] = {}
+        for table in tables:
+            drop_doubled(table)
             known = sources.setdefault(_of_any_precision(table.name), [])
             own = table.search().select(["source"]).to_arrow()["source"].unique().to_pylist()
             if twice := sorted(set(own) & set(known)):

@@ -68,17 +68,12 @@ def rows_of(memory: VideoMemory, texts: Sequence[str], tags: Sequence[str] = ())
 
 
 def prepare(table: Table) -> None:
-    """Make a table fit for writing: columns and indices that older ones lack, and one row for each event.
-
-    Two processes of an older version, or two on an object store, may have written the events of a video twice.
-    """
+    """Make a table fit for writing: columns and indices that older ones lack."""
     import pyarrow as pa
 
     later = {"text": pa.string(), "words": pa.string(), "tags": pa.list_(pa.string()), "looks": pa.binary()}
     if missing := [pa.field(name, kind) for name, kind in later.items() if name not in table.schema.names]:
         table.add_columns(missing)
-    if doubled := list(_doubled(table)):
-        table.delete(f"_rowid IN ({', '.join(map(str, doubled))})")
     if not _knows_words(table):
         from lancedb.index import FTS
 
@@ -93,12 +88,23 @@ def prepare(table: Table) -> None:
         table.create_index("words", config=as_they_are, name=WORDS_INDEX)
 
 
+def drop_doubled(table: Table) -> None:
+    """Leave one row of each event; all rows are looked at.
+
+    Two processes of an older version, or two on an object store, may have written the events of a video twice.
+    """
+    if doubled := list(_doubled(table)):
+        table.delete(f"_rowid IN ({', '.join(map(str, doubled))})")
+
+
 def _doubled(table: Table) -> Iterator[int]:
     """Row numbers of all but the last written memory of each file, and of all but its last row of each event."""
+    import pyarrow.compute as pc
+
     rows = table.search().with_row_id(True).select([*KEY, "memory"]).to_arrow()
-    counts = rows.group_by(["source", "position"]).aggregate([("_rowid", "count")])
-    memories = rows.group_by("source").aggregate([("memory", "count_distinct")])
-    if max(counts["_rowid_count"].to_pylist() + memories["memory_count_distinct"].to_pylist(), default=1) == 1:
+    counts = rows.group_by(["source", "position"]).aggregate([("_rowid", "count")])["_rowid_count"]
+    memories = rows.group_by("source").aggregate([("memory", "count_distinct")])["memory_count_distinct"]
+    if all((pc.max(each).as_py() or 1) == 1 for each in (counts, memories)):
         return
     last: dict[str, str] = {}
     seen: set[tuple[str, int]] = set()
@@ -139,7 +145,7 @@ def build_filter_indices(table: Table) -> None:
     from lancedb.index import BTree, LabelList
 
     known = {column for index in table.list_indices() for column in index.columns}
-    for column in {"source", "start", "end"} - known:
+    for column in {"source", "video", "start", "end"} - known:
         table.create_index(column, config=BTree())
     if "tags" not in known:
         table.create_index("tags", config=LabelList())

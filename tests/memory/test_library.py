@@ -201,7 +201,7 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     library.optimize()
     (table,) = library._tables()
     kinds = sorted((index.index_type, *index.columns) for index in table.list_indices())
-    filters = [("BTree", "end"), ("BTree", "source"), ("BTree", "start")]
+    filters = [("BTree", "end"), ("BTree", "source"), ("BTree", "start"), ("BTree", "video")]
     assert kinds == [*filters, ("FTS", "words"), ("IvfSq", "vector"), ("LabelList", "tags")]
     late = memory(500)
     library.add([late])
@@ -629,16 +629,31 @@ def test_a_disk_that_is_full_in_the_last_write_of_a_file_loses_nothing(library, 
 
 
 def test_a_library_that_vanishes_while_it_is_measured_is_a_clear_error(library, memory, monkeypatch):
+    from lancedb.table import LanceTable
+
     library.add([memory(1)])
-    is_file = Path.is_file
+    stats = LanceTable.stats
 
-    def vanishing(path):
-        shutil.rmtree(library.address, ignore_errors=True)
-        return is_file(path) or path.stat()
+    def vanishing(table):
+        shutil.rmtree(library.address)
+        return stats(table)
 
-    monkeypatch.setattr(Path, "is_file", vanishing)
+    monkeypatch.setattr(LanceTable, "stats", vanishing)
     with pytest.raises(LibraryError, match="cannot read the library"):
         library.optimize()
+
+
+def test_what_was_left_whole_is_not_looked_through_again(library, memory, monkeypatch):
+    looks = []
+    monkeypatch.setattr(library_module, "drop_doubled", looks.append)
+    library.add([memory(1)])
+    assert not looks
+    MemoryLibrary(library.address).add([memory(2)])
+    assert not looks
+    (table,) = library._tables()
+    table.add(rows_of(memory(2), [""] * 5))
+    MemoryLibrary(library.address).add([memory(3)])
+    assert [each.name for each in looks] == [table.name]
 
 
 def test_an_answer_is_of_one_version_whoever_writes_meanwhile(library, memory, monkeypatch):
