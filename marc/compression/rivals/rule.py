@@ -73,6 +73,11 @@ class Rule:
     least_grids: int = 0
     most_grids: int | None = None
 
+    @property
+    def looks(self) -> bool:
+        """Whether it wants to know more of the vision tower than its tokens."""
+        return self.wants_attention or self.wants_keys
+
     def count(self, grids: int, cells: int, budget: int) -> int:
         """Tokens that will be kept: the budget, but no fewer than the rule can and no more than there are.
 
@@ -89,7 +94,7 @@ class Rule:
         """Reduces a video.
 
         What is kept or merged is decided without gradients and in float32 at least; gradients reach every token with
-        the weight that it has in the result.
+        the weight that it has in the result. Where all are kept, they stay as they are.
 
         Args:
             video: With what the rule wants.
@@ -107,9 +112,18 @@ class Rule:
             raise ValueError(f"the rule {self.name} wants the vision tower's attention: give EncodedVideo.attention")
         if self.wants_keys and video.keys is None:
             raise ValueError(f"the rule {self.name} wants the vision tower's keys: give EncodedVideo.keys")
+        if count == grids * cells:
+            return _all(video)
         module, name = self.function.split(":")
         kept: KeptTokens = getattr(import_module(module), name)(video, count)
         return kept
+
+
+def _all(video: EncodedVideo) -> KeptTokens:
+    import torch
+
+    tokens = video.tokens.flatten(0, 1)
+    return KeptTokens(tokens, torch.arange(len(tokens), device=tokens.device))
 
 
 LAST_GRIDS = 2
@@ -121,5 +135,25 @@ _RULES = (
     Rule("uniform", f"{_HERE}.plain:uniform", "whole grids, evenly spaced"),
     Rule("tiny", f"{_HERE}.plain:tiny", "every grid, pooled"),
     Rule("last", f"{_HERE}.plain:last", "SimpleStream, arXiv 2604.02317", most_grids=LAST_GRIDS),
+    Rule("dycoke", f"{_HERE}.dycoke:keep", "DyCoke, arXiv 2411.15024", least_grids=1),
+    Rule("evs", f"{_HERE}.evs:keep", "Efficient Video Sampling, arXiv 2510.14624", least_grids=1),
+    Rule(
+        "prumerge",
+        f"{_HERE}.prumerge:keep",
+        "LLaVA-PruMerge, arXiv 2403.15388",
+        wants_attention=True,
+        wants_keys=True,
+        least_of_a_grid=1,
+    ),
+    Rule("tome", f"{_HERE}.tome:keep", "Token Merging, arXiv 2210.09461", least_of_a_grid=1),
+    Rule("vidcom2", f"{_HERE}.vidcom2:keep", "VidCom2, arXiv 2505.14454", least_of_a_grid=1),
+    Rule(
+        "visionzip",
+        f"{_HERE}.visionzip:keep",
+        "VisionZip, arXiv 2412.04467",
+        wants_attention=True,
+        wants_keys=True,
+        least_of_a_grid=1,
+    ),
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
