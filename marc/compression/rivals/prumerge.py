@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from marc.compression.rivals.merging import in_float32, weighted_sums
+from marc.compression.rivals.merging import Sums, in_float32, weighted_sums
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
 from marc.compression.shares import in_proportion
 
@@ -32,21 +32,16 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
     assert video.attention is not None
     assert video.keys is not None
     grids, cells, _ = video.tokens.shape
-    places, sources, targets, weights = [], [], [], []
     with torch.no_grad():
         attention_TP = F.normalize(in_float32(video.attention), p=1, dim=-1)
         keys_TPK = F.normalize(in_float32(video.keys), dim=-1)
-        # a cell's worth beside the outliers, so that grids without any share alike what the others have no room for
+        # beside the outliers a cell's worth each, by which grids share what those with outliers have no room for
         shares = [outliers * cells + 1 for outliers in _outliers(attention_TP).tolist()]
-        kept = 0
-        for grid, own in enumerate(in_proportion(shares, [cells] * grids, count)):
-            chosen, members, belongs, share = _of_grid(attention_TP[grid], keys_TPK[grid], own)
-            places.append(chosen + grid * cells)
-            sources.append(members + grid * cells)
-            targets.append(belongs + kept)
-            weights.append(share)
-            kept += own
-    return weighted_sums(video, *(torch.cat(parts) for parts in (places, sources, targets, weights)))
+        parts = [
+            _of_grid(attention_TP[grid], keys_TPK[grid], own).moved(grid * cells)
+            for grid, own in enumerate(in_proportion(shares, [cells] * grids, count))
+        ]
+    return weighted_sums(video, parts)
 
 
 def _outliers(attention_TP: Tensor) -> Tensor:
@@ -55,8 +50,7 @@ def _outliers(attention_TP: Tensor) -> Tensor:
     return (attention_TP > (third_T + WHISKER * (third_T - first_T))[:, None]).sum(dim=1)
 
 
-def _of_grid(attention_P: Tensor, keys_PK: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The cells that are kept of one grid, and which cells contribute to which of them with which weight."""
+def _of_grid(attention_P: Tensor, keys_PK: Tensor, count: int) -> Sums:
     cells = len(attention_P)
     has_rest = 1 < count < cells
     order = attention_P.argsort(descending=True, stable=True)
@@ -64,12 +58,12 @@ def _of_grid(attention_P: Tensor, keys_PK: Tensor, count: int) -> tuple[Tensor, 
     likeness = keys_PK[centres] @ keys_PK.T
     likeness.scatter_(1, centres[:, None], -torch.inf)
     near = likeness.argsort(dim=1, descending=True, stable=True)[:, : min(NEIGHBOURS, cells - 1)]
-    rows = torch.arange(len(centres), device=centres.device)
-    sources = [centres, near.flatten()]
-    targets = [rows, rows.repeat_interleave(near.shape[1])]
-    weights = [torch.ones_like(attention_P[centres]), attention_P[near.flatten()]]
+    alone = Sums.unchanged(centres)
+    sources = [alone.sources, near.flatten()]
+    targets = [alone.targets, alone.targets.repeat_interleave(near.shape[1])]
+    weights = [alone.weights, attention_P[near.flatten()]]
     if has_rest:
         sources.append(rest)
         targets.append(torch.full_like(rest, len(centres)))
         weights.append(attention_P[rest])
-    return order[:count], torch.cat(sources), torch.cat(targets), torch.cat(weights)
+    return Sums(order[:count], torch.cat(sources), torch.cat(targets), torch.cat(weights))

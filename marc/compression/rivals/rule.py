@@ -137,6 +137,8 @@ _RULES = (
     Rule("last", f"{_HERE}.plain:last", "SimpleStream, arXiv 2604.02317", most_grids=LAST_GRIDS),
     Rule("dycoke", f"{_HERE}.dycoke:keep", "DyCoke, arXiv 2411.15024", least_grids=1),
     Rule("evs", f"{_HERE}.evs:keep", "Efficient Video Sampling, arXiv 2510.14624", least_grids=1),
+    Rule("fastvid", f"{_HERE}.fastvid:keep", "FastVID, arXiv 2503.11187", wants_attention=True, least_of_a_grid=1),
+    Rule("holitom", f"{_HERE}.holitom:keep", "HoliTom, arXiv 2505.21334", wants_attention=True),
     Rule(
         "prumerge",
         f"{_HERE}.prumerge:keep",
