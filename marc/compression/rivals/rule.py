@@ -147,6 +147,7 @@ _RULES = (
         wants_keys=True,
         least_of_a_grid=1,
     ),
+    Rule("sttm", f"{_HERE}.sttm:keep", "STTM, arXiv 2507.07990"),
     Rule("tome", f"{_HERE}.tome:keep", "Token Merging, arXiv 2210.09461", least_of_a_grid=1),
     Rule("vidcom2", f"{_HERE}.vidcom2:keep", "VidCom2, arXiv 2505.14454", least_of_a_grid=1),
     Rule(
