@@ -49,14 +49,17 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Receives videos/ and eval_world.json.")],
     *,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Splits share no video.")] = "test",
-    scale: Annotated[int, typer.Option(help="Enlargement of the 28 x 28 pixels.")] = 8,
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement of the world's pixels.", show_default="8; level arena: 4")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that write videos.")] = 1,
     world: WorldOptions,
 ) -> None:
     """Write a data set in Video-R1's format: H.264 files and rows with questions."""
     from marc.world.export import FileOptions, export_world
 
-    path = export_world(folder, world, split=split, options=FileOptions(scale=scale), workers=workers)
+    options = None if scale is None else FileOptions(scale=scale)
+    path = export_world(folder, world, split=split, options=options, workers=workers)
     echo(f"{path}")
 
 

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from marc.io import replacing, write_json
+from marc.world.arena.scenes import AnyVideo
+from marc.world.levels import questions, sample
 from marc.world.options import WorldOptions
-from marc.world.questions import KINDS, WorldQuestion, draw_questions
-from marc.world.scenes import Level, Split, WorldVideo, sample_video, video_rng
+from marc.world.questions import WorldQuestion
+from marc.world.scenes import Level, Split, video_rng
 from marc.world.texts import reasoning, solution
 
 QUESTION_STREAM = 1_000_000_000
@@ -49,40 +51,46 @@ class FileOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    @classmethod
+    def of_level(cls, level: Level) -> FileOptions:
+        """As the files of a level are made: those of ``arena``, whose frames are larger, are enlarged less."""
+        return cls(scale=4) if level == "arena" else cls()
+
     @property
     def seconds_per_frame(self) -> float:
         """How long a world frame is shown."""
         return self.hold / self.fps
 
 
-def write_world_video(video: WorldVideo, path: str | Path, options: FileOptions = FileOptions()) -> None:
+def write_world_video(video: AnyVideo, path: str | Path, options: FileOptions | None = None) -> None:
     """Write a video as H.264.
 
     Args:
         video: What it shows.
         path: File to write.
-        options: Size, pace and quality.
+        options: Size, pace and quality; ``None``: those of its level.
     """
     from marc.video import write_video
-    from marc.world.renderer import render_video
+    from marc.world.levels import render
 
-    frames = render_video(video, scale=options.scale).numpy()
+    options = options or FileOptions.of_level(video.level)
+    frames = render(video, scale=options.scale).numpy()
     write_video(path, np.repeat(frames, options.hold, axis=0), fps=options.fps, crf=options.crf)
 
 
-def cuts_in_seconds(video: WorldVideo, options: FileOptions = FileOptions()) -> list[float]:
+def cuts_in_seconds(video: AnyVideo, options: FileOptions = FileOptions()) -> list[float]:
     """Times at which a new event begins in the file."""
     edges = np.cumsum([2 * event.grids for event in video.events])[:-1]
     return [float(edge * options.seconds_per_frame) for edge in edges]
 
 
-def video_questions(video: WorldVideo, split: Split, seed: int, index: int, count: int) -> list[WorldQuestion]:
+def video_questions(video: AnyVideo, split: Split, seed: int, index: int, count: int) -> list[WorldQuestion]:
     """The fixed questions about video number `index` of a split, a third of them multiple choice."""
     rng = video_rng(video.level, split, seed, QUESTION_STREAM + index)
-    return draw_questions(video, rng, count)
+    return questions(video, rng, count)
 
 
-def to_row(question: WorldQuestion, video: WorldVideo, path: str, identity: int) -> dict[str, Any]:
+def to_row(question: WorldQuestion, video: AnyVideo, path: str, identity: int) -> dict[str, Any]:
     """A question as a row of Video-R1's JSON files, with the world's own columns behind.
 
     ``process`` is the reasoning in ``<think>`` tags, as in Video-R1-COT; ``event`` the index of the event that the
@@ -109,7 +117,7 @@ def export_world(
     world: WorldOptions = WorldOptions(),
     *,
     split: Split = "test",
-    options: FileOptions = FileOptions(),
+    options: FileOptions | None = None,
     workers: int = 1,
 ) -> Path:
     """Write a data set: ``videos/*.mp4`` and ``eval_world.json``; files that are there already are kept.
@@ -118,7 +126,7 @@ def export_world(
         folder: Where to.
         world: Which videos, and how many questions about them.
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        options: How videos become files.
+        options: How videos become files; ``None``: as those of their level.
         workers: Processes that write videos.
 
     Returns:
@@ -126,7 +134,7 @@ def export_world(
     """
     target = Path(folder)
     (target / "videos").mkdir(parents=True, exist_ok=True)
-    drawn = [sample_video(world.level, split, world.seed, index) for index in range(world.videos)]
+    drawn = [sample(world.level, split, world.seed, index) for index in range(world.videos)]
     paths = [f"videos/{video.name}.mp4" for video in drawn]
     missing = [
         (video, target / path) for video, path in zip(drawn, paths, strict=True) if not (target / path).exists()
@@ -146,7 +154,7 @@ def export_world(
     return questions_file
 
 
-def _write(item: tuple[WorldVideo, Path], options: FileOptions) -> None:
+def _write(item: tuple[AnyVideo, Path], options: FileOptions | None) -> None:
     video, path = item
     with replacing(path) as temporary:
         write_world_video(video, temporary, options)
@@ -159,7 +167,7 @@ def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: 
         path: The video file to write; the questions go to the same name with ``.json``.
         seed: Another seed is another video.
         questions: Number of questions.
-        level: ``"easy"`` or ``"hard"``.
+        level: Of the video.
 
     Returns:
         The path of the questions.
@@ -167,24 +175,25 @@ def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     index, video = _busiest(level, seed)
-    options = FileOptions()
-    write_world_video(video, target, options)
+    write_world_video(video, target)
     asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), questions)
     rows = [to_row(question, video, target.name, number) for number, question in enumerate(asked)]
-    cuts = cuts_in_seconds(video, options)
+    cuts = cuts_in_seconds(video)
     questions_file = target.with_suffix(".json")
     write_json(questions_file, {"video": target.name, "cuts": cuts, "questions": rows})
     return questions_file
 
 
-def _busiest(level: Level, seed: int) -> tuple[int, WorldVideo]:
+def _busiest(level: Level, seed: int) -> tuple[int, AnyVideo]:
     """The first test video with the most events that a level has."""
-    drawn = [(index, sample_video(level, "test", seed, index)) for index in range(50)]
+    drawn = [(index, sample(level, "test", seed, index)) for index in range(50)]
     return max(drawn, key=lambda item: (len(item[1].events), -item[0]))
 
 
 def _one_of_each_kind(questions: Sequence[WorldQuestion], count: int) -> list[WorldQuestion]:
     """The first question of each kind, then more in their order."""
-    firsts = {kind: next((item for item in questions if item.kind == kind), None) for kind in KINDS}
-    leading = [item for item in firsts.values() if item is not None]
+    firsts: dict[str, WorldQuestion] = {}
+    for item in questions:
+        firsts.setdefault(item.kind, item)
+    leading = list(firsts.values())
     return [*leading, *(item for item in questions if item not in leading)][:count]

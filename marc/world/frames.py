@@ -17,14 +17,15 @@ from marc.data.rows import TrainingRow, parse_row
 from marc.types import Frames, VideoInfo
 from marc.video import frame_size, sample_times
 from marc.video.sources import FrameShape, PixelLimits
+from marc.world.arena.scenes import AnyVideo
 from marc.world.export import FileOptions, cuts_in_seconds, to_row, video_questions
-from marc.world.renderer import render_video
-from marc.world.scenes import SIZE, Level, Split, WorldVideo, sample_video
+from marc.world.levels import frame_pixels, render, sample
+from marc.world.scenes import Level, Split
 
-_NAME = re.compile(r"(easy|hard)-(train|validation|test)-(\d+)-(\d+)")
+_NAME = re.compile(r"(easy|hard|arena)-(train|validation|test)-(\d+)-(\d+)")
 
 
-def video_of(name: str) -> WorldVideo:
+def video_of(name: str) -> AnyVideo:
     """The video of a name.
 
     Raises:
@@ -33,12 +34,12 @@ def video_of(name: str) -> WorldVideo:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"{name}: not a micro-world video; names are like easy-train-0-000012")
-    return sample_video(cast(Level, match[1]), cast(Split, match[2]), int(match[3]), int(match[4]))
+    return sample(cast(Level, match[1]), cast(Split, match[2]), int(match[3]), int(match[4]))
 
 
-def draw_frames(video: WorldVideo, options: FileOptions = FileOptions()) -> Frames:
+def draw_frames(video: AnyVideo, options: FileOptions = FileOptions()) -> Frames:
     """Every frame of a video, at the time at which its file would begin to show it."""
-    rgb = render_video(video).numpy()
+    rgb = render(video).numpy()
     return Frames(rgb, np.arange(len(rgb), dtype=np.float64) * options.seconds_per_frame, video.name)
 
 
@@ -64,19 +65,20 @@ class WorldFrames:
         Raises:
             ValueError: If the limits do not allow that size.
         """
-        if frame_size(SIZE, SIZE, source=name, **vars(limits)) != (SIZE, SIZE):
-            raise ValueError(f"{name}: frames of the micro-world are {SIZE} x {SIZE} pixels, which {limits} forbid")
-        options = self.options
-        count = video_of(name).frame_count * options.hold
-        info = VideoInfo(name, SIZE, SIZE, count / options.fps, options.fps, count, "none")
+        video, options = video_of(name), self.options
+        height, width = frame_pixels(video.level)
+        if frame_size(width, height, source=name, **vars(limits)) != (width, height):
+            raise ValueError(f"{name}: frames of its level are {width} x {height} pixels, which {limits} forbid")
+        count = video.frame_count * options.hold
+        info = VideoInfo(name, width, height, count / options.fps, options.fps, count, "none")
         times = sample_times(info, fps=self.fps, max_frames=self.max_frames, min_frames=self.min_frames)
-        return FrameShape(times, SIZE, SIZE)
+        return FrameShape(times, width, height)
 
     def read(self, name: str, limits: PixelLimits) -> Frames:
         """See `FrameSource`."""
         seconds = self.shape(name, limits).seconds
         shown = (seconds * self.options.fps).round().astype(int) // self.options.hold
-        return Frames(render_video(video_of(name)).numpy()[shown], seconds, name)
+        return Frames(render(video_of(name)).numpy()[shown], seconds, name)
 
 
 def world_rows(
@@ -92,7 +94,7 @@ def world_rows(
     """Questions about micro-world videos, whose paths are names for `WorldFrames`; with the true cuts.
 
     Args:
-        level: ``"easy"`` or ``"hard"``.
+        level: Of the videos.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         seed: Another seed is another set.
         videos: Number of videos.
@@ -102,7 +104,7 @@ def world_rows(
     """
     rows = []
     for index in range(first, first + videos):
-        video = sample_video(level, split, seed, index)
+        video = sample(level, split, seed, index)
         for number, question in enumerate(video_questions(video, split, seed, index, questions)):
             if kinds is None or question.kind in kinds:
                 row = to_row(question, video, video.name, index * questions + number)

@@ -21,11 +21,12 @@ from marc.inference.prompts import Prompt
 from marc.inference.video_input import VideoInput, VisualPatches, every_token
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.types import FRAMES_PER_GRID, GenerationOptions
+from marc.world.arena.scenes import AnyVideo
 from marc.world.export import video_questions
 from marc.world.frames import draw_frames
+from marc.world.levels import sample
 from marc.world.options import WorldOptions
 from marc.world.questions import WorldQuestion
-from marc.world.scenes import WorldVideo, sample_video
 from marc.world.texts import completion_ids, prompt_ids
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
@@ -70,7 +71,7 @@ def measure(
     results = []
     for begin in range(0, world.videos, VIDEOS_AT_ONCE):
         indices = range(begin, min(begin + VIDEOS_AT_ONCE, world.videos))
-        drawn = [sample_video(world.level, "test", world.seed, index) for index in indices]
+        drawn = [sample(world.level, "test", world.seed, index) for index in indices]
         asked = [
             video_questions(video, "test", world.seed, index, world.questions)
             for video, index in zip(drawn, indices, strict=True)
@@ -86,7 +87,7 @@ def measure(
     return results
 
 
-def show(video: WorldVideo, layout: str, backend: HFBackend) -> VideoInput:
+def show(video: AnyVideo, layout: str, backend: HFBackend) -> VideoInput:
     """What a model sees of a video in one of `LAYOUTS`.
 
     Raises:

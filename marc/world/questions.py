@@ -7,17 +7,33 @@ multiple-choice one whose distractors are, first of all, true of *other* parts o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from marc.world.arena.scenes import AnyVideo
 from marc.world.scenes import COLOURS, DIRECTIONS, LEVELS, SHAPES, MovingObject, WorldEvent, WorldVideo
 
 Choice = TypeVar("Choice")
 LETTERS = "ABCD"
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that must have been seen to answer a question, and where it can be seen; any of the places will do.
+
+    Attributes:
+        sort: ``"sign"``, ``"mark"``, ``"actor"`` or ``"scene"``.
+        grids: Temporal grids of the video.
+        cells: The row and column in each of them; empty: in every cell.
+    """
+
+    sort: str
+    grids: tuple[int, ...]
+    cells: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class Draft:
         event: Index of the one event that it is about, or ``None``.
         concluded: The reasoning ends with the answer, which says what a letter stands for before the letter is given;
             not where the answer is long.
+        facts: What must have been seen, all of it; at level ``arena``.
     """
 
     text: str
@@ -40,6 +57,7 @@ class Draft:
     thought: str
     event: int | None = None
     concluded: bool = True
+    facts: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,13 +65,14 @@ class WorldQuestion:
     """A question as a data set would hold it.
 
     Attributes:
-        kind: Name of the kind, a key of `KINDS`.
+        kind: Name of the kind, a key of `KINDS` or of those of level ``arena``.
         text: The question without its options.
         options: Such as ``("A. red", "B. blue")``; empty unless it is multiple choice.
         answer: The right answer: a letter, a word, a phrase or digits.
         problem_type: ``"multiple choice"``, ``"numerical"`` or ``"free-form"``, as in Video-R1.
         thought: One sentence of reasoning that leads to the answer.
         event: Index of the one event that it is about, or ``None``.
+        facts: What must have been seen, all of it; at level ``arena``.
     """
 
     kind: str
@@ -63,6 +82,7 @@ class WorldQuestion:
     problem_type: str
     thought: str
     event: int | None
+    facts: tuple[Fact, ...] = ()
 
 
 def describe(event: WorldEvent) -> str:
@@ -71,12 +91,12 @@ def describe(event: WorldEvent) -> str:
     return f"The {event.background} scene shows {things}"
 
 
-def storyline(video: WorldVideo) -> str:
+def storyline(video: AnyVideo) -> str:
     """The scenes in order, such as ``The scenes are 1 plain, 2 striped``."""
     return "The scenes are " + ", ".join(f"{i} {event.background}" for i, event in enumerate(video.events, start=1))
 
 
-def places(video: WorldVideo, names: Sequence[str], indices: Sequence[int]) -> str:
+def places(video: AnyVideo, names: Sequence[str], indices: Sequence[int]) -> str:
     """The scenes in order, and the numbers of those asked about: ``… 1 plain, 2 tiled. tiled is 2, plain is 1``."""
     return f"{storyline(video)}. " + ", ".join(f"{name} is {i + 1}" for name, i in zip(names, indices, strict=True))
 
@@ -346,7 +366,10 @@ def exists(video: WorldVideo, rng: np.random.Generator) -> Draft | None:
     return Draft(text.format(first, second), "yes" if present else "no", (), thought)
 
 
-KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {
+Kinds = Mapping[str, Callable[[Any, np.random.Generator], Draft | None]]
+"""Kinds of questions about the videos of a level, by name."""
+
+KINDS: Kinds = {
     "colour": attribute_of_scene(
         "colour",
         COLOURS,
@@ -378,43 +401,45 @@ KINDS: dict[str, Callable[[WorldVideo, np.random.Generator], Draft | None]] = {
     "count objects": count_objects,
     "exists": exists,
 }
-"""Every kind of question, by name."""
+"""Of levels ``easy`` and ``hard``."""
 ABOUT_ONE_EVENT = ("colour", "shape", "direction", "event story", "scene of object", "direction of object")
 """Kinds of questions that name what can be seen in the event that answers them."""
 
 
 def ask(
-    video: WorldVideo, kind: str, rng: np.random.Generator, *, multiple_choice: bool = False
+    video: AnyVideo, kind: str, rng: np.random.Generator, *, multiple_choice: bool = False, kinds: Kinds = KINDS
 ) -> WorldQuestion | None:
     """Draw a question of a kind, or ``None`` where this draw does not fit the video.
 
     Args:
         video: What it is about.
-        kind: A key of `KINDS`.
+        kind: A key of `kinds`.
         rng: The generator.
         multiple_choice: Offer up to four lettered options; not for questions of yes or no.
+        kinds: Those of the video's level.
     """
-    draft = KINDS[kind](video, rng)
+    draft = kinds[kind](video, rng)
     if draft is None:
         return None
     thought = f"{draft.thought}: {draft.answer}" if draft.concluded else draft.thought
     if not multiple_choice or not draft.others:
         problem_type = "numerical" if draft.answer.isdigit() else "free-form"
-        return WorldQuestion(kind, draft.text, (), draft.answer, problem_type, thought, draft.event)
+        return WorldQuestion(kind, draft.text, (), draft.answer, problem_type, thought, draft.event, draft.facts)
     texts = [draft.answer, *draft.others[: len(LETTERS) - 1]]
     order = rng.permutation(len(texts))
     options = tuple(f"{letter}. {texts[i]}" for letter, i in zip(LETTERS, order, strict=False))
     letter = LETTERS[list(order).index(0)]
-    return WorldQuestion(kind, draft.text, options, letter, "multiple choice", thought, draft.event)
+    return WorldQuestion(kind, draft.text, options, letter, "multiple choice", thought, draft.event, draft.facts)
 
 
 def draw_questions(
-    video: WorldVideo,
+    video: AnyVideo,
     rng: np.random.Generator,
     count: int,
     *,
     weights: dict[str, float] | None = None,
     choice_rate: float = 0.33,
+    kinds: Kinds = KINDS,
 ) -> list[WorldQuestion]:
     """Draw `count` different questions about a video.
 
@@ -424,14 +449,15 @@ def draw_questions(
         count: How many.
         weights: How often each kind is tried, 0 for those that are missing; by default all equally often.
         choice_rate: Share of multiple choice.
+        kinds: Those of the video's level.
     """
-    names = list(KINDS)
+    names = list(kinds)
     shares = np.array([1.0 if weights is None else weights.get(name, 0.0) for name in names])
     edges = np.cumsum(shares / shares.sum())
     found: dict[tuple[str, tuple[str, ...]], WorldQuestion] = {}
     for _ in range(40 * count):
         kind = names[min(int(np.searchsorted(edges, rng.random())), len(names) - 1)]
-        question = ask(video, kind, rng, multiple_choice=rng.random() < choice_rate)
+        question = ask(video, kind, rng, multiple_choice=rng.random() < choice_rate, kinds=kinds)
         if question is not None:
             found.setdefault((question.text, question.options), question)
         if len(found) == count:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,7 +27,8 @@ SIZE = 28
 SPEED = 2
 """Pixels per frame that an object moves."""
 
-Level = Literal["easy", "hard"]
+Level = Literal["easy", "hard", "arena"]
+"""``arena`` is drawn by `marc.world.arena.scenes`; `marc.world.levels` draws all three."""
 Split = Literal["train", "validation", "test"]
 
 
@@ -146,8 +147,8 @@ class Palette:
 
 def video_rng(level: str, split: str, seed: int, index: int) -> np.random.Generator:
     """The generator that belongs to one video, independent of every other video's and of the process."""
-    if level not in LEVELS:
-        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    if level not in get_args(Level):
+        raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {level!r}")
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split must be train, validation or test, got {split!r}")
     digest = sha256_of(f"marc-world/1/{level}/{split}/{seed}/{index}")

@@ -11,11 +11,13 @@ from marc.world.frames import WorldFrames, video_of, world_rows
 from marc.world.scenes import sample_video
 
 
-@pytest.mark.parametrize(("name", "frames"), [("easy-test-0-000003", 64), ("hard-test-1-000000", 16)])
+@pytest.mark.parametrize(
+    ("name", "frames"), [("easy-test-0-000003", 64), ("hard-test-1-000000", 16), ("arena-test-0-000000", 16)]
+)
 def test_memory_and_file_agree(name, frames, tmp_path):
     path = tmp_path / f"{name}.mp4"
     write_world_video(video_of(name), path)
-    limits = VisualReader(build_processor()).limits
+    limits = VisualReader(build_processor(max_pixels=112 * 224 if "arena" in name else None)).limits
     drawn, read = WorldFrames(max_frames=frames), VideoFiles(max_frames=frames)
     ours, theirs = drawn.read(name, limits), read.read(str(path), limits)
     assert len(ours) == len(theirs) == frames

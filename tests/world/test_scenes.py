@@ -1,9 +1,13 @@
 """The world is drawn from seeds alone, and what is drawn keeps its promises."""
 
+import hashlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marc.world.export import to_row, video_questions
+from marc.world.renderer import render_video
 from marc.world.scenes import LEVELS, sample_video, split_length, video_rng
 
 levels = st.sampled_from(list(LEVELS))
@@ -56,3 +60,15 @@ def test_lengths_add_up(parts: int, shortest: int, slack: int, seed: int) -> Non
 def test_unknown_names_are_refused(level: str, split: str, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         sample_video(level, split, 0, 0)
+
+
+def test_the_older_levels_stay_what_they_are() -> None:
+    """Pixels, questions and rows of ten videos, as they were before there were other levels."""
+    digest = hashlib.sha256()
+    for level in ("easy", "hard"):
+        for index in range(5):
+            video = sample_video(level, "test", 0, index)
+            digest.update(render_video(video).numpy().tobytes())
+            for number, question in enumerate(video_questions(video, "test", 0, index, 20)):
+                digest.update(repr(to_row(question, video, "p", number)).encode())
+    assert digest.hexdigest() == "8ba92dd0e7840980d563b9d86dbee0916a5ec4be1880a899c02028eea84e0229"
