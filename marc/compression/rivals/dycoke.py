@@ -16,9 +16,8 @@ before, and leaves out the third grid of the last window; here both are as the p
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from marc.compression.rivals.merging import as_they_are, in_float32
+from marc.compression.rivals.merging import as_they_are, cosines, in_float32
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
 from marc.compression.shares import level
 
@@ -34,8 +33,7 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
     with torch.no_grad():
         tokens_TPD = in_float32(video.tokens)
         earlier = [grid - 1 if grid % window % 2 else grid - grid % window for grid in others]
-        likeness_OP = F.cosine_similarity(tokens_TPD[others], tokens_TPD[earlier], dim=-1)
-        order_OP = likeness_OP.argsort(dim=1, stable=True)
+        order_OP = cosines(tokens_TPD, others, earlier).argsort(dim=1, stable=True)
     left = count - len(whole) * cells
     tokens = level(left, len(others), cells) if others else []
     places = [torch.arange(cells, device=video.tokens.device) + grid * cells for grid in whole]

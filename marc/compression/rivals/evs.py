@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from marc.compression.rivals.merging import as_they_are, in_float32
+from marc.compression.rivals.merging import as_they_are, cosines, in_float32
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
 
 FIRST = 255.0
@@ -24,7 +24,7 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
     """Keeps the first grid and the cells of others that differ most from the same cell before."""
     with torch.no_grad():
         tokens_TPD = in_float32(video.tokens)
-        change_TP = 1 - F.cosine_similarity(tokens_TPD[1:], tokens_TPD[:-1], dim=-1)
-        change_TP = F.pad(change_TP, (0, 0, 1, 0), value=FIRST)
+        grids = range(len(tokens_TPD))
+        change_TP = F.pad(1 - cosines(tokens_TPD, grids[1:], grids[:-1]), (0, 0, 1, 0), value=FIRST)
         order = change_TP.flatten().argsort(descending=True, stable=True)
     return as_they_are(video, order[:count])

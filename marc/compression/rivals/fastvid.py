@@ -94,29 +94,29 @@ def _of_segment(
     order_TP = attention_TP.argsort(dim=1, descending=True, stable=True)
     kept = [order_P[:own] + grid * cells for grid, (order_P, own) in enumerate(zip(order_TP, salient, strict=True))]
     parts = [Sums.unchanged(torch.cat(kept))]
-    unit = F.normalize(tokens_TPD, dim=-1).flatten(0, 1)
-    merges = torch.ones(len(unit), dtype=torch.bool, device=unit.device)
+    tokens = tokens_TPD.flatten(0, 1)
+    merges = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     merges[parts[0].places] = False
     for grid, own in enumerate(context):
         if own:
             rest = order_TP[grid, salient[grid] :].sort().values
             peaks, _ = density_peaks(tokens_TPD[grid, rest], own, NEIGHBOURS)
-            parts.append(_anchored(unit, rest[peaks] + grid * cells, merges))
+            parts.append(_anchored(tokens, rest[peaks] + grid * cells, merges))
     return parts
 
 
-def _anchored(unit: Tensor, context: Tensor, merges: Tensor) -> Sums:
+def _anchored(tokens: Tensor, context: Tensor, merges: Tensor) -> Sums:
     """Context tokens with what belongs to them.
 
     Args:
-        unit: Every token of the segment, of length 1, ``[T * P, D]``.
+        tokens: Of the segment, ``[T * P, D]``.
         context: Places of the context tokens.
         merges: Which tokens are not salient, ``[T * P]``.
     """
     others = merges.clone()
     others[context] = False
     members = others.nonzero().flatten()
-    belongs = (unit[members] @ unit[context].T).argmax(dim=1)
+    belongs = (tokens @ F.normalize(tokens[context], dim=-1).T).argmax(dim=1)[members]
     counts = torch.bincount(belongs, minlength=len(context))
     own = (1 / (counts + 1)).clamp(min=LEAST_OWN)
     alone = Sums.unchanged(context)

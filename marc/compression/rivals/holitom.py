@@ -25,11 +25,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from marc.compression.rivals.clustering import density_peaks
-from marc.compression.rivals.merging import Sums, in_float32, largest_remainder, weighted_sums
+from marc.compression.rivals.merging import Sums, cosines, in_float32, largest_remainder, weighted_sums
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
 
 STILL = 0.8
@@ -45,7 +44,8 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
     cells = video.tokens.shape[1]
     with torch.no_grad():
         tokens_TPD = in_float32(video.tokens)
-        windows = _windows(F.cosine_similarity(tokens_TPD[:-1], tokens_TPD[1:], dim=-1), count)
+        grids = range(len(tokens_TPD))
+        windows = _windows(cosines(tokens_TPD, grids[:-1], grids[1:]), count)
         still = [window.still for window in windows]
         moving = [~window.still for window in windows for _ in window.grids]
         numbers = largest_remainder([int(chosen_P.sum()) for chosen_P in still + moving], count)

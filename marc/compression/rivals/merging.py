@@ -27,6 +27,15 @@ def in_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def cosines(tokens_TPD: Tensor, grids: Sequence[int], others: Sequence[int]) -> Tensor:
+    """Cosine similarities of the cells of some grids with the same cells of others, ``[len(grids), P]``.
+
+    One grid after the other: what is computed in between then stays in the processor's cache.
+    """
+    rows = [F.cosine_similarity(tokens_TPD[a], tokens_TPD[b], dim=-1) for a, b in zip(grids, others, strict=True)]
+    return torch.stack(rows) if rows else tokens_TPD.new_empty(0, tokens_TPD.shape[1])
+
+
 def as_they_are(video: EncodedVideo, places_N: Tensor) -> KeptTokens:
     """Keeps some tokens and drops the others.
 

@@ -149,7 +149,7 @@ def _scored(tokens_TPD: Tensor, tree: _Tree) -> _Scores:
     unit_TnD = F.normalize(torch.cat([tokens_TPD, coarser_TmD], dim=1), dim=-1)
     children = (~tree.is_root).nonzero().flatten()
     parents = tree.parents[children]
-    likeness = (unit_TnD[:, children] * unit_TnD[:, parents]).sum(dim=-1)
+    likeness = torch.stack([(unit_nD[children] * unit_nD[parents]).sum(dim=-1) for unit_nD in unit_TnD])
     worst = torch.full_like(unit_TnD[..., 0], torch.inf).scatter_reduce(
         1, parents.expand_as(likeness), likeness, "amin"
     )

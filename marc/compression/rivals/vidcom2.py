@@ -43,13 +43,13 @@ def _likeness(tokens_TPD: Tensor) -> tuple[Tensor, Tensor]:
     variance_D = tokens_TPD.flatten(0, 1).var(dim=0, correction=0)
     quiet = variance_D.topk(max(1, int(CHANNELS * len(variance_D))), largest=False).indices
     tokens_TPC = F.normalize(tokens_TPD[..., quiet], dim=-1)
-    of_video_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=(0, 1), keepdim=True))
-    of_grid_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=1, keepdim=True))
+    of_video_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=(0, 1)).expand(len(tokens_TPC), -1))
+    of_grid_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=1))
     return of_video_TP + of_grid_TP, of_video_TP.mean(dim=1)
 
 
-def _kernels(tokens_TPC: Tensor, centre: Tensor) -> Tensor:
-    distance_TP = (tokens_TPC - centre).square().sum(dim=-1)
+def _kernels(tokens_TPC: Tensor, centre_TC: Tensor) -> Tensor:
+    distance_TP = torch.stack([(grid - own).square().sum(-1) for grid, own in zip(tokens_TPC, centre_TC, strict=True)])
     return sum((torch.exp(-distance_TP / (2 * width)) for width in BANDWIDTHS), torch.zeros_like(distance_TP))
 
 
