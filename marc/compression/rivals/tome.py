@@ -15,6 +15,8 @@ stands.
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,12 +30,12 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
     """Merges the cells of every grid until it has its part of the count."""
     grids, cells, _ = video.tokens.shape
     device = video.tokens.device
-    standing_TP = torch.empty(grids, cells, dtype=torch.long, device=device)
-    numbers = torch.tensor(level(count, grids, cells), device=device)
     with torch.no_grad():
-        for own in sorted(set(numbers.tolist())):
-            standing_TP[numbers == own] = _matched(in_float32(video.tokens[numbers == own]), own)
-    standing = (standing_TP + cells * torch.arange(grids, device=device)[:, None]).flatten()
+        tokens_TPD = in_float32(video.tokens)
+        runs = [(own, len(list(run))) for own, run in groupby(level(count, grids, cells))]
+        some = tokens_TPD.split([length for _, length in runs])
+        standing_TP = torch.cat([_matched(tokens, own) for tokens, (own, _) in zip(some, runs, strict=True)])
+        standing = (standing_TP + cells * torch.arange(grids, device=device)[:, None]).flatten()
     places, targets = standing.unique(return_inverse=True)
     return averages(video, places, torch.arange(grids * cells, device=device), targets)
 

@@ -40,9 +40,10 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
 
 def _likeness(tokens_TPD: Tensor) -> tuple[Tensor, Tensor]:
     """``s_v + s_g`` of every cell, ``[T, P]``, and the mean ``s_v`` of each grid, ``[T]``."""
-    variance_D = tokens_TPD.flatten(0, 1).var(dim=0, correction=0)
-    quiet = variance_D.topk(max(1, int(CHANNELS * len(variance_D))), largest=False).indices
-    tokens_TPC = F.normalize(tokens_TPD[..., quiet], dim=-1)
+    mean_D = tokens_TPD.mean(dim=(0, 1))
+    spread_D = torch.stack([(grid_PD - mean_D).square().sum(dim=0) for grid_PD in tokens_TPD]).sum(dim=0)
+    quiet = spread_D.topk(max(1, int(CHANNELS * len(spread_D))), largest=False).indices
+    tokens_TPC = torch.stack([F.normalize(grid_PD[:, quiet], dim=-1) for grid_PD in tokens_TPD])
     of_video_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=(0, 1)).expand(len(tokens_TPC), -1))
     of_grid_TP = _kernels(tokens_TPC, tokens_TPC.mean(dim=1))
     return of_video_TP + of_grid_TP, of_video_TP.mean(dim=1)
