@@ -27,6 +27,7 @@ def density_peaks(points_MD: Tensor, count: int, neighbours: int) -> tuple[Tenso
         The points, ``int64 [count]`` and ascending, and all distances, ``[M, M]``.
     """
     distance_MM = torch.cdist(points_MD, points_MD) / points_MD.shape[1] ** 0.5
+    distance_MM = torch.minimum(distance_MM, distance_MM.T).fill_diagonal_(0)  # by products both are slightly off
     nearest = distance_MM.topk(min(neighbours, len(points_MD)), largest=False).values
     density_M = torch.exp(-nearest.square().mean(dim=1))
     earlier = torch.ones_like(distance_MM, dtype=torch.bool).tril(-1)

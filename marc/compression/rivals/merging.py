@@ -19,7 +19,6 @@ from torch import Tensor
 
 from marc.compression.cells import Cells, Size, centers, covered, fit_cells
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
-from marc.compression.shares import level
 
 
 def in_float32(values: Tensor) -> Tensor:
@@ -159,8 +158,8 @@ def fill(total: int, room: Sequence[int]) -> list[int]:
     """
     given = [0] * len(room)
     while total and (open_ := [index for index, most in enumerate(room) if given[index] < most]):
-        for index, part in zip(open_, level(total, len(open_), total), strict=True):
-            taken = min(part, room[index] - given[index])
-            given[index] += taken
-            total -= taken
+        each = max(1, min(total // len(open_), *(room[index] - given[index] for index in open_)))
+        for index in open_[:total]:
+            given[index] += each
+            total -= each
     return given
