@@ -7,6 +7,7 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``full`` | all of them: compression is off |
 | ``events``, ``events:N`` | the layout ``events`` at the cost of one temporal grid, or of N |
 | ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
+| ``RULE``, ``RULE:N`` | a rule of `marc.compression.rivals` as layout, likewise |
 | ``tokens:N`` | at most N, in the layout that is set otherwise |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
@@ -19,11 +20,28 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from marc.compression.rivals.rule import RULES, Rule
 from marc.options import Limits, OptionError, check
 
-Layout = Literal["frames", "events"]
+Layout = Literal[
+    "frames",
+    "events",
+    "random",
+    "uniform",
+    "tiny",
+    "last",
+    "dycoke",
+    "evs",
+    "fastvid",
+    "holitom",
+    "prumerge",
+    "sttm",
+    "tome",
+    "vidcom2",
+    "visionzip",
+]
 Merge = Literal["mean", "weighted"]
 Schedule = tuple[tuple[int, int], ...]
 """Pairs of a number of tower blocks and the number of temporal grids that are left after them."""
@@ -33,7 +51,7 @@ AUTO = 4
 """Visual tokens of an event with the budget ``auto``."""
 
 _BUDGET = re.compile(
-    r"full|(?P<layout>events|frames)(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
+    rf"full|(?P<layout>{'|'.join(get_args(Layout))})(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
     r"|prompt:(?P<prompt>[1-9]\d*)|(?P<auto>auto)(?::(?P<each>[1-9]\d*))?"
 )
 
@@ -45,7 +63,8 @@ class CompressionConfig:
     Attributes:
         layout: ``"frames"`` merges the video down to ``target_frames`` temporal grids of full resolution, as
             published; ``"events"`` merges each event to one grid, or to several where its share of the budget is more
-            than a whole one, pools it to that share and keeps it at its time.
+            than a whole one, pools it to that share and keeps it at its time. Any other name is a rule from the
+            literature (`marc.compression.rivals`) that spends the budget on single tokens of its choice.
         target_frames: N_target, in temporal grids. With ``"frames"`` the number of grids that remain; with
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
@@ -95,11 +114,21 @@ class CompressionConfig:
         if self.tokens_per_event is not None and self.layout != "events":
             problem = f"is for the layout events, not {self.layout}; leave one of them out"
             raise OptionError("tokens_per_event", problem, "compression.")
+        if self.tower_layer is not None and self.rule is not None:
+            problem = (
+                f"merges inside the vision tower, and the layout {self.layout} works behind it; leave one of them out"
+            )
+            raise OptionError("tower_layer", problem, "compression.")
 
     @property
     def enabled(self) -> bool:
         """Whether videos are compressed at all."""
         return self.target_frames is not None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule from the literature that is the layout, if it is one."""
+        return RULES.get(self.layout)
 
     def token_budget(self, cells: int, events: int) -> int:
         """Most visual tokens of a video.
@@ -145,8 +174,8 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
     match = _BUDGET.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"unknown budget {text!r}: it must be full, auto, auto:N, events, frames, events:N, frames:N, tokens:N or "
-            "prompt:N, with N >= 1"
+            f"unknown budget {text!r}: it must be full, auto, auto:N, events, frames, events:N, frames:N, tokens:N, "
+            f"prompt:N, or a rule or rule:N of {', '.join(RULES)}, with N >= 1"
         )
     base = replace(base, tokens_per_event=None)
     if match["mark"] == "-":
@@ -163,7 +192,7 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
         return replace(base, target_frames=base.target_frames or 1, visual_tokens=int(match["tokens"]))
     if match["layout"] is None:
         return replace(base, target_frames=None)
-    layout: Layout = "events" if match["layout"] == "events" else "frames"
+    layout: Any = match["layout"]
     return replace(base, layout=layout, target_frames=int(match["grids"] or 1), visual_tokens=None)
 
 

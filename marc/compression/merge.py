@@ -27,6 +27,7 @@ from marc.compression.cells import Cells, Size, Uneven, covered
 from marc.compression.config import CompressionConfig
 from marc.compression.plan import VideoPlan, plan_video
 from marc.compression.renamed import renamed, renamed_arguments
+from marc.compression.rivals.rule import RULES, EncodedVideo, Rule
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,27 @@ class CompressedVideo:
     Attributes:
         grids: The merged grids in time order, each ``[P', D]`` with P' its cells in reading order.
         cells: How each is divided.
-        members: ``int64 [T]``, the index of the merged grid in which each input grid ended.
+        members: ``int64 [T]``, the index of the merged grid in which each input grid ended; ``None`` where a rule of
+            `marc.compression.rivals` kept single tokens.
         weights: ``[S, T]`` in float32 or better, the weight of each input grid in each merged one; rows sum to 1.
+            ``None`` likewise.
         centers: Mean grid index of each merged grid (see `VideoPlan`).
+        places: ``int64 [N]``, the grid and cell ``t * P + p`` at which each token stands that such a rule kept.
     """
 
     grids: tuple[Tensor, ...]
     cells: tuple[Cells, ...]
-    members: Tensor
-    weights: Tensor
+    members: Tensor | None
+    weights: Tensor | None
     centers: tuple[float, ...]
+    places: Tensor | None = None
 
     frames = renamed("grids")
+
+    def grid_of(self, grids: Tensor) -> Tensor:
+        """The merged grid in which each of some input grids ended."""
+        assert self.members is not None, "single tokens were kept"
+        return self.members[grids]
 
     @property
     def tokens(self) -> Tensor:
@@ -110,7 +120,7 @@ def compress(
         plan = plan_video(grids, size, config, events=ids, shares=shares)
     else:
         plan = VideoPlan.whole(grids, size)
-    return compress_planned(tokens_TPD[None], plan)[0]
+    return compress_videos([tokens_TPD], [plan])[0]
 
 
 def compress_planned(
@@ -156,18 +166,34 @@ def compress_videos(
         videos_TPD: ``[T, P, D]`` each.
         plans: One per video.
         counts: How many temporal grids each of the T already stands for, ``[T]`` each; ``None``: one.
-        decided_by: See `compress_planned`.
+        decided_by: See `compress_planned`. Behind so many channels stand what a rule of `marc.compression.rivals`
+            wants to know beside the tokens: the attention that each cell receives, and its keys.
     """
     together: dict[VideoPlan, list[int]] = defaultdict(list)
-    for video, plan in enumerate(plans):
-        together[plan].append(video)
     results: dict[int, CompressedVideo] = {}
+    for video, plan in enumerate(plans):
+        if plan.rule is None:
+            together[plan].append(video)
+        else:
+            results[video] = _kept_by_rule(RULES[plan.rule], videos_TPD[video], plan, decided_by)
     for plan, videos in together.items():
         tokens = torch.stack([videos_TPD[video] for video in videos])
         known = None if counts is None else torch.stack([counts[video] for video in videos])
         compressed = compress_planned(tokens, plan, counts_BT=known, decided_by=decided_by)
         results.update(zip(videos, compressed, strict=True))
     return [results[video] for video in range(len(plans))]
+
+
+def _kept_by_rule(rule: Rule, channels_TPX: Tensor, plan: VideoPlan, width: int | None) -> CompressedVideo:
+    """Has a rule choose a video's tokens, from those and whatever else was found out about them."""
+    width = channels_TPX.shape[-1] if width is None else width
+    known = {}
+    if channels_TPX.shape[-1] > width:
+        known = {"attention": channels_TPX[..., width], "keys": channels_TPX[..., width + 1 :]}
+    events = [event for event, window in enumerate(plan.windows) for _ in range(window.length)]
+    with _no_autocast(channels_TPX.device.type):
+        kept = rule.keep(EncodedVideo(channels_TPX[..., :width], plan.size, events, **known), plan.tokens)
+    return CompressedVideo((kept.tokens,), plan.cells, None, None, plan.centers, kept.places)
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:

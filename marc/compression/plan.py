@@ -7,6 +7,8 @@ Python; the tensor mathematics that carries a plan out is in `marc.compression.m
 Terms: a *temporal grid*, short *grid*, is what the vision tower makes of two sampled frames; a *cell* is one visual
 token of it, after the tower's 2 x 2 patch merger; the *size* of a grid is its height and width in cells.
 
+Where a rule from the literature is the layout, the number of tokens is known beforehand, too, but not their places.
+
 The published method (memory-aware temporal compression) is ``layout="frames"``. Deviation: ``layout="events"`` spends
 the same number of tokens on one small grid per event, in time order.
 """
@@ -48,6 +50,8 @@ class VideoPlan:
             there then. Empty: nothing.
         budget: The visual tokens that it might have had.
         most_grids: The grids that the prompt had room for; ``None``: any number.
+        rule: Of `marc.compression.rivals`, if one chooses the tokens: one division of as many cells as these, whose
+            places are known when it has seen the video.
     """
 
     grids: int
@@ -58,6 +62,7 @@ class VideoPlan:
     tower: tuple[tuple[int, VideoPlan], ...] = ()
     budget: int | None = field(default=None, compare=False)
     most_grids: int | None = field(default=None, compare=False)
+    rule: str | None = None
 
     frames = renamed("grids")
     grid = renamed("size")
@@ -166,6 +171,11 @@ def plan_video(
     if config.tokens_per_event is not None and shares is not None:
         given = min(given, sum(shares))
     budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
+    room = None if limit is None else limit[1]
+    if config.rule is not None:
+        kept_tokens = config.rule.count(grids, cost, budget)
+        windows = _runs(lengths, repeat(1))
+        return VideoPlan(grids, size, windows, ((1, kept_tokens),), config.merge, (), budget, room, config.layout)
     if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
@@ -182,7 +192,7 @@ def plan_video(
         windows = tuple(_windows(lengths, window=None, ratio=0.0))
     cells = tuple(fit_cells(size, each) for each in tokens)
     tower = tuple(_tower_stages(grids, size, windows, kept, config))
-    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget, None if limit is None else limit[1])
+    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget, room)
 
 
 def most_grids(prompt_tokens: int, overhead: int) -> int:

@@ -48,6 +48,29 @@ def video_positions(plan: VideoPlan, seconds: Sequence[float] | float, *, tokens
     return torch.cat((times.long().repeat_interleave(counts)[None], within_grids.T))
 
 
+def kept_positions(
+    places_N: Tensor, size: Size, seconds: Sequence[float] | float, *, tokens_per_second: float
+) -> Tensor:
+    """Positions of single tokens that a rule kept: those that they have in the whole video.
+
+    Args:
+        places_N: ``t * P + p`` of each, see `marc.compression.rivals.rule`.
+        size: Of a grid in cells.
+        seconds: See `video_positions`.
+        tokens_per_second: See `video_positions`.
+
+    Returns:
+        ``int64 [3, N]``.
+    """
+    grids = places_N.div(size[0] * size[1], rounding_mode="floor").tolist()
+    if isinstance(seconds, int | float):
+        times = torch.tensor(grids) * (tokens_per_second * seconds)
+    else:
+        times = torch.tensor([seconds[grid] for grid in grids]) * tokens_per_second
+    rows = places_N.cpu() % (size[0] * size[1])
+    return torch.stack((times.long(), rows.div(size[1], rounding_mode="floor"), rows % size[1]))
+
+
 def block_positions(cells: Cells) -> Tensor:
     """Positions of a grid that is numbered like a picture of its cells: ``int64 [3, N]``, all at one time."""
     places = torch.tensor([cell.place for cell in cells_of(cells)])

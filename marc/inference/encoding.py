@@ -50,8 +50,9 @@ def encode(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInpu
                 planning = {name: value for name, value in grid_inputs([some]).items() if name in _PLANNING}
                 output = model.model.get_video_features(pixels, grids, **planning)
         features.update(zip(some, features_of_each(output), strict=True))
-        for each, members in zip(some, getattr(output, "members", None) or (), strict=False):
-            each.members = members
+        for about in ("members", "places"):
+            for each, value in zip(some, getattr(output, about, None) or (), strict=False):
+                setattr(each, about, value)
     return {each: features[each][: each.tokens] for each in distinct}
 
 
@@ -75,8 +76,9 @@ def encode_once(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[Vide
 
 
 def _changes_the_tower(compression: CompressionConfig) -> bool:
-    """Whether grids merge inside the tower, or some that are not equal are encoded once."""
-    return compression.tower_layer is not None or bool(compression.duplicates)
+    """Whether grids merge inside the tower, unequal ones are encoded once, or more is wanted of it than tokens."""
+    looks = compression.rule is not None and compression.rule.looks
+    return compression.tower_layer is not None or bool(compression.duplicates) or looks
 
 
 def _keep_tokens(model: CompressedVLM, files: Iterable[VisualPatches]) -> None:
@@ -96,7 +98,7 @@ def _from_known_tokens(inputs: Sequence[VideoInput], width: int) -> dict[VideoIn
     videos_TPW = [tokens[each].unflatten(0, (plan.grids, -1)) for each, plan in planned]
     compressed = compress_videos(videos_TPW, [plan for _, plan in planned], decided_by=width)
     for (each, _), video in zip(planned, compressed, strict=True):
-        features[each], each.members = video.flat, video.members
+        features[each], each.members, each.places = video.flat, video.members, video.places
     return features
 
 

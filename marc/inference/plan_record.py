@@ -37,8 +37,17 @@ class PlanRecord:
 
     @classmethod
     def of(cls, video: VideoInput) -> PlanRecord:
-        """That of a planned video."""
+        """That of a planned video.
+
+        Raises:
+            ValueError: If its layout is a rule whose tokens have no places before the video is encoded.
+        """
         plan, limit = video.plan, None
+        if plan is not None and plan.rule is not None:
+            raise ValueError(
+                f"the layout {plan.rule}: this engine numbers tokens before it has seen them; "
+                "choose events or frames, or the engine hf"
+            )
         if plan is not None and plan.budget is not None and plan.most_grids is not None:
             limit = (plan.budget, plan.most_grids)
         return cls(video.compression, video.events, video.seconds, video.shares, limit)

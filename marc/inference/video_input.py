@@ -110,6 +110,7 @@ class VideoInput:
         ids: What it reads in place of the prompt's placeholder: these, and what the family writes between them.
         features: ``[M, W]``, once encoded by a tower that is not trained.
         members: The merged grid in which each temporal grid ended, ``int64 [T]``, once encoded; None: each by itself.
+        places: Where tokens stand that a rule chose (`marc.compression.rivals`), ``int64 [M]``, once encoded.
     """
 
     patches: VisualPatches
@@ -122,6 +123,7 @@ class VideoInput:
     ids: tuple[int, ...]
     features: Tensor | None = None
     members: Tensor | None = None
+    places: Tensor | None = None
 
     @classmethod
     def of(
@@ -179,14 +181,16 @@ class VideoInput:
         return len(self.ids) + VISION_MARKS
 
     @property
-    def merges_inside_tower(self) -> bool:
-        """Whether grids merge inside the tower, which then runs for this input alone."""
-        return self.plan is not None and bool(self.plan.tower)
+    def has_its_own_tower(self) -> bool:
+        """Whether grids merge inside the tower, or more is wanted of it than tokens: it runs for this input alone."""
+        if self.plan is None:
+            return False
+        return bool(self.plan.tower) or (self.compression.rule is not None and self.compression.rule.looks)
 
     @property
     def is_known(self) -> bool:
         """Whether a tower that keeps its weights has nothing more to do for it."""
-        return self.features is not None or (self.patches.tower is not None and not self.merges_inside_tower)
+        return self.features is not None or (self.patches.tower is not None and not self.has_its_own_tower)
 
 
 def shuffled_grids(patches: VisualPatches, draw: str) -> VisualPatches:
@@ -265,6 +269,8 @@ def _planning_inputs(videos: Sequence[VideoInput]) -> dict[str, Tensor]:
         inputs["video_token_limits"] = torch.tensor(
             [(video.plan.budget, video.plan.most_grids) for video in videos if video.plan]
         )
+    if all(video.places is not None for video in videos):
+        inputs["video_places"] = padded([video.places.tolist() for video in videos], torch.long)  # type: ignore[union-attr]
     return inputs
 
 

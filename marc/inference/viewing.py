@@ -84,6 +84,7 @@ class StoredVideo(NamedTuple):
     patches: VisualPatches
     features: Tensor
     members: Tensor | None
+    places: Tensor | None = None
 
 
 class FeatureStore(Protocol):
@@ -359,7 +360,8 @@ class Viewer:
             return None
         processor, compression = self.backend.processor, self.backend.compression
         video = VideoInput.of(found.patches, processor, compression, shares=wanted.shares)
-        video.features, video.members = found.features.to(self.backend.device), found.members
+        video.features = found.features.to(self.backend.device)
+        video.members, video.places = found.members, found.places
         return video
 
     def _planned(self, wanted: _Wanted, read: Any, clock: StageClock) -> VideoInput:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,15 @@ from marc.model.segment_attention import SEGMENT_ATTENTION
 from marc.model.streams import VisualFeatures, apart, features_of_each
 from marc.model.tower import GridThw, MergingTower, run_in_chunks, split_videos
 
+PLANNING = (
+    "video_grid_events",
+    "video_grid_seconds",
+    "video_event_shares",
+    "video_token_limits",
+    "video_places",
+)
+"""What plans are made from beside the grids: arguments of `CompressedBaseModel.plan_grids`, in order."""
+
 
 class PlannedGrid(NamedTuple):
     """A row of ``video_grid_thw`` (temporal grids, height and width in patches) and what will become of that video.
@@ -38,6 +47,8 @@ class PlannedGrid(NamedTuple):
     Attributes:
         plan: How the video is compressed; ``None`` leaves it as it is.
         seconds: Time of each temporal grid; ``None``: evenly spaced by ``second_per_grid_ts``.
+        places: Where the tokens stand that a rule kept (`marc.compression.rivals`), ``int64 [N]``; ``None``: where the
+            plan says, or not known before the video is encoded.
     """
 
     temporal: int
@@ -45,6 +56,21 @@ class PlannedGrid(NamedTuple):
     width: int
     plan: VideoPlan | None
     seconds: Sequence[float] | None
+    places: Tensor | None = None
+
+    @property
+    def kept_places(self) -> Tensor:
+        """`places`, of a video whose tokens a rule keeps.
+
+        Raises:
+            ValueError: If it has not been encoded.
+        """
+        if self.places is None:
+            raise ValueError(
+                f"a video in the layout {self.plan and self.plan.rule} has no positions before it is encoded: call "
+                "encode_video first, and pass what it returns as mm_encoder_outputs"
+            )
+        return self.places
 
     def plan_in_cells(self, merge: int) -> VideoPlan:
         """The plan, also of a video that is left as it is.
@@ -72,6 +98,7 @@ class CompressedBaseModel(PreTrainedModel):
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         video_token_limits: Tensor | None = None,
+        video_places: Tensor | None = None,
     ) -> Tensor | list[PlannedGrid] | None:
         """Attaches its plan to every video's grid.
 
@@ -82,6 +109,7 @@ class CompressedBaseModel(PreTrainedModel):
             video_grid_seconds: ``float [V, T]`` time of each temporal grid, padded at the end.
             video_event_shares: ``int [V, E]`` tokens for each event, 0 beyond a video's events; a row of zeros: equal.
             video_token_limits: ``int [V, 2]`` visual tokens and grids for which the prompt has room.
+            video_places: ``int [V, N]`` where the tokens stand that a rule kept, padded at the end.
 
         Returns:
             The planned grids, or ``video_grid_thw`` itself where the base class can do all that is asked.
@@ -103,7 +131,8 @@ class CompressedBaseModel(PreTrainedModel):
                 limit = None if video_token_limits is None else tuple(video_token_limits[video].tolist())
                 plan = plan_video(grids, size, compression, events=events, shares=shares, limit=limit)
             seconds = None if video_grid_seconds is None else video_grid_seconds[video, :grids].tolist()
-            planned.append(PlannedGrid(grids, height, width, plan, seconds))
+            places = None if plan is None or video_places is None else video_places[video, : plan.tokens]
+            planned.append(PlannedGrid(grids, height, width, plan, seconds, places))
         return planned
 
     def forward(
@@ -115,12 +144,15 @@ class CompressedBaseModel(PreTrainedModel):
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         video_token_limits: Tensor | None = None,
+        video_places: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Plans the videos, then runs the base class (see `plan_grids` for the arguments)."""
         grids = self.plan_grids(
-            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits
+            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits, video_places
         )
+        if awaits_places(grids):
+            kwargs, grids = self.encoded_first(kwargs, grids)
         is_shown = grids is not None or kwargs.get("image_grid_thw") is not None
         if is_shown and input_ids is not None and kwargs.get("mm_token_type_ids") is None:
             kwargs["mm_token_type_ids"] = token_types(input_ids, self)
@@ -128,6 +160,28 @@ class CompressedBaseModel(PreTrainedModel):
             known = kwargs["mm_encoder_outputs"].items()
             kwargs["mm_encoder_outputs"] = {kind: self._streams_apart(output) for kind, output in known}
         return super().forward(input_ids, *args, video_grid_thw=grids, **kwargs)
+
+    def encoded_first(
+        self, kwargs: dict[str, Any], grids: list[PlannedGrid]
+    ) -> tuple[dict[str, Any], list[PlannedGrid]]:
+        """Encodes what is shown ahead of the base class, because positions follow from it.
+
+        Args:
+            kwargs: Of ``forward`` or ``generate``, with pixels or with ``mm_encoder_outputs``.
+            grids: Planned.
+
+        Returns:
+            Both, with ``mm_encoder_outputs`` in place of pixels, and with places.
+        """
+        kwargs, known = dict(kwargs), dict(kwargs.get("mm_encoder_outputs") or {})
+        pictures, videos = kwargs.pop("pixel_values", None), kwargs.pop("pixel_values_videos", None)
+        if pictures is not None:
+            known["image"] = self.get_image_features(pictures, kwargs.get("image_grid_thw"), return_dict=True)
+        if videos is not None:
+            known["video"] = self.get_video_features(videos, grids)
+        places = getattr(known.get("video"), "places", None) or [None] * len(grids)
+        grids = [grid._replace(places=own) for grid, own in zip(grids, places, strict=True)]
+        return {**kwargs, "mm_encoder_outputs": known}, grids
 
     @property
     def stream_width(self) -> int:
@@ -166,8 +220,11 @@ class CompressedBaseModel(PreTrainedModel):
         plans = [grid.plan for grid in grids if grid.plan is not None]
         if len(plans) < len(grids):
             return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
-        cut = load_name(family_of(self).tower_part)
-        seen = MergingTower(self.visual, cut, compression.tower_chunk, compression.duplicates)(
+        family, tower = family_of(self), self.visual
+        if compression.rule is not None and compression.rule.looks and family.looking_tower is not None:
+            tower = load_name(family.looking_tower)(tower)
+        cut = load_name(family.tower_part)
+        seen = MergingTower(tower, cut, compression.tower_chunk, compression.duplicates)(
             pixel_values_videos, sizes, plans
         )
         compressed = compress_videos(
@@ -176,8 +233,12 @@ class CompressedBaseModel(PreTrainedModel):
             [video.counts for video in seen] if plans[0].tower else None,
             decided_by=self.stream_width,
         )
-        members = tuple(after.members[inside.members] for after, inside in zip(compressed, seen, strict=True))
-        return apart([video.flat for video in compressed], self.stream_width, members)
+        members = tuple(
+            None if after.members is None else after.grid_of(inside.members)
+            for after, inside in zip(compressed, seen, strict=True)
+        )
+        places = tuple(video.places for video in compressed)
+        return apart([video.flat for video in compressed], self.stream_width, members=members, places=places)
 
     def _every_token(
         self, pixels: Tensor, sizes: Sequence[GridThw], chunk: int | None, **kwargs: Any
@@ -243,8 +304,10 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         features = self.model.get_video_features(
             pixel_values_videos, video_grid_thw, video_grid_events, video_event_shares, video_token_limits
         )
-        members = features.members if isinstance(features, VisualFeatures) else None
-        return {"video": apart(features_of_each(features), self.model.stream_width, members)}
+        about: dict[str, Any] = {}
+        if isinstance(features, VisualFeatures):
+            about = {"members": features.members, "places": features.places}
+        return {"video": apart(features_of_each(features), self.model.stream_width, **about)}
 
     def prepare_inputs_for_generation(
         self,
@@ -255,6 +318,7 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         video_token_limits: Tensor | None = None,
+        video_places: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Keeps what plans are made from to a prefill with pixels: positions are known, and later so are features.
@@ -269,10 +333,21 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         inputs["video_grid_seconds"] = video_grid_seconds
         inputs["video_event_shares"] = video_event_shares
         inputs["video_token_limits"] = video_token_limits
+        inputs["video_places"] = video_places
         return inputs
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Any:
-        """As the base class's, which numbers what is shown like text where nobody says which tokens show something."""
+        """As the base class's, which numbers what is shown like text where nobody says which tokens show something.
+
+        What stands at places that only its features tell is encoded before.
+        """
+        grids = self.model.plan_grids(model_kwargs.get("video_grid_thw"), *map(model_kwargs.get, PLANNING))
+        if awaits_places(grids):
+            encoded, grids = self.model.encoded_first(model_kwargs, grids)
+            for name in ("pixel_values", "pixel_values_videos"):
+                model_kwargs.pop(name, None)
+            model_kwargs.update(encoded)
+            model_kwargs = {**model_kwargs, "video_grid_thw": grids}
         ids = model_kwargs.get("input_ids", inputs_tensor)
         if model_kwargs.get("mm_token_type_ids") is None and not ids.is_floating_point():
             model_kwargs = {**model_kwargs, "mm_token_type_ids": token_types(ids, self)}
@@ -290,6 +365,11 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
         for each in without_levels:
             each.deepstack_features = []
         return expanded
+
+
+def awaits_places(grids: Tensor | list[PlannedGrid] | None) -> TypeGuard[list[PlannedGrid]]:
+    """Whether these are planned, and some video's tokens have no places before it is encoded."""
+    return isinstance(grids, list) and any(each.plan and each.plan.rule and each.places is None for each in grids)
 
 
 def token_types(input_ids: Tensor, model: Any) -> Tensor:

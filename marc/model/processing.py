@@ -156,13 +156,18 @@ class CompressedProcessor(ProcessorMixin):
             seconds: Time of each temporal grid, where the prompt says it.
 
         Raises:
-            ValueError: If events, shares or the prompt's budget do not fit the video.
+            ValueError: If events, shares or the prompt's budget do not fit the video, or the layout not the family.
         """
         compression = compression or self.compression
         grids, height, width = (int(length) for length in grid_thw)
         size = (height // self.video_processor.merge_size, width // self.video_processor.merge_size)
         if not compression.enabled:
             return VideoPlan.whole(grids, size)
+        if compression.rule is not None and self.family.looking_tower is None:
+            raise ValueError(
+                f"the layout {compression.layout} keeps single tokens, and {self.family.title} writes times between "
+                "the grids of a video: choose the layout events or frames, or a model of another family"
+            )
         plan_at = partial(plan_video, grids, size, compression, events=events, shares=shares)
         most = compression.prompt_tokens
         if most is None:

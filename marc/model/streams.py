@@ -27,10 +27,12 @@ class VisualFeatures(BaseModelOutputWithPooling):
         pooler_output: One ``[N, D]`` tensor for each.
         deepstack_features: For each layer of the language model that takes some, likewise.
         members: For each compressed video, ``int64 [T]``: the merged grid in which each temporal grid ended.
+        places: For each video whose tokens a rule chose, ``int64 [N]``: the grid and cell at which each stands.
     """
 
     deepstack_features: list[tuple[Tensor, ...]] | None = None
     members: tuple[Tensor | None, ...] | None = None
+    places: tuple[Tensor | None, ...] | None = None
 
 
 def side_by_side(last: Tensor, deepstack: Sequence[Tensor] | None) -> Tensor:
@@ -44,14 +46,14 @@ def features_of_each(output: Any) -> tuple[Tensor, ...]:
     return tuple(side_by_side(last, deepstack) for last, *deepstack in zip(output.pooler_output, *levels, strict=True))
 
 
-def apart(features: Sequence[Tensor], width: int, members: tuple[Tensor | None, ...] | None = None) -> VisualFeatures:
+def apart(features: Sequence[Tensor], width: int, **about: Any) -> VisualFeatures:
     """Undoes `features_of_each`.
 
     Args:
         features: ``[N, W]`` for each video or image.
         width: D.
-        members: See `VisualFeatures`.
+        **about: ``members`` and ``places`` of `VisualFeatures`.
     """
     streams = [each.split(width, -1) for each in features]
     last, *levels = zip(*streams, strict=True)
-    return VisualFeatures(pooler_output=last, deepstack_features=levels, members=members)
+    return VisualFeatures(pooler_output=last, deepstack_features=levels, **about)

@@ -136,7 +136,7 @@ class MergingTower:
         for stage, (start, stop) in enumerate(pairwise([*layers, depth])):
             inside = [plan.tower[stage][1] for plan in plans]
             merged = compress_videos(videos_TPW, inside, counts if stage > 0 else None, decided_by=cell)
-            members = [video.members[member] for video, member in zip(merged, members, strict=True)]
+            members = [video.grid_of(member) for video, member in zip(merged, members, strict=True)]
             counts = [
                 (member == torch.arange(len(video.grids), device=member.device)[:, None]).sum(1)
                 for video, member in zip(merged, members, strict=True)

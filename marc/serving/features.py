@@ -93,8 +93,9 @@ def _packed(video: VideoInput) -> bytes:
         "events": patches.events,
     }
     tensors = {"features": video.features.cpu().contiguous()}
-    if video.members is not None:
-        tensors["members"] = video.members.cpu().contiguous()
+    for name, value in (("members", video.members), ("places", video.places)):
+        if value is not None:
+            tensors[name] = value.cpu().contiguous()
     return sealed(_MARK, b"%s\n%s" % (json.dumps(header).encode(), safetensors.torch.save(tensors)))
 
 
@@ -114,4 +115,4 @@ def _unpacked(content: bytes) -> StoredVideo:
         frame_seconds=tuple(header["frame_seconds"]),
         events=None if events is None else tuple(events),
     )
-    return StoredVideo(patches, tensors["features"], tensors.get("members"))
+    return StoredVideo(patches, tensors["features"], tensors.get("members"), tensors.get("places"))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from marc.compression.config import override_compression
+from marc.compression.config import Layout, override_compression
 from marc.data.prompts import check_style, render_question
 from marc.inference.query import MEDIA, Query
 from marc.memory.live import LiveSnapshot
@@ -86,7 +86,7 @@ class Extras(BaseModel):
 
     Attributes:
         budget: What a video may cost, in the grammar of `marc ask --budget`.
-        layout: ``"events"`` or ``"frames"``.
+        layout: As of `marc ask --layout`.
         prompt_style: In which questions are put to the model, by default its own; ``"plain"`` leaves them as they are.
         k: Events to retrieve.
         start: Where the stretch begins that is asked about, in seconds; of the one video.
@@ -98,7 +98,7 @@ class Extras(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     budget: str | None = None
-    layout: Literal["events", "frames"] | None = None
+    layout: Layout | None = None
     prompt_style: str | None = None
     k: int | Literal["auto"] | None = None
     start: float | None = None

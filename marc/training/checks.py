@@ -80,6 +80,20 @@ def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
         raise ValueError("compression.tower_layer runs the tower in parts, which ZeRO-3 cannot follow; use ZeRO-2")
 
 
+def check_rules(model: Any, processor: CompressedProcessor, args: CGRPOConfig, peft_config: Any = None) -> None:
+    """Refuses rules that choose tokens by the features of a tower that changes between answers and gradients.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    is_frozen = args.freeze_tower or isinstance(model, PeftModel) or peft_config is not None
+    rules = [each.layout for each in args.budget_mix.all(processor.compression) if each.enabled and each.rule]
+    if rules and not is_frozen:
+        raise ValueError(
+            f"the layout {rules[0]} chooses tokens by the vision tower's features: set freeze_tower: true"
+        )
+
+
 def check_processor(model: Any, processor: Any) -> None:
     """Refuses a processor that is not the model's.
 

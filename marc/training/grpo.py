@@ -56,6 +56,7 @@ from marc.training.advantages import (
 from marc.training.ahead import ReadingAhead
 from marc.training.checks import (
     check_generation,
+    check_rules,
     check_video_options,
     reject_long,
     require_a_batch,
@@ -160,6 +161,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         if isinstance(model, nn.Module) and isinstance(base_model(model), CompressedVLM):
             check_video_options(model, processing_class, args, kwargs.get("peft_config"))
             check_generation(args, kwargs)
+            check_rules(model, processing_class, args, kwargs.get("peft_config"))
             if args.freeze_tower:
                 base_model(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:

@@ -180,12 +180,12 @@ class VideoSFTTrainer(VideoTrainer, SFTTrainer):
         base = base_model(self.model)
         parts = [Row(ids, max(1, end_of_visuals(ids, base)), tuple(row)) for ids, row in zip(rows, shown, strict=True)]
         packed = pack_rows(parts, batch["input_ids"].shape[1], self.accelerator.device)
-        positions = self._positions(model, batch, shown)
-        batch = {name: packed.choose(value) for name, value in batch.items()}
-        seen = [shown[row] for row in packed.leaders]
+        chosen = {name: packed.choose(value) for name, value in batch.items()}
+        visuals = self._visual_inputs(model, chosen["input_ids"], [shown[row] for row in packed.leaders])
+        positions = self._positions(model, batch, shown)  # they may follow from what was encoded
         return {
-            **batch,
-            **self._visual_inputs(model, batch["input_ids"], seen),
+            **chosen,
+            **visuals,
             "position_ids": packed.choose(positions),
             "shared_prefixes": packed.prefixes,
         }

@@ -208,10 +208,11 @@ class VideoTrainer(ExactResume):
             rows: What they show.
             encoded: From `_encoded` of these and other rows; without it they are encoded now.
         """
+        features = (encoded or self._encoded(model, rows)).of(rows)
         inputs: dict[str, Any] = dict(grid_inputs(rows))
         if inputs:
             inputs["mm_token_type_ids"] = token_types(input_ids, base_model(self.model))
-        return {**inputs, **(encoded or self._encoded(model, rows)).of(rows)}
+        return {**inputs, **features}
 
     def _at_budget_of(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> AbstractContextManager[None]:
         """Runs a model at the budget at which some rows are seen."""

@@ -3,12 +3,21 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marc.compression.config import CompressionConfig, budget_fields, budget_name, override_compression, parse_budget
+from marc.compression.config import (
+    CompressionConfig,
+    Layout,
+    budget_fields,
+    budget_name,
+    override_compression,
+    parse_budget,
+)
+from marc.compression.rivals.rule import RULES
 
 BASE = CompressionConfig(layout="frames", target_frames=2, visual_tokens=3, window=5)
 
@@ -22,6 +31,8 @@ BASE = CompressionConfig(layout="frames", target_frames=2, visual_tokens=3, wind
         ("events:4", "events", 4, None),
         ("frames", "frames", 1, None),
         ("frames:12", "frames", 12, None),
+        ("random", "random", 1, None),
+        ("uniform:2", "uniform", 2, None),
         ("tokens:128", "frames", 2, 128),
     ],
 )
@@ -29,6 +40,18 @@ def test_a_budget_sets_its_fields_and_leaves_the_others(text, layout, target_fra
     expected = replace(BASE, layout=layout, target_frames=target_frames, visual_tokens=visual_tokens)
     assert parse_budget(text, BASE) == expected
     assert parse_budget("full", BASE).enabled is False
+
+
+def test_every_rule_is_a_layout():
+    assert set(get_args(Layout)) == {"frames", "events", *RULES}
+    assert CompressionConfig(layout="uniform").rule is RULES["uniform"] and CompressionConfig().rule is None
+
+
+def test_rules_work_behind_the_tower():
+    with pytest.raises(
+        ValueError, match=r"tower_layer merges inside the .*tower, and the layout tiny works"
+    ):
+        CompressionConfig(layout="tiny", tower_layer=1)
 
 
 @pytest.mark.parametrize(

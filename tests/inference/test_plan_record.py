@@ -43,6 +43,12 @@ def test_a_plan_survives_the_way(tiny, compression):
 
 
 @of("qwen2_5_vl")
+def test_what_is_placed_by_features_is_refused(tiny):
+    with pytest.raises(ValueError, match="layout random: this engine numbers tokens before"):
+        PlanRecord.of(video(tiny()[1], {"layout": "random"}))
+
+
+@of("qwen2_5_vl")
 def test_whatever_changes_what_is_seen_changes_the_bytes(tiny):
     processor = tiny()[1]
     seen = [video(processor, {"target_frames": 2, **changes}) for changes in CHANGES]

@@ -324,6 +324,14 @@ def test_long_prompts_of_evaluation_are_refused_by_name(files, rows, tmp_path):
         make_trainer(files, rows, tmp_path, kwargs=evaluated, max_prompt_length=1500)
 
 
+@pytest.mark.parametrize("options", [{}, {"budgets": {"events": 1, "uniform:2": 1}}])
+def test_rules_that_choose_by_features_need_a_frozen_tower(options, files, rows, tmp_path):
+    layout = "events" if options else "random"
+    options = {"compression": CompressionConfig(layout=layout, visual_tokens=7), **options}
+    with pytest.raises(ValueError, match=r"layout (random|uniform) chooses tokens .*: set freeze_tower: true"):
+        make_trainer(files, rows, tmp_path, **options)
+
+
 def test_plain_texts_are_measured_and_have_no_teacher(tmp_path):
     rows = [{"problem_id": str(length), "prompt": "why " * length, "a_full": None} for length in (5, 500)]
     model, processor = build_tiny()

@@ -61,6 +61,7 @@ CASES = {
     "frame layout": {"compression": CompressionConfig(layout="frames", target_frames=2)},
     "every token": {"compression": CompressionConfig(target_frames=None)},
     "inside the tower": {"compression": CompressionConfig(tower_layer=1)},
+    "a rule": {"compression": CompressionConfig(layout="random", visual_tokens=7)},
     "frozen tower": {"freeze_tower": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
     "DeepStack": {"family": "qwen3_vl"},

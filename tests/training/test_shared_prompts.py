@@ -86,6 +86,7 @@ CASES = {
     "frame layout": {"compression": CompressionConfig(layout="frames", target_frames=2)},
     "every token": {"compression": CompressionConfig(target_frames=None)},
     "inside the tower": {"compression": CompressionConfig(tower_layer=1)},
+    "a rule": {"compression": CompressionConfig(layout="random", visual_tokens=7), "freeze_tower": True},
     "frozen tower": {"freeze_tower": True},
     "lora": {"kwargs": {"peft_config": lora()}},
     "reference": {"beta": 0.1},

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
-from marc.compression.positions import published_text_positions, video_positions
+from marc.compression.positions import kept_positions, published_text_positions, video_positions
 from marc.model.modeling import (
     CompressedBaseModel,
     CompressedVLM,
@@ -42,6 +42,7 @@ class MarcModel(CompressedBaseModel, Qwen2_5_VLModel):
         video_grid_seconds: Tensor | None = None,
         video_event_shares: Tensor | None = None,
         video_token_limits: Tensor | None = None,
+        video_places: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Positions of all tokens; a video's tokens get the times of its plan (see `plan_grids` for the arguments).
@@ -52,7 +53,7 @@ class MarcModel(CompressedBaseModel, Qwen2_5_VLModel):
             behind them (``grid``), those of `offsets_after_prompts`.
         """
         grids = self.plan_grids(
-            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits
+            video_grid_thw, video_grid_events, video_grid_seconds, video_event_shares, video_token_limits, video_places
         )
         if second_per_grid_ts is None and grids is not None:
             # The base class has as many by default as the sequence has tokens, which many short prompts outnumber.
@@ -89,11 +90,14 @@ class MarcModel(CompressedBaseModel, Qwen2_5_VLModel):
                 start_position, grid_thw, temp_merge_size, spatial_merge_size, time_interval, device
             )
         plan = grid_thw.plan_in_cells(spatial_merge_size)
-        if grid_thw.seconds is None:
-            positions = video_positions(plan, float(time_interval), tokens_per_second=1)
+        seconds: Any = grid_thw.seconds
+        rate = self.config.vision_config.tokens_per_second
+        if seconds is None:
+            seconds, rate = float(time_interval), 1
+        if plan.rule is None:
+            positions = video_positions(plan, seconds, tokens_per_second=rate)
         else:
-            rate = self.config.vision_config.tokens_per_second
-            positions = video_positions(plan, grid_thw.seconds, tokens_per_second=rate)
+            positions = kept_positions(grid_thw.kept_places, plan.size, seconds, tokens_per_second=rate)
         return positions.to(device) + start_position
 
 

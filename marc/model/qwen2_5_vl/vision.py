@@ -6,8 +6,15 @@ itself. So a part has the base class's own forward, over fewer blocks.
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as Tower
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLVisionAttention,
+    apply_rotary_pos_emb_vision,
+)
 
 from marc.model.tower import UnmergedCells, sharing
 
@@ -22,3 +29,69 @@ def tower_part(tower: Tower, start: int, stop: int) -> Tower:
     if stop < len(tower.blocks):
         part.merger = UnmergedCells(tower.spatial_merge_unit)
     return part
+
+
+def looking_tower(tower: Tower) -> Tower:
+    """The tower, sharing all weights, with what its last block attends to behind its features: ``[N, D + 1 + K]``.
+
+    See `marc.model.family.Family.looking_tower`. What is added stands in the order of the tokens, because it goes
+    through the merger.
+    """
+    twin = sharing(tower)
+    last = sharing(tower.blocks[-1])
+    last.attn = sharing(last.attn, LookingAttention)
+    twin.blocks = nn.ModuleList([*tower.blocks[:-1], last])
+    twin.merger = _MergerBesideAttention(tower.merger, last.attn, tower.spatial_merge_unit)
+    return twin
+
+
+class LookingAttention(Qwen2_5_VLVisionAttention):
+    """Attention that says how much of it each patch receives, and what its keys are.
+
+    Attributes:
+        received: ``[N]``, the mean over heads and over the patches that attend; a picture's sum to 1.
+        keys: ``[N, K]``, the mean over heads, with positions.
+    """
+
+    received: Tensor
+    keys: Tensor
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        cu_seqlens: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """As the base class's."""
+        with torch.no_grad():
+            self._look(hidden_states, cu_seqlens, position_embeddings)
+        attended: Tensor = super().forward(
+            hidden_states, cu_seqlens, position_embeddings=position_embeddings, **kwargs
+        )
+        return attended
+
+    def _look(self, hidden_ND: Tensor, starts: Tensor, positions: Any) -> None:
+        queries, keys, _ = self.qkv(hidden_ND).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+        queries_NHK, keys_NHK = (each.float() for each in apply_rotary_pos_emb_vision(queries, keys, *positions))
+        lengths = starts.diff().tolist()
+        received = [
+            (own.transpose(0, 1) @ other.permute(1, 2, 0) * self.scaling).softmax(-1).mean((0, 1))
+            for own, other in zip(queries_NHK.split(lengths), keys_NHK.split(lengths), strict=True)
+        ]
+        self.received, self.keys = torch.cat(received), keys_NHK.mean(1)
+
+
+class _MergerBesideAttention(nn.Module):
+    """The tower's merger, with the attention and the keys of each token's patches behind its features."""
+
+    def __init__(self, merger: nn.Module, attention: LookingAttention, unit: int) -> None:
+        super().__init__()
+        self.merger, self.attention, self.unit = merger, attention, unit
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """``[N * unit, C] -> [N, D + 1 + K]``."""
+        received = self.attention.received.unflatten(0, (-1, self.unit)).sum(1)
+        keys = self.attention.keys.unflatten(0, (-1, self.unit)).mean(1)
+        tokens: Tensor = self.merger(patches)
+        return torch.cat((tokens.to(keys.dtype), received[:, None], keys), -1)
