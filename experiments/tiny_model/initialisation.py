@@ -233,12 +233,12 @@ def speak_in_words(
         words_NPD = encode_grids(like[0].model.visual, grids_to_patches(frames, colours_of(like[1])))
     streams = tokens_NPW.split(words_NPD.shape[-1], -1)
     return [
-        _map_to_words(merger, stream, words_NPD, DEEP_SIZE if depth else TOKEN_SIZE)
+        map_to_words(merger, stream, words_NPD, DEEP_SIZE if depth else TOKEN_SIZE)
         for depth, (merger, stream) in enumerate(zip(mergers(tower), streams, strict=True))
     ]
 
 
-def _map_to_words(merger: nn.Module, tokens_NPD: Tensor, words_NPD: Tensor, size: float) -> float:
+def map_to_words(merger: nn.Module, tokens_NPD: Tensor, words_NPD: Tensor, size: float) -> float:
     """Replace the last layer of a stream that gives these tokens, so that it gives words of a size."""
     inputs = nn.functional.pad(tokens_NPD, (0, 1), value=1.0).flatten(0, 1).double()
     targets = words_NPD.flatten(0, 1).double()

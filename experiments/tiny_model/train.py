@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from experiments.tiny_model.bank import FeatureBank
 from experiments.tiny_model.batches import STORIES, Mixture, World, loss_names
 from experiments.tiny_model.initialisation import build_world_model, speak_in_words, take_over
 from experiments.tiny_model.packed_questions import AskedVideos, PackedQuestions, pack_questions, target_logits
-from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
+from experiments.tiny_model.recipe import TrainSettings, read_settings
 from experiments.tiny_model.tower import colours_of, pretrain_tower
 from marc.io import write_atomically, write_text
 from marc.model import CompressedProcessor, CompressedVLM
@@ -49,6 +49,56 @@ EVALUATION_BATCHES = 8
 EVALUATION_SEED = 1
 
 Log = Callable[[dict[str, Any]], None]
+
+
+class Stage(Protocol):
+    """A stretch of training, such as a `experiments.tiny_model.recipe.Phase`, as far as the loop knows it."""
+
+    @property
+    def steps(self) -> int:
+        """Most steps of it."""
+
+    @property
+    def until(self) -> float | None:
+        """The accuracy at which it ends early."""
+
+    def rate_at(self, step: int) -> float:
+        """The factor on the learning rates at a step of it."""
+
+
+class Curriculum(Protocol):
+    """What the loop reads of a recipe, such as `TrainSettings`."""
+
+    @property
+    def phases(self) -> Sequence[Any]:
+        """Its stages."""
+
+    @property
+    def muon_learning_rate(self) -> float:
+        """Peak, for matrices."""
+
+    @property
+    def adam_learning_rate(self) -> float:
+        """Peak, for everything else."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps over which the rates rise."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+
+    @property
+    def log_every(self) -> int:
+        """Steps between log lines."""
+
+
+class Batches(Protocol):
+    """What draws the batch of each step, such as `World`."""
+
+    def batch(self, step: int, phase: Any, weights: dict[str, float]) -> AskedVideos:
+        """Draw the batch of a training step; see `World.batch`."""
 
 
 @dataclass
@@ -83,7 +133,7 @@ class Progress:
         for name, accuracy in accuracies.items():
             self.accuracies[name] = 0.95 * self.accuracies.get(name, 0.0) + 0.05 * accuracy
 
-    def phase_is_over(self, phase: Phase) -> bool:
+    def phase_is_over(self, phase: Stage) -> bool:
         """Whether the phase has had its steps, or has reached its accuracy."""
         learnt = self.phase_step >= FEWEST_STEPS and np.mean(list(self.accuracies.values())) >= (phase.until or np.inf)
         return self.phase_step >= phase.steps or bool(learnt)
@@ -146,7 +196,7 @@ def evaluate(
     return {"all": values.mean().item(), **by_name(names, values)}
 
 
-def make_optimizers(model: CompressedVLM, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: CompressedVLM, settings: Curriculum) -> list[torch.optim.Optimizer]:
     """Muon for the language model's matrices, AdamW for its embeddings, norms and biases; the tower is frozen."""
     text = model.model.language_model
     matrices = [p for p in text.layers.parameters() if p.ndim == 2]
@@ -175,8 +225,8 @@ class LanguageModelTraining:
         self,
         model: CompressedVLM,
         processor: CompressedProcessor,
-        world: World,
-        settings: TrainSettings,
+        world: Batches,
+        settings: Curriculum,
         checkpoint: Path | None = None,
     ) -> None:
         model.requires_grad_(False)
@@ -190,7 +240,7 @@ class LanguageModelTraining:
         if checkpoint is not None and checkpoint.exists():
             self._resume(torch.load(checkpoint, weights_only=True))
 
-    def run(self, log: Log) -> Iterator[Phase | None]:
+    def run(self, log: Log) -> Iterator[Any | None]:
         """Trains to the end; yields the phase that a step has ended, or None, before its checkpoint."""
         progress, settings = self.progress, self._settings
         started = time.perf_counter() - progress.seconds
@@ -208,7 +258,7 @@ class LanguageModelTraining:
             if progress.step % settings.checkpoint_every == 0 or over:
                 self._save()
 
-    def _step(self, phase: Phase) -> float:
+    def _step(self, phase: Stage) -> float:
         """One step of a phase; returns its loss."""
         progress = self.progress
         asked = self._world.batch(progress.step, phase, progress.weights())

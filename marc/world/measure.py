@@ -78,7 +78,7 @@ def measure(
         ]
         shown = [show(video, layout, backend) for video in ([*drawn[1:], drawn[0]] if shuffled else drawn)]
         backend.encode(shown)
-        right = iter(_answers_right(backend, style or model.config.prompt_style, shown, asked))
+        right = iter(answers_right(backend, style or model.config.prompt_style, shown, asked))
         results += [
             Measured(question, len(video.events), next(right))
             for video, row in zip(drawn, asked, strict=True)
@@ -106,7 +106,7 @@ def show(video: AnyVideo, layout: str, backend: HFBackend) -> VideoInput:
     return VideoInput.of(patches, backend.processor, parse_budget(layout.removesuffix(" blind"), backend.compression))
 
 
-def _answers_right(
+def answers_right(
     backend: HFBackend, style: str, shown: Sequence[VideoInput], asked: Sequence[Sequence[WorldQuestion]]
 ) -> list[bool]:
     """Whether each question's answer is right, video by video, if it is a token longer than it should be at most."""

@@ -14,8 +14,10 @@ from transformers import AddedToken, PreTrainedTokenizerBase
 
 from marc.data.prompts import render_question, style_names
 from marc.model.tiny import build_tokenizer
-from marc.world.questions import KINDS, draw_questions
-from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, sample_video
+from marc.world.arena.scenes import DIGITS, LETTERS, TINTS
+from marc.world.levels import questions, sample
+from marc.world.questions import KINDS
+from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, Level
 from marc.world.texts import completion, prompt
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -34,25 +36,31 @@ def instructions() -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def corpus(videos: int = 300) -> list[str]:
-    """Prompts and completions of the training split, and the bare answers."""
+ARENA_WORDS = (*TINTS, *LETTERS, *DIGITS, "sign", "signs", "star", "stars", "button", "light", "longer", "shorter")
+"""What only the level ``arena`` speaks of."""
+
+
+def corpus(videos: int = 300, level: Level = "easy") -> list[str]:
+    """Prompts and completions of a level's training split, and the bare answers."""
     rng = np.random.default_rng(0)
-    words = (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS, *KINDS, "yes", "no", "system", "user", "assistant")
+    words: tuple[str, ...] = (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS, *KINDS)
+    words += ("yes", "no", "system", "user", "assistant", *(ARENA_WORDS if level == "arena" else ()))
     texts = [form for word in words for form in (word, f" {word}")] * 100
     for index in range(videos):
-        for question in draw_questions(sample_video("easy", "train", 0, index), rng, 12):
+        for question in questions(sample(level, "train", 0, index), rng, 12):
             texts += [prompt(question, style) for style in ("short", "video-r1", "video-r1-train")]
             texts.append(completion(question, "video-r1"))
     return texts
 
 
-def build_world_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+def build_world_tokenizer(words: Sequence[str] = (), level: Level = "easy") -> PreTrainedTokenizerBase:
     """Train it on `corpus`; the same on every machine.
 
     Args:
         words: More single tokens, such as a family writes around its videos.
+        level: Whose words.
     """
-    tokenizer = build_tokenizer(corpus(), vocab_size=1024)
+    tokenizer = build_tokenizer(corpus(level=level), vocab_size=1024)
     tokenizer.add_tokens(
         [AddedToken(tag, special=False, normalized=False) for tag in (*TAGS, *instructions(), *words)]
     )

@@ -1,0 +1,42 @@
+"""``python -m experiments.arena``: trains the arena's model, and asks what can be known from fewer tokens at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marc.cli.errors import user_errors
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="Of checkpoints, log and model; a killed run goes on from there.")],
+    seed: Annotated[int, typer.Option(help="Another seed makes another model.")] = 0,
+) -> None:
+    """Train a model of the level arena on every visual token."""
+    from experiments.arena.settings import ArenaSettings
+    from experiments.arena.train import train_arena
+
+    with user_errors("experiments.arena train"):
+        train_arena(ArenaSettings(seed=seed), folder)
+
+
+@app.command()
+def reader(
+    videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the videos and of what is kept at random.")] = 0,
+) -> None:
+    """What an ideal reader answers right from a part of the tokens, by rule: no model is asked."""
+    from experiments.arena.ideal import ideal_table
+
+    with user_errors("experiments.arena reader"):
+        typer.echo(ideal_table(videos, questions, seed))
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m experiments.arena")

@@ -1,0 +1,171 @@
+"""The arena's model: a Qwen2.5-VL of about a million parameters that begins as the embedded model.
+
+The embedded model already looks things up, goes through scenes one by one, counts and finds the letter of an option;
+what it does not know is the arena's words, so much to look through, and conjunctions such as "teal striped". Its
+weights are taken over, those of its tower but for the last layer, too. The tower is made to say of a cell what the
+embedded model's tower said: the sum of the embeddings, as they were before training, of the words for what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from experiments.arena.settings import ArenaSettings
+from experiments.arena.tower import HEADS, UNKNOWN, CellGrids, draw_grids, encode
+from experiments.tiny_model.initialisation import (
+    SPACE,
+    build_world_model,
+    initialise_embeddings,
+    map_to_words,
+    take_over,
+    word_embeddings,
+)
+from experiments.tiny_model.recipe import TrainSettings
+from experiments.tiny_model.tower import colours_of, encode_grids, grids_to_patches, mergers, random_grids
+from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.loading import load_model
+from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
+from marc.model.tiny import build_config, build_processor
+from marc.world.arena.scenes import ArenaVideo
+from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
+from marc.world.vocabulary import build_world_tokenizer
+
+SPOKEN: Mapping[str, Mapping[str, str]] = {
+    "thing": {"actor": "object", "sign": "sign", "star": "star", "button": "button"},
+    "light": {"going on": "light"},
+}
+"""Words for the answers of `HEADS` that are not words themselves; the rest of these two is not spoken of."""
+FIT_CELLS = 60_000
+
+
+def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, CompressedProcessor]:
+    """The model as it is before its tower is trained, and its processor, for frames of 8 x 16 cells at most."""
+    tokenizer = build_world_tokenizer(level="arena")
+    known, known_processor = load_model("tiny", device="cpu")
+    config = build_config(tokenizer)
+    config.prompt_style, config.text_after_video = "video-r1", known.config.text_after_video
+    layers = known.config.text_config.num_hidden_layers
+    for name in ("num_key_value_heads", "rope_parameters", "max_position_embeddings"):
+        setattr(config.text_config, name, getattr(known.config.text_config, name))
+    config.text_config.num_hidden_layers = layers
+    config.text_config.layer_types = ["full_attention"] * layers
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model: CompressedVLM = MarcForConditionalGeneration(config)
+        model.model.visual.load_state_dict(known.model.visual.state_dict())
+        last = model.model.visual.merger.mlp[-1]
+        nn.init.normal_(last.weight, std=last.in_features**-0.5)
+    _take_over_words(model, tokenizer, settings.seed, known, known_processor)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    height, width = ArenaVideo("", (), ()).size
+    return model, build_processor(tokenizer, max_pixels=height * width)
+
+
+@torch.no_grad()
+def _take_over_words(
+    model: CompressedVLM,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    known: CompressedVLM,
+    known_processor: CompressedProcessor,
+) -> None:
+    """All weights of the embedded model's language model; new words are random, as large as known ones."""
+    begun = _untrained_embeddings(tokenizer, seed)
+    table = model.model.language_model.embed_tokens.weight
+    take_over(model, build_processor(tokenizer), known, known_processor)
+    their_ids, ours = known_processor.tokenizer.get_vocab(), tokenizer.get_vocab()
+    words = [ours[f"{SPACE}{word}"] for word in (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS)]
+    grown = (table[words].norm(dim=1) / begun[words].norm(dim=1)).mean()
+    new = [index for token, index in ours.items() if token not in their_ids]
+    table[new] = grown * begun[new]
+
+
+@torch.no_grad()
+def _untrained_embeddings(tokenizer: PreTrainedTokenizerBase, seed: int) -> Tensor:
+    """Embeddings as the recipe begins with: the embedded model's own for its words, alike random ones for others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        table = torch.empty(len(tokenizer), 128)
+        initialise_embeddings(table, tokenizer)
+    begun, begun_processor = build_world_model(TrainSettings())
+    theirs = begun.model.language_model.embed_tokens.weight
+    their_ids = begun_processor.tokenizer.get_vocab()
+    for token, index in tokenizer.get_vocab().items():
+        if token in their_ids:
+            table[index] = theirs[their_ids[token]]
+    return table
+
+
+def spoken_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int | None]]:
+    """The token of every answer of every head, or ``None`` where the tower says nothing."""
+    ids: dict[str, list[int | None]] = {}
+    for head, answers in HEADS.items():
+        words = SPOKEN.get(head, {answer: answer for answer in answers})
+        ids[head] = [_token(tokenizer, words.get(answer)) for answer in answers]
+    return ids
+
+
+def _token(tokenizer: PreTrainedTokenizerBase, word: str | None) -> int | None:
+    if word is None:
+        return None
+    found = tokenizer(word if word.isdigit() else f" {word}", add_special_tokens=False)["input_ids"]
+    assert len(found) == 1, f"{word} is not one token"
+    return int(found[0])
+
+
+@torch.no_grad()
+def speak_in_words(model: CompressedVLM, processor: CompressedProcessor, *, seed: int) -> float:
+    """Replace the last layer of the trained tower by its least-squares map to the words for what is in each cell.
+
+    Args:
+        model: Its tower is trained.
+        processor: Of the model.
+        seed: Draws the grids on which the map is fitted.
+
+    Returns:
+        The share of the words' variance that it leaves unexplained.
+    """
+    tower, colours = model.model.visual, colours_of(processor)
+    table = _untrained_embeddings(processor.tokenizer, seed) * _scale_of_tower()
+    words = spoken_words(processor.tokenizer)
+    tokens, targets = [], []
+    rng = np.random.default_rng((seed, 1))
+    while sum(map(len, tokens)) < FIT_CELLS:
+        grids = draw_grids(rng, 1024)
+        spoken = _spoken(grids, words, table)
+        sure = grids.labels[:, :, list(HEADS).index("thing")] != UNKNOWN
+        tokens.append(encode(tower, grids.frames, colours)[sure])
+        targets.append(spoken[sure])
+    seen, said = torch.cat(tokens)[:, None], torch.cat(targets)[:, None]
+    return map_to_words(mergers(tower)[0], seen, said, float(said.square().mean().sqrt()))
+
+
+def _spoken(grids: CellGrids, words: Mapping[str, list[int | None]], table: Tensor) -> Tensor:
+    """The sum of the words' embeddings for each cell: ``[N, P, D]``."""
+    silent = torch.zeros(1, table.shape[1])
+    total = torch.zeros(*grids.labels.shape[:2], table.shape[1])
+    for labels, ids in zip(grids.labels.unbind(-1), words.values(), strict=True):
+        rows = torch.cat([silent if index is None else table[index][None] for index in ids] + [silent])
+        total += rows[labels]
+    return total
+
+
+@torch.no_grad()
+def _scale_of_tower() -> float:
+    """How many times an untrained embedding the embedded model's tower says for a word."""
+    known, processor = load_model("tiny", device="cpu")
+    begun, begun_processor = build_world_model(TrainSettings())
+    tables = word_embeddings(begun, begun_processor.tokenizer)
+    grids = random_grids(2048, torch.Generator().manual_seed(0))
+    moving = grids.labels[:, 3] >= 0
+    labels = grids.labels[moving]
+    words = torch.stack([table[labels[:, kind]] for kind, table in enumerate(tables)]).sum(0)
+    tower: PreTrainedModel = known.model.visual
+    said = encode_grids(tower, grids_to_patches(grids.frames[moving], colours_of(processor))).mean(1)
+    return float((words * said).sum() / words.square().sum())

@@ -1,0 +1,77 @@
+"""The recipe of the arena's model: a curriculum from small videos to those of the level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from marc.world.arena.scenes import ArenaLimits
+
+
+@dataclass(frozen=True)
+class ArenaPhase:
+    """A stretch of training.
+
+    Attributes:
+        limits: Of its videos.
+        steps: Most steps of it.
+        videos: Videos of a step.
+        until: End early once the running accuracy, averaged over the kinds of questions, reaches this.
+        rate: Factor on the learning rates.
+        final_rate: What the factor falls to, linearly, by the last of `steps`; ``None`` is no fall.
+        choices: Probability of a step that asks multiple-choice questions.
+    """
+
+    limits: ArenaLimits
+    steps: int
+    videos: int
+    until: float | None = None
+    rate: float = 0.5
+    final_rate: float | None = None
+    choices: float = 0.3
+
+    def rate_at(self, step: int) -> float:
+        """The factor on the learning rates at a step of the phase."""
+        final = self.rate if self.final_rate is None else self.final_rate
+        return self.rate + (final - self.rate) * step / self.steps
+
+
+CURRICULUM = (
+    ArenaPhase(ArenaLimits(events=2, grids=4, rows=4, columns=8), steps=1500, videos=5, until=0.85),
+    ArenaPhase(ArenaLimits(events=4, grids=8, rows=4, columns=8), steps=3000, videos=5, until=0.9),
+    ArenaPhase(ArenaLimits(events=4, grids=8), steps=3000, videos=4, until=0.9),
+    ArenaPhase(ArenaLimits(events=8, grids=16), steps=6000, videos=3, until=0.93),
+    ArenaPhase(ArenaLimits(), steps=12000, videos=2, rate=0.4, final_rate=0.0),
+)
+
+
+@dataclass(frozen=True)
+class ArenaSettings:
+    """The recipe.
+
+    Attributes:
+        seed: Seed of everything.
+        layers: Layers of the language model; those above the embedded model's begin as the identity.
+        tower_steps: Steps of the tower's pre-training.
+        tower_cells: Cells of a step of it.
+        phases: The language model's curriculum.
+        questions: Questions packed for each video.
+        muon_learning_rate: Peak, for matrices.
+        adam_learning_rate: Peak, for everything else.
+        warmup: Steps over which the rates rise.
+        checkpoint_every: Steps between checkpoints, of the tower and of the language model.
+        evaluate_every: Steps between evaluations on the validation split.
+        log_every: Steps between log lines.
+    """
+
+    seed: int = 0
+    layers: int = 4
+    tower_steps: int = 1200
+    tower_cells: int = 768
+    phases: tuple[ArenaPhase, ...] = field(default=CURRICULUM)
+    questions: int = 24
+    muon_learning_rate: float = 0.02
+    adam_learning_rate: float = 3e-3
+    warmup: int = 50
+    checkpoint_every: int = 50
+    evaluate_every: int = 250
+    log_every: int = 25

@@ -1,0 +1,106 @@
+"""Trains the arena's model: the tower on crowded grids, then the language model on every token of growing videos.
+
+Everything random in a step follows from the seed and the step's number, and the checkpoints hold the rest, so that a
+run that was killed goes on as if it had not been.
+
+    python -m experiments.arena train FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.arena.batches import ArenaBatches
+from experiments.arena.model import build_arena_model, speak_in_words
+from experiments.arena.settings import ArenaSettings
+from experiments.arena.tower import TowerTraining
+from experiments.kept_settings import keep_settings
+from experiments.tiny_model.batches import loss_names
+from experiments.tiny_model.packed_questions import pack_questions, target_logits
+from experiments.tiny_model.tower import colours_of
+from experiments.tiny_model.train import LanguageModelTraining, Log, by_name, save_atomically, save_model
+from marc.model import CompressedProcessor, CompressedVLM
+from marc.world.arena.questions import ARENA_KINDS
+from marc.world.arena.scenes import ArenaLimits
+
+VALIDATION_VIDEOS = 12
+MULTIPLE_CHOICE = 0.33
+
+
+def train_arena(settings: ArenaSettings, folder: Path) -> None:
+    """Trains to the end of the curriculum; what a killed run left in the folder is taken up again.
+
+    Args:
+        settings: The recipe.
+        folder: Receives the checkpoints, ``log.jsonl`` and, after every evaluation, the model in ``model``.
+
+    Raises:
+        ValueError: If the folder holds a run of another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_settings({"seed": settings.seed, "tower_steps": settings.tower_steps}, folder)
+
+    def log(row: dict[str, Any]) -> None:
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
+        print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+    model, processor = build_arena_model(settings)
+    _train_tower(model, processor, settings, folder, log)
+    batches = ArenaBatches(model.model.visual, colours_of(processor), settings.seed, settings.questions)
+    training = LanguageModelTraining(model, processor, batches, settings, folder / "language_model.pt")
+    for ended in training.run(log):
+        step = training.progress.step
+        if step % settings.evaluate_every == 0 or ended is not None:
+            phase = ended or settings.phases[training.progress.phase]
+            row = evaluate(model, processor, batches, phase.limits)
+            log({"step": step, **{f"validation/{name}": value for name, value in row.items()}})
+            save_model(model, processor, folder / "model")
+    save_model(model.eval(), processor, folder / "model")
+
+
+def _train_tower(
+    model: CompressedVLM, processor: CompressedProcessor, settings: ArenaSettings, folder: Path, log: Log
+) -> None:
+    """Trains the tower, or loads it."""
+    tower, done = model.model.visual, folder / "tower.pt"
+    if not done.exists():
+        training = TowerTraining(
+            tower,
+            colours_of(processor),
+            steps=settings.tower_steps,
+            cells=settings.tower_cells,
+            seed=settings.seed,
+            checkpoint=folder / "tower_run.pt",
+        )
+        training.run(log, every=settings.checkpoint_every)
+        log({"step": 0, "tower/unexplained": speak_in_words(model, processor, seed=settings.seed)})
+        save_atomically(tower.state_dict(), done)
+    tower.load_state_dict(torch.load(done, weights_only=True))
+
+
+@torch.no_grad()
+def evaluate(
+    model: CompressedVLM, processor: CompressedProcessor, batches: ArenaBatches, limits: ArenaLimits
+) -> dict[str, float]:
+    """Accuracy by kind on videos of the validation split (all completion tokens right, under teacher forcing)."""
+    model.eval()
+    shares = dict.fromkeys(ARENA_KINDS, 1.0)
+    names: list[str] = []
+    right: list[torch.Tensor] = []
+    for number in range(VALIDATION_VIDEOS):
+        rng = np.random.default_rng((1, number))
+        asked = batches.draw(rng, range(number, number + 1), limits, shares, MULTIPLE_CHOICE, "validation")
+        asked = replace(asked, jump=False)
+        packed = pack_questions(model, processor, asked)
+        names += loss_names(asked)
+        right.append(packed.right(target_logits(model, packed)))
+    model.train()
+    values = torch.cat(right)
+    return {"all": values.mean().item(), **by_name(names, values)}

@@ -1,0 +1,131 @@
+"""The arena's model: what it begins with, what a batch is, and that a killed run goes on as if it had not been."""
+
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.arena import train
+from experiments.arena.batches import ArenaBatches
+from experiments.arena.ideal import ideal_table
+from experiments.arena.model import build_arena_model, spoken_words
+from experiments.arena.settings import CURRICULUM, ArenaPhase, ArenaSettings
+from experiments.arena.tower import HEADS
+from experiments.tiny_model.packed_questions import pack_questions, target_logits
+from experiments.tiny_model.tower import colours_of
+from experiments.tiny_model.train import LanguageModelTraining, Outcome
+from marc.compression import CompressionConfig
+from marc.inference.hf import HFBackend
+from marc.inference.video_input import VideoInput, VisualPatches
+from marc.world.arena.questions import ARENA_KINDS
+from marc.world.arena.scenes import ArenaLimits, sample_arena
+from marc.world.frames import draw_frames
+
+LIMITS = ArenaLimits(events=2, grids=3, rows=4, columns=8)
+SMALL = ArenaSettings(
+    tower_steps=1,
+    tower_cells=64,
+    questions=3,
+    warmup=1,
+    checkpoint_every=1,
+    evaluate_every=100,
+    log_every=1,
+    phases=(ArenaPhase(LIMITS, steps=2, videos=1), ArenaPhase(replace(LIMITS, grids=4), steps=2, videos=2)),
+)
+
+
+@pytest.fixture(scope="module")
+def built() -> tuple[Any, Any]:
+    return build_arena_model(SMALL)
+
+
+@pytest.fixture(scope="module")
+def batches(built: tuple[Any, Any]) -> ArenaBatches:
+    model, processor = built
+    return ArenaBatches(model.model.visual, colours_of(processor), seed=0, questions=4)
+
+
+def test_every_answer_of_the_tower_is_a_word(built: tuple[Any, Any]) -> None:
+    words = spoken_words(built[1].tokenizer)
+    assert set(words) == set(HEADS)
+    ids = [index for some in words.values() for index in some if index is not None]
+    assert len(set(ids)) == len(ids) and words["light"].count(None) == 2
+
+
+def test_a_layout_is_what_the_engine_reads(built: tuple[Any, Any], batches: ArenaBatches) -> None:
+    model, processor = built
+    video = sample_arena("train", 0, 3, ArenaLimits(events=2, grids=3))
+    ours = batches.lay_out(video)
+    backend = HFBackend(model, processor)
+    whole = CompressionConfig(target_frames=None)
+    shown = VideoInput.of(VisualPatches.of_frames(processor, draw_frames(video), None), processor, whole)
+    backend.encode([shown])
+    assert shown.features is not None
+    assert torch.allclose(ours.features, shown.features, atol=1e-4)
+    assert len(ours.positions) == len(ours.features) == video.frame_count // 2 * 128
+
+
+def test_a_step_asks_about_everything(built: tuple[Any, Any], batches: ArenaBatches) -> None:
+    asked = batches.batch(0, SMALL.phases[0], {})
+    assert asked.questions == batches.batch(0, SMALL.phases[0], {}).questions
+    assert len(asked.shown) == 1 and len(asked.questions[0]) == 4
+    only = batches.batch(
+        0, replace(SMALL.phases[0], choices=0.0), dict.fromkeys(ARENA_KINDS, 0.0) | {"actor shape": 1.0}
+    )
+    assert {question.kind for question in only.questions[0]} == {"actor shape"}
+    model, processor = built
+    packed = pack_questions(model, processor, asked)
+    outcome = Outcome.of(asked, packed, target_logits(model, packed))
+    assert outcome.loss > 0 and set(outcome.losses) == set(outcome.accuracies)
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.train_arena(replace(SMALL, phases=()), tmp_path / "begun")
+    copytree(tmp_path / "begun", tmp_path / "killed")
+    monkeypatch.setattr(train, "VALIDATION_VIDEOS", 1)
+    train.train_arena(SMALL, tmp_path / "begun")
+
+    class KilledError(Exception):
+        pass
+
+    save = LanguageModelTraining._save
+
+    def killed(self: LanguageModelTraining) -> None:
+        save(self)
+        if self.progress.step == 2:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModelTraining, "_save", killed)
+        with pytest.raises(KilledError):
+            train.train_arena(SMALL, tmp_path / "killed")
+    train.train_arena(SMALL, tmp_path / "killed")
+    one, two = (torch.load(tmp_path / name / "language_model.pt")["model"] for name in ("begun", "killed"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (tmp_path / "begun" / "model" / "model.safetensors").exists()
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"seed": 1, "tower_steps": 1}')
+    with pytest.raises(ValueError, match="other seed"):
+        train.train_arena(SMALL, tmp_path)
+
+
+def test_the_curriculum_ends_with_the_level() -> None:
+    assert CURRICULUM[-1].limits == ArenaLimits()
+    assert CURRICULUM[-1].rate_at(CURRICULUM[-1].steps) == 0
+    assert np.all(np.diff([phase.limits.grids for phase in CURRICULUM]) >= 0)
+
+
+def test_the_table_of_the_ideal_reader() -> None:
+    table = ideal_table(2, 8, 0)
+    rows = dict(line.strip("| ").split(" | ", 1) for line in table.split("\n\n")[0].splitlines())
+    assert rows["every token"] == "1.000 | 1.000 | 1.000 | 1.000"
+    lowest, *_, highest = map(float, rows["random"].split(" | "))
+    assert lowest < highest < 1
