@@ -134,9 +134,10 @@ def speak_in_words(model: CompressedVLM, processor: CompressedProcessor, *, seed
     tower, colours = model.model.visual, colours_of(processor)
     table = _untrained_embeddings(processor.tokenizer, seed) * _scale_of_tower()
     words = spoken_words(processor.tokenizer)
-    tokens, targets = [], []
+    tokens: list[Tensor] = []
+    targets: list[Tensor] = []
     rng = np.random.default_rng((seed, 1))
-    while sum(map(len, tokens)) < FIT_CELLS:
+    while sum(len(some) for some in tokens) < FIT_CELLS:
         grids = draw_grids(rng, 1024)
         spoken = _spoken(grids, words, table)
         sure = grids.labels[:, :, list(HEADS).index("thing")] != UNKNOWN

@@ -52,6 +52,8 @@ HEADS: Mapping[str, tuple[str, ...]] = {
 }
 """What a cell is asked, and the answers."""
 UNKNOWN = -1
+CROWD: tuple[MarkKind, ...] = ("sign", "sign", "star", "button", "plate")
+"""Marks of training grids, one as often as the other."""
 PATCH, MERGE = 7, 2
 TOUCHED = 5
 """Pixels around an actor's centre within which it covers something of a cell."""
@@ -78,11 +80,12 @@ def crowded_grid(rng: np.random.Generator, rows: int, columns: int) -> ArenaVide
     cells = iter(rng.permutation(rows * columns).tolist())
     marks = []
     for _ in range(rows * columns // 4):
-        kind: MarkKind = ("sign", "sign", "star", "button", "plate")[rng.integers(5)]  # type: ignore[assignment]
+        kind = CROWD[rng.integers(len(CROWD))]
         colour = COLOURS[rng.integers(len(COLOURS))]
         code = LETTERS[rng.integers(len(LETTERS))] + DIGITS[rng.integers(len(DIGITS))]
         value = {"sign": code, "plate": ""}.get(kind, colour)
-        marks.append(Mark(kind, value, *divmod(next(cells), columns), 0, 1))
+        row, column = divmod(next(cells), columns)
+        marks.append(Mark(kind, value, row, column, 0, 1))
     actors = [
         MovingObject(
             COLOURS[rng.integers(len(COLOURS))],

@@ -93,7 +93,8 @@ def describe(event: WorldEvent) -> str:
 
 def storyline(video: AnyVideo) -> str:
     """The scenes in order, such as ``The scenes are 1 plain, 2 striped``."""
-    return "The scenes are " + ", ".join(f"{i} {event.background}" for i, event in enumerate(video.events, start=1))
+    names = [event.background for event in video.events]
+    return "The scenes are " + ", ".join(f"{i} {name}" for i, name in enumerate(names, start=1))
 
 
 def places(video: AnyVideo, names: Sequence[str], indices: Sequence[int]) -> str:

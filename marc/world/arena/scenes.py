@@ -225,30 +225,30 @@ def sample_arena(split: Split, seed: int, index: int, limits: ArenaLimits = Aren
     names = [(tint, pattern) for tint in TINTS for pattern in BACKGROUNDS]
     places = [names[i] for i in rng.permutation(len(names))[:count]]
     transitions = tuple(_transition(rng, *pair) for pair in pairwise(lengths))
-    empty = tuple(_empty_event(rng, *place, grids) for place, grids in zip(places, lengths, strict=True))
+    empty = tuple(_empty_event(rng, place, grids) for place, grids in zip(places, lengths, strict=True))
     video = ArenaVideo(f"arena-{split}-{seed}-{index:06d}", empty, transitions, limits.rows, limits.columns)
     events = tuple(_peopled(rng, video, index) for index in range(count))
     return replace(video, events=events)
 
 
 def _event_count(rng: np.random.Generator, limits: ArenaLimits) -> int:
-    shares, least, most = zip(*EVENTS, strict=True)
-    group = int(rng.choice(len(EVENTS), p=shares))
-    return min(int(rng.integers(least[group], most[group] + 1)), limits.events, limits.grids)
+    _, least, most = EVENTS[rng.choice(len(EVENTS), p=[share for share, _, _ in EVENTS])]
+    return min(int(rng.integers(least, most + 1)), limits.events, limits.grids)
 
 
 def _transition(rng: np.random.Generator, before: int, after: int) -> Transition:
-    drawn: Transition = ("cut", "cut", "dissolve", "fade")[rng.integers(4)]  # type: ignore[assignment]
+    joins: tuple[Transition, ...] = ("cut", "cut", "dissolve", "fade")
+    drawn = joins[rng.integers(len(joins))]
     return drawn if min(before, after) >= GRADUAL else "cut"
 
 
-def _empty_event(rng: np.random.Generator, tint: str, pattern: str, grids: int) -> ArenaEvent:
+def _empty_event(rng: np.random.Generator, place: tuple[str, str], grids: int) -> ArenaEvent:
     shade = rng.uniform(0.93, 1.07, 3)
     moves = rng.random() < 0.5
     camera = rng.integers(-2, 3, 2) * moves
     return ArenaEvent(
-        tint=tint,
-        pattern=pattern,
+        tint=place[0],
+        pattern=place[1],
         grids=grids,
         actors=(),
         marks=(),
@@ -278,7 +278,8 @@ def _peopled(rng: np.random.Generator, video: ArenaVideo, index: int) -> ArenaEv
     switch = int(rng.integers(clear.start + 1, clear.stop - 1)) if len(clear) >= 3 and rng.random() < 0.75 else None
     marks = [_mark(rng, *each, divmod(next(cells), video.columns)) for each in drawn]
     if switch is not None:
-        marks.append(Mark("button", buttons.pop(), *divmod(next(cells), video.columns), switch, 1))
+        row, column = divmod(next(cells), video.columns)
+        marks.append(Mark("button", buttons.pop(), row, column, switch, 1))
     for colour in buttons if len(clear) >= 3 else ():
         spans = [range(clear.start, clear.stop)] if switch is None else [range(clear.start, switch)]
         spans += [] if switch is None else [range(switch + 1, clear.stop)]
@@ -300,7 +301,7 @@ def _mark(rng: np.random.Generator, kind: MarkKind, value: str, within: range, c
     """A mark that is seen in one or two of some grids."""
     grids = min(int(rng.integers(1, 3)), len(within))
     first = int(rng.integers(within.start, within.stop - grids + 1))
-    return Mark(kind, value, *cell, first, grids)
+    return Mark(kind, value, cell[0], cell[1], first, grids)
 
 
 AnyVideo = WorldVideo | ArenaVideo
