@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +42,7 @@ from benchmarks.search_benchmark import (
 from marc.io import read_json, write_json
 from marc.memory.embedder import EventEmbedder
 from marc.memory.filters import EventFilter
-from marc.memory.library import MemoryLibrary
+from marc.memory.library import VERSIONS, MemoryLibrary
 from marc.memory.store import MemorySettings, VideoMemory
 from marc.memory.tables import nearest_rows
 from marc.types import Event
@@ -132,8 +133,8 @@ def steps(library: MemoryLibrary, corpus: Corpus) -> Iterator[Step]:
     def recalled(**options: Any) -> Callable[[], object]:
         return lambda: library.recall_page(asker, QUESTION, 5, **options)
 
-    yield "mend it", lambda: MemoryLibrary(library.address).mend()
     yield "look whether it needs mending", lambda: MemoryLibrary(library.address).mend()
+    yield "look through all of it", lambda: look_through(library)
     yield "build the indices", library.optimize
     yield "know that a video is not in it", lambda: library.holds(new)
     yield "put it in", lambda: library.add([new], tags=["new"])
@@ -146,6 +147,12 @@ def steps(library: MemoryLibrary, corpus: Corpus) -> Iterator[Step]:
     yield "its page 200", recalled(number=200)
     yield "forget it", lambda: library.remove(new.source)
     yield "compact", library.optimize
+
+
+def look_through(library: MemoryLibrary) -> None:
+    """Mend a library whose last writer may have been interrupted."""
+    (Path(library.address) / VERSIONS).unlink(missing_ok=True)
+    MemoryLibrary(library.address).mend()
 
 
 def questions_about(corpus: Corpus, count: int) -> NDArray[np.float32]:
@@ -261,7 +268,7 @@ class Notes:
 def measure_filling(library: MemoryLibrary, corpus: Corpus, notes: Notes) -> None:
     """Put all videos in; those parts that are in already are left."""
     for part, vectors_ND in enumerate(corpus.vectors()):
-        notes.measure(f"{FILL}, {part}", lambda part=part, some=vectors_ND: put_in(library, corpus, part, some))
+        notes.measure(f"{FILL}, {part}", partial(put_in, library, corpus, part, vectors_ND))
 
 
 def measure_recall(library: MemoryLibrary, corpus: Corpus, folder: Path, notes: Notes, count: int) -> None:
@@ -269,13 +276,13 @@ def measure_recall(library: MemoryLibrary, corpus: Corpus, folder: Path, notes: 
     file = folder / "exact.npz"
     if not file.exists():
         questions_QD = questions_about(corpus, count)
-        answers = exact_neighbours(corpus, questions_QD)
-        np.savez(file.with_suffix(".part.npz"), questions=questions_QD, **answers)
+        answers = np.stack(list(exact_neighbours(corpus, questions_QD).values()))
+        np.savez(file.with_suffix(".part.npz"), questions=questions_QD, answers=answers)
         file.with_suffix(".part.npz").rename(file)
     with np.load(file) as stored:
-        for name in FILTERS:
+        for index, name in enumerate(FILTERS):
             if (step := f"recall: {name}") not in notes.measured:
-                share = recall_of(library, corpus, name, stored["questions"], stored[name])
+                share = recall_of(library, corpus, name, stored["questions"], stored["answers"][index])
                 notes.note(step, {"recall": share, "questions": count})
 
 

@@ -23,6 +23,8 @@ class ClusterOptions:
             machine; they see videos and memories at the same paths. ``None``: processes of this command do it.
         cpus_per_worker: Cores of a machine of the cluster that a worker takes.
         gpus_per_worker: GPUs that it takes, or a part of one.
+        embed_workers: So many more workers embed what the others decode, which then take no GPU; 0: each embeds for
+            itself.
 
     Raises:
         ValueError: If a value is out of range.
@@ -31,6 +33,7 @@ class ClusterOptions:
     ray: str | None = None
     cpus_per_worker: Annotated[float, Limits(above=0)] = 1.0
     gpus_per_worker: Annotated[float, Limits(least=0)] = 0.0
+    embed_workers: Annotated[int, Limits(least=0)] = 0
 
     def __post_init__(self) -> None:
         check(self)
@@ -63,11 +66,30 @@ def connected(cluster: ClusterOptions) -> Iterator[None]:
             ray.shutdown()
 
 
+def last_line(error: BaseException) -> str:
+    """What Ray says of an error behind the traces of its processes."""
+    cause = getattr(error, "cause", None) or error
+    return str(cause).strip().splitlines()[-1]
+
+
 def _check_room(cluster: ClusterOptions, machines: Sequence[dict[str, Any]]) -> None:
+    """Refuses a cluster with no room for one worker, and for all that embed."""
+    left = [dict(machine["Resources"]) for machine in machines if machine["Alive"]]
     wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    alive = [machine["Resources"] for machine in machines if machine["Alive"]]
-    if not any(all(machine.get(kind, 0) >= count for kind, count in wanted.items()) for machine in alive):
+    decoder = {"CPU": cluster.cpus_per_worker} if cluster.embed_workers else wanted
+    if not all(_takes_room(each, left) for each in [wanted] * cluster.embed_workers + [decoder]):
+        beside = f" beside {cluster.embed_workers} that embed" if cluster.embed_workers else ""
         raise ValueError(
-            f"--ray {cluster.ray}: none of its {len(alive)} machines has the {wanted['CPU']:g} cores and "
-            f"{wanted['GPU']:g} GPUs of a worker; lower --cpus-per-worker or --gpus-per-worker"
+            f"--ray {cluster.ray}: none of its {len(left)} machines has the {wanted['CPU']:g} cores and "
+            f"{wanted['GPU']:g} GPUs of a worker{beside}; lower --cpus-per-worker or --gpus-per-worker"
         )
+
+
+def _takes_room(wanted: dict[str, float], machines: Sequence[dict[str, Any]]) -> bool:
+    """Whether one of some machines has room for a worker, which is then taken from it."""
+    for machine in machines:
+        if all(machine.get(kind, 0) >= count for kind, count in wanted.items()):
+            for kind, count in wanted.items():
+                machine[kind] = machine.get(kind, 0) - count
+            return True
+    return False

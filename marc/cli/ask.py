@@ -15,6 +15,7 @@ from marc.cli.output import echo, echo_json
 from marc.cli.setting import Changes, Setting
 from marc.cli.verbosity import remark
 from marc.compression.config import CompressionConfig
+from marc.memory.addresses import is_address
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.options import Named
 from marc.types import Clip, GenerationOptions, ModelOptions
@@ -87,7 +88,7 @@ def ask(
     videos: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Videos and pictures, shown in this order: files, folders, patterns, or @LIST as in `marc remember`."
+            help="Videos and pictures in order: files, folders, patterns, s3://... or @LIST as in `marc remember`."
         ),
     ] = None,
     question: Annotated[str | None, typer.Argument(help="A question in natural language.")] = None,
@@ -299,11 +300,20 @@ def clips_of(videos: Sequence[str], stretch: StretchOptions) -> tuple[Clip, ...]
     Raises:
         ValueError: If they name no video, or times of several.
     """
-    files = video_files(videos, with_pictures=True)
+    files = [_on_this_machine(file) for file in video_files(videos, with_pictures=True)]
     if len(files) > 1 and (stretch.start or stretch.end):
         raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
     start, end = times_of(stretch)
     return tuple(Clip(file, start or 0.0, end) for file in files)
+
+
+def _on_this_machine(video: str) -> str:
+    """The file itself, or a copy of an object of a store."""
+    if not is_address(video):
+        return video
+    from marc.memory.objects import kept
+
+    return str(kept(video))
 
 
 def times_of(stretch: StretchOptions) -> tuple[float | None, float | None]:

@@ -81,7 +81,7 @@ def evaluate(
     retrieval: RetrievalOptions,
     subtitles: Annotated[SubtitleOptions, Part(defaults={"choice": "none"})],
     generation: Sampling,
-    cluster: ClusterOptions,
+    cluster: Annotated[ClusterOptions, Part(("ray", "cpus_per_worker", "gpus_per_worker"))],
     workers: Annotated[int, typer.Option(help="Engines at a time on the cluster of --ray.", min=1)] = 1,
     given: Given,
 ) -> None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from marc.memory.addresses import is_address
+
 VIDEO_ENDINGS = frozenset(
     {
         ".3gp",
@@ -44,12 +46,13 @@ def video_files(named: Iterable[str | Path], *, with_pictures: bool = False) -> 
 
     Args:
         named: Files; folders, for all videos below them; patterns such as ``films/*.mp4``, for shells that leave
-            them alone; ``@list.txt``, for a file with one of these on each line, where lines that begin with ``#``
-            are comments; paths in it begin in the current folder. A file is taken whatever its ending.
+            them alone; addresses of objects or of what they lie below (`marc.memory.objects`); ``@list.txt``, for a
+            file with one of these on each line, where lines that begin with ``#`` are comments; paths in it begin in
+            the current folder. A file is taken whatever its ending.
         with_pictures: Whether folders also stand for the pictures below them.
 
     Raises:
-        ValueError: If a folder, a pattern or a list names no video.
+        ValueError: If a folder, a pattern, an address or a list names no video.
     """
     endings = VIDEO_ENDINGS | PICTURE_ENDINGS if with_pictures else VIDEO_ENDINGS
     return list(dict.fromkeys(file for each in named for file in _files(str(each), endings, ())))
@@ -80,6 +83,11 @@ def clock(seconds: float) -> str:
 
 def _files(named: str, endings: frozenset[str], lists: tuple[str, ...]) -> Iterator[str]:
     """The files of one argument; in folders those with these endings; ``lists`` are those that it stands in."""
+    if is_address(named):
+        from marc.memory.objects import listed
+
+        yield from listed(named, endings)
+        return
     path, exists = Path(named), os.path.exists(named)  # which also says so of names that no file can have
     if named.startswith(LIST_MARK) and not exists:
         yield from _listed(named.removeprefix(LIST_MARK), endings, lists)

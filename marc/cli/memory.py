@@ -69,7 +69,8 @@ def remember(
     videos: Annotated[
         list[str],
         typer.Argument(
-            help="Video files, folders, patterns, or @LIST with one on each line and # before comments.",
+            help="Video files, folders, patterns, addresses of objects or of what they lie below (s3://BUCKET/FILMS), "
+            "or @LIST with one of these on each line and # before comments.",
             metavar="VIDEO...",
         ),
     ],
@@ -88,7 +89,8 @@ def remember(
     given: Given,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
-    given.refuse_beside("processes of this command", cluster.ray is None, "cpus_per_worker", "gpus_per_worker")
+    on_cluster = ("cpus_per_worker", "gpus_per_worker", "embed_workers")
+    given.refuse_beside("processes of this command", cluster.ray is None, *on_cluster)
     paths = video_files(videos)
     if len(paths) > 1 and subtitles.choice not in ("auto", "none"):
         raise ValueError(f"--subtitles {subtitles.choice} cannot belong to {len(paths)} videos; name one, or say auto")
@@ -261,7 +263,10 @@ def _page_of(text: str) -> tuple[int, str | None]:
 
 @command("forget")
 def forget(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, also such as exist no more.", metavar="VIDEO...")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(help="Video files, also such as exist no more, or addresses of objects.", metavar="VIDEO..."),
+    ],
     *,
     library: Library = None,
 ) -> None:
@@ -274,7 +279,7 @@ def forget(
         if events := shelf.remove(video):
             echo(f"{video}: {events} events forgotten")
         else:
-            unknown.append(str(video))
+            unknown.append(video)
     if unknown:
         raise ValueError(f"not in this library: {', '.join(unknown)}")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from marc.cluster import ClusterOptions, connected
+from marc.cluster import ClusterOptions, connected, last_line
 from marc.evaluation.engine import Batches, Engine, Failure, Reply
 from marc.evaluation.runner import answers
 from marc.evaluation.samples import Sample
@@ -72,10 +72,7 @@ class RayEngines:
         try:
             card: dict[str, Any] = ray.get(self._engines[0].card.remote())
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            raise ValueError(
-                f"the engine cannot be loaded on the cluster: {str(cause).strip().splitlines()[-1]}"
-            ) from error
+            raise ValueError(f"the engine cannot be loaded on the cluster: {last_line(error)}") from error
         return card
 
     def answer_all(
@@ -116,7 +113,7 @@ def _is_loaded(card: Any) -> bool:
     try:
         ray.get(card)
     except ray.exceptions.RayError as error:
-        logger.warning("an engine on the cluster cannot be loaded: %s", str(error).strip().splitlines()[-1])
+        logger.warning("an engine on the cluster cannot be loaded: %s", last_line(error))
         return False
     return True
 

@@ -5,20 +5,23 @@
 
 Every machine needs this package and sees the videos, and the folder of their memories, at the same paths. Ray Data
 hands the videos out one by one to a pool of workers, starts those anew that die, and gives a dead one's video to
-another; memories are written by the workers, the library by whoever called.
+another; memories are written by the workers, the library by whoever called. A worker embeds what it decodes, or has
+workers of a second pool do it (`marc.memory.remote_embedder`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marc.cluster import ClusterOptions, connected
+from marc.cluster import ClusterOptions, connected, last_line
 from marc.extras import extra
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
 from marc.memory.options import MemoryOptions
+from marc.memory.remote_embedder import embed_workers
 from marc.memory.shots import Progress
 from marc.memory.workers import DIED, EmbedderUnavailableError, Outcome, Task, failure, missing
 
@@ -46,7 +49,7 @@ def remember_on_ray(
     cluster, loses the videos in work only: the next run goes on.
 
     Args:
-        videos: Paths, the same on all machines.
+        videos: Paths, the same on all machines, and addresses of objects (`marc.memory.objects`).
         load_embedder: Called once in every worker; must be picklable.
         options: How videos are cut and embedded.
         cluster: Where, and what a worker takes of a machine.
@@ -61,7 +64,7 @@ def remember_on_ray(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    task = Task(load_embedder, options or MemoryOptions(), folder, subtitles)
+    options = options or MemoryOptions()
     todo, done = [], 0
     for video in dict.fromkeys(videos):
         if (fault := missing(video)) is None:
@@ -70,7 +73,8 @@ def remember_on_ray(
             done += 1
             yield fault
     left = dict.fromkeys(todo)
-    with connected(cluster):
+    with connected(cluster), _embedding(load_embedder, cluster, len(todo)) as load:
+        task = Task(load, options, folder, subtitles)
         for video, outcome in _outcomes(todo, task, cluster, workers):
             if isinstance(outcome, EmbedderUnavailableError):
                 raise outcome
@@ -82,6 +86,18 @@ def remember_on_ray(
     if progress is not None:
         progress(1.0)
     yield from (Outcome(video, None, f"{video}: {DIED}") for video in left)
+
+
+@contextmanager
+def _embedding(
+    load: Callable[[], EventEmbedder], cluster: ClusterOptions, videos: int
+) -> Iterator[Callable[[], EventEmbedder]]:
+    """How a worker that decodes gets its embedder."""
+    if not cluster.embed_workers or not videos:
+        yield load
+        return
+    with embed_workers(load, cluster) as load_remote:
+        yield load_remote
 
 
 def _outcomes(
@@ -107,12 +123,15 @@ def _outcomes(
         fn_constructor_args=(task, registered_detectors(task.options.segmenter)),
         compute=pool,
         num_cpus=cluster.cpus_per_worker,
-        num_gpus=cluster.gpus_per_worker,
+        num_gpus=0 if cluster.embed_workers else cluster.gpus_per_worker,
         max_task_retries=TRIES - 1,
         max_restarts=-1,
     )
-    for row in rows.iter_rows():
-        yield row["video"], row["outcome"]
+    try:
+        for row in rows.iter_rows():
+            yield row["video"], row["outcome"]
+    except ray.exceptions.RayError as error:
+        raise ValueError(f"--ray {cluster.ray}: its workers cannot start: {last_line(error)}") from error
 
 
 class _Worker:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from marc.memory.addresses import is_address, source_name
+
 
 @dataclass(frozen=True)
 class EventFilter:
     """What an event must be to be looked at; by default any.
 
     Attributes:
-        videos: Files and folders, one of which it is of or below. They need not exist any more.
+        videos: Files, folders and addresses in object stores, one of which it is of or below. They need not exist any
+            more.
         after: It ends later than so many seconds from the beginning of its video.
         before: It begins earlier than so many.
         tags: All of which its video has.
@@ -77,7 +80,8 @@ def quoted(text: str) -> str:
 
 
 def _is_below(path: str | Path) -> str:
-    """The SQL condition that a row is of this file, or of one in this folder."""
-    resolved = str(Path(path).expanduser().resolve())
-    inside = resolved.rstrip(os.sep) + os.sep
+    """The SQL condition that a row is of this file or object, or of one in this folder or below this address."""
+    separator = "/" if is_address(path) else os.sep
+    resolved = source_name(path).rstrip(separator) or separator
+    inside = resolved.rstrip(separator) + separator
     return f"(source = {quoted(resolved)} OR starts_with(source, {quoted(inside)}))"

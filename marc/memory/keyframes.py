@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from marc.video import SampledFrames, read_frames
 READ_TIMEOUT = 300.0
 APART = 2
 """Of so many keyframes that fell into an event one is embedded."""
-_EMBEDDED_AT_A_TIME = 8
+EMBEDDED_AT_A_TIME = 8
+"""Keyframes of a batch; never of several videos, as the last bits of a vector depend on what is embedded with it."""
 _READ_AT_A_TIME = 32
 MOST_LOOKS = 8
 """Keyframes of an event that are kept."""
@@ -48,6 +49,20 @@ class FrameEmbedder(Protocol):
 
     def embed_frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Unit vectors ``float32 [T, D]`` of RGB frames ``uint8 [T, H, W, 3]``."""
+        ...
+
+
+@runtime_checkable
+class PictureEmbedder(Protocol):
+    """What makes vectors of pictures as they are kept; `marc.memory.remote_embedder.RemoteEmbedder` does."""
+
+    @property
+    def image_size(self) -> int:
+        """As that of a `FrameEmbedder`."""
+        ...
+
+    def embed_pictures(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
+        """Unit vectors ``float32 [S, D]`` of JPEG pictures of one size."""
         ...
 
 
@@ -67,7 +82,7 @@ class KeyframeCollector:
             wide one is not enlarged in height when it is squashed to a square.
     """
 
-    def __init__(self, embedder: FrameEmbedder, *, interval: float, thumbnail_width: int) -> None:
+    def __init__(self, embedder: FrameEmbedder | PictureEmbedder, *, interval: float, thumbnail_width: int) -> None:
         self.request = SampledFrames(interval, 2 * embedder.image_size**2)
         self._clip_embedder = clip_embedder_of(embedder)
         self._clip_vectors_ED: NDArray[np.float32] | None = None
@@ -187,19 +202,25 @@ class KeyframeCollector:
 
     def _embed(self, rows: Iterable[int]) -> None:
         """Embed pictures, those of one size together."""
-        waiting: list[tuple[int, NDArray[np.uint8]]] = []
+        waiting: list[int] = []
         for row in rows:
-            picture = self._pictures[row]
-            if waiting and (len(waiting) == _EMBEDDED_AT_A_TIME or picture.shape != waiting[0][1].shape):
+            if waiting and (len(waiting) == EMBEDDED_AT_A_TIME or not self._are_alike(row, waiting[0])):
                 self._embed_together(waiting)
                 waiting = []
-            waiting.append((row, picture))
+            waiting.append(row)
         if waiting:
             self._embed_together(waiting)
 
-    def _embed_together(self, pictures: Sequence[tuple[int, NDArray[np.uint8]]]) -> None:
-        self._vectors.extend(self._embedder.embed_frames(np.stack([picture for _, picture in pictures])))
-        for row, _ in pictures:
+    def _are_alike(self, row: int, other: int) -> bool:
+        return self._pictures.size(row) == self._pictures.size(other)
+
+    def _embed_together(self, rows: Sequence[int]) -> None:
+        if isinstance(self._embedder, PictureEmbedder):
+            vectors_SD = self._embedder.embed_pictures([self._pictures.jpeg(row) for row in rows])
+        else:
+            vectors_SD = self._embedder.embed_frames(np.stack([self._pictures[row] for row in rows]))
+        self._vectors.extend(vectors_SD)
+        for row in rows:
             self._places[row] = len(self._places)
 
     def _thumbnail(self, index: int) -> bytes:

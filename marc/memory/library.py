@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from marc.extras import extra
 from marc.io import read_json, write_json
+from marc.memory.addresses import source_name
 from marc.memory.filters import EventFilter, check_tags, is_of
 from marc.memory.search import RecalledEvent, Search, best_of, with_files_that_are_there
 from marc.memory.store import VideoMemory
@@ -37,6 +38,7 @@ from marc.memory.tables import (
     nearest_events,
     prepare,
     replace_videos,
+    room_to_optimize,
     rows_of,
     rows_when_indexed,
     tags_of,
@@ -56,7 +58,7 @@ GROWTH = 4
 """Times as many events as an index was built for; then it is built anew, with more lists."""
 PATIENCE = 600.0
 """Seconds to wait for another process that is writing."""
-_VERSIONS = ".versions.json"
+VERSIONS = ".versions.json"
 _MARGIN = 1 << 20
 """Bytes that a write may take besides its rows."""
 _SOURCE_PLACE = re.compile(r",?\s*\S*/\.cargo/\S*")
@@ -159,7 +161,7 @@ class MemoryLibrary:
             LibraryError: It cannot be written.
         """
         self.check_there()
-        path = str(Path(source).resolve())
+        path = source_name(source)
         _check_names([path])
         condition = is_of([path])
         dropped = 0
@@ -297,8 +299,8 @@ class MemoryLibrary:
         if not self._is_there():
             return
         with self._reported("read"):
-            size = sum(int(table.stats()["total_bytes"]) for table in self._tables())
-        with self._writing(size + size // 2):  # all rows, and an index of a byte a number and what it is sorted from
+            size = sum(map(room_to_optimize, self._tables()))
+        with self._writing(size):
             for table in self._tables():
                 rows = table.count_rows()
                 if rows >= max(INDEX_FROM, GROWTH * rows_when_indexed(table)):
@@ -385,7 +387,7 @@ class MemoryLibrary:
         if self._folder is None:
             return None
         try:
-            left: dict[str, int] = read_json(self._folder / _VERSIONS)
+            left: dict[str, int] = read_json(self._folder / VERSIONS)
         except (OSError, ValueError):
             return None
         return left
@@ -393,7 +395,7 @@ class MemoryLibrary:
     def _leave_versions(self, folder: Path) -> None:
         """Say which versions need no mending; where that cannot be said, the next writer looks."""
         with suppress(OSError):
-            write_json(folder / _VERSIONS, self._versions())
+            write_json(folder / VERSIONS, self._versions())
 
     def _prepare(self) -> None:
         """Mend each table, and see to it that a file is in one of those that differ in precision only.

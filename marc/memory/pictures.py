@@ -39,6 +39,19 @@ class KeptPictures:
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """A picture, as JPEG shows it."""
+        return decoded(self.jpeg(index))
+
+    def jpeg(self, index: int) -> bytes:
+        """A picture as it is kept."""
         start, end = self._ends[index], self._ends[index + 1]
         self._file.seek(start)
-        return np.asarray(Image.open(io.BytesIO(self._file.read(end - start))))
+        return self._file.read(end - start)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of a picture."""
+        return Image.open(io.BytesIO(self.jpeg(index))).size
+
+
+def decoded(jpeg: bytes) -> NDArray[np.uint8]:
+    """A picture ``uint8 [H, W, 3]`` that was kept."""
+    return np.asarray(Image.open(io.BytesIO(jpeg)))

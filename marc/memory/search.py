@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marc.memory.addresses import is_address
 from marc.memory.filters import EventFilter, quoted
 from marc.memory.ranking import RANK_CONSTANT, best_first, content_words, fused_scores
 from marc.memory.store import content_key
@@ -34,7 +35,7 @@ class RecalledEvent:
     """One event of one remembered video.
 
     Attributes:
-        source: Path of the video when it was remembered; where it had several, one that is still there.
+        source: Path or address of the video when it was remembered; where it had several, one that is still there.
         content: SHA-256 of the video file.
         position: Index of the event within its video.
         event: Start and end in seconds.
@@ -58,7 +59,9 @@ class RecalledEvent:
 
     @property
     def problem(self) -> str:
-        """Why its video cannot be shown; empty if it can."""
+        """Why its video cannot be shown; empty if it can. Objects of a store are not fetched."""
+        if is_address(self.source):
+            return "it lies in an object store; ask about it by its address"
         if not Path(self.source).is_file():
             return "the file is gone"
         return "" if content_key(self.source) == self.content else "the file has changed since it was remembered"
@@ -157,7 +160,7 @@ def best_of(heard: Sequence[Row], seen: Sequence[Row], query_D: NDArray[np.float
 
 def with_files_that_are_there(tables: Sequence[Table], found: Sequence[RecalledEvent]) -> list[RecalledEvent]:
     """Events with the paths of other files of the same content, where their own are gone and others are there."""
-    gone = {one.content for one in found if not Path(one.source).exists()}
+    gone = {one.content for one in found if not _is_there(one.source)}
     if not gone:
         return list(found)
     there: dict[str, str] = {}
@@ -165,9 +168,14 @@ def with_files_that_are_there(tables: Sequence[Table], found: Sequence[RecalledE
         condition = f"video IN ({', '.join(map(quoted, sorted(gone)))})"
         rows = table.search().where(condition).select(["video", "source"]).to_arrow()
         for row in rows.group_by(["video", "source"]).aggregate([]).sort_by("source").to_pylist():
-            if row["video"] not in there and Path(row["source"]).exists():
+            if row["video"] not in there and _is_there(row["source"]):
                 there[row["video"]] = row["source"]
     return [
-        replace(one, source=there[one.content]) if one.content in there and not Path(one.source).exists() else one
+        replace(one, source=there[one.content]) if one.content in there and not _is_there(one.source) else one
         for one in found
     ]
+
+
+def _is_there(source: str) -> bool:
+    """Whether a file exists; of objects that is taken for granted, as asking the store takes too long."""
+    return is_address(source) or Path(source).exists()

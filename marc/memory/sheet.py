@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from marc.io import write_bytes
+from marc.memory.addresses import is_address
 from marc.memory.library import RecalledEvent
+from marc.memory.objects import kept
 from marc.terminal import in_one_line
 from marc.video import VideoError, read_frames
 
@@ -79,6 +82,11 @@ def _draw(sheet: Image.Image, corner: tuple[int, int], found: RecalledEvent, pla
 
 def _picture(found: RecalledEvent) -> Image.Image | str:
     """What is shown in the middle of an event, made to fit; or why that cannot be seen."""
+    if is_address(found.source):
+        try:
+            found = replace(found, source=str(kept(found.source)))
+        except VideoError:
+            return "the object cannot be fetched"
     if problem := found.problem:
         return problem
     try:

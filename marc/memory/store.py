@@ -45,6 +45,7 @@ from marc.io import (
     write_bytes,
     write_json,
 )
+from marc.memory.addresses import source_name
 from marc.memory.vectors import are_unit_vectors
 from marc.types import Event
 
@@ -98,7 +99,7 @@ class VideoMemory:
     """What is remembered of one video.
 
     Attributes:
-        source: Absolute path of the video when it was remembered.
+        source: Absolute path of the video when it was remembered, or its address in an object store.
         content: SHA-256 of the video file.
         events: Events in time order.
         embeddings: Their unit vectors, ``float32 [E, D]``.
@@ -154,7 +155,13 @@ def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path 
 
     A damaged file, or one of an older format, is reported in the log and treated as missing, so that it is made again.
     """
-    content = content_key(video)
+    return find_memory_of(content_key(video), video, settings, folder)
+
+
+def find_memory_of(
+    content: str, video: str | Path, settings: MemorySettings, folder: str | Path | None = None
+) -> VideoMemory | None:
+    """As `find_memory`, of a video whose content key is known; it is not looked at."""
     key = settings.key(content)
     for path in memory_files(video, key, folder):
         try:
@@ -163,7 +170,7 @@ def find_memory(video: str | Path, settings: MemorySettings, folder: str | Path 
             logger.warning("%s; the video is remembered again", error)
             continue
         if memory.key == key:
-            return replace(memory, source=str(Path(video).resolve()))
+            return replace(memory, source=source_name(video))
         logger.warning("%s: the memory of another video, or of other settings; the video is remembered again", path)
     older = memory_path(video, replace(settings, format=settings.format - 1).key(content), folder)
     if older.exists():

@@ -32,6 +32,8 @@ NPROBES = 64
 SCANNED = 50_000
 """Rows that pass a filter up to which they are compared exactly, without the index of vectors."""
 REFINE = 3
+FULL = 1 << 20
+"""Rows of a fragment of a table that Lance does not join to others."""
 WORDS_INDEX = "words"
 _SHOWN = ["video", "source", "position", "start", "end"]
 
@@ -99,12 +101,10 @@ def drop_doubled(table: Table) -> None:
 
 def _doubled(table: Table) -> Iterator[int]:
     """Row numbers of all but the last written memory of each file, and of all but its last row of each event."""
-    import pyarrow.compute as pc
-
     rows = table.search().with_row_id(True).select([*KEY, "memory"]).to_arrow()
     counts = rows.group_by(["source", "position"]).aggregate([("_rowid", "count")])["_rowid_count"]
     memories = rows.group_by("source").aggregate([("memory", "count_distinct")])["memory_count_distinct"]
-    if all((pc.max(each).as_py() or 1) == 1 for each in (counts, memories)):
+    if not any((each.to_numpy() > 1).any() for each in (counts, memories)):
         return
     last: dict[str, str] = {}
     seen: set[tuple[str, int]] = set()
@@ -166,6 +166,16 @@ def build_index(table: Table) -> None:
     for other in older:
         if other != name:
             table.drop_index(other)
+
+
+def room_to_optimize(table: Table) -> int:
+    """Most bytes that compacting and indexing write: fragments that are not full, an index, and what sorts it."""
+    known: Any = table.stats()  # a dict, whatever its type says
+    size, rows, fragments = known["total_bytes"], known["num_rows"], known["fragment_stats"]
+    shares = {share: fragments["lengths"][name] for share, name in ((0.75, "p25"), (0.5, "p50"), (0.25, "p75"))}
+    full = max((share for share, length in shares.items() if length >= FULL), default=0.0)
+    left = max(0, rows - int(full * fragments["num_fragments"]) * FULL)
+    return int(size * (left / max(1, rows) + 0.5))
 
 
 def rows_when_indexed(table: Table) -> int:

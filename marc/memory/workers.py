@@ -9,17 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marc.io import cause_of
+from marc.memory.addresses import is_address
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
-from marc.memory.index import find_or_remember
+from marc.memory.index import find_or_remember, memory_settings
+from marc.memory.object_notes import ObjectNote, find_note, keep_note
+from marc.memory.objects import StoredObject, fetched, look_up
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress
-from marc.memory.store import VideoMemory
+from marc.memory.store import VideoMemory, find_memory_of
 from marc.terminal import log_harmlessly
 from marc.video import Subtitles, VideoError, event_texts, read_subtitles
 from marc.video.reading import TIMEOUT, check_file
@@ -76,12 +80,12 @@ def remember_all(
     process loses the videos in work only: the next run goes on.
 
     Args:
-        videos: Paths.
+        videos: Paths, and addresses of objects (`marc.memory.objects`).
         load_embedder: Called once in every worker; must be picklable, as
             ``functools.partial(EventEmbedder.from_pretrained, "tiny")`` is.
         options: How videos are cut and embedded. A segmenter that was registered must be a class that workers can
             import.
-        folder: Where memories are kept; beside each video by default.
+        folder: Where memories are kept; beside each video by default, of objects in the user's cache folder.
         subtitles: Which ones are read, as in `marc.video.read_subtitles`; they are no part of a memory. With
             ``"auto"`` those that cannot be read are left out with a remark, else the video has failed.
         workers: Number of processes.
@@ -200,16 +204,25 @@ class Task:
             EmbedderUnavailableError: The embedder cannot be loaded.
             ValueError: The video cannot be read.
         """
+        if is_address(video):
+            return self._outcome_of_object(look_up(video), progress)
         memory, known = find_or_remember(video, self._embedder(), self.options, folder=self.folder, progress=progress)
-        read, remark = self._subtitles(video)
-        return Outcome(
-            video,
-            memory,
-            known=known,
-            texts=tuple(event_texts(read, memory.events)),
-            subtitles=read.source,
-            remark=remark,
-        )
+        return _outcome(video, memory, *self._subtitles(video), known=known)
+
+    def _outcome_of_object(self, stored: StoredObject, progress: Progress | None) -> Outcome:
+        """What becomes of an object, which is fetched unless its memory and its subtitles are there."""
+        folder = self.folder or stored.folder
+        settings = memory_settings(self.options, self._embedder())
+        note = find_note(stored, folder)
+        if note is not None and note.choice == self.subtitles:
+            memory = find_memory_of(note.content, stored.address, settings, folder)
+            if memory is not None:
+                return _outcome(stored.address, memory, note.subtitles, None, known=True)
+        with fetched(stored) as file, _named(file, stored.address):
+            memory, known = find_or_remember(file, self._embedder(), self.options, folder=folder, progress=progress)
+            subtitles, remark = self._subtitles(str(file))
+        keep_note(ObjectNote(memory.content, self.subtitles, subtitles), stored, folder)
+        return _outcome(stored.address, replace(memory, source=stored.address), subtitles, remark, known=known)
 
     def _subtitles(self, video: str) -> tuple[Subtitles, str | None]:
         try:
@@ -227,6 +240,22 @@ class Task:
             except ValueError as error:
                 raise EmbedderUnavailableError(str(error)) from error
         return _EMBEDDERS[0]
+
+
+def _outcome(video: str, memory: VideoMemory, read: Subtitles, remark: str | None, *, known: bool) -> Outcome:
+    texts = tuple(event_texts(read, memory.events))
+    return Outcome(video, memory, known=known, texts=texts, subtitles=read.source, remark=remark)
+
+
+@contextmanager
+def _named(copy: Path, address: str) -> Iterator[None]:
+    """Has errors name an object where they name its copy."""
+    try:
+        yield
+    except EmbedderUnavailableError:
+        raise
+    except (ValueError, OSError) as error:
+        raise VideoError(cause_of(error).replace(str(copy), address)) from error
 
 
 class _WorkerPool:
@@ -285,6 +314,8 @@ class _WorkerPool:
 
 def missing(video: str) -> Outcome | None:
     """What is known of a video before any work: that it is no file with something in it; None if it may be read."""
+    if is_address(video):
+        return None  # whoever fetches it finds out
     try:
         check_file(video, TIMEOUT)
     except VideoError as error:

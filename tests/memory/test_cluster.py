@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 
 from marc.cluster import ClusterOptions
 from marc.memory.cluster import remember_on_ray
+from marc.memory.embedder import EventEmbedder
+from marc.memory.options import MemoryOptions
 from marc.memory.workers import EmbedderUnavailableError, remember_all
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.slow  # a cluster takes its time to start; on a busy machine it gives up
 HERE = ClusterOptions(ray="local", cpus_per_worker=1)
+TWO_POOLS = ClusterOptions(ray="local", cpus_per_worker=0.5, embed_workers=2)
+BOTH = pytest.mark.parametrize("where", [HERE, TWO_POOLS], ids=["one pool", "two pools"])
 HELPERS = Path(__file__).parent / "helpers"
 
 
@@ -33,7 +38,8 @@ def write_many(folder, write_colours, *names):
     return [str(write_colours(folder / name, *colours, seed=seed)) for seed, name in enumerate(names)]
 
 
-def test_a_cluster_gives_what_one_process_gives(cluster, tmp_path, colours, write_colours):
+@BOTH
+def test_a_cluster_gives_what_one_process_gives(cluster, tmp_path, colours, write_colours, where):
     *good, deadly = write_many(tmp_path, write_colours, "a.mp4", "b.mp4", "once.mp4", "deadly.mp4")
     text, missing = tmp_path / "letter.mp4", tmp_path / "missing.mp4"
     text.write_text("Dear reader")
@@ -41,7 +47,7 @@ def test_a_cluster_gives_what_one_process_gives(cluster, tmp_path, colours, writ
     told = []
 
     def run(folder):
-        options = {"cluster": HERE, "folder": tmp_path / folder, "workers": 2, "progress": told.append}
+        options = {"cluster": where, "folder": tmp_path / folder, "workers": 2, "progress": told.append}
         return {one.video: one for one in remember_on_ray(videos, colours.ColourEmbedder, colours.OPTIONS, **options)}
 
     first, again = run("ray"), run("ray")
@@ -65,32 +71,74 @@ def test_a_cluster_gives_what_one_process_gives(cluster, tmp_path, colours, writ
         assert np.array_equal(ours.embeddings, theirs.embeddings)
 
 
-def test_workers_killed_at_random_lose_no_video_and_give_none_twice(cluster, tmp_path, colours, write_colours):
+@pytest.mark.parametrize(
+    ("where", "kinds"),
+    [(HERE, ["_Worker"]), (TWO_POOLS, ["_Worker", "EmbedWorker"]), (TWO_POOLS, ["EmbedWorker", "EmbedWorker"])],
+    ids=["one pool", "both of two pools", "those that embed"],
+)
+def test_workers_killed_at_random_lose_no_video_and_give_none_twice(
+    cluster, tmp_path, colours, write_colours, where, kinds
+):
     videos = write_many(tmp_path, write_colours, *(f"{index}.mp4" for index in range(8)))
     options = colours.replace(colours.OPTIONS, segmenter="colours:SlowTwoSeconds")
-    outcomes = []
+    outcomes, killed = [], []
     for outcome in remember_on_ray(
-        videos, colours.ColourEmbedder, options, cluster=HERE, folder=tmp_path / "memories", workers=2
+        videos, colours.SlowColourEmbedder, options, cluster=where, folder=tmp_path / "memories", workers=2
     ):
         outcomes.append(outcome)
         if len(outcomes) in (2, 5):
-            running = psutil.process_iter(["cmdline"])
-            workers = [each.pid for each in running if "_Worker" in " ".join(each.info["cmdline"] or ())]
-            for worker in workers[:1]:
-                os.kill(worker, signal.SIGKILL)
+            kind = kinds[len(killed) % len(kinds)]
+            worker = workers_called(kind)[0]
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+    assert len(killed) == 2
     assert sorted(one.video for one in outcomes) == sorted(videos)
     assert all(one.memory is not None for one in outcomes), [one.error for one in outcomes]
     assert len(list((tmp_path / "memories").glob("*.marc"))) == 8
 
 
-def test_an_embedder_that_cannot_be_loaded_ends_the_run(cluster, tmp_path, colours, write_colours):
+def workers_called(kind: str) -> list[int]:
+    """Processes of the cluster's actors of a class, as Ray names them, that are idle or at work."""
+    named = ((each.pid, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"]))
+    return [pid for pid, name in named if name.startswith("ray::") and kind in name.replace("_map_worker", "")]
+
+
+@pytest.mark.parametrize("embedder", ["tiny", "clips"])
+def test_vectors_of_two_pools_are_those_of_one_process(cluster, tmp_path, colours, write_colours, embedder):
+    videos = write_many(tmp_path, write_colours, "a.mp4", "b.mp4")
+    options = MemoryOptions(segmenter="uniform", min_event_seconds=1.0, max_event_seconds=2.0, seconds_per_frame=0.25)
+    load = partial(EventEmbedder.from_pretrained, "tiny", device="cpu") if embedder == "tiny" else colours.ClipEmbedder
+    alone = {one.video: one.memory for one in remember_all(videos, load, options, folder=tmp_path / "alone")}
+    found = list(remember_on_ray(videos, load, options, cluster=TWO_POOLS, folder=tmp_path / "ray", workers=2))
+    assert {one.video for one in found} == set(videos) and not any(one.known for one in found)
+    for one in found:
+        assert (one.memory.key, one.memory.thumbnails) == (alone[one.video].key, alone[one.video].thumbnails)
+        assert np.array_equal(one.memory.embeddings, alone[one.video].embeddings)
+        assert all(map(np.array_equal, one.memory.looks, alone[one.video].looks))
+
+
+def test_a_picture_that_kills_whoever_embeds_it_fails_its_video_only(cluster, tmp_path, colours, write_colours):
+    videos = [str(write_colours(tmp_path / f"{seed}.mp4", "red", "blue", "red", seed=seed)) for seed in range(2)]
+    deadly = str(write_colours(tmp_path / "green.mp4", "red", "green", "blue"))
+    run = remember_on_ray([videos[0], deadly, videos[1]], colours.FuseEmbedder, colours.OPTIONS, cluster=TWO_POOLS)
+    outcomes = {one.video: one for one in run}
+    assert outcomes[deadly].error.startswith(f"{deadly}: the process that embedded its pictures died, again and again")
+    assert all(outcomes[video].memory is not None for video in videos)
+
+
+@BOTH
+def test_an_embedder_that_cannot_be_loaded_ends_the_run(cluster, tmp_path, colours, write_colours, where):
     videos = write_many(tmp_path, write_colours, "a.mp4")
-    with pytest.raises(EmbedderUnavailableError, match="no weights here"):
-        list(remember_on_ray(videos, colours.missing_embedder, colours.OPTIONS, cluster=HERE))
+    with pytest.raises(EmbedderUnavailableError, match=r"no weights here$"):
+        list(remember_on_ray(videos, colours.missing_embedder, colours.OPTIONS, cluster=where))
 
 
 def test_a_worker_that_fits_on_no_machine_is_refused(cluster, tmp_path, colours, write_colours):
     videos = write_many(tmp_path, write_colours, "a.mp4")
-    for large in (ClusterOptions("local", cpus_per_worker=99), ClusterOptions("local", gpus_per_worker=1)):
+    for large in (
+        ClusterOptions("local", cpus_per_worker=99),
+        ClusterOptions("local", gpus_per_worker=1),
+        ClusterOptions("local", cpus_per_worker=1, embed_workers=2),
+    ):
         with pytest.raises(ValueError, match=r"none of its 1 machines has the .* lower --cpus-per-worker or --gpus-"):
             list(remember_on_ray(videos, colours.ColourEmbedder, colours.OPTIONS, cluster=large))

@@ -1,5 +1,6 @@
-"""A library on an object store: an S3-compatible server of this machine, in an environment of its own."""
+"""A library and videos on an object store: an S3-compatible server of this machine, in an environment of its own."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marc.cluster import ClusterOptions
+from marc.memory.cluster import remember_on_ray
 from marc.memory.library import MemoryLibrary
+from marc.memory.objects import listed, look_up
 from marc.memory.store import MemorySettings, VideoMemory
+from marc.memory.workers import remember_all
 from marc.types import Event
 
 pytestmark = pytest.mark.slow  # the server is downloaded
@@ -108,3 +113,47 @@ def test_writers_of_other_processes_lose_nothing_and_double_nothing(bucket):
     library = MemoryLibrary(bucket)
     library.mend()
     assert library.videos() == {f"/videos/{number}.mp4": 3 for number in (*range(8), 99)}
+
+
+@pytest.fixture
+def films(bucket, tmp_path, write_colours, monkeypatch) -> list[str]:
+    """Addresses of two films, of something that is none, and of nothing."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"))  # of the cluster's workers
+    folder = bucket.removesuffix("memories") + "films"
+    store = s3fs.S3FileSystem(client_kwargs={"endpoint_url": os.environ["AWS_ENDPOINT"]})
+    for index in range(2):
+        film = write_colours(tmp_path / f"{index}.mp4", "red", "green", "blue", seed=index)
+        store.put_file(str(film), f"{folder}/deep/{index}.mp4")
+    store.pipe_file(f"{folder}/letter.mp4", b"Dear reader")
+    store.pipe_file(f"{folder}/letter.txt", b"Dear reader")
+    return [*listed(folder, {".mp4"}), f"{folder}/missing.mp4"]
+
+
+def test_objects_are_remembered_by_processes_and_a_cluster_alike(films, tmp_path, colours):
+    def run(remember, folder, **options):
+        outcomes = remember(films, colours.ColourEmbedder, colours.OPTIONS, folder=folder, workers=2, **options)
+        return {one.video.rpartition("/films/")[2]: one for one in outcomes}
+
+    first, again = (run(remember_all, tmp_path / "processes") for _ in range(2))
+    on_ray = run(remember_on_ray, tmp_path / "ray", cluster=ClusterOptions("local"))
+    for outcomes in (first, again, on_ray):
+        assert set(outcomes) == {"deep/0.mp4", "deep/1.mp4", "letter.mp4", "missing.mp4"}
+        assert all(one.error.startswith(f"{one.video}: ") for one in outcomes.values() if one.memory is None)
+        assert "there is no such object" in outcomes["missing.mp4"].error
+    for name in ("deep/0.mp4", "deep/1.mp4"):
+        assert (first[name].known, again[name].known, on_ray[name].known) == (False, True, False)
+        assert first[name].memory.source == first[name].video
+        assert np.array_equal(first[name].memory.embeddings, on_ray[name].memory.embeddings)
+
+
+def test_one_set_of_variables_is_for_library_and_videos(bucket, films, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT"])
+    monkeypatch.delenv("AWS_ENDPOINT")
+    assert look_up(films[0]).size > 0
+    library = MemoryLibrary(bucket)
+    library.add([memory_of(1)])
+    assert library.videos() == {"/videos/1.mp4": 3}

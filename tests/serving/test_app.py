@@ -158,6 +158,7 @@ def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(runn
         ({"messages": asks("x"), "max_tokens": 0}, 400, "max_tokens: Input should be greater than or equal to 1"),
         ({"messages": asks("https://example.com/a.mp4")}, 400, "addresses are not fetched"),
         ({"messages": asks("http://169.254.169.254/latest")}, 400, "addresses are not fetched"),
+        ({"messages": asks("s3://bucket/a.mp4")}, 400, "addresses are not fetched (s3://"),
         ({"messages": asks("/etc/passwd")}, 403, "no such file below a folder that is allowed"),
         ({"messages": asks("file:///etc/passwd")}, 403, "no such file below a folder that is allowed"),
         ({"messages": asks("{videos}/../../etc/passwd")}, 403, "no such file below a folder that is allowed"),

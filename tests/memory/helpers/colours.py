@@ -60,6 +60,31 @@ class ColourEmbedder:
         return SimpleNamespace(vector=unit(COLOURS[question]), text=question, truncated=False)
 
 
+class SlowColourEmbedder(ColourEmbedder):
+    def embed_frames(self, frames):
+        time.sleep(0.2)
+        return super().embed_frames(frames)
+
+
+class ClipEmbedder(ColourEmbedder):
+    """Sees clips of two frames."""
+
+    clip_frames = 2
+
+    def embed_events(self, frames_per_event, seconds_per_event):
+        clips = zip(frames_per_event, seconds_per_event, strict=True)
+        return np.stack([unit(frames.mean(axis=(0, 1, 2)) + seconds.sum()) for frames, seconds in clips])
+
+
+class FuseEmbedder(ColourEmbedder):
+    """Green kills it."""
+
+    def embed_frames(self, frames):
+        if any(np.argmax(frame.reshape(-1, 3).mean(axis=0)) == 1 for frame in frames):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().embed_frames(frames)
+
+
 def unit(vector):
     return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
 
