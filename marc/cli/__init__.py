@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from marc.cli import ask, bench, chat, data, evaluate, export, memory, serve, train, watch, world
+from marc.cli import arena, ask, bench, chat, data, evaluate, export, memory, serve, train, watch, world
 from marc.cli.errors import Commands, user_errors
 from marc.cli.output import echo
 from marc.cli.verbosity import Quiet, Verbose, set_verbosity
@@ -56,6 +56,7 @@ app.command()(memory.forget)
 app.command()(watch.watch)
 app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.report)
+app.command()(arena.arena)
 app.command()(export.export)
 bench.add_bench(app)
 app.add_typer(data.app, name="data")

@@ -1,0 +1,170 @@
+"""Has every contestant answer the same questions about one video after the other, killable at any moment.
+
+Videos of the micro-world are drawn in memory. A video is encoded once for all that look at tokens only, once more for
+each that wants the tower's attention. One line of ``rows.jsonl`` holds what all contestants answered about one video:
+a run that is killed loses the video in hand, and one that goes on in the same folder gives the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from marc.evaluation.arena.options import EVERY_TOKEN, ArenaOptions, compression_of, fraction_of
+from marc.inference.encoding import encode_once
+from marc.inference.hf import HFBackend
+from marc.inference.video_input import VideoInput, VisualPatches
+from marc.io import append_line, drop_torn_line, make_folders, parse_json, read_json, whole_lines, write_json
+from marc.model import CompressedProcessor, CompressedVLM
+from marc.types import FRAMES_PER_GRID
+from marc.version import __version__
+from marc.world.arena.scenes import AnyVideo
+from marc.world.export import video_questions
+from marc.world.frames import draw_frames
+from marc.world.levels import sample
+from marc.world.measure import answers_right
+
+ROWS, SETTINGS = "rows.jsonl", "settings.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a contestant made of one video.
+
+    Attributes:
+        prompt_tokens: What the video cost in the prompt.
+        right: Which questions were answered right.
+    """
+
+    prompt_tokens: int
+    right: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One video.
+
+    Attributes:
+        seed: Of the world.
+        index: Of the video.
+        events: How many it has.
+        kinds: Of its questions.
+        outcomes: By contestant and part.
+    """
+
+    seed: int
+    index: int
+    events: int
+    kinds: tuple[str, ...]
+    outcomes: Mapping[tuple[str, str], Outcome]
+
+    @classmethod
+    def from_line(cls, line: bytes, where: Path) -> Round:
+        """Reads what `to_line` wrote."""
+        row = parse_json(line, where)
+        outcomes = {
+            (name, part): Outcome(tokens, tuple(mark == "1" for mark in right))
+            for name, part, tokens, right in row.pop("outcomes")
+        }
+        return cls(outcomes=outcomes, **{**row, "kinds": tuple(row["kinds"])})
+
+    def to_line(self) -> str:
+        """As JSON."""
+        outcomes = [
+            [name, part, each.prompt_tokens, "".join("01"[right] for right in each.right)]
+            for (name, part), each in self.outcomes.items()
+        ]
+        return json.dumps({**asdict(replace(self, outcomes={})), "outcomes": outcomes})
+
+
+def play(
+    model: CompressedVLM, processor: CompressedProcessor, options: ArenaOptions, folder: Path
+) -> Iterator[tuple[Round, int]]:
+    """Plays the rounds that a folder lacks, and hands on all.
+
+    Args:
+        model: Answers.
+        processor: Its own.
+        options: What is compared.
+        folder: Receives the rows; one of an earlier run of the same options and weights is continued.
+
+    Yields:
+        Every round in order, and how many there are in all.
+
+    Raises:
+        ValueError: If the folder holds another comparison.
+    """
+    backend = HFBackend(model, processor)
+    make_folders(folder)
+    _agree(folder / SETTINGS, {"version": __version__, "weights": backend.fingerprint(), **asdict(options)})
+    rows = folder / ROWS
+    drop_torn_line(rows)
+    lines = whole_lines(rows) if rows.exists() else []
+    known = {(each.seed, each.index): each for each in (Round.from_line(line, rows) for line in lines)}
+    world = options.world
+    numbers = [(world.seed + seed, index) for seed in range(options.seeds) for index in range(world.videos)]
+    for seed, index in numbers:
+        if (seed, index) not in known:
+            known[seed, index] = _round(backend, options, seed, index)
+            append_line(rows, known[seed, index].to_line())
+        yield known[seed, index], len(numbers)
+
+
+def _agree(path: Path, settings: dict[str, Any]) -> None:
+    """Writes what a comparison is, or refuses another one."""
+    settings = json.loads(json.dumps(settings))
+    if path.exists() and (before := read_json(path)) != settings:
+        others = [name for name in settings if before.get(name) != settings[name]]
+        raise ValueError(f"{path} is of another comparison ({', '.join(others)} differ): choose another folder")
+    write_json(path, settings)
+
+
+def _round(backend: HFBackend, options: ArenaOptions, seed: int, index: int) -> Round:
+    """Asks about one video, a part at a time."""
+    world = options.world
+    video = sample(world.level, "test", seed, index)
+    asked = video_questions(video, "test", seed, index, world.questions)
+    look = _Look(backend, video)
+    style = options.style or backend.config.prompt_style
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    for part in dict.fromkeys(part for _, part in options.entries):
+        names = [name for name, own in options.entries if own == part]
+        shown = [look.at(name, part) for name in names]
+        # One that wants the attention would have the tower run again for all.
+        encode_once(backend.model, [each for each in shown if not each.has_its_own_tower])
+        encode_once(backend.model, shown)
+        for name, each in zip(names, shown, strict=True):
+            right = tuple(answers_right(backend, style, [each], [asked]))  # a generation has one budget
+            outcomes[name, part] = Outcome(each.prompt_tokens, right)
+    return Round(seed, index, len(video.events), tuple(question.kind for question in asked), outcomes)
+
+
+class _Look:
+    """Ways to look at one video.
+
+    Args:
+        backend: Of the model that looks.
+        video: Drawn once.
+    """
+
+    def __init__(self, backend: HFBackend, video: AnyVideo) -> None:
+        self._processor, self._base = backend.processor, backend.compression
+        self._events = video.event_of_frame[::FRAMES_PER_GRID]
+        self._drawn = VisualPatches.of_frames(self._processor, draw_frames(video), None)
+        # Gives up its pixels for the tower's tokens, which are not all that some rules look at.
+        self._alone, self._cut = replace(self._drawn, inputs={}), replace(self._drawn, events=tuple(self._events))
+        height, width = self._drawn.size
+        self._cells = height * width
+        self._whole = VideoInput.of(self._alone, self._processor, compression_of(EVERY_TOKEN, 0, 1, self._base))
+
+    def at(self, name: str, part: str) -> VideoInput:
+        """What a contestant sees for a part of what every token costs."""
+        tokens = int(self._whole.prompt_tokens * fraction_of(part))
+        compression = compression_of(name, tokens, self._cells, self._base)
+        patches = self._cut if name == "events" else self._alone
+        if compression.rule is not None and compression.rule.looks:
+            patches = replace(self._drawn, inputs={})
+        return VideoInput.of(patches, self._processor, compression)
