@@ -20,8 +20,10 @@ from itertools import pairwise
 from typing import TypeVar
 
 import av
+import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from marc.types import VideoInfo
 from marc.video.container import (
@@ -291,7 +293,15 @@ class VideoReader:
 
     def seconds_at(self, ticks: int) -> float:
         """A time of the stream in seconds since the first picture."""
-        return float(ticks * (self._stream.time_base or 0)) - self.first_seconds
+        tick = self._stream.time_base
+        return (ticks * tick.numerator / tick.denominator if tick else 0.0) - self.first_seconds
+
+    def seconds_of(self, ticks_N: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Times of the stream in seconds since the first picture."""
+        tick = self._stream.time_base
+        assert tick is not None
+        seconds_N: NDArray[np.float64] = ticks_N * tick.numerator / tick.denominator - self.first_seconds
+        return seconds_N
 
     def as_shown(self, events: Iterable[Picture | Other]) -> Iterator[Picture | Other]:
         """Pictures in order, but one that stays is given again as often as at a constant rate.

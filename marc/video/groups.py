@@ -28,8 +28,8 @@ LITTLE, TRIFLE = 0.04, 0.005
 SOON = 8
 """Packets in which a picture of something else comes, if the first one holds it only roughly."""
 SPIKE = 4.0
-USUAL = 85
-"""Percentile of a group's packets that a spike stands out from."""
+USUAL = 0.85
+"""Share of a group's packets that are no larger than what a spike stands out from."""
 LAYERED, ENOUGH = 32, 4
 """Packets after which the pattern of an encoder repeats itself at the latest, and how often it must be seen."""
 LEVEL_OVER = 16
@@ -38,6 +38,8 @@ UNEVEN, LOW = 4.0, 0.03
 """Times by which the level of a group may vary, and share of a key picture's bytes up to which it may anyway."""
 MOST_USUAL = 0.75
 """Share of a group's packets that must not stand out."""
+SUPERFRAME, SUPERFRAME_MASK = 0xC0, 0xE0
+"""How the last byte of a packet of VP9 begins that holds several frames."""
 PADDED, PADDED_BYTES = 1.02, 1000
 
 
@@ -66,11 +68,13 @@ class Group:
 
     def leading(self) -> list[Packet]:
         """Packets of pictures that are shown before the key picture."""
-        return [packet for packet in self.packets[1:] if shown_at(packet) < self.start]
+        start = self.start
+        return [packet for packet in self.packets[1:] if shown_at(packet) < start]
 
     def following(self) -> list[Packet]:
         """Packets of pictures that are shown after the key picture."""
-        return [packet for packet in self.packets[1:] if shown_at(packet) > self.start]
+        start = self.start
+        return [packet for packet in self.packets[1:] if shown_at(packet) > start]
 
 
 def groups(packets: Iterable[Packet]) -> Iterator[Group]:
@@ -115,7 +119,8 @@ def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
     if len(sizes_N) < FEWEST:
         return None
     settled_N = sizes_N[SETTLING:]
-    low, high = np.percentile(settled_N, [25, 75])
+    ordered_N = np.sort(settled_N)
+    low, high = ordered_N[len(ordered_N) // 4], ordered_N[3 * len(ordered_N) // 4]
     if low > PADDED_BYTES and high < PADDED * low:
         return None
     usual = _usual(settled_N)
@@ -149,12 +154,19 @@ def _usual(sizes_N: NDArray[np.int64]) -> float:
     Encoders that put pictures in layers code one in 16 or 32 far better than the others, so in a long group it is the
     largest of each stretch of that length.
     """
-    usual = float(np.percentile(sizes_N, USUAL))
+    usual = float(np.sort(sizes_N)[min(round(USUAL * len(sizes_N)), len(sizes_N) - 1)])
     stretches = len(sizes_N) // LAYERED
     if stretches < ENOUGH:
         return usual
     largest = sizes_N[: stretches * LAYERED].reshape(stretches, LAYERED).max(axis=1)
     return max(usual, float(np.median(largest)))
+
+
+def may_hide(packets: Iterable[Packet], codec: str) -> bool:
+    """Whether some packets may hold pictures that others show later: those of VP9 tell by their last byte."""
+    if codec == "vp9":
+        return any(bytes(packet)[-1] & SUPERFRAME_MASK == SUPERFRAME for packet in packets)
+    return codec == "av1"
 
 
 def shown_at(packet: Packet) -> int:

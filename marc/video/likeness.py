@@ -20,6 +20,13 @@ _ALIKE = 8.0
 """Levels by which the means of two blocks of one thing may differ."""
 _LEAST_TEXTURE = 0.1
 _SILENT = 1e-6
+_STILL = 6.0
+"""Levels by which no block may differ of pictures one of which stands for both."""
+_SAME_OVERLAP, _SAME_ALIKE = 0.9, 0.6
+"""How much two pictures of one shot must have in common: a cut between two views of a place moves it farther."""
+_OTHER_ALIKE, _OTHER_PATTERN, _TEXTURED = 0.1, 0.5, 0.2
+"""Share of alike blocks up to which two pictures show different places, correlation of their brightness up to which it
+is not the same one in another light, and share of blocks that must show something."""
 
 Glance = NDArray[np.float32]
 """A small picture ``[H, W, C]``, in levels of 0 to 255."""
@@ -48,7 +55,6 @@ class Likeness:
         alike: Share of the textured blocks there that look alike.
         textured: Share of the blocks that show more than a colour, in either picture.
         pattern: Correlation of their brightness without any shift.
-        worst: Largest difference of a block without any shift, in levels.
     """
 
     shift: tuple[int, int]
@@ -56,7 +62,6 @@ class Likeness:
     alike: float
     textured: float
     pattern: float
-    worst: float
 
 
 def likeness(first: Glance, second: Glance) -> Likeness:
@@ -64,8 +69,26 @@ def likeness(first: Glance, second: Glance) -> Likeness:
     shifts = {(0, 0), _shift(first[..., 0], second[..., 0])}
     alike, textured, shift = max((*_share_alike(first, second, shift), shift) for shift in shifts)
     overlap = (1 - abs(shift[0]) / HEIGHT) * (1 - abs(shift[1]) / WIDTH)
-    worst = float(_blocks_apart(first, second).max())
-    return Likeness(shift, overlap, alike, textured, _pattern(first, second), worst)
+    return Likeness(shift, overlap, alike, textured, _pattern(first, second))
+
+
+def show_same_place(first: Glance, second: Glance) -> bool:
+    """Whether two pictures surely show the same place."""
+    if are_still(first, second):
+        return True
+    found = likeness(first, second)
+    return found.overlap >= _SAME_OVERLAP and found.alike >= _SAME_ALIKE
+
+
+def are_still(first: Glance, second: Glance) -> bool:
+    """Whether two pictures differ so little that one stands for both."""
+    return float(_blocks_apart(first, second).max()) <= _STILL
+
+
+def show_other_place(first: Glance, second: Glance) -> bool:
+    """Whether two pictures have hardly anything in common, also in another light, and show enough to tell."""
+    found = likeness(first, second)
+    return found.textured >= _TEXTURED and found.alike <= _OTHER_ALIKE and found.pattern <= _OTHER_PATTERN
 
 
 def _pattern(first: Glance, second: Glance) -> float:

@@ -18,24 +18,32 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from marc.video.container import default_stream, open_container
-from marc.video.decoding import Picture, VideoReader, decoder_options
-from marc.video.groups import LAYERED, Group, changes_details, groups, shown_at, spikes
-from marc.video.likeness import HEIGHT, WIDTH, Glance, Glancer, drift, likeness
+from marc.video.alone import LoneDecoder
+from marc.video.cuts import Follower, Glances, is_one_place, sole_cut
+from marc.video.decoding import Picture, VideoReader
+from marc.video.groups import LAYERED, Group, changes_details, groups, may_hide, shown_at, spikes
+from marc.video.likeness import (
+    HEIGHT,
+    WIDTH,
+    Glance,
+    Glancer,
+    are_still,
+    drift,
+    likeness,
+    show_other_place,
+    show_same_place,
+)
 from marc.video.requests import LeftOut
 
-STRETCH = 4.0
-"""Seconds of quiet groups that one look may pass over."""
-EVEN_KEYS = 0.05
-"""Share by which the sizes of neighbouring key packets may differ that are passed over."""
+STRETCH, LONG_STRETCH = 4.0, 12.0
+"""Seconds of quiet groups that one look may pass over, and of those that could hardly be more alike."""
+EVEN_KEYS, EQUAL_KEYS = 0.05, 0.005
+"""Shares by which the sizes of neighbouring key packets may differ that are passed over, for each of these."""
 HEAD = 16
 """Pictures behind a cut that a detector must see to be sure of it."""
 LAYERED_CODECS = ("av1", "vp9")
@@ -46,20 +54,15 @@ REMEMBERED = 4
 """Key pictures that are kept."""
 PATIENCE, MOST_UNLOOKED = 2, 16
 """Looks in vain after which groups are decoded without a look, and how many."""
-SAME_OVERLAP, SAME_ALIKE = 0.9, 0.6
-"""How much two pictures of one shot must have in common: a cut between two views of a place moves it farther."""
-OTHER_ALIKE, OTHER_PATTERN, TEXTURED = 0.1, 0.5, 0.2
-"""Share of alike blocks up to which two pictures show different places, correlation of their brightness up to which it
-is not the same one in another light, and share of blocks that must show something."""
 STEADY, FARTHEST, APART = 0.7, 0.35, 6.0
 """How alike pictures of a moving camera must be for it to be foreseen, how far it may come, in sides of the picture,
 and how far apart the quarters of the picture, in pixels of a glance."""
 LONG = 3
 """Times the head of a group that it must be long for the head to be decoded to foresee the rest."""
+SOMETIMES, FLASH = 16, 5
+"""Of so many pictures one is looked at where packets tell of nothing, and pictures behind a cut that must stay."""
 MUCH = 0.1
 """Share of a key picture's bytes from which on a packet might hide that something else comes, if it is coded badly."""
-STILL = 6.0
-"""Levels by which no block may differ of pictures one of which stands for both."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,38 @@ class _Look:
     glance: Glance
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Pictures of a group in which something may change, by their numbers.
+
+    Attributes:
+        first: The first one that is shown when a large packet is, or later ones are.
+        last: The last one.
+        has_cut: Whether the next key picture shows something else than that of the group.
+    """
+
+    first: int
+    last: int
+    has_cut: bool
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What happens in a group.
+
+    Attributes:
+        cut: Number of the first picture of another place; None if there is none.
+        pictures: That one, and those next to it that had to be decoded as well.
+        rest: The pictures behind these, and perhaps those before.
+        leads_on: Whether all behind surely shows what the next key picture shows.
+    """
+
+    cut: int | None
+    pictures: list[Picture]
+    rest: Iterator[Picture]
+    leads_on: bool
+
+
 def can_skim(reader: VideoReader) -> bool:
     """Whether a file tells enough for `Skimmer`: if not, all of it has to be decoded."""
     return reader.tells_packet_times and not reader.info.starts and reader.info.codec not in UNSHOWN
@@ -99,7 +134,7 @@ class Skimmer:
     def __init__(self, reader: VideoReader) -> None:
         self._reader = reader
         self._glancer = Glancer()
-        self._keys = _KeyDecoder(reader.path)
+        self._alone = LoneDecoder(reader.path)
         self._frames: dict[int, VideoFrame] = {}
         self._looks: dict[int, _Look] = {}
         self._latest: Picture | None = None
@@ -108,7 +143,7 @@ class Skimmer:
         self._standing: _Look | None = None
         self._before: _Look | None = None
         self._unsettled: Skipped | None = None
-        self._is_decoding = True
+        self._is_decoding = False
         self._in_vain, self._unlooked = 0, 0
 
     def pictures(self) -> Iterator[Picture | Skipped]:
@@ -120,7 +155,7 @@ class Skimmer:
         try:
             yield from self._events()
         finally:
-            self._keys.close()
+            self._alone.close()
         if self._latest is not None:
             self._reader.check_last(self._end)
 
@@ -156,12 +191,14 @@ class Skimmer:
 
     def _may_pass_over(self, waiting: Sequence[Group], group: Group) -> bool:
         """Whether the key picture of a group need not be looked at if those before and behind show the same."""
-        if self._reader.seconds_at(group.start) - self._reader.seconds_at(waiting[0].start) >= STRETCH:
+        end = waiting[-1] if len(waiting) > 1 and _gives_context(waiting) else group
+        seconds = self._reader.seconds_at(end.start) - self._reader.seconds_at(waiting[0].start)
+        if seconds >= LONG_STRETCH:
             return False
         if changes_details(_sizes(waiting[-1], group), waiting[-1].key.size):
             return False
         sizes = waiting[-1].key.size, group.key.size
-        return max(sizes) <= (1 + EVEN_KEYS) * min(sizes)
+        return max(sizes) <= (1 + (EVEN_KEYS if seconds < STRETCH else EQUAL_KEYS)) * min(sizes)
 
     def _read(self, stretch: Sequence[Group], after: Group) -> Iterator[Picture | Skipped]:
         """What is shown in quiet groups."""
@@ -194,26 +231,49 @@ class Skimmer:
         """
         ticks, look, other = _ticks(stretch, after), self._look(stretch[0].key), self._look(after.key)
         assert look is not None and other is not None
-        if len(ticks) <= HEAD + 1:
+        packets = [packet for group in stretch for packet in group.packets]
+        latest = None
+        if len(ticks) > HEAD + 1:
+            latest = yield from self._some_way_on(packets, ticks)
+        if latest is None:
             yield from self._decode(stretch)
-            return
-        yield from self._head([packet for group in stretch for packet in group.packets], ticks[HEAD])
-        assert self._latest is not None
-        latest = self._looked_at(self._latest)
-        if likeness(look.glance, latest.glance).worst <= STILL or _cannot_come(look, latest, other):
+        elif are_still(look.glance, latest.glance) or _cannot_come(look, latest, other):
             self._in_vain = 0
-            yield self._left_out(ticks, look, "same")
+            yield from self._stand(look)
+            yield self._left_out(ticks, self._standing or look, "same")
             self._before = look
         else:
             yield from self._decode_in_vain(stretch)
 
+    def _some_way_on(self, packets: Sequence[Packet], ticks: Sequence[int]) -> Generator[Picture, None, _Look | None]:
+        """Look at a picture some way behind the first one; where a detector needs those up to it, they are given."""
+        if self._is_decoding:
+            yield from self._head(packets, ticks[HEAD])
+            return None if self._latest is None else self._looked_at(self._latest)
+        latest = None
+        for latest in self._lone_pictures(_needed(packets, ticks[HEAD])):
+            if latest.frame.pts == ticks[HEAD]:
+                break
+        return None if latest is None else self._looked_at(latest)
+
     def _read_last(self, group: Group) -> Iterator[Picture | Skipped]:
         """What is shown in the last group, behind which there is no key picture: its own has to do."""
         where = self._spikes(group, None)
-        if where is not None and not len(where):
-            yield from self._settle("cut")
-            where = np.zeros(1, np.intp)
-        yield from self._read_changing(group, None, where)
+        look = None if where is None else self._look(group.key)
+        if where is None or len(where) or look is None:
+            yield from self._read_changing(group, None, where)
+            return
+        ticks = _ticks([group], None)
+        yield from self._settle("cut")
+        if len(ticks) <= HEAD + 1:
+            yield from self._decode([group])
+            return
+        latest = yield from self._some_way_on(group.packets, ticks)
+        if latest is not None and show_same_place(look.glance, latest.glance):
+            yield from self._stand(look)
+            yield self._left_out(ticks, self._standing or look, "same")
+        else:
+            yield from self._decode([group])
 
     def _read_changing(
         self, group: Group, after: Group | None, where: NDArray[np.intp] | None
@@ -223,6 +283,8 @@ class Skimmer:
         It is decoded up to some pictures behind the last of these packets. If that shows what the next key picture
         shows (in the last group, its own), what is between them is left out.
         """
+        if where is not None and after is not None and (yield from self._read_around(group, after, where)):
+            return
         yield from self._settle("cut" if where is not None and len(where) and where[0] > HEAD else "perhaps")
         ticks = _ticks([group], after) if group.is_whole and (after is None or after.is_whole) else []
         other = None if where is None else self._look((after or group).key)
@@ -235,7 +297,7 @@ class Skimmer:
             yield from self._decode([group])
             return
         done = yield from self._feed(group.packets, ticks[last])
-        if self._latest is not None and _are_alike(self._looked_at(self._latest), other):
+        if self._latest is not None and show_same_place(self._glancer(self._latest.frame), other.glance):
             yield from self._noted(self._reader.rest(), ticks[last])
             self._is_decoding, self._before = False, None
             yield self._left_out(ticks, other, "same")
@@ -244,6 +306,122 @@ class Skimmer:
                 yield from self._noted(self._reader.pictures_of(packet))
             self._is_decoding, self._standing, self._before = True, None, None
 
+    def _read_around(
+        self, group: Group, after: Group, where: NDArray[np.intp]
+    ) -> Generator[Picture | Skipped, None, bool]:
+        """What is shown in a group with large packets, if it is one place, or one that surely gives way to another.
+
+        Its first picture stands for the place. If all behind a cut surely shows what the next key picture shows, the
+        first picture behind it stands for the other.
+
+        Returns:
+            Whether that is so. Else nothing has been given but perhaps the first few pictures.
+        """
+        look, other, ticks = self._look(group.key), self._look(after.key), _ticks([group], after)
+        if look is None or other is None or not after.is_whole:
+            return False
+        has_cut = show_other_place(look.glance, other.glance)
+        span = _span(ticks, _behind(group, after), where, has_cut=has_cut)
+        if not (has_cut or show_same_place(look.glance, other.glance)):
+            return False
+        is_early = span.first <= HEAD and (self._is_decoding or self._unsettled is not None)
+        if is_early or span.last >= len(ticks) - len(after.leading()):
+            return False
+        if self._unlooked > 0:
+            self._unlooked -= 1
+            return False
+        if self._is_decoding:
+            yield from self._head(group.packets, ticks[HEAD])
+        found = self._find_change(group, ticks, span, other)
+        if found is None or (found.cut is not None) != has_cut:
+            self._looked_in_vain()
+            return False
+        self._in_vain = 0
+        yield from self._settle("cut")
+        yield from self._stand(look)
+        yield self._left_out(ticks[: found.cut], self._standing or look, "cut" if has_cut else "same")
+        self._before = look
+        if has_cut:
+            yield from self._read_behind(found, group, after)
+        return True
+
+    def _read_behind(self, found: _Change, group: Group, after: Group) -> Iterator[Picture | Skipped]:
+        """What is shown in a group from a cut on."""
+        yield from self._noted(iter(found.pictures[:1]))
+        behind = self._looked_at(found.pictures[0])
+        hidden = [tick for tick in _ticks([group], after) if tick > self._given]
+        if not found.leads_on:
+            yield from self._noted(iter(found.pictures[1:]))
+            if after.leading():
+                yield from self._feed(group.packets, math.inf)
+            else:
+                yield from self._noted(found.rest)
+            self._is_decoding, self._standing, self._before = True, None, None
+        else:
+            self._standing = behind
+            self._before = behind if len(hidden) >= HEAD else None
+            if hidden:
+                yield self._left_out(hidden, behind, "same")
+
+    def _find_change(self, group: Group, ticks: Sequence[int], span: _Span, other: _Look) -> _Change | None:
+        """What happens in a group, by as few of its pictures as its packets allow; None if that is not plain."""
+        is_in_order = [shown_at(packet) for packet in group.packets] == list(ticks)
+        is_layered = self._reader.info.codec == "av1" and is_in_order
+        layered = self._alone.layered(group.packets) if is_layered else None
+        if layered is None:
+            return self._follow(group, ticks, span, other)
+        look = self._look(group.key)
+        assert look is not None
+        hierarchy, glance = layered.hierarchy, Glances(layered, self._glance, look.glance)
+        last = max(hierarchy.latest_shown(number) for number in range(span.first, span.last + 1))
+        path = hierarchy.path(last)
+        cut = sole_cut(glance, path)
+        if cut is None:
+            around = range(span.first - 1, min(last + FLASH, len(ticks)))
+            is_plain = not span.has_cut and is_one_place(glance, path) and is_one_place(glance, around)
+            return _Change(None, [], iter(()), True) if is_plain else None
+        first = glance.frames[cut]
+        if first is None or not span.first <= cut <= last:
+            return None
+        path = [number for number in hierarchy.path(len(ticks) - 1) if number >= last]
+        leads_on = is_one_place(glance, path)
+        seen = glance(path[-1])
+        leads_on &= seen is not None and show_same_place(seen, other.glance)
+        return _Change(cut, [self._picture(first)], self._lone_pictures(group.packets), leads_on)
+
+    def _follow(self, group: Group, ticks: Sequence[int], span: _Span, other: _Look) -> _Change | None:
+        """What happens in a group, by its pictures from the first to some behind the last large packet."""
+        follower, pictures, looked, glance = Follower(), list[Picture](), -SOMETIMES, other.glance
+        numbers = {tick: number for number, tick in enumerate(ticks)}
+        sparse = next(place for place, packet in enumerate(group.packets) if shown_at(packet) >= ticks[span.first - 1])
+        last = span.last + (LAYERED if may_hide(group.packets, self._reader.info.codec) else 0)
+        rest = self._lone_pictures(group.packets, sparse)
+        for picture in rest:
+            assert picture.frame.pts is not None
+            number = numbers[picture.frame.pts]
+            if number >= looked + SOMETIMES or number >= span.first - 1:
+                glance, looked = self._glancer(picture.frame), number
+                if not follower.add(number, glance):
+                    return None
+            if follower.cut is not None:
+                pictures.append(picture)
+            if number >= (max(span.last, follower.cut) if follower.cut is not None else last) + FLASH:
+                break
+        leads_on = show_same_place(glance, other.glance)
+        if follower.cut is not None and not leads_on and len(pictures) <= FLASH:
+            return None
+        return _Change(follower.cut, pictures, rest, leads_on)
+
+    def _lone_pictures(self, packets: Sequence[Packet], sparse: int = 0) -> Iterator[Picture]:
+        own = [packet for packet in packets if shown_at(packet) >= shown_at(packets[0])]
+        for frame in self._alone.frames(own, sparse=sparse):
+            self._reader.decoded.count(frame)
+            yield self._picture(frame)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        assert frame.pts is not None
+        return Picture(frame, self._reader.seconds_at(frame.pts))
+
     def _reordered(self) -> int:
         """How many pictures a packet may be decoded ahead of the one from which on its picture counts."""
         return LAYERED + HEAD if self._reader.info.codec in LAYERED_CODECS else 2 * HEAD
@@ -251,7 +429,7 @@ class Skimmer:
     def _show_the_same(self, first: Packet, second: Packet) -> bool:
         """Whether two key pictures surely show the same place."""
         looks = self._look(first), self._look(second)
-        return looks[0] is not None and looks[1] is not None and _are_alike(looks[0], looks[1])
+        return looks[0] is not None and looks[1] is not None and show_same_place(looks[0].glance, looks[1].glance)
 
     def _read_to_another_place(self, group: Group, after: Group) -> Iterator[Picture | Skipped]:
         """What is shown in a quiet group whose key picture does not look like the next one."""
@@ -259,18 +437,16 @@ class Skimmer:
         other = self._look(after.key)
         largest = max(packet.size for packet in _behind(group, after))
         is_too_large = largest > MUCH * min(group.key.size, after.key.size)
-        if is_too_large or look is None or other is None or not _are_apart(look, other):
+        if is_too_large or look is None or other is None or not show_other_place(look.glance, other.glance):
             yield from self._decode_in_vain([group])
             return
         before, latest = self._before, look
         if before is None and len(ticks) > HEAD * LONG:
-            yield from self._head(group.packets, ticks[HEAD])
-            assert self._latest is not None
-            before, latest = look, self._looked_at(self._latest)
-        elif before is not None and self._standing is None:
-            yield self._given_alone(look)
+            before = look
+            latest = (yield from self._some_way_on(group.packets, ticks)) or look
         if before is not None and _cannot_come(before, latest, other):
             self._in_vain, self._before = 0, None
+            yield from self._stand(look)
             self._unsettled = self._left_out(ticks, self._standing or look, "perhaps")
         else:
             yield from self._decode_in_vain([group])
@@ -283,10 +459,14 @@ class Skimmer:
             self._unsettled = None
 
     def _decode_in_vain(self, stretch: Sequence[Group]) -> Iterator[Picture | Skipped]:
-        """Pictures of groups that were looked at for nothing, and patience for the next."""
+        """Pictures of groups that were looked at for nothing."""
+        self._looked_in_vain()
+        yield from self._decode(stretch)
+
+    def _looked_in_vain(self) -> None:
+        """Have patience for the next groups."""
         self._in_vain += 1
         self._unlooked = min(2 ** (self._in_vain - PATIENCE), MOST_UNLOOKED) if self._in_vain >= PATIENCE else 0
-        yield from self._decode(stretch)
 
     def _decode(self, stretch: Sequence[Group]) -> Iterator[Picture | Skipped]:
         """All pictures of groups; behind a gap the first one's without those that refer to what was left out."""
@@ -302,16 +482,20 @@ class Skimmer:
         """
         ticks, look = _ticks(stretch, after), self._look(stretch[0].key)
         assert look is not None
+        if self._is_decoding and len(ticks) <= HEAD + 1:
+            yield from self._decode(stretch)
+            return
         if self._is_decoding:
-            if len(ticks) <= HEAD + 1:
-                yield from self._decode(stretch)
-                return
             yield from self._head([packet for group in stretch for packet in group.packets], ticks[HEAD])
-        elif self._standing is None or likeness(self._standing.glance, look.glance).worst > STILL:
-            yield self._given_alone(look)
-        else:
-            look = self._standing
-        yield self._left_out(ticks, look, "same")
+        yield from self._stand(look)
+        yield self._left_out(ticks, self._standing or look, "same")
+
+    def _stand(self, look: _Look) -> Iterator[Picture]:
+        """A key picture, unless it has been given or one like it stands for it."""
+        if self._standing is None or not are_still(self._standing.glance, look.glance):
+            if look.frame.pts is not None and look.frame.pts > self._given:
+                yield self._given_alone(look)
+            self._standing = look
 
     def _given_alone(self, look: _Look) -> Picture:
         """A key picture that was decoded alone."""
@@ -319,10 +503,11 @@ class Skimmer:
         self._given, self._standing = look.frame.pts, look
         return self._latest_is(Picture(look.frame, look.seconds))
 
-    def _left_out(self, ticks: Sequence[int], stand_in: _Look, then: Literal["same", "perhaps"]) -> Skipped:
+    def _left_out(self, ticks: Sequence[int], stand_in: _Look, then: Literal["same", "cut", "perhaps"]) -> Skipped:
         """Those of some pictures that were not given."""
         self._standing = stand_in
-        seconds_N = np.array([self._reader.seconds_at(tick) for tick in ticks if tick > self._given])
+        ticks_N = np.array(ticks, np.int64)
+        seconds_N = self._reader.seconds_of(ticks_N[ticks_N > self._given])
         self._end = float(seconds_N[-1])
         return Skipped(LeftOut(seconds_N, then), stand_in.frame)
 
@@ -340,12 +525,11 @@ class Skimmer:
         Returns:
             How many packets were needed.
         """
-        whole = last == math.inf
-        needed = len(packets) if whole else 1 + max(i for i, each in enumerate(packets) if shown_at(each) <= last)
-        for packet in packets[:needed]:
+        needed = packets if last == math.inf else _needed(packets, last)
+        for packet in needed:
             if self._is_decoding or shown_at(packet) >= shown_at(packets[0]):
                 yield from self._noted(self._reader.pictures_of(packet), last)
-        return needed
+        return len(needed)
 
     def _noted(self, pictures: Iterator[Picture], last: float = math.inf) -> Iterator[Picture]:
         """Those of some decoded pictures that were not given before, up to a tick; key pictures are remembered."""
@@ -367,12 +551,17 @@ class Skimmer:
         """A key picture, decoded alone unless it was seen before; None where that is not possible."""
         tick = shown_at(key)
         if tick not in self._looks:
-            frame = self._frames.get(tick) or self._keys.decode(key)
+            frame = self._frames.get(tick) or self._alone.decode_key(key)
             if frame is None:
                 return None
             self._reader.decoded.count(frame)
             _keep(self._looks, tick, self._looked_at(Picture(frame, self._reader.seconds_at(tick))))
         return self._looks[tick]
+
+    def _glance(self, frame: VideoFrame) -> Glance:
+        """A glance at a picture that was decoded for nothing else."""
+        self._reader.decoded.count(frame)
+        return self._glancer(frame)
 
     def _looked_at(self, picture: Picture) -> _Look:
         return _Look(picture.frame, picture.seconds, self._glancer(picture.frame))
@@ -392,24 +581,23 @@ def _behind(group: Group, after: Group | None) -> list[Packet]:
     return group.following() + (after.leading() if after is not None else [])
 
 
+def _span(ticks: Sequence[int], packets: Sequence[Packet], where: NDArray[np.intp], *, has_cut: bool) -> _Span:
+    first = min(shown_at(packet) for packet in packets[where[0] :])
+    last = max(shown_at(packet) for packet in packets[: where[-1] + 1])
+    return _Span(ticks.index(first), ticks.index(last), has_cut)
+
+
+def _needed(packets: Sequence[Packet], last: float) -> Sequence[Packet]:
+    """The packets that must be decoded for the pictures up to one that is shown at a tick."""
+    return packets[: 1 + max(place for place, packet in enumerate(packets) if shown_at(packet) <= last)]
+
+
 def _ticks(stretch: Sequence[Group], after: Group | None) -> list[int]:
     """When the pictures are shown from the first key picture of some groups to that of the next, in order."""
     packets = [packet for group in stretch for packet in group.packets] + (
         after.leading() if after is not None else []
     )
     return sorted(tick for tick in map(shown_at, packets) if tick >= stretch[0].start)
-
-
-def _are_alike(first: _Look, second: _Look) -> bool:
-    """Whether two pictures surely show the same place."""
-    found = likeness(first.glance, second.glance)
-    return found.worst <= STILL or (found.overlap >= SAME_OVERLAP and found.alike >= SAME_ALIKE)
-
-
-def _are_apart(first: _Look, second: _Look) -> bool:
-    """Whether two pictures have hardly anything in common, also in another light, and show enough to tell."""
-    found = likeness(first.glance, second.glance)
-    return found.textured >= TEXTURED and found.alike <= OTHER_ALIKE and found.pattern <= OTHER_PATTERN
 
 
 def _cannot_come(before: _Look, look: _Look, other: _Look) -> bool:
@@ -430,43 +618,3 @@ def _keep(kept: dict[int, Any], tick: int, new: Any) -> None:
     kept[tick] = new
     while len(kept) > REMEMBERED:
         del kept[next(iter(kept))]
-
-
-class _KeyDecoder:
-    """Decodes key pictures alone, beside the decoder that reads the video.
-
-    One that is told to give key pictures only loses most of an open group's (they count as incomplete before it has
-    come to the next); one that is given a single packet and then no more gives just its picture.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._opened: tuple[InputContainer, VideoCodecContext] | None = None
-
-    def decode(self, key: Packet) -> VideoFrame | None:
-        """The picture of a key packet, or None if it is not whole by itself."""
-        decoder = self._decoder()
-        decoder.flush_buffers()
-        try:
-            frames = [*decoder.decode(key), *decoder.decode(None)]
-        except av.FFmpegError:
-            return None
-        if len(frames) == 1 and frames[0].pts == key.pts and frames[0].key_frame and not frames[0].is_corrupt:
-            return frames[0]
-        return None
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._opened is not None:
-            self._opened[0].close()
-
-    def _decoder(self) -> VideoCodecContext:
-        if self._opened is None:
-            container = open_container(self._path)
-            decoder = default_stream(self._path, container).codec_context
-            decoder.options, decoder.thread_count = decoder_options(rough=False), 1
-            self._opened = container, decoder
-        return self._opened[1]
