@@ -131,22 +131,18 @@ def _remember(
     from rich.progress import Progress, TimeElapsedColumn
 
     from marc.cli.progress import progress_console
-    from marc.memory.library import LibraryError, MemoryLibrary
+    from marc.memory.entering import entered
+    from marc.memory.library import MemoryLibrary
 
     shelf = MemoryLibrary(library)
     shelf.mend()
     failed = []
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=progress_console()) as progress:
         task = progress.add_task(title, total=1.0)
-        for outcome in run(progress=lambda share: progress.update(task, completed=share)):
+        outcomes = run(progress=lambda share: progress.update(task, completed=share))
+        for outcome in entered(outcomes, shelf, tags):
             if outcome.memory is None:
                 failed.append(outcome)
-                continue
-            try:
-                if not shelf.holds(outcome.memory, outcome.texts, tags):
-                    shelf.add([outcome.memory], [outcome.texts], tags)
-            except LibraryError as error:
-                failed.append(replace(outcome, memory=None, error=f"{outcome.video}: {error}"))
                 continue
             known = ", known already" if outcome.known else ""
             words = f", subtitles of {outcome.subtitles}" if outcome.subtitles else ""
@@ -156,7 +152,6 @@ def _remember(
             if outcome.remark:
                 progress.console.out(f"marc remember: {outcome.remark}", highlight=False)
         progress.update(task, completed=1.0)
-    shelf.optimize()
     return failed
 
 
