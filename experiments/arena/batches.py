@@ -17,10 +17,12 @@ from experiments.tiny_model.packed_questions import AskedVideos
 from experiments.tiny_model.tower import Colours
 from marc.world.arena.questions import ARENA_KINDS
 from marc.world.arena.renderer import render_arena
-from marc.world.arena.scenes import ArenaLimits, ArenaVideo, sample_arena
+from marc.world.arena.scenes import ArenaVideo, sample_arena
 from marc.world.questions import draw_questions
 from marc.world.scenes import Split
 
+MOST_VIDEOS = 8
+"""Of a step: so many numbers of videos are its own."""
 STYLE = "video-r1"
 """The prompt style that is taught: it asks for reasoning."""
 
@@ -33,13 +35,11 @@ class ArenaBatches:
         tower: Trained and frozen.
         colours: How its pixels are normalised.
         seed: Of the videos.
-        questions: Questions about each.
     """
 
     tower: PreTrainedModel
     colours: Colours
     seed: int
-    questions: int
 
     def batch(self, step: int, phase: ArenaPhase, weights: Mapping[str, float]) -> AskedVideos:
         """Draw the batch of a training step.
@@ -52,14 +52,16 @@ class ArenaBatches:
         rng = np.random.default_rng((self.seed, step))
         choices = bool(rng.random() < phase.choices)
         shares = {kind: weights.get(loss_name(kind, choice=choices), 1.0) for kind in ARENA_KINDS}
-        return self.draw(rng, range(8 * step, 8 * step + phase.videos), phase.limits, shares, float(choices))
+        numbers = range(MOST_VIDEOS * step, MOST_VIDEOS * step + phase.videos)
+        return self.draw(rng, numbers, phase, shares, choices=float(choices))
 
     def draw(
         self,
         rng: np.random.Generator,
         numbers: range,
-        limits: ArenaLimits,
+        phase: ArenaPhase,
         shares: Mapping[str, float],
+        *,
         choices: float,
         split: Split = "train",
     ) -> AskedVideos:
@@ -68,14 +70,14 @@ class ArenaBatches:
         Args:
             rng: Draws the questions.
             numbers: Of the videos.
-            limits: Of the videos.
+            phase: What kind of videos, and how many questions about each.
             shares: How often each kind is drawn.
             choices: Share of multiple choice.
             split: Whose videos.
         """
-        videos = [sample_arena(split, self.seed, number, limits) for number in numbers]
+        videos = [sample_arena(split, self.seed, number, phase.limits) for number in numbers]
         asked = [
-            draw_questions(video, rng, self.questions, weights=dict(shares), choice_rate=choices, kinds=ARENA_KINDS)
+            draw_questions(video, rng, phase.questions, weights=dict(shares), choice_rate=choices, kinds=ARENA_KINDS)
             for video in videos
         ]
         return AskedVideos([self.lay_out(video) for video in videos], asked, STYLE, jump=bool(rng.random() < 0.5))

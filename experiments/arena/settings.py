@@ -15,6 +15,7 @@ class ArenaPhase:
         limits: Of its videos.
         steps: Most steps of it.
         videos: Videos of a step.
+        questions: Questions packed for each video.
         until: End early once the running accuracy, averaged over the kinds of questions, reaches this.
         rate: Factor on the learning rates.
         final_rate: What the factor falls to, linearly, by the last of `steps`; ``None`` is no fall.
@@ -24,6 +25,7 @@ class ArenaPhase:
     limits: ArenaLimits
     steps: int
     videos: int
+    questions: int
     until: float | None = None
     rate: float = 0.5
     final_rate: float | None = None
@@ -36,11 +38,11 @@ class ArenaPhase:
 
 
 CURRICULUM = (
-    ArenaPhase(ArenaLimits(events=2, grids=4, rows=4, columns=8), steps=1500, videos=5, until=0.85),
-    ArenaPhase(ArenaLimits(events=4, grids=8, rows=4, columns=8), steps=3000, videos=5, until=0.9),
-    ArenaPhase(ArenaLimits(events=4, grids=8), steps=3000, videos=4, until=0.9),
-    ArenaPhase(ArenaLimits(events=8, grids=16), steps=6000, videos=3, until=0.93),
-    ArenaPhase(ArenaLimits(), steps=12000, videos=2, rate=0.4, final_rate=0.0),
+    ArenaPhase(ArenaLimits(events=2, grids=4, rows=4, columns=8), steps=1500, videos=3, questions=20, until=0.85),
+    ArenaPhase(ArenaLimits(events=4, grids=8, rows=4, columns=8), steps=3000, videos=3, questions=20, until=0.88),
+    ArenaPhase(ArenaLimits(events=4, grids=8), steps=3000, videos=2, questions=32, until=0.9),
+    ArenaPhase(ArenaLimits(events=8, grids=16), steps=6000, videos=2, questions=32, until=0.93),
+    ArenaPhase(ArenaLimits(), steps=12000, videos=2, questions=32, rate=0.4, final_rate=0.0),
 )
 
 
@@ -54,7 +56,6 @@ class ArenaSettings:
         tower_steps: Steps of the tower's pre-training.
         tower_cells: Cells of a step of it.
         phases: The language model's curriculum.
-        questions: Questions packed for each video.
         muon_learning_rate: Peak, for matrices.
         adam_learning_rate: Peak, for everything else.
         warmup: Steps over which the rates rise.
@@ -68,7 +69,6 @@ class ArenaSettings:
     tower_steps: int = 1200
     tower_cells: int = 768
     phases: tuple[ArenaPhase, ...] = field(default=CURRICULUM)
-    questions: int = 24
     muon_learning_rate: float = 0.02
     adam_learning_rate: float = 3e-3
     warmup: int = 50

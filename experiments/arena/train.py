@@ -18,7 +18,7 @@ import torch
 
 from experiments.arena.batches import ArenaBatches
 from experiments.arena.model import build_arena_model, speak_in_words
-from experiments.arena.settings import ArenaSettings
+from experiments.arena.settings import ArenaPhase, ArenaSettings
 from experiments.arena.tower import TowerTraining
 from experiments.kept_settings import keep_settings
 from experiments.tiny_model.batches import loss_names
@@ -27,9 +27,8 @@ from experiments.tiny_model.tower import colours_of
 from experiments.tiny_model.train import LanguageModelTraining, Log, by_name, save_atomically, save_model
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.world.arena.questions import ARENA_KINDS
-from marc.world.arena.scenes import ArenaLimits
 
-VALIDATION_VIDEOS = 12
+VALIDATION_VIDEOS = 16
 MULTIPLE_CHOICE = 0.33
 
 
@@ -53,13 +52,13 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
 
     model, processor = build_arena_model(settings)
     _train_tower(model, processor, settings, folder, log)
-    batches = ArenaBatches(model.model.visual, colours_of(processor), settings.seed, settings.questions)
+    batches = ArenaBatches(model.model.visual, colours_of(processor), settings.seed)
     training = LanguageModelTraining(model, processor, batches, settings, folder / "language_model.pt")
     for ended in training.run(log):
         step = training.progress.step
         if step % settings.evaluate_every == 0 or ended is not None:
             phase = ended or settings.phases[training.progress.phase]
-            row = evaluate(model, processor, batches, phase.limits)
+            row = evaluate(model, processor, batches, phase)
             log({"step": step, **{f"validation/{name}": value for name, value in row.items()}})
             save_model(model, processor, folder / "model")
     save_model(model.eval(), processor, folder / "model")
@@ -87,7 +86,7 @@ def _train_tower(
 
 @torch.no_grad()
 def evaluate(
-    model: CompressedVLM, processor: CompressedProcessor, batches: ArenaBatches, limits: ArenaLimits
+    model: CompressedVLM, processor: CompressedProcessor, batches: ArenaBatches, phase: ArenaPhase
 ) -> dict[str, float]:
     """Accuracy by kind on videos of the validation split (all completion tokens right, under teacher forcing)."""
     model.eval()
@@ -96,7 +95,9 @@ def evaluate(
     right: list[torch.Tensor] = []
     for number in range(VALIDATION_VIDEOS):
         rng = np.random.default_rng((1, number))
-        asked = batches.draw(rng, range(number, number + 1), limits, shares, MULTIPLE_CHOICE, "validation")
+        asked = batches.draw(
+            rng, range(number, number + 1), phase, shares, choices=MULTIPLE_CHOICE, split="validation"
+        )
         asked = replace(asked, jump=False)
         packed = pack_questions(model, processor, asked)
         names += loss_names(asked)

@@ -29,12 +29,14 @@ LIMITS = ArenaLimits(events=2, grids=3, rows=4, columns=8)
 SMALL = ArenaSettings(
     tower_steps=1,
     tower_cells=64,
-    questions=3,
     warmup=1,
     checkpoint_every=1,
     evaluate_every=100,
     log_every=1,
-    phases=(ArenaPhase(LIMITS, steps=2, videos=1), ArenaPhase(replace(LIMITS, grids=4), steps=2, videos=2)),
+    phases=(
+        ArenaPhase(LIMITS, steps=2, videos=1, questions=4),
+        ArenaPhase(replace(LIMITS, grids=4), steps=2, videos=2, questions=3),
+    ),
 )
 
 
@@ -46,7 +48,7 @@ def built() -> tuple[Any, Any]:
 @pytest.fixture(scope="module")
 def batches(built: tuple[Any, Any]) -> ArenaBatches:
     model, processor = built
-    return ArenaBatches(model.model.visual, colours_of(processor), seed=0, questions=4)
+    return ArenaBatches(model.model.visual, colours_of(processor), seed=0)
 
 
 def test_every_answer_of_the_tower_is_a_word(built: tuple[Any, Any]) -> None:
