@@ -32,6 +32,8 @@ NPROBES = 64
 SCANNED = 50_000
 """Rows that pass a filter up to which they are compared exactly, without the index of vectors."""
 REFINE = 3
+JOINED = 1_000_000
+"""Rows up to which a video is replaced in one step; ten times as many take 14 GB of memory."""
 FULL = 1 << 20
 """Rows of a fragment of a table that Lance does not join to others."""
 WORDS_INDEX = "words"
@@ -96,7 +98,7 @@ def drop_doubled(table: Table) -> None:
     Two processes of an older version, or two on an object store, may have written the events of a video twice.
     """
     if doubled := list(_doubled(table)):
-        table.delete(f"_rowid IN ({', '.join(map(str, doubled))})")
+        _delete_rows(table, doubled)
 
 
 def _doubled(table: Table) -> Iterator[int]:
@@ -116,20 +118,33 @@ def _doubled(table: Table) -> Iterator[int]:
 
 
 def replace_videos(table: Table, rows: pa.Table) -> None:
-    """Put in the rows of some files, in place of all that was known of these files, in one step.
+    """Put in the rows of some files, in place of all that was known of these files.
 
-    Files of which nothing is known are added, which takes as long in a large table as in a small one.
+    Files of which nothing is known are added, which takes as long in a large table as in a small one. Others are
+    replaced in one step, which compares all rows and holds them in memory. In a table of more than `JOINED` rows the
+    new rows come first and the old ones go then; whoever reads in between sees both, and a writer that is killed there
+    leaves them to `drop_doubled`.
     """
-    if not table.count_rows(is_of(rows["source"].to_pylist())):
+    condition = is_of(rows["source"].to_pylist())
+    if not table.count_rows(condition):
         table.add(rows)
-        return
-    (
-        table.merge_insert(KEY)
-        .when_matched_update_all()
-        .when_not_matched_insert_all()
-        .when_not_matched_by_source_delete(is_of(rows["source"].to_pylist()))
-        .execute(rows)
-    )
+    elif table.count_rows() <= JOINED:
+        (
+            table.merge_insert(KEY)
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .when_not_matched_by_source_delete(condition)
+            .execute(rows)
+        )
+    else:
+        old = table.search().where(condition).with_row_id(True).select(["position"]).to_arrow()["_rowid"].to_pylist()
+        table.add(rows)
+        _delete_rows(table, old)
+
+
+def _delete_rows(table: Table, numbers: Sequence[int]) -> None:
+    """Delete rows by their numbers, which no later row has."""
+    table.delete(f"_rowid IN ({', '.join(map(str, numbers))})")
 
 
 def tags_of(table: Table, sources: Sequence[str]) -> dict[str, tuple[str, ...]]:

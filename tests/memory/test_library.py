@@ -76,6 +76,27 @@ def test_adding_again_replaces_all_events_of_the_video(library, memory):
     assert {event.event.start for event in found if event.source == "/videos/1.mp4"} == {10, 11, 12, 13}
 
 
+def test_in_a_large_table_new_rows_come_before_old_ones_go(library, memory, monkeypatch):
+    monkeypatch.setattr("marc.memory.tables.JOINED", 5)
+    library.add([memory(1, events=7), memory(2)])
+    library.add([memory(1), memory(3)])
+    assert library.videos() == {"/videos/1.mp4": 5, "/videos/2.mp4": 5, "/videos/3.mp4": 5}
+    assert library.holds(memory(1)) and library.holds(memory(2)) and library.holds(memory(3))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    edited = replace(memory(2, events=3), content="e" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr("lancedb.table.LanceTable.delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            library.add([edited])
+    found = library.recall(Asker(memory(2).embeddings[0]), "x", k=50)
+    assert len({(one.source, one.event) for one in found}) == len(found)
+    MemoryLibrary(library.address).mend()
+    assert library.videos()["/videos/2.mp4"] == 3 and library.holds(edited)
+
+
 def test_a_table_whose_maker_was_killed_at_once_is_made_anew(library, memory):
     name = f"events-{'a' * 16}-fp32.lance"
     (Path(library.address) / name / "_transactions").mkdir(parents=True)
