@@ -91,8 +91,7 @@ def test_in_a_large_table_new_rows_come_before_old_ones_go(library, memory, monk
         patch.setattr("lancedb.table.LanceTable.delete", killed)
         with pytest.raises(KeyboardInterrupt):
             library.add([edited])
-    found = library.recall(Asker(memory(2).embeddings[0]), "x", k=50)
-    assert len({(one.source, one.event) for one in found}) == len(found)
+    assert library.videos()["/videos/2.mp4"] == 8
     MemoryLibrary(library.address).mend()
     assert library.videos()["/videos/2.mp4"] == 3 and library.holds(edited)
 
