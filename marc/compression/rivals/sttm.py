@@ -14,7 +14,8 @@ Source: Hyun et al., arXiv 2507.07990; https://github.com/HYUNJS/STTM.
 Differences: the thresholds are what meets the count. They rise and fall together, 0.2 apart as the authors have them
 (0.8 and 0.6 for Qwen2-VL at 30 %); what the thresholds leave above the count goes by further joints, the most similar
 nodes first, and then by joining neighbours under one root. Where a grid has more roots than the count, coarser levels
-are the roots. The authors merge behind the second block of the language model, here the tokens merge before it.
+are the roots. The authors' code may stop before all that is joined in several steps has become one; here it always
+does. They merge behind the second block of the language model, here the tokens merge before it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ Source: Bolya et al., arXiv 2210.09461; https://github.com/facebookresearch/ToMe
 
 Of each grid by itself, in rounds: the tokens are dealt in turn into the sets A and B; every one of A is matched with
 its most similar one of B (cosine), and the r best matches merge into the one of B, as means over all cells that a
-token stands for. What remains of A, in order, goes before B in the next round. A round merges half of the tokens at
-most.
+token stands for. What remains of A goes before B in the next round. A round merges half of the tokens at most.
 
 Differences: the authors merge r tokens in every block of the tower, by the keys of its attention, and attend in
 proportion to a token's size. Here the tower is left as it is: its output cells merge, by their features, in as few
@@ -50,8 +49,7 @@ def _matched(tokens_GPD: Tensor, count: int) -> Tensor:
         unit_GnD = F.normalize(tokens_GPD, dim=-1)
         best_GA, match_GA = (unit_GnD[:, ::2] @ unit_GnD[:, 1::2].mT).max(dim=2)
         order_GA = best_GA.argsort(dim=1, descending=True, stable=True)
-        stays = order_GA[:, merges:].sort(dim=1).values
-        goes = order_GA[:, :merges]
+        goes, stays = order_GA[:, :merges], order_GA[:, merges:]
         to = match_GA.gather(1, goes)
         # rows of the next round: what stays of A, then B
         becomes = torch.empty_like(place_Gn)

@@ -47,3 +47,12 @@ def test_still_cells_are_dropped():
     tokens[5:, 3] = torch.randn(8, generator=torch.Generator().manual_seed(0))
     kept = RULES["dycoke"].keep(EncodedVideo(tokens, (2, 3), [0] * 8), 12 + 6)
     assert 5 * 6 + 3 in kept.places.tolist()
+
+
+def test_a_small_count_makes_the_windows_longer():
+    tokens = random_video(9, 3, 3, 8, seed=2).tokens
+    tokens[7] = tokens[5]
+    tokens[7, 4] = -tokens[7, 4]
+    places = RULES["dycoke"].keep(EncodedVideo(tokens, (3, 3), [0] * 9), 2 * 9 + 7).places.tolist()
+    assert set(range(9)) | set(range(45, 54)) <= set(places), "windows of five grids"
+    assert [place for place in places if place // 9 == 7] == [7 * 9 + 4], "the third of a window, against its first"
