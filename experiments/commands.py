@@ -123,6 +123,43 @@ def reinforcement(
     typer.echo((output / "tables.md").read_text(encoding="utf-8"))
 
 
+@app.command()
+def rivals(
+    output: Annotated[Path, typer.Option(help="Folder; a killed run goes on from there.")] = Path("runs/rivals"),
+    model: Annotated[str, typer.Option(help="Before training: 'tiny' (embedded) or a folder.")] = "tiny",
+    level: Annotated[str, typer.Option(help="Of the micro-world: easy, hard or arena.")] = "easy",
+    rule: Annotated[list[str] | None, typer.Option(help="As in marc arena; repeat it.", show_default="all")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Budget; repeat it.", show_default="1/32, 1/10, 1/4")] = None,
+    seeds: Annotated[int, typer.Option(help="Repetitions of training.")] = 3,
+    seconds: Annotated[float, typer.Option(help="Processor time of every training.")] = 60.0,
+    train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 512,
+    videos: Annotated[int, typer.Option(help="Held-out videos.")] = 60,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 5,
+) -> None:
+    """Compare rules that reduce visual tokens, after training in their own layouts; see docs/arena.md."""
+    from typing import cast
+
+    from experiments.rivals.report import write_report
+    from experiments.rivals.run import Rivals
+    from experiments.rivals.settings import RivalSettings
+    from marc.world.options import WorldOptions
+    from marc.world.scenes import Level
+
+    with user_errors("marc world rivals"):
+        settings = RivalSettings(
+            model=model,
+            contestants=tuple(rule) if rule else RivalSettings.contestants,
+            parts=tuple(part) if part else RivalSettings.parts,
+            seeds=tuple(range(seeds)),
+            seconds=seconds,
+            train_videos=train_videos,
+            test=WorldOptions(cast(Level, level), test_seed, videos, questions),
+        )
+        found = Rivals(settings, output, typer.echo).rounds()
+    typer.echo(write_report(found, settings, output))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command."""
     app(arguments, prog_name="marc world")

@@ -1,7 +1,7 @@
 """``marc world``: the micro-world from the command line: a sample, a data set, how well a model answers it.
 
 How the embedded model was trained, and what the training methods are worth, is in the source checkout: ``train``,
-``train-embedder``, ``ablation`` and ``reinforcement`` are doors to it.
+``train-embedder``, ``ablation``, ``reinforcement`` and ``rivals`` are doors to it.
 """
 
 from __future__ import annotations
@@ -115,3 +115,4 @@ _door("train", "Train the embedded model from scratch and save it with its log."
 _door("train-embedder", "Train the dual encoder that the memory uses offline.")
 _door("ablation", "Compare SFT, C-GRPO, distillation and mixed budgets at equal time.")
 _door("reinforcement", "Compare C-GRPO with more SFT and rejection sampling from one start, at equal time.")
+_door("rivals", "Compare rules that reduce visual tokens after training in their own layouts.")
