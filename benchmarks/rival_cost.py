@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.merge_cost import SETTINGS
+from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress
 from marc.compression.rivals.rule import RULES, EncodedVideo
 
@@ -37,10 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     video = scenes(arguments.grids, tuple(arguments.size), arguments.width, arguments.noise)
     runs = {name: _rule(name, video, arguments.budget) for name in RULES}
-    for name, config in SETTINGS.items():
-        runs[f"ours: {name}"] = lambda config=config: (
-            compress(video.tokens, config, events=video.events, size=video.size).flat
-        )
+    runs |= {f"ours: {name}": _layout(config, video) for name, config in SETTINGS.items()}
     print("| rule | tokens | processor ms |\n|---|---|---|")
     for name, run in runs.items():
         tokens, seconds = _measured(run, arguments.repeats)
@@ -60,8 +58,13 @@ def scenes(grids: int, size: tuple[int, int], width: int, noise: float) -> Encod
 
 def _rule(name: str, video: EncodedVideo, budget: int) -> Callable[[], torch.Tensor]:
     rule = RULES[name]
-    count = rule.count(*video.tokens.shape[:2], budget)
+    grids, cells, _ = video.tokens.shape
+    count = rule.count(grids, cells, budget)
     return lambda: rule.keep(video, count).tokens
+
+
+def _layout(config: CompressionConfig, video: EncodedVideo) -> Callable[[], torch.Tensor]:
+    return lambda: compress(video.tokens, config, events=video.events, size=video.size).flat
 
 
 def _measured(run: Callable[[], torch.Tensor], repeats: int) -> tuple[int, float]:
