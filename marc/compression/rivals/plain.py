@@ -17,7 +17,7 @@ SEED = 0
 def random(video: EncodedVideo, count: int) -> KeptTokens:
     """Keeps cells drawn without replacement, of all grids alike; the same ones for videos of one shape."""
     grids, cells, _ = video.tokens.shape
-    order = torch.randperm(grids * cells, generator=torch.Generator().manual_seed(SEED))
+    order = torch.randperm(grids * cells, generator=torch.Generator().manual_seed(SEED), device="cpu")
     return as_they_are(video, order[:count].to(video.tokens.device))
 
 

@@ -60,6 +60,21 @@ def test_what_it_makes_is_linear_in_the_tokens_once_decided(rule, data, shape):
 
 
 @rules
+def test_it_trains_after_it_has_answered(rule):
+    """What is remembered from one call serves the next, under inference mode or not."""
+    video = random_video(4, 3, 5, 6, seed=4)
+    count = rule.count(4, 15, 10)
+    with torch.inference_mode():
+        answered = rule.keep(video, count).tokens
+    tokens = video.tokens.clone().requires_grad_()
+    kept = rule.keep(replace(video, tokens=tokens), count)
+    kept.tokens.sum().backward()
+    assert torch.equal(kept.tokens, answered)
+    assert tokens.grad is not None
+    assert tokens.grad.abs().sum() > 0
+
+
+@rules
 def test_a_budget_for_all_keeps_every_token_as_it_is(rule):
     video = random_video(5, 3, 4, 6, seed=1)
     count = rule.count(5, 12, 60)
