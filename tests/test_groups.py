@@ -6,7 +6,7 @@ import pytest
 from av.packet import Packet
 
 from marc.video import groups as module
-from marc.video.groups import changes_details, groups, spikes
+from marc.video.groups import changes_details, groups, lone_packet, may_hide, spikes
 
 KEY = 50_000
 
@@ -113,3 +113,28 @@ def test_what_was_read_before_a_fault_is_given():
     assert len(next(read).packets) == 1
     with pytest.raises(av.InvalidDataError):
         next(read)
+
+
+@pytest.mark.parametrize(
+    ("packets", "place"),
+    [
+        (changed(50, 25_000), 50),
+        (changed(50, 12_000), None),
+        (changed(50, 25_000, count=2), None),
+        (np.concatenate([changed(50, 25_000), [9_000]]), None),
+        (changed(50, 25_000) + 2_000, None),
+        (sizes(), None),
+        (sizes(count=3), None),
+    ],
+    ids=["a new picture", "a small one", "two", "another large one", "much going on", "none", "too few"],
+)
+def test_one_packet_that_must_hold_a_new_picture_is_told_from_several(packets: np.ndarray, place: int | None):
+    assert lone_packet(packets, KEY) == place
+
+
+def test_packets_of_vp9_tell_whether_they_hide_pictures():
+    plain, several = Packet(b"\x82\x49\x83\x00"), Packet(b"\x82\x49\x83\x00\xc9\x04\x00\xc9")
+    assert not may_hide([plain, plain], "vp9")
+    assert may_hide([plain, several], "vp9")
+    assert may_hide([plain], "av1")
+    assert not may_hide([several], "h264")

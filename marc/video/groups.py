@@ -40,6 +40,8 @@ MOST_USUAL = 0.75
 """Share of a group's packets that must not stand out."""
 SUPERFRAME, SUPERFRAME_MASK = 0xC0, 0xE0
 """How the last byte of a packet of VP9 begins that holds several frames."""
+NEW_PICTURE, SMALL_BESIDE = 0.3, 0.3
+"""Share of a key picture's bytes that a new one takes at least, and share of these that others take at most."""
 PADDED, PADDED_BYTES = 1.02, 1000
 
 
@@ -135,6 +137,24 @@ def spikes(sizes_N: NDArray[np.int64], key: int) -> NDArray[np.intp] | None:
     width = min(LEVEL_OVER, len(usual_N))
     level = np.convolve(usual_N, np.full(width, 1 / width), "valid")
     return np.flatnonzero(stands_out_N) if level.max() <= max(UNEVEN * level.min(), LOW * key) else None
+
+
+def lone_packet(sizes_N: NDArray[np.int64], key: int) -> int | None:
+    """The only packet between two key pictures, by its place, that can hold a picture of something else, if it must.
+
+    It is so large as a new picture, all others are small against it, and none of them is anything out of the ordinary:
+    a dissolve, a fast movement or something that comes and goes takes several large ones.
+
+    Args:
+        sizes_N: As for `spikes`, of pictures that are shown in this order.
+        key: Likewise.
+    """
+    if len(sizes_N) <= SETTLING:
+        return None
+    place = int(sizes_N.argmax())
+    others_N = np.delete(sizes_N, place)
+    is_lone = sizes_N[place] >= NEW_PICTURE * key and others_N.max() <= SMALL_BESIDE * sizes_N[place]
+    return place if is_lone and others_N.mean() <= LOW * key else None
 
 
 def changes_details(sizes_N: NDArray[np.int64], key: int) -> bool:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from marc.video.alone import LoneDecoder
 from marc.video.cuts import Follower, Glances, is_one_place, sole_cut
 from marc.video.decoding import Picture, VideoReader
-from marc.video.groups import LAYERED, Group, changes_details, groups, may_hide, shown_at, spikes
+from marc.video.groups import LAYERED, Group, changes_details, groups, lone_packet, may_hide, shown_at, spikes
 from marc.video.likeness import (
     HEIGHT,
     WIDTH,
@@ -61,6 +61,8 @@ LONG = 3
 """Times the head of a group that it must be long for the head to be decoded to foresee the rest."""
 SOMETIMES, FLASH = 16, 5
 """Of so many pictures one is looked at where packets tell of nothing, and pictures behind a cut that must stay."""
+BRIEF = 2.0
+"""Seconds of the shortest event."""
 MUCH = 0.1
 """Share of a key picture's bytes from which on a packet might hide that something else comes, if it is coded badly."""
 
@@ -145,6 +147,7 @@ class Skimmer:
         self._unsettled: Skipped | None = None
         self._is_decoding = False
         self._in_vain, self._unlooked = 0, 0
+        self._lengths: list[int] = []
 
     def pictures(self) -> Iterator[Picture | Skipped]:
         """All pictures in order, those that were left out as `Skipped`.
@@ -163,6 +166,7 @@ class Skimmer:
         waiting: list[Group] = []
         for group in groups(self._reader.undecoded()):
             if waiting:
+                self._lengths = [*self._lengths[-1:], len(waiting[-1].packets)]
                 where = self._spikes(waiting[-1], group)
                 if where is None or len(where):
                     seen = len(waiting) - 1 - _gives_context(waiting[:-1])
@@ -332,7 +336,8 @@ class Skimmer:
             return False
         if self._is_decoding:
             yield from self._head(group.packets, ticks[HEAD])
-        found = self._find_change(group, ticks, span, other)
+        found = yield from self._tell_cut(group, after, ticks, span)
+        found = found or self._find_change(group, ticks, span, other)
         if found is None or (found.cut is not None) != has_cut:
             self._looked_in_vain()
             return False
@@ -345,11 +350,39 @@ class Skimmer:
             yield from self._read_behind(found, group, after)
         return True
 
+    def _tell_cut(
+        self, group: Group, after: Group, ticks: Sequence[int], span: _Span
+    ) -> Generator[Picture, None, _Change | None]:
+        """A cut shortly before a key picture, told by one large packet: nothing behind it is decoded.
+
+        What is shown from there to the key picture is not seen. If that were something else again, it would be shorter
+        than an event; and key pictures at fixed distances are seldom cuts themselves.
+        """
+        look, other = self._look(group.key), self._look(after.key)
+        is_in_order = [shown_at(packet) for packet in group.packets] == list(ticks)
+        is_fixed = self._lengths == [len(group.packets)] * 2
+        if not (span.has_cut and is_in_order and is_fixed and look and other):
+            return None
+        place = lone_packet(_sizes(group, after), min(group.key.size, after.key.size))
+        if place is None or may_hide(group.packets, self._reader.info.codec):
+            return None
+        cut, before, latest = place + 1, self._before, look
+        if ticks[cut] < after.start - self._reader.ticks(BRIEF) or cut <= HEAD:
+            return None
+        if before is None:
+            before, latest = look, (yield from self._some_way_on(group.packets, ticks)) or look
+        if not _cannot_come(before, latest, other):
+            return None
+        first = Picture(other.frame, self._reader.seconds_at(ticks[cut]))
+        return _Change(cut, [first], iter(()), True)
+
     def _read_behind(self, found: _Change, group: Group, after: Group) -> Iterator[Picture | Skipped]:
         """What is shown in a group from a cut on."""
-        yield from self._noted(iter(found.pictures[:1]))
+        ticks = _ticks([group], after)
+        hidden = ticks[(found.cut or 0) + 1 :]
+        self._given = ticks[found.cut or 0]
+        yield self._latest_is(found.pictures[0])
         behind = self._looked_at(found.pictures[0])
-        hidden = [tick for tick in _ticks([group], after) if tick > self._given]
         if not found.leads_on:
             yield from self._noted(iter(found.pictures[1:]))
             if after.leading():
