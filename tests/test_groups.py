@@ -118,11 +118,11 @@ def test_what_was_read_before_a_fault_is_given():
 @pytest.mark.parametrize(
     ("packets", "place"),
     [
-        (changed(50, 25_000), 50),
-        (changed(50, 12_000), None),
-        (changed(50, 25_000, count=2), None),
-        (np.concatenate([changed(50, 25_000), [9_000]]), None),
-        (changed(50, 25_000) + 2_000, None),
+        (changed(50, 50_000) // 2, 50),
+        (changed(50, 24_000) // 2, None),
+        (changed(50, 50_000, count=2) // 2, None),
+        (np.concatenate([changed(50, 50_000) // 2, [9_000]]), None),
+        (changed(50, 25_000), None),
         (sizes(), None),
         (sizes(count=3), None),
     ],
