@@ -157,7 +157,8 @@ class LayeredGroup:
             frames += self._show(packet)
         except av.FFmpegError:
             return None
-        return frames[-1] if frames and not frames[-1].is_corrupt else None
+        is_it = len(frames) > 0 and frames[-1].pts == self._packets[packet].pts and not frames[-1].is_corrupt
+        return frames[-1] if is_it else None
 
     def _decode(self, number: int) -> list[VideoFrame]:
         self._decoded.add(number)

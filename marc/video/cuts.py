@@ -12,7 +12,7 @@ from itertools import pairwise
 from av.video.frame import VideoFrame
 
 from marc.video.alone import LayeredGroup
-from marc.video.likeness import Glance, show_other_place, show_same_place
+from marc.video.likeness import Glance, may_be_one_shot, show_other_place, show_same_place
 
 
 class Follower:
@@ -24,6 +24,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.cut: int | None = None
+        self._first: Glance | None = None
         self._latest: tuple[int, Glance] | None = None
 
     def add(self, number: int, glance: Glance) -> bool:
@@ -33,9 +34,13 @@ class Follower:
             Whether all so far show one place, or one and from a cut on another one.
         """
         before, self._latest = self._latest, (number, glance)
-        if before is None or show_same_place(before[1], glance):
+        if before is None or self._first is None:
+            self._first = glance
             return True
-        if self.cut is not None or number != before[0] + 1 or not show_other_place(before[1], glance):
+        if show_same_place(before[1], glance):
+            return True
+        is_next = self.cut is None and number == before[0] + 1
+        if not (is_next and show_other_place(before[1], glance) and may_be_one_shot(self._first, before[1])):
             return False
         self.cut = number
         return True
@@ -89,8 +94,10 @@ def sole_cut(glance: Callable[[int], Glance | None], path: Sequence[int]) -> int
             behind = middle
         else:
             return None
-    first, second = glance(before), glance(behind)
-    return behind if first is not None and second is not None and show_other_place(first, second) else None
+    first, last, second = glance(path[0]), glance(before), glance(behind)
+    if first is None or last is None or second is None:
+        return None
+    return behind if show_other_place(last, second) and may_be_one_shot(first, last) else None
 
 
 def is_one_place(glance: Callable[[int], Glance | None], path: Sequence[int]) -> bool:

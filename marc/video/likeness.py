@@ -24,6 +24,8 @@ _STILL = 6.0
 """Levels by which no block may differ of pictures one of which stands for both."""
 _SAME_OVERLAP, _SAME_ALIKE = 0.9, 0.6
 """How much two pictures of one shot must have in common: a cut between two views of a place moves it farther."""
+_LEFT_OVERLAP = 0.5
+"""Share of the picture that a camera may have left in view."""
 _OTHER_ALIKE, _OTHER_PATTERN, _TEXTURED = 0.1, 0.5, 0.2
 """Share of alike blocks up to which two pictures show different places, correlation of their brightness up to which it
 is not the same one in another light, and share of blocks that must show something."""
@@ -78,6 +80,12 @@ def show_same_place(first: Glance, second: Glance) -> bool:
         return True
     found = likeness(first, second)
     return found.overlap >= _SAME_OVERLAP and found.alike >= _SAME_ALIKE
+
+
+def may_be_one_shot(first: Glance, second: Glance) -> bool:
+    """Whether two pictures show much of the same thing, a camera that turned meanwhile allowed for."""
+    found = likeness(first, second)
+    return found.overlap >= _LEFT_OVERLAP and found.alike >= _SAME_ALIKE
 
 
 def are_still(first: Glance, second: Glance) -> bool:

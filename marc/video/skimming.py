@@ -35,6 +35,7 @@ from marc.video.likeness import (
     are_still,
     drift,
     likeness,
+    may_be_one_shot,
     show_other_place,
     show_same_place,
 )
@@ -48,6 +49,8 @@ HEAD = 16
 """Pictures behind a cut that a detector must see to be sure of it."""
 LAYERED_CODECS = ("av1", "vp9")
 """Codecs that may decode pictures far ahead of when they are shown, inside the packets of others."""
+SKIPPING_CODECS = ("h264", "hevc")
+"""Codecs whose decoders can leave out pictures that no other refers to."""
 UNSHOWN = ("vp8",)
 """Codecs with packets of pictures that are never shown."""
 REMEMBERED = 4
@@ -254,6 +257,10 @@ class Skimmer:
         if self._is_decoding:
             yield from self._head(packets, ticks[HEAD])
             return None if self._latest is None else self._looked_at(self._latest)
+        return self._peek(packets, ticks)
+
+    def _peek(self, packets: Sequence[Packet], ticks: Sequence[int]) -> _Look | None:
+        """Look at a picture some way behind the first one, which is all that is decoded for."""
         latest = None
         for latest in self._lone_pictures(_needed(packets, ticks[HEAD])):
             if latest.frame.pts == ticks[HEAD]:
@@ -336,8 +343,7 @@ class Skimmer:
             return False
         if self._is_decoding:
             yield from self._head(group.packets, ticks[HEAD])
-        found = yield from self._tell_cut(group, after, ticks, span)
-        found = found or self._find_change(group, ticks, span, other)
+        found = self._tell_cut(group, after, ticks, span) or self._find_change(group, ticks, span, other)
         if found is None or (found.cut is not None) != has_cut:
             self._looked_in_vain()
             return False
@@ -350,9 +356,7 @@ class Skimmer:
             yield from self._read_behind(found, group, after)
         return True
 
-    def _tell_cut(
-        self, group: Group, after: Group, ticks: Sequence[int], span: _Span
-    ) -> Generator[Picture, None, _Change | None]:
+    def _tell_cut(self, group: Group, after: Group, ticks: Sequence[int], span: _Span) -> _Change | None:
         """A cut shortly before a key picture, told by one large packet: nothing behind it is decoded.
 
         What is shown from there to the key picture is not seen. If that were something else again, it would be shorter
@@ -370,7 +374,7 @@ class Skimmer:
         if ticks[cut] < after.start - self._reader.ticks(BRIEF) or cut <= HEAD:
             return None
         if before is None:
-            before, latest = look, (yield from self._some_way_on(group.packets, ticks)) or look
+            before, latest = look, self._peek(group.packets, ticks) or look
         if not _cannot_come(before, latest, other):
             return None
         first = Picture(other.frame, self._reader.seconds_at(ticks[cut]))
@@ -418,20 +422,25 @@ class Skimmer:
             return None
         path = [number for number in hierarchy.path(len(ticks) - 1) if number >= last]
         leads_on = is_one_place(glance, path)
-        seen = glance(path[-1])
-        leads_on &= seen is not None and show_same_place(seen, other.glance)
+        ends = glance(cut), glance(path[-1])
+        leads_on &= ends[0] is not None and may_be_one_shot(ends[0], other.glance)
+        leads_on &= ends[1] is not None and show_same_place(ends[1], other.glance)
         return _Change(cut, [self._picture(first)], self._lone_pictures(group.packets), leads_on)
 
     def _follow(self, group: Group, ticks: Sequence[int], span: _Span, other: _Look) -> _Change | None:
         """What happens in a group, by its pictures from the first to some behind the last large packet."""
         follower, pictures, looked, glance = Follower(), list[Picture](), -SOMETIMES, other.glance
-        numbers = {tick: number for number, tick in enumerate(ticks)}
-        sparse = next(place for place, packet in enumerate(group.packets) if shown_at(packet) >= ticks[span.first - 1])
+        numbers: dict[int | None, int] = {tick: number for number, tick in enumerate(ticks)}
+        sparse = 0
+        if self._reader.info.codec in SKIPPING_CODECS:
+            wanted = ticks[span.first - 1]
+            sparse = next(place for place, packet in enumerate(group.packets) if shown_at(packet) >= wanted)
         last = span.last + (LAYERED if may_hide(group.packets, self._reader.info.codec) else 0)
         rest = self._lone_pictures(group.packets, sparse)
         for picture in rest:
-            assert picture.frame.pts is not None
-            number = numbers[picture.frame.pts]
+            number = numbers.get(picture.frame.pts, -1)
+            if number < 0:
+                return None
             if number >= looked + SOMETIMES or number >= span.first - 1:
                 glance, looked = self._glancer(picture.frame), number
                 if not follower.add(number, glance):
@@ -449,7 +458,8 @@ class Skimmer:
         own = [packet for packet in packets if shown_at(packet) >= shown_at(packets[0])]
         for frame in self._alone.frames(own, sparse=sparse):
             self._reader.decoded.count(frame)
-            yield self._picture(frame)
+            if frame.pts is not None:
+                yield self._picture(frame)
 
     def _picture(self, frame: VideoFrame) -> Picture:
         assert frame.pts is not None
