@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.arena.settings import ArenaSettings
-from experiments.arena.tower import HEADS, UNKNOWN, CellGrids, draw_grids, encode
+from experiments.arena.tower import HEADS, CellWords, draw_grids, encode, sure_cells
 from experiments.tiny_model.initialisation import (
     SPACE,
     build_world_model,
@@ -41,6 +41,8 @@ SPOKEN: Mapping[str, Mapping[str, str]] = {
 }
 """Words for the answers of `HEADS` that are not words themselves; the rest of these two is not spoken of."""
 FIT_CELLS = 60_000
+NEW_WORDS = 1
+"""Added to the seed: with its own, the embeddings of new words would be those of other known ones."""
 
 
 def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, CompressedProcessor]:
@@ -90,7 +92,7 @@ def _take_over_words(
 def _untrained_embeddings(tokenizer: PreTrainedTokenizerBase, seed: int) -> Tensor:
     """Embeddings as the recipe begins with: the embedded model's own for its words, alike random ones for others."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + NEW_WORDS)
         table = torch.empty(len(tokenizer), 128)
         initialise_embeddings(table, tokenizer)
     begun, begun_processor = build_world_model(TrainSettings())
@@ -120,41 +122,43 @@ def _token(tokenizer: PreTrainedTokenizerBase, word: str | None) -> int | None:
 
 
 @torch.no_grad()
-def speak_in_words(model: CompressedVLM, processor: CompressedProcessor, *, seed: int) -> float:
+def words_of_cells(processor: CompressedProcessor, seed: int) -> CellWords:
+    """What the tower should say: of every answer its word's untrained embedding, as large as the embedded model's."""
+    table = _untrained_embeddings(processor.tokenizer, seed) * _scale_of_tower()
+    silent = torch.zeros(table.shape[1])
+    spoken = spoken_words(processor.tokenizer)
+    return CellWords(
+        {
+            head: torch.stack([silent if index is None else table[index] for index in ids])
+            for head, ids in spoken.items()
+        }
+    )
+
+
+@torch.no_grad()
+def speak_in_words(model: CompressedVLM, processor: CompressedProcessor, words: CellWords, *, seed: int) -> float:
     """Replace the last layer of the trained tower by its least-squares map to the words for what is in each cell.
 
     Args:
         model: Its tower is trained.
         processor: Of the model.
+        words: See `words_of_cells`.
         seed: Draws the grids on which the map is fitted.
 
     Returns:
         The share of the words' variance that it leaves unexplained.
     """
     tower, colours = model.model.visual, colours_of(processor)
-    table = _untrained_embeddings(processor.tokenizer, seed) * _scale_of_tower()
-    words = spoken_words(processor.tokenizer)
     tokens: list[Tensor] = []
     targets: list[Tensor] = []
     rng = np.random.default_rng((seed, 1))
     while sum(len(some) for some in tokens) < FIT_CELLS:
         grids = draw_grids(rng, 1024)
-        spoken = _spoken(grids, words, table)
-        sure = grids.labels[:, :, list(HEADS).index("thing")] != UNKNOWN
+        sure = sure_cells(grids.labels)
         tokens.append(encode(tower, grids.frames, colours)[sure])
-        targets.append(spoken[sure])
+        targets.append(words.targets(grids.labels)[sure])
     seen, said = torch.cat(tokens)[:, None], torch.cat(targets)[:, None]
     return map_to_words(mergers(tower)[0], seen, said, float(said.square().mean().sqrt()))
-
-
-def _spoken(grids: CellGrids, words: Mapping[str, list[int | None]], table: Tensor) -> Tensor:
-    """The sum of the words' embeddings for each cell: ``[N, P, D]``."""
-    silent = torch.zeros(1, table.shape[1])
-    total = torch.zeros(*grids.labels.shape[:2], table.shape[1])
-    for labels, ids in zip(grids.labels.unbind(-1), words.values(), strict=True):
-        rows = torch.cat([silent if index is None else table[index][None] for index in ids] + [silent])
-        total += rows[labels]
-    return total
 
 
 @torch.no_grad()

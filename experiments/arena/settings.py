@@ -53,8 +53,9 @@ class ArenaSettings:
     Attributes:
         seed: Seed of everything.
         layers: Layers of the language model; those above the embedded model's begin as the identity.
-        tower_steps: Steps of the tower's pre-training.
-        tower_cells: Cells of a step of it.
+        tower_steps: Steps in which the tower learns to tell what is there.
+        word_steps: Steps in which it learns to say that in words.
+        tower_cells: Cells of a step of both.
         phases: The language model's curriculum.
         muon_learning_rate: Peak, for matrices.
         adam_learning_rate: Peak, for everything else.
@@ -67,6 +68,7 @@ class ArenaSettings:
     seed: int = 0
     layers: int = 4
     tower_steps: int = 1200
+    word_steps: int = 500
     tower_cells: int = 768
     phases: tuple[ArenaPhase, ...] = field(default=CURRICULUM)
     muon_learning_rate: float = 0.02

@@ -1,7 +1,8 @@
 """The arena's vision tower: pre-training on crowded temporal grids, with heads that say what is in every cell.
 
 As in `experiments.tiny_model.tower`, the heads are linear and thrown away; a cell tells its scene and light, which
-fill the grid, and the one thing in it. Cells that something only touches are not asked what they hold.
+fill the grid, and the one thing in it. Cells that something only touches are not asked what they hold. Then the tower
+learns to say it in words (`CellWords`).
 
 Shapes: N grids, S patches of a grid, X numbers of a patch, P cells of a grid, D features of a token.
 """
@@ -169,31 +170,100 @@ def encode(tower: PreTrainedModel, frames_N2HWC: Tensor, colours: Colours) -> Te
     return torch.as_tensor(tokens).unflatten(0, (count, -1))
 
 
+class CellHeads(nn.Module):
+    """Throwaway linear read-outs of a token: an answer to each of `HEADS`."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, sum(map(len, HEADS.values())))
+
+    def forward(self, tokens_NPD: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Mean cross-entropy over heads, each over the cells whose answer is known, and accuracies by head."""
+        answers = self.linear(tokens_NPD).split([len(words) for words in HEADS.values()], -1)
+        losses, accuracies = [], {}
+        for name, logits, target in zip(HEADS, answers, labels.unbind(-1), strict=True):
+            known = target != UNKNOWN
+            losses.append(F.cross_entropy(logits[known], target[known]))
+            accuracies[name] = (logits[known].argmax(-1) == target[known]).float().mean().item()
+        return torch.stack(losses).mean(), accuracies
+
+
+class CellWords(nn.Module):
+    """What a token should be: the sum of a vector for each answer.
+
+    Args:
+        vectors: Of the answers to each of `HEADS`, ``[answers, D]``.
+    """
+
+    def __init__(self, vectors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._vectors = [torch.cat((vectors[name], torch.zeros_like(vectors[name][:1]))) for name in HEADS]
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """The sums, ``[N, P, D]``; nothing for what is unknown."""
+        parts = [table[answers] for table, answers in zip(self._vectors, labels.unbind(-1), strict=True)]
+        return torch.stack(parts).sum(0)
+
+    def forward(self, tokens_NPD: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The share of their variance that is unexplained, and by head how often the right answer is the nearest."""
+        sure = sure_cells(labels)
+        tokens, targets = tokens_NPD[sure], self.targets(labels)[sure]
+        loss = (tokens - targets).square().mean() / targets.var(0).mean()
+        accuracies = {}
+        for name, table, answers in zip(HEADS, self._vectors, labels[sure].unbind(-1), strict=True):
+            spoken = table.norm(dim=1) > 0
+            known = spoken[answers]
+            if not known.any():
+                continue
+            near = (tokens.detach()[known] @ F.normalize(table[spoken], dim=1).T).argmax(-1)
+            accuracies[name] = (spoken.nonzero()[near, 0] == answers[known]).float().mean().item()
+        return loss, accuracies
+
+
+def sure_cells(labels: Tensor) -> Tensor:
+    """The cells of which it is known what they hold, ``bool [N, P]``."""
+    return labels[..., list(HEADS).index("thing")] != UNKNOWN
+
+
+@dataclass(frozen=True)
+class TowerStage:
+    """A stretch of a tower's training.
+
+    Attributes:
+        steps: In all.
+        cells: Of a step.
+        rate: Factor on the learning rates.
+        seed: Of everything.
+    """
+
+    steps: int
+    cells: int
+    rate: float = 1.0
+    seed: int = 0
+
+
 class TowerTraining:
-    """Trains a tower in place until every token tells what is in its cell; goes on from its checkpoint.
+    """Trains a tower in place by what is read of its tokens; goes on from its checkpoint.
 
     Args:
         tower: Of the model.
         colours: How its pixels are normalised.
-        steps: In all.
-        cells: Of a step.
-        seed: Of everything.
+        reader: `CellHeads` or `CellWords`.
+        stage: How long.
         checkpoint: File of the checkpoint.
     """
 
     def __init__(
-        self, tower: PreTrainedModel, colours: Colours, *, steps: int, cells: int, seed: int, checkpoint: Path
+        self, tower: PreTrainedModel, colours: Colours, reader: nn.Module, stage: TowerStage, checkpoint: Path
     ) -> None:
-        torch.manual_seed(seed)
-        self._heads = nn.Linear(tower.config.out_hidden_size, sum(map(len, HEADS.values())))
-        self._tower, self._colours, self._steps, self._cells = tower, colours, steps, cells
-        self._seed, self._checkpoint, self._done = seed, checkpoint, 0
-        parameters = [*tower.parameters(), *self._heads.parameters()]
+        self._tower, self._colours, self._reader = tower, colours, reader
+        self._stage, self._checkpoint, self._done = stage, checkpoint, 0
+        self._parameters = [*tower.parameters(), *reader.parameters()]
         matrices = [parameter for parameter in tower.parameters() if parameter.ndim == 2]
-        others = [parameter for parameter in parameters if all(parameter is not matrix for matrix in matrices)]
+        others = [parameter for parameter in self._parameters if all(parameter is not matrix for matrix in matrices)]
         self._optimizers = [
-            torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01, adjust_lr_fn="original"),
-            torch.optim.AdamW(others, lr=4e-3, weight_decay=0.01, betas=(0.9, 0.98)),
+            torch.optim.Muon(matrices, lr=0.02 * stage.rate, weight_decay=0.01, adjust_lr_fn="original"),
+            torch.optim.AdamW(others, lr=4e-3 * stage.rate, weight_decay=0.01, betas=(0.9, 0.98)),
         ]
         self._peaks = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
         if checkpoint.exists():
@@ -201,30 +271,22 @@ class TowerTraining:
 
     def run(self, log: Callable[[dict[str, Any]], None], *, every: int) -> None:
         """Trains to the end, with a checkpoint and a line of the log every so many steps."""
-        while self._done < self._steps:
+        while self._done < self._stage.steps:
             loss, accuracies = self._step()
             self._done += 1
-            if self._done % every == 0 or self._done == self._steps:
-                log({"step": self._done, "tower/loss": loss, **accuracies})
+            if self._done % every == 0 or self._done == self._stage.steps:
+                log({"step": self._done, "tower/loss": loss, **{f"tower/{k}": v for k, v in accuracies.items()}})
                 self._save()
 
     def _step(self) -> tuple[float, dict[str, float]]:
-        grids = draw_grids(np.random.default_rng((self._seed, self._done)), self._cells)
-        logits = self._heads(encode(self._tower, grids.frames, self._colours)).split(
-            [len(words) for words in HEADS.values()], -1
-        )
-        losses, accuracies = [], {}
-        for (name, _), values, target in zip(HEADS.items(), logits, grids.labels.unbind(-1), strict=True):
-            known = target != UNKNOWN
-            losses.append(F.cross_entropy(values[known], target[known]))
-            accuracies[f"tower/{name}"] = (values[known].argmax(-1) == target[known]).float().mean().item()
-        loss = torch.stack(losses).mean()
-        rate = min(1.0, (self._done + 1) / 50, 2 * (1 - self._done / self._steps))
+        grids = draw_grids(np.random.default_rng((self._stage.seed, self._done)), self._stage.cells)
+        loss, accuracies = self._reader(encode(self._tower, grids.frames, self._colours), grids.labels)
+        rate = min(1.0, (self._done + 1) / 50, 2 * (1 - self._done / self._stage.steps))
         for optimizer, peak in zip(self._optimizers, self._peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_([*self._tower.parameters(), *self._heads.parameters()], 1.0)
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
         return loss.item(), accuracies
@@ -232,7 +294,7 @@ class TowerTraining:
     def _save(self) -> None:
         state = {
             "tower": self._tower.state_dict(),
-            "heads": self._heads.state_dict(),
+            "reader": self._reader.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "done": self._done,
         }
@@ -240,7 +302,7 @@ class TowerTraining:
 
     def _resume(self, state: dict[str, Any]) -> None:
         self._tower.load_state_dict(state["tower"])
-        self._heads.load_state_dict(state["heads"])
+        self._reader.load_state_dict(state["reader"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self._done = state["done"]

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from experiments.arena.batches import ArenaBatches
-from experiments.arena.model import build_arena_model, speak_in_words
+from experiments.arena.model import build_arena_model, speak_in_words, words_of_cells
 from experiments.arena.settings import ArenaPhase, ArenaSettings
-from experiments.arena.tower import TowerTraining
+from experiments.arena.tower import CellHeads, TowerStage, TowerTraining
 from experiments.kept_settings import keep_settings
 from experiments.tiny_model.batches import loss_names
 from experiments.tiny_model.packed_questions import pack_questions, target_logits
@@ -67,19 +67,20 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
 def _train_tower(
     model: CompressedVLM, processor: CompressedProcessor, settings: ArenaSettings, folder: Path, log: Log
 ) -> None:
-    """Trains the tower, or loads it."""
-    tower, done = model.model.visual, folder / "tower.pt"
+    """Trains the tower, or loads it: first to tell all that there is, then to say it in words."""
+    tower, colours, done = model.model.visual, colours_of(processor), folder / "tower.pt"
     if not done.exists():
-        training = TowerTraining(
-            tower,
-            colours_of(processor),
-            steps=settings.tower_steps,
-            cells=settings.tower_cells,
-            seed=settings.seed,
-            checkpoint=folder / "tower_run.pt",
-        )
+        torch.manual_seed(settings.seed)
+        telling = TowerStage(settings.tower_steps, settings.tower_cells, seed=settings.seed)
+        heads = CellHeads(tower.config.out_hidden_size)
+        training = TowerTraining(tower, colours, heads, telling, folder / "tower_telling.pt")
         training.run(log, every=settings.checkpoint_every)
-        log({"step": 0, "tower/unexplained": speak_in_words(model, processor, seed=settings.seed)})
+        words, saying = words_of_cells(processor, settings.seed), folder / "tower_saying.pt"
+        if not saying.exists():
+            unexplained = speak_in_words(model, processor, words, seed=settings.seed)
+            log({"step": 0, "tower/unexplained": unexplained})
+        stage = replace(telling, steps=settings.word_steps, rate=0.5)
+        TowerTraining(tower, colours, words, stage, saying).run(log, every=settings.checkpoint_every)
         save_atomically(tower.state_dict(), done)
     tower.load_state_dict(torch.load(done, weights_only=True))
 

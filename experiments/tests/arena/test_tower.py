@@ -10,11 +10,15 @@ import torch
 from experiments.arena.tower import (
     HEADS,
     UNKNOWN,
+    CellHeads,
+    CellWords,
+    TowerStage,
     TowerTraining,
     cell_labels,
     crowded_grid,
     draw_grids,
     frames_to_patches,
+    sure_cells,
 )
 from experiments.tiny_model.tower import colours_of
 from marc.model.processing import frame_patches
@@ -64,7 +68,9 @@ def trained(kills: list[int], file: Path) -> dict[str, torch.Tensor]:
     for last in [*kills, 4]:
         model, processor = build_tiny()
         tower = model.model.visual
-        training = TowerTraining(tower, colours_of(processor), steps=4, cells=64, seed=0, checkpoint=file)
+        torch.manual_seed(0)
+        reader = CellHeads(128)
+        training = TowerTraining(tower, colours_of(processor), reader, TowerStage(steps=4, cells=64), file)
 
         def log(row: dict[str, float], last: int = last) -> None:
             if row["step"] > last:
@@ -88,3 +94,19 @@ def test_unknown_answers_are_not_learnt() -> None:
     assert (things == UNKNOWN).any() and (things == 0).any()
     assert labels.max(0).values.max() < max(map(len, HEADS.values())) and labels.min() == UNKNOWN
     assert pytest.approx(1.0) == (labels[..., :3] >= 0).float().mean().item()
+
+
+def test_words_of_a_cell_are_summed() -> None:
+    torch.manual_seed(0)
+    vectors = {name: torch.randn(len(answers), 512) for name, answers in HEADS.items()}
+    vectors["light"][:] = 0
+    words = CellWords(vectors)
+    labels = draw_grids(np.random.default_rng(3), 384).labels
+    targets = words.targets(labels)
+    for grid, cell in ((0, 0), (1, 5), (2, 7)):
+        said = [vectors[name][answer] for name, answer in zip(HEADS, labels[grid, cell], strict=True) if answer >= 0]
+        assert torch.allclose(targets[grid, cell], torch.stack(said).sum(0), atol=1e-5)
+    loss, accuracies = words(targets, labels)
+    assert loss < 1e-6 and accuracies["letter"] > 0.9 and accuracies["tint"] > 0.9
+    nothing, _ = words(targets[sure_cells(labels)].mean(0).expand_as(targets), labels)
+    assert nothing == pytest.approx(1.0, abs=0.01)

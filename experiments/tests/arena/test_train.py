@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.arena import train
+from experiments.arena import model, train
 from experiments.arena.batches import ArenaBatches
 from experiments.arena.ideal import ideal_table
-from experiments.arena.model import build_arena_model, spoken_words
+from experiments.arena.model import build_arena_model, spoken_words, words_of_cells
 from experiments.arena.settings import CURRICULUM, ArenaPhase, ArenaSettings
-from experiments.arena.tower import HEADS
+from experiments.arena.tower import HEADS, draw_grids
 from experiments.tiny_model.packed_questions import pack_questions, target_logits
 from experiments.tiny_model.tower import colours_of
 from experiments.tiny_model.train import LanguageModelTraining, Outcome
@@ -28,6 +28,7 @@ from marc.world.frames import draw_frames
 LIMITS = ArenaLimits(events=2, grids=3, rows=4, columns=8)
 SMALL = ArenaSettings(
     tower_steps=1,
+    word_steps=1,
     tower_cells=64,
     warmup=1,
     checkpoint_every=1,
@@ -47,8 +48,8 @@ def built() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def batches(built: tuple[Any, Any]) -> ArenaBatches:
-    model, processor = built
-    return ArenaBatches(model.model.visual, colours_of(processor), seed=0)
+    untrained, processor = built
+    return ArenaBatches(untrained.model.visual, colours_of(processor), seed=0)
 
 
 def test_every_answer_of_the_tower_is_a_word(built: tuple[Any, Any]) -> None:
@@ -58,11 +59,18 @@ def test_every_answer_of_the_tower_is_a_word(built: tuple[Any, Any]) -> None:
     assert len(set(ids)) == len(ids) and words["light"].count(None) == 2
 
 
+def test_what_the_tower_should_say_can_be_told_apart(built: tuple[Any, Any]) -> None:
+    words = words_of_cells(built[1], seed=0)
+    labels = draw_grids(np.random.default_rng(0), 1500).labels
+    loss, accuracies = words(words.targets(labels), labels)
+    assert loss < 1e-6 and min(accuracies.values()) > 0.97
+
+
 def test_a_layout_is_what_the_engine_reads(built: tuple[Any, Any], batches: ArenaBatches) -> None:
-    model, processor = built
+    untrained, processor = built
     video = sample_arena("train", 0, 3, ArenaLimits(events=2, grids=3))
     ours = batches.lay_out(video)
-    backend = HFBackend(model, processor)
+    backend = HFBackend(untrained, processor)
     whole = CompressionConfig(target_frames=None)
     shown = VideoInput.of(VisualPatches.of_frames(processor, draw_frames(video), None), processor, whole)
     backend.encode([shown])
@@ -79,15 +87,16 @@ def test_a_step_asks_about_everything(built: tuple[Any, Any], batches: ArenaBatc
         0, replace(SMALL.phases[0], choices=0.0), dict.fromkeys(ARENA_KINDS, 0.0) | {"actor shape": 1.0}
     )
     assert {question.kind for question in only.questions[0]} == {"actor shape"}
-    model, processor = built
-    packed = pack_questions(model, processor, asked)
-    outcome = Outcome.of(asked, packed, target_logits(model, packed))
+    untrained, processor = built
+    packed = pack_questions(untrained, processor, asked)
+    outcome = Outcome.of(asked, packed, target_logits(untrained, packed))
     assert outcome.loss > 0 and set(outcome.losses) == set(outcome.accuracies)
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(model, "FIT_CELLS", 2000)
     train.train_arena(replace(SMALL, phases=()), tmp_path / "begun")
     copytree(tmp_path / "begun", tmp_path / "killed")
     monkeypatch.setattr(train, "VALIDATION_VIDEOS", 1)
