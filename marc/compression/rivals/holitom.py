@@ -11,11 +11,13 @@ model).
    the still cells of a window the density peaks of 7 neighbours. A peak becomes ``0.6 x + 0.4 m``, where m is the
    mean of the still cells whose nearest peak it is.
 
-Differences: the attention is the mean that a cell receives, which is also what the authors' SigLIP tower gives. Step
-3 is rounded by largest remainder, so that the count is met, where the authors round every part by itself, up or to
-the nearest. Where still cells leave fewer tokens than the count, the threshold of step 1 rises until they do not. No
-noise is added to densities. Part of the tokens chosen by attention: all of the moving ones, as in the authors'
-settings (``D = 0``).
+All moving cells are chosen by attention, as in the authors' settings (``D = 0``), and the attention is the mean that
+a cell receives, as with their SigLIP tower.
+
+Differences: step 3 is rounded by largest remainder, so that the count is met, where the authors round every part by
+itself, up or to the nearest. Where still cells leave fewer tokens than the count, the threshold of step 1 rises until
+they do not. No noise is added to densities: where a window has one peak or two, which all are equally dense, it is
+the earliest cells, not random ones.
 """
 
 from __future__ import annotations
