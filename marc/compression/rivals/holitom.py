@@ -16,8 +16,8 @@ a cell receives, as with their SigLIP tower.
 
 Differences: step 3 is rounded by largest remainder, so that the count is met, where the authors round every part by
 itself, up or to the nearest. Where still cells leave fewer tokens than the count, the threshold of step 1 rises until
-they do not. No noise is added to densities: where a window has one peak or two, which all are equally dense, it is
-the earliest cells, not random ones.
+they do not. No noise is added to densities: cells of a window with one peak or two can be equally dense, and the
+earlier one counts as denser.
 """
 
 from __future__ import annotations
