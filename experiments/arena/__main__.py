@@ -38,5 +38,25 @@ def reader(
         typer.echo(ideal_table(videos, questions, seed))
 
 
+@app.command()
+def bars(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    phase: Annotated[
+        int, typer.Option(help="Of the curriculum, whose videos are asked about; the last is the level.")
+    ] = -1,
+    videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
+) -> None:
+    """What a trained model answers right from every token, and from a quarter and a 32nd of them at random."""
+    from experiments.arena.bars import measure_bars
+    from experiments.arena.settings import CURRICULUM
+
+    with user_errors("experiments.arena bars"):
+        if not -len(CURRICULUM) <= phase < len(CURRICULUM):
+            raise ValueError(f"--phase must be from 0 to {len(CURRICULUM) - 1}, got {phase}")
+        typer.echo(measure_bars(model, CURRICULUM[phase], videos=videos, questions=questions, seed=seed))
+
+
 if __name__ == "__main__":
     app(prog_name="python -m experiments.arena")

@@ -9,6 +9,7 @@ embedded model's tower said: the sum of the embeddings, as they were before trai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import torch
@@ -95,13 +96,18 @@ def _untrained_embeddings(tokenizer: PreTrainedTokenizerBase, seed: int) -> Tens
         torch.manual_seed(seed + NEW_WORDS)
         table = torch.empty(len(tokenizer), 128)
         initialise_embeddings(table, tokenizer)
-    begun, begun_processor = build_world_model(TrainSettings())
+    begun, begun_processor = _embedded_before_training()
     theirs = begun.model.language_model.embed_tokens.weight
     their_ids = begun_processor.tokenizer.get_vocab()
     for token, index in tokenizer.get_vocab().items():
         if token in their_ids:
             table[index] = theirs[their_ids[token]]
     return table
+
+
+@cache
+def _embedded_before_training() -> tuple[CompressedVLM, CompressedProcessor]:
+    return build_world_model(TrainSettings())
 
 
 def spoken_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int | None]]:
@@ -161,11 +167,12 @@ def speak_in_words(model: CompressedVLM, processor: CompressedProcessor, words: 
     return map_to_words(mergers(tower)[0], seen, said, float(said.square().mean().sqrt()))
 
 
+@cache
 @torch.no_grad()
 def _scale_of_tower() -> float:
     """How many times an untrained embedding the embedded model's tower says for a word."""
     known, processor = load_model("tiny", device="cpu")
-    begun, begun_processor = build_world_model(TrainSettings())
+    begun, begun_processor = _embedded_before_training()
     tables = word_embeddings(begun, begun_processor.tokenizer)
     grids = random_grids(2048, torch.Generator().manual_seed(0))
     moving = grids.labels[:, 3] >= 0
