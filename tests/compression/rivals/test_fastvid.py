@@ -67,7 +67,7 @@ def of_segment(tokens, attention, segment: list[int], salient: dict, context: di
 
 
 @given(case=cases("fastvid", most_grids=14))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_salient_tokens_and_anchors_of_segments(case):
     video, count = case
     # similar grids, so that there are segments of several

@@ -78,7 +78,7 @@ def kept_by_hand(tokens, attention, count: int) -> dict[int, np.ndarray]:
 
 
 @given(case=cases("holitom", most_grids=7))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_still_cells_merge_over_windows_and_each_part_is_reduced(case):
     video, count = case
     expected = kept_by_hand(video.tokens.numpy(), video.attention.numpy(), count)
@@ -89,7 +89,7 @@ def test_still_cells_merge_over_windows_and_each_part_is_reduced(case):
 
 
 @given(grids=st.integers(1, 8), cells=st.integers(1, 4), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_division_saves_more(grids, cells, data):
     flags = data.draw(st.lists(st.booleans(), min_size=(grids - 1) * cells, max_size=(grids - 1) * cells))
     still = np.array(flags, dtype=bool).reshape(grids - 1, cells)

@@ -33,7 +33,7 @@ def outliers(attention) -> int:
 
 
 @given(case=cases("prumerge"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_outliers_with_what_is_similar_and_the_rest(case):
     video, count = case
     grids, cells, _ = video.tokens.shape
@@ -49,7 +49,7 @@ def test_outliers_with_what_is_similar_and_the_rest(case):
 
 
 @given(case=cases("prumerge"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_grid_has_more_than_another_that_has_more_outliers(case):
     video, count = case
     grids, cells, _ = video.tokens.shape

@@ -106,7 +106,7 @@ def kept_by_hand(tokens, size, count: int) -> dict[int, np.ndarray]:
 
 
 @given(case=cases("sttm", most_grids=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_quadtrees_whose_nodes_are_joined_through_time(case):
     video, count = case
     expected = kept_by_hand(video.tokens.numpy(), video.size, count)

@@ -24,7 +24,7 @@ def of_grid(tokens, count):
 
 
 @given(case=cases("tome"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_most_similar_of_two_sets_merge(case):
     video, count = case
     tokens = video.tokens.numpy()

@@ -26,7 +26,7 @@ def of_grid(tokens, attention, keys, count):
 
 
 @given(case=cases("visionzip"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_dominant_and_contextual_tokens(case):
     video, count = case
     grids, cells, _ = video.tokens.shape
