@@ -58,11 +58,12 @@ class RivalSettings:
 
     def trainings(self, column: Column) -> list[tuple[str, ...]]:
         """The budgets of each training of a contestant."""
-        return {
+        budgets: dict[Column, list[tuple[str, ...]]] = {
             "training-free": [],
             "own budget": [(part,) for part in self.parts],
             "mixed budgets": [self.parts],
-        }[column]
+        }
+        return budgets[column]
 
 
 def file_name(contestant: str, parts: tuple[str, ...], seed: int) -> str:

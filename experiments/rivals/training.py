@@ -16,7 +16,7 @@ from experiments.ablation.training import Allowance, TimeLimit, learning_rate, q
 from experiments.rivals.settings import RivalSettings
 from marc.compression.config import CompressionConfig, parse_budget
 from marc.data.rows import TrainingRow, parse_row
-from marc.evaluation.arena.options import compression_of, fraction_of
+from marc.evaluation.arena.options import TOLD, compression_of, fraction_of
 from marc.inference.encoding import encode_once
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import inputs_at
@@ -66,12 +66,12 @@ def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow]) -
     Args:
         student: Not trained before: trainers change how a model calls itself.
         teaching: How.
-        rows: With cuts, of which only the event layout is told.
+        rows: With cuts, of which only some contestants are told.
 
     Returns:
         Updates, and the processor time of the steps.
     """
-    if teaching.contestant != "events":
+    if teaching.contestant not in TOLD:
         rows = [replace(row, cuts=None) for row in rows]
     allowance = Allowance(teaching.settings.seconds)
     trainer = _trainer(student, teaching, rows, allowance)

@@ -32,6 +32,7 @@ Layout = Literal[
     "uniform",
     "tiny",
     "last",
+    "details",
     "dycoke",
     "evs",
     "fastvid",
@@ -64,7 +65,8 @@ class CompressionConfig:
         layout: ``"frames"`` merges the video down to ``target_frames`` temporal grids of full resolution, as
             published; ``"events"`` merges each event to one grid, or to several where its share of the budget is more
             than a whole one, pools it to that share and keeps it at its time. Any other name is a rule from the
-            literature (`marc.compression.rivals`) that spends the budget on single tokens of its choice.
+            literature (`marc.compression.rivals`) that spends the budget on single tokens of its choice, or
+            ``"details"``, ours (`marc.compression.details`).
         target_frames: N_target, in temporal grids. With ``"frames"`` the number of grids that remain; with
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A

@@ -135,6 +135,7 @@ _RULES = (
     Rule("uniform", f"{_HERE}.plain:uniform", "whole grids, evenly spaced"),
     Rule("tiny", f"{_HERE}.plain:tiny", "every grid, pooled"),
     Rule("last", f"{_HERE}.plain:last", "SimpleStream, arXiv 2604.02317", most_grids=LAST_GRIDS),
+    Rule("details", "marc.compression.details:keep", "ours: pooled events, and the cells that these do not show"),
     Rule("dycoke", f"{_HERE}.dycoke:keep", "DyCoke, arXiv 2411.15024", least_grids=1),
     Rule("evs", f"{_HERE}.evs:keep", "Efficient Video Sampling, arXiv 2510.14624", least_grids=1),
     Rule("fastvid", f"{_HERE}.fastvid:keep", "FastVID, arXiv 2503.11187", wants_attention=True, least_of_a_grid=1),

@@ -14,6 +14,8 @@ from marc.world.options import WorldOptions
 EVERY_TOKEN = "full"
 CONTESTANTS = ("events", "events blind", "frames", *RULES)
 """The event layout with the true events, and with each temporal grid as an event; the published merge; the others."""
+TOLD = ("events", "details")
+"""Contestants that are told where events begin; the others look at the whole video."""
 PARTS = ("1/128", "1/32", "1/10", "1/4")
 """Of what a video costs in the prompt without compression."""
 

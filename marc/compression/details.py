@@ -1,0 +1,104 @@
+"""The layout ``details``: events pooled as in the layout ``events``, and single cells that this does not show.
+
+Pooling keeps what fills a scene and loses what is small or short: a line of text, a sign, a hand that presses a
+button. So a part of the budget goes to pooled events, and the rest to cells as they are, one after the other: always
+the one that is least like whatever already stands for it, which is the token of its event into which it was pooled, or
+a cell of its event that was kept (farthest-point traversal, Gonzalez 1985, from the pooled tokens on). What stays in
+place for many grids is kept once, what moves now and then, and what is like the rest not at all.
+
+Shapes: T temporal grids, P cells a grid, D channels, N tokens that are kept.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from marc.compression.cells import Cells, Size, centers, covered
+from marc.compression.config import CompressionConfig
+from marc.compression.merge import compress_planned
+from marc.compression.plan import VideoPlan, event_lengths, plan_video
+from marc.compression.rivals.rule import EncodedVideo, KeptTokens
+
+POOLED = 0.25
+"""Part of the budget that goes to pooled events."""
+
+
+def keep(video: EncodedVideo, count: int, pooled: float = POOLED) -> KeptTokens:
+    """Keeps so many tokens, at their places; pooled ones stand at the centre of what they average.
+
+    Args:
+        video: With its events.
+        count: At least 1.
+        pooled: Part of the tokens that go to pooled events, each of which has one at least if there are enough.
+    """
+    grids = len(video.tokens)
+    for_events = min(count, max(len(set(video.events)), round(pooled * count)))
+    config = CompressionConfig(visual_tokens=for_events, duplicates=None)
+    plan = plan_video(grids, video.size, config, events=video.events)
+    events = compress_planned(video.tokens[None], plan)[0]
+    tokens, places = events.flat, _places(plan)
+    stands_for = torch.from_numpy(_pooled_into(plan)).to(tokens.device)[events.grid_of(torch.arange(grids))]
+    details_M = _farthest(video, tokens, stands_for.flatten(), places, count - len(places))
+    places_N, order_N = torch.cat((places.to(tokens.device), details_M)).sort()
+    return KeptTokens(torch.cat((tokens, video.tokens.flatten(0, 1)[details_M]))[order_N], places_N)
+
+
+def _places(plan: VideoPlan) -> Tensor:
+    """Where the pooled tokens of a plan stand: ``int64 [N]``."""
+    height, width = plan.size
+    return torch.tensor(
+        [
+            int(center) * height * width + row * width + column
+            for center, division in zip(plan.centers, plan.cells, strict=True)
+            for row, column in centers(plan.size, division)
+        ]
+    )
+
+
+def _pooled_into(plan: VideoPlan) -> np.ndarray:
+    """For each grid that remains the token into which each place of it was pooled: ``int64 [S, P]``."""
+    first, rows = 0, []
+    for division in plan.cells:
+        rows.append(first + _covering(plan.size, division))
+        first = int(rows[-1].max()) + 1
+    return np.stack(rows)
+
+
+def _covering(size: Size, division: Cells) -> np.ndarray:
+    """The cell of a division that covers most of each place: ``int64 [P]``."""
+    covers = np.stack([np.outer(rows, columns).ravel() for rows, columns in covered(size, division)])
+    return covers.argmax(0)
+
+
+@torch.no_grad()
+def _farthest(video: EncodedVideo, pooled_ND: Tensor, stands_for_X: Tensor, taken_N: Tensor, count: int) -> Tensor:
+    """Places of the cells that are kept as they are: ``int64 [count]``, the least represented first.
+
+    Args:
+        video: Of X = T * P places.
+        pooled_ND: The pooled tokens.
+        stands_for_X: Which of them stands for each place at first.
+        taken_N: Where they stand themselves, and no cell is kept.
+        count: How many.
+    """
+    exact = torch.promote_types(pooled_ND.dtype, torch.float32)
+    tokens_XD = F.normalize(video.tokens.flatten(0, 1).to(exact), dim=-1)
+    likeness_X = (tokens_XD * F.normalize(pooled_ND.to(exact), dim=-1)[stands_for_X]).sum(-1)
+    likeness_X[taken_N] = torch.inf
+    lengths = [video.tokens.shape[1] * length for length in event_lengths(video.events, len(video.tokens))]
+    ends = list(accumulate(lengths))
+    kept = []
+    for _ in range(count):
+        place = int(likeness_X.argmin())
+        event = bisect_right(ends, place)
+        own = slice(ends[event] - lengths[event], ends[event])
+        likeness_X[own] = torch.maximum(likeness_X[own], tokens_XD[own] @ tokens_XD[place])
+        likeness_X[place] = torch.inf
+        kept.append(place)
+    return torch.tensor(kept, dtype=torch.long, device=tokens_XD.device)
