@@ -65,7 +65,7 @@ def test_what_is_kept_is_what_loops_keep(events, count, pooled):
 
 
 def test_a_sign_that_is_there_for_a_while_is_kept_once_in_each_event():
-    """Two scenes of a pattern each; a cell of the first shows something else in two grids, one of the second in one."""
+    """Two scenes of a pattern each; a cell of the first is something else in two grids, one of the second in one."""
     tokens = torch.zeros(8, 6, 4)
     tokens[:4, :, 0] = tokens[4:, :, 1] = 1.0
     tokens[1:3, 4] = tokens[6, 2] = torch.tensor([0.0, 0.0, 1.0, 0.0])
