@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 KEY = ["video", "source", "position"]
 NPROBES = 64
+"""Fewest inverted lists of the index that a question reads."""
 SCANNED = 50_000
 """Rows that pass a filter up to which they are compared exactly, without the index of vectors."""
 REFINE = 3
@@ -199,8 +200,19 @@ def rows_when_indexed(table: Table) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
+def lists_read(table: Table) -> int:
+    """How many inverted lists a question reads: 64 of a million rows, 126 of ten, for a recall@10 above 0.99."""
+    return max(NPROBES, round(rows_when_indexed(table) ** 0.3))
+
+
 def nearest_rows(
-    table: Table, query_D: NDArray[np.float32], k: int, columns: list[str], *, nprobes: int = NPROBES, where: str = ""
+    table: Table,
+    query_D: NDArray[np.float32],
+    k: int,
+    columns: list[str],
+    *,
+    nprobes: int | None = None,
+    where: str = "",
 ) -> pa.Table:
     """The k nearest rows by cosine, ``_distance = 1 - cosine``.
 
@@ -210,7 +222,7 @@ def nearest_rows(
         k: Number of rows.
         columns: Columns to return.
         nprobes: Inverted lists of the index to read, if there is one; what they give is scored again exactly, without
-            which distances would be LanceDB's own of rounded vectors. 0 does without the index.
+            which distances would be LanceDB's own of rounded vectors. 0 does without the index; None: `lists_read`.
         where: An SQL condition on the rows. More lists are read until there are enough rows that meet it; where few
             do, they are all compared.
     """
@@ -221,6 +233,7 @@ def nearest_rows(
     search = search.distance_type("cosine")
     if where:
         search = search.where(where, prefilter=True)
+    nprobes = lists_read(table) if nprobes is None else nprobes
     if not nprobes or (where and table.count_rows(where) <= SCANNED):
         search = search.bypass_vector_index()
     else:

@@ -17,7 +17,7 @@ from marc.memory import search as search_module
 from marc.memory.filters import EventFilter
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.ranking import best_first, word_scores
-from marc.memory.tables import rows_of
+from marc.memory.tables import lists_read, rows_of
 from marc.memory.vectors import rounded
 from marc.types import Event
 
@@ -237,6 +237,12 @@ def test_the_index_is_built_extended_and_used(library, memory, monkeypatch):
     (index,) = [index for index in table.list_indices() if index.columns == ["vector"]]
     assert (index.name, index.num_indexed_rows) == ("vector_3055", 3055)
     assert library.recall(Asker(late.embeddings[2]), "x", k=1)[0].source == late.source
+
+
+@pytest.mark.parametrize(("rows", "lists"), [(0, 64), (10**6, 64), (10**7, 126)])
+def test_more_lists_are_read_where_there_are_more(monkeypatch, rows, lists):
+    monkeypatch.setattr("marc.memory.tables.rows_when_indexed", lambda table: rows)
+    assert lists_read(None) == lists
 
 
 def test_kill_9_in_mid_write_loses_nothing_that_was_in(library, memory):
