@@ -42,6 +42,8 @@ SPOKEN: Mapping[str, Mapping[str, str]] = {
 }
 """Words for the answers of `HEADS` that are not words themselves; the rest of these two is not spoken of."""
 FIT_CELLS = 60_000
+LEARNT = 0.5
+"""Cosine of a word's embedding before and after the embedded model's training; below, it only drifted."""
 NEW_WORDS = 1
 """Added to the seed: with its own, the embeddings of new words would be those of other known ones."""
 
@@ -78,15 +80,16 @@ def _take_over_words(
     known: CompressedVLM,
     known_processor: CompressedProcessor,
 ) -> None:
-    """All weights of the embedded model's language model; new words are random, as large as known ones."""
+    """All weights of the embedded model's language model; words that it did not learn are as large as those it did."""
     begun = _untrained_embeddings(tokenizer, seed)
     table = model.model.language_model.embed_tokens.weight
     take_over(model, build_processor(tokenizer), known, known_processor)
-    their_ids, ours = known_processor.tokenizer.get_vocab(), tokenizer.get_vocab()
+    ours = tokenizer.get_vocab()
     words = [ours[f"{SPACE}{word}"] for word in (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS)]
     grown = (table[words].norm(dim=1) / begun[words].norm(dim=1)).mean()
-    new = [index for token, index in ours.items() if token not in their_ids]
-    table[new] = grown * begun[new]
+    unlearnt = nn.functional.cosine_similarity(begun, table) < LEARNT
+    unlearnt[[index for token, index in ours.items() if token not in known_processor.tokenizer.get_vocab()]] = True
+    table[unlearnt] = grown * begun[unlearnt]
 
 
 @torch.no_grad()

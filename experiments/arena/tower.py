@@ -191,17 +191,20 @@ class CellHeads(nn.Module):
 class CellWords(nn.Module):
     """What a token should be: the sum of a vector for each answer.
 
+    Attributes:
+        vectors: By head, ``[answers + 1, D]``; the last one is that of an unknown answer, nothing.
+
     Args:
         vectors: Of the answers to each of `HEADS`, ``[answers, D]``.
     """
 
     def __init__(self, vectors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._vectors = [torch.cat((vectors[name], torch.zeros_like(vectors[name][:1]))) for name in HEADS]
+        self.vectors = [torch.cat((vectors[name], torch.zeros_like(vectors[name][:1]))) for name in HEADS]
 
     def targets(self, labels: Tensor) -> Tensor:
         """The sums, ``[N, P, D]``; nothing for what is unknown."""
-        parts = [table[answers] for table, answers in zip(self._vectors, labels.unbind(-1), strict=True)]
+        parts = [table[answers] for table, answers in zip(self.vectors, labels.unbind(-1), strict=True)]
         return torch.stack(parts).sum(0)
 
     def forward(self, tokens_NPD: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -210,7 +213,7 @@ class CellWords(nn.Module):
         tokens, targets = tokens_NPD[sure], self.targets(labels)[sure]
         loss = (tokens - targets).square().mean() / targets.var(0).mean()
         accuracies = {}
-        for name, table, answers in zip(HEADS, self._vectors, labels[sure].unbind(-1), strict=True):
+        for name, table, answers in zip(HEADS, self.vectors, labels[sure].unbind(-1), strict=True):
             spoken = table.norm(dim=1) > 0
             known = spoken[answers]
             if not known.any():

@@ -66,6 +66,15 @@ def test_what_the_tower_should_say_can_be_told_apart(built: tuple[Any, Any]) -> 
     assert loss < 1e-6 and min(accuracies.values()) > 0.97
 
 
+def test_the_language_model_begins_with_what_the_tower_says(built: tuple[Any, Any]) -> None:
+    table = built[0].model.language_model.embed_tokens.weight
+    spoken = spoken_words(built[1].tokenizer)
+    for vectors, ids in zip(words_of_cells(built[1], seed=0).vectors, spoken.values(), strict=True):
+        for vector, index in zip(vectors, ids, strict=False):
+            if index is not None:
+                assert torch.cosine_similarity(vector, table[index], dim=0) > 0.6, index
+
+
 def test_a_layout_is_what_the_engine_reads(built: tuple[Any, Any], batches: ArenaBatches) -> None:
     untrained, processor = built
     video = sample_arena("train", 0, 3, ArenaLimits(events=2, grids=3))
