@@ -12,6 +12,7 @@ Shapes: T temporal grids, P cells a grid, D channels, N tokens that are kept.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -29,24 +30,53 @@ POOLED = 0.25
 """Part of the budget that goes to pooled events."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is kept of a video.
+
+    Attributes:
+        pooled: The tokens of pooled events, ``[N, D]``.
+        places: Where these stand, ``int64 [N]``.
+        stands_for: Which of them each cell was pooled into, ``int64 [T * P]``.
+        details: Cells that are kept as they are, ``int64 [M]``, the least like the rest first.
+    """
+
+    pooled: Tensor
+    places: Tensor
+    stands_for: Tensor
+    details: Tensor
+
+
 def keep(video: EncodedVideo, count: int, pooled: float = POOLED) -> KeptTokens:
     """Keeps so many tokens, at their places; pooled ones stand at the centre of what they average.
 
     Args:
         video: With its events.
         count: At least 1.
-        pooled: Part of the tokens that go to pooled events, each of which has one at least if there are enough.
+        pooled: See `choose`.
     """
-    grids = len(video.tokens)
+    choice = choose(video, count, pooled)
+    tokens_ND = torch.cat((choice.pooled, video.tokens.flatten(0, 1)[choice.details]))
+    places_N, order_N = torch.cat((choice.places, choice.details)).sort()
+    return KeptTokens(tokens_ND[order_N], places_N)
+
+
+def choose(video: EncodedVideo, count: int, pooled: float = POOLED) -> Choice:
+    """Decides what is kept.
+
+    Args:
+        video: With its events.
+        count: Tokens.
+        pooled: Part of them that goes to pooled events, each of which has one at least if there are enough.
+    """
     for_events = min(count, max(len(set(video.events)), round(pooled * count)))
-    config = CompressionConfig(visual_tokens=for_events, duplicates=None)
-    plan = plan_video(grids, video.size, config, events=video.events)
-    events = compress_planned(video.tokens[None], plan)[0]
-    tokens, places = events.flat, _places(plan)
-    stands_for = torch.from_numpy(_pooled_into(plan)).to(tokens.device)[events.grid_of(torch.arange(grids))]
-    details_M = _farthest(video, tokens, stands_for.flatten(), places, count - len(places))
-    places_N, order_N = torch.cat((places.to(tokens.device), details_M)).sort()
-    return KeptTokens(torch.cat((tokens, video.tokens.flatten(0, 1)[details_M]))[order_N], places_N)
+    config = CompressionConfig(visual_tokens=for_events)
+    plan = plan_video(len(video.tokens), video.size, config, events=video.events)
+    events, device = compress_planned(video.tokens[None], plan)[0], video.tokens.device
+    assert events.members is not None
+    places, stands_for = _places(plan).to(device), torch.from_numpy(_pooled_into(plan)).to(device)[events.members]
+    details_M = _farthest(video, events.flat, stands_for.flatten(), places, count - len(places))
+    return Choice(events.flat, places, stands_for.flatten(), details_M)
 
 
 def _places(plan: VideoPlan) -> Tensor:

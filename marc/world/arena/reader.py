@@ -14,12 +14,16 @@ from collections.abc import Callable, Mapping
 from math import ceil
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from marc.compression.cells import covered
 from marc.compression.config import CompressionConfig
+from marc.compression.details import choose
 from marc.compression.plan import VideoPlan, plan_video
+from marc.compression.rivals.rule import EncodedVideo
 from marc.compression.shares import level
+from marc.world.arena.renderer import render_arena
 from marc.world.arena.scenes import ArenaVideo
 from marc.world.questions import Fact, WorldQuestion
 
@@ -90,6 +94,18 @@ def event_layout(video: ArenaVideo, count: int, rng: np.random.Generator) -> Tok
     return _carried_out(video, plan)
 
 
+def details(video: ArenaVideo, count: int, rng: np.random.Generator) -> Tokens:
+    """The layout ``details`` (`marc.compression.details`) with the true events, as it chooses by pixels."""
+    frames = torch.from_numpy(render_arena(video)).float() / 255 - 0.5
+    rows, columns = video.rows, video.columns
+    pixels = frames.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).unflatten(0, (-1, 2))
+    cells = pixels.permute(0, 2, 4, 1, 3, 5, 6).flatten(3).flatten(1, 2)
+    choice = choose(EncodedVideo(cells, (rows, columns), video.event_of_frame[::2]), count)
+    tokens = choice.stands_for.numpy()
+    tokens[choice.details.numpy()] = len(choice.places) + np.arange(len(choice.details))
+    return tokens.reshape(len(cells), -1)
+
+
 def _cells(video: ArenaVideo) -> int:
     return video.frame_count // 2 * video.rows * video.columns
 
@@ -157,5 +173,6 @@ RULES: Mapping[str, Rule] = {
     "uniform frames": uniform_frames,
     "tiny frames": tiny_frames,
     "events": event_layout,
+    "details": details,
 }
 """What the reader can be asked about, by name."""
