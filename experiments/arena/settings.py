@@ -52,7 +52,6 @@ class ArenaSettings:
 
     Attributes:
         seed: Seed of everything.
-        layers: Layers of the language model; those above the embedded model's begin as the identity.
         tower_steps: Steps in which the tower learns to tell what is there.
         word_steps: Steps in which it learns to say that in words.
         tower_cells: Cells of a step of both.
@@ -66,7 +65,6 @@ class ArenaSettings:
     """
 
     seed: int = 0
-    layers: int = 4
     tower_steps: int = 1200
     word_steps: int = 500
     tower_cells: int = 768
