@@ -11,7 +11,7 @@
 * the server: `serving_benchmark`;
 * nothing, but makes what the documentation shows: `pictures`, `notebook`, `licences`;
 * the memory: `first_answer` (against another checkout, too), `skimming_speed` (likewise), `boundary_benchmark`,
-  `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`, `library_benchmark`;
+  `skimming_boundaries`, `segmentation_speed`, `long_video`, `question_speed`, `search_benchmark`, `library_benchmark`;
 * clips for it: `fetch_footage`;
 * sources that do not end: `watch_benchmark`, `watch_world`.
 
