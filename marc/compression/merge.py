@@ -226,7 +226,8 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | N
     window_T, room_BW = (values.to(device, non_blocking=True) for values in (window_T, room_W.repeat(batch, 1)))
     merges_inside = sum(window.length - window.keep for window in plan.windows)
     counts_BT = weights.sum(-1) if counts_BT is None else counts_BT.to(dtype)
-    state = _MergeState.start(_inner_products(tokens_BTPD.to(dtype)), weights, counts_BT, window_T)
+    products = _inner_products(tokens_BTPD.to(dtype), plan)
+    state = _MergeState.start(products, weights, counts_BT, window_T)
     for step in range(grids - len(plan.cells)):
         inside = step < merges_inside
         pair = state.most_similar_pair(room_BW if inside else None)
@@ -236,10 +237,17 @@ def merge_weights(tokens_BTPD: Tensor, plan: VideoPlan, *, counts_BT: Tensor | N
     return state.remaining_weights()
 
 
-def _inner_products(tokens_BTPD: Tensor) -> Tensor:
-    """Inner products of all grids with each other, patch by patch: ``[B, T, T, P]``."""
-    products_BPTT = [video_PTD @ video_PTD.mT for video_PTD in tokens_BTPD.transpose(1, 2)]
-    return torch.stack(products_BPTT).permute(0, 2, 3, 1).contiguous()
+def _inner_products(tokens_BTPD: Tensor, plan: VideoPlan) -> Tensor:
+    """Inner products of grids that may merge, patch by patch: ``[B, T, T, P]``, 0 between those that may not."""
+    batch, grids, cells, _ = tokens_BTPD.shape
+    products_BTTP = tokens_BTPD.new_zeros(batch, grids, grids, cells)
+    runs = [(start, length) for start, length, _ in plan.windows] if plan.one_grid_per_window else [(0, grids)]
+    for start, length in runs:
+        own = slice(start, start + length)
+        for video, tokens_TPD in enumerate(tokens_BTPD):
+            run_PTD = tokens_TPD[own].transpose(0, 1)
+            products_BTTP[video, own, own] = (run_PTD @ run_PTD.mT).permute(1, 2, 0)
+    return products_BTTP
 
 
 @dataclass
