@@ -267,6 +267,8 @@ class Notes:
 
 def measure_filling(library: MemoryLibrary, corpus: Corpus, notes: Notes) -> None:
     """Put all videos in; those parts that are in already are left."""
+    if all(f"{FILL}, {part}" in notes.measured for part in range(corpus.parts)):
+        return
     for part, vectors_ND in enumerate(corpus.vectors()):
         notes.measure(f"{FILL}, {part}", partial(put_in, library, corpus, part, vectors_ND))
 

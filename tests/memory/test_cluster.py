@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -101,6 +103,23 @@ def workers_called(kind: str) -> list[int]:
     """Processes of the cluster's actors of a class, as Ray names them, that are idle or at work."""
     named = ((each.pid, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"]))
     return [pid for pid, name in named if name.startswith("ray::") and kind in name.replace("_map_worker", "")]
+
+
+def test_a_caller_killed_at_random_loses_the_videos_in_work_only(cluster, tmp_path, colours, write_colours):
+    videos = write_many(tmp_path, write_colours, *(f"{index}.mp4" for index in range(8)))
+    address, folder = ray.get_runtime_context().gcs_address, tmp_path / "memories"
+    done = set()
+    for count in (1, 2):
+        command = [sys.executable, HELPERS / "on_ray.py", address, folder, *videos]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as caller:
+            done |= {caller.stdout.readline().strip() for _ in range(len(done) + count)}
+            caller.kill()
+    options = colours.replace(colours.OPTIONS, segmenter="colours:SlowTwoSeconds")
+    run = remember_on_ray(videos, colours.ColourEmbedder, options, cluster=TWO_POOLS, folder=folder, workers=2)
+    outcomes = {one.video: one for one in run}
+    assert set(outcomes) == set(videos) and not any(one.error for one in outcomes.values())
+    assert done <= {video for video, one in outcomes.items() if one.known}, "what was told is there"
+    assert len(list(folder.glob("*.marc"))) == 8
 
 
 @pytest.mark.parametrize("embedder", ["tiny", "clips"])

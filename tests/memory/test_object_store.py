@@ -1,5 +1,6 @@
 """A library and videos on an object store: an S3-compatible server of this machine, in an environment of its own."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from marc.cli import app
 from marc.cluster import ClusterOptions
 from marc.memory.cluster import remember_on_ray
 from marc.memory.library import MemoryLibrary
@@ -19,7 +22,7 @@ from marc.memory.store import MemorySettings, VideoMemory
 from marc.memory.workers import remember_all
 from marc.types import Event
 
-pytestmark = pytest.mark.slow  # the server is downloaded
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the server is downloaded
 SERVER = "moto[server,s3]==5.2.5"
 SETTINGS = MemorySettings("1.0", "abc", "fp32", "uniform", "", 1.0, 20.0, 4.0, 160)
 WRITER = """
@@ -157,3 +160,26 @@ def test_one_set_of_variables_is_for_library_and_videos(bucket, films, monkeypat
     library = MemoryLibrary(bucket)
     library.add([memory_of(1)])
     assert library.videos() == {"/videos/1.mp4": 3}
+
+
+def test_the_commands_take_addresses(bucket, films, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARC_LIBRARY", bucket)
+    (tmp_path / "films.txt").write_text("# films\n" + "\n".join(films[:2]))
+    options = ("--segmenter", "uniform", "--max-event-seconds", "4", "--memory-folder", tmp_path / "memories")
+    for known in ("", ", known already"):
+        done = marc("remember", f"@{tmp_path / 'films.txt'}", "--embedder", "tiny", *options)
+        assert done.exit_code == 0, done.output
+        assert [f"{film}: 2 events{known}" in done.output.splitlines() for film in films[:2]] == [True, True]
+    folder = films[0].rpartition("/")[0]
+    found = marc("recall", "red", "--embedder", "tiny", "--video", folder, "--json", "--sheet", tmp_path / "sheet.png")
+    assert {event["source"] for event in json.loads(found.stdout)["events"]} == set(films[:2])
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    answered = marc("ask", films[0], "What is there?", "--json", *options)
+    assert answered.exit_code == 0 and json.loads(answered.stdout)["answer"], answered.output
+    missing = marc("ask", films[-1], "What is there?")
+    assert missing.exit_code == 2 and f"{films[-1]}: there is no such object" in missing.output
+    assert marc("forget", *films[:2]).output.splitlines() == [f"{film}: 2 events forgotten" for film in films[:2]]
+
+
+def marc(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
