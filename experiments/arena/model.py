@@ -4,6 +4,10 @@ The embedded model already looks things up, goes through scenes one by one, coun
 what it does not know is the arena's words, so much to look through, and conjunctions such as "teal striped". Its
 weights are taken over, those of its tower but for the last layer, too. The tower is made to say of a cell what the
 embedded model's tower said: the sum of the embeddings, as they were before training, of the words for what is there.
+
+Its heads pass on the words that they know, and no others, so that letters and digits are hardly learnt from them. More
+layers stand above, whose attention is mimetic (`experiments.tiny_model.initialisation`): it finds what is alike and
+passes on all words alike.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from experiments.arena.tower import HEADS, CellWords, draw_grids, encode, sure_c
 from experiments.tiny_model.initialisation import (
     SPACE,
     build_world_model,
+    initialise_attention,
     initialise_embeddings,
     map_to_words,
     take_over,
@@ -54,7 +59,7 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     known, known_processor = load_model("tiny", device="cpu")
     config = build_config(tokenizer)
     config.prompt_style, config.text_after_video = "video-r1", known.config.text_after_video
-    layers = known.config.text_config.num_hidden_layers
+    layers = known.config.text_config.num_hidden_layers + settings.more_layers
     for name in ("num_key_value_heads", "rope_parameters", "max_position_embeddings"):
         setattr(config.text_config, name, getattr(known.config.text_config, name))
     config.text_config.num_hidden_layers = layers
@@ -65,6 +70,9 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
         model.model.visual.load_state_dict(known.model.visual.state_dict())
         last = model.model.visual.merger.mlp[-1]
         nn.init.normal_(last.weight, std=last.in_features**-0.5)
+        for layer in model.model.language_model.layers[layers - settings.more_layers :]:
+            initialise_attention(layer.self_attn)
+            nn.init.zeros_(layer.mlp.down_proj.weight)
     _take_over_words(model, tokenizer, settings.seed, known, known_processor)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -83,7 +91,10 @@ def _take_over_words(
     """All weights of the embedded model's language model; words that it did not learn are as large as those it did."""
     begun = _untrained_embeddings(tokenizer, seed)
     table = model.model.language_model.embed_tokens.weight
+    text = model.model.language_model
+    layers, text.layers = text.layers, text.layers[: len(known.model.language_model.layers)]
     take_over(model, build_processor(tokenizer), known, known_processor)
+    text.layers = layers
     ours = tokenizer.get_vocab()
     words = [ours[f"{SPACE}{word}"] for word in (*BACKGROUNDS, *COLOURS, *SHAPES, *DIRECTIONS)]
     grown = (table[words].norm(dim=1) / begun[words].norm(dim=1)).mean()

@@ -52,6 +52,7 @@ class ArenaSettings:
 
     Attributes:
         seed: Seed of everything.
+        more_layers: Layers of the language model above the embedded model's, see `experiments.arena.model`.
         tower_steps: Steps in which the tower learns to tell what is there.
         word_steps: Steps in which it learns to say that in words.
         tower_cells: Cells of a step of both.
@@ -65,6 +66,7 @@ class ArenaSettings:
     """
 
     seed: int = 0
+    more_layers: int = 2
     tower_steps: int = 1200
     word_steps: int = 500
     tower_cells: int = 768

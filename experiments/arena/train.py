@@ -43,7 +43,9 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
         ValueError: If the folder holds a run of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keep_settings({"seed": settings.seed, "tower_steps": settings.tower_steps}, folder)
+    keep_settings(
+        {"seed": settings.seed, "more_layers": settings.more_layers, "tower_steps": settings.tower_steps}, folder
+    )
 
     def log(row: dict[str, Any]) -> None:
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text('{"seed": 1, "tower_steps": 1}')
+    (tmp_path / "settings.json").write_text('{"seed": 1, "more_layers": 2, "tower_steps": 1}')
     with pytest.raises(ValueError, match="other seed"):
         train.train_arena(SMALL, tmp_path)
 
