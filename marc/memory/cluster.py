@@ -106,7 +106,7 @@ def _outcomes(
     """What became of each video whose worker has lived, as they are done."""
     with extra("ray"):
         import ray.data
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # each worker that dies is an error with its traces to it
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # whose workers have died; what they were is seen by what is missing
