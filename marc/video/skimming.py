@@ -43,6 +43,8 @@ from marc.video.requests import LeftOut
 
 STRETCH, LONG_STRETCH = 4.0, 12.0
 """Seconds of quiet groups that one look may pass over, and of those that could hardly be more alike."""
+FORCED_STRETCH = 7.0
+"""As the first, where groups have one length, so that no key picture is there because of what is shown."""
 EVEN_KEYS, EQUAL_KEYS = 0.05, 0.005
 """Shares by which the sizes of neighbouring key packets may differ that are passed over, for each of these."""
 HEAD = 16
@@ -205,7 +207,8 @@ class Skimmer:
         if changes_details(_sizes(waiting[-1], group), waiting[-1].key.size):
             return False
         sizes = waiting[-1].key.size, group.key.size
-        return max(sizes) <= (1 + (EVEN_KEYS if seconds < STRETCH else EQUAL_KEYS)) * min(sizes)
+        most = FORCED_STRETCH if self._lengths == [len(waiting[-1].packets)] * 2 else STRETCH
+        return max(sizes) <= (1 + (EVEN_KEYS if seconds < most else EQUAL_KEYS)) * min(sizes)
 
     def _read(self, stretch: Sequence[Group], after: Group) -> Iterator[Picture | Skipped]:
         """What is shown in quiet groups."""
@@ -269,7 +272,7 @@ class Skimmer:
 
     def _read_last(self, group: Group) -> Iterator[Picture | Skipped]:
         """What is shown in the last group, behind which there is no key picture: its own has to do."""
-        where = self._spikes(group, None)
+        where = self._spikes(group, None) if self._in_vain < PATIENCE else None
         look = None if where is None else self._look(group.key)
         if where is None or len(where) or look is None:
             yield from self._read_changing(group, None, where)
