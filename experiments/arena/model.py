@@ -41,8 +41,11 @@ from marc.world.arena.scenes import ArenaVideo
 from marc.world.scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 from marc.world.vocabulary import build_world_tokenizer
 
+FILLER, FILLING = "<|vision_pad|>", 2.0
+"""What the tower says of a cell that holds nothing, and how loud. Tokens are normalised: without it the two words of
+a scene alone would match a question about a sign there better than the sign's five, of which three match."""
 SPOKEN: Mapping[str, Mapping[str, str]] = {
-    "thing": {"actor": "object", "sign": "sign", "star": "star", "button": "button"},
+    "thing": {"none": FILLER, "actor": "object", "sign": "sign", "star": "star", "button": "button", "plate": FILLER},
     "light": {"going on": "light"},
 }
 """Words for the answers of `HEADS` that are not words themselves; the rest of these two is not spoken of."""
@@ -136,6 +139,8 @@ def spoken_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int | Non
 def _token(tokenizer: PreTrainedTokenizerBase, word: str | None) -> int | None:
     if word is None:
         return None
+    if word == FILLER:
+        return int(tokenizer.convert_tokens_to_ids(word))
     found = tokenizer(word if word.isdigit() else f" {word}", add_special_tokens=False)["input_ids"]
     assert len(found) == 1, f"{word} is not one token"
     return int(found[0])
@@ -145,6 +150,7 @@ def _token(tokenizer: PreTrainedTokenizerBase, word: str | None) -> int | None:
 def words_of_cells(processor: CompressedProcessor, seed: int) -> CellWords:
     """What the tower should say: of every answer its word's untrained embedding, as large as the embedded model's."""
     table = _untrained_embeddings(processor.tokenizer, seed) * _scale_of_tower()
+    table[_token(processor.tokenizer, FILLER)] *= FILLING
     silent = torch.zeros(table.shape[1])
     spoken = spoken_words(processor.tokenizer)
     return CellWords(
