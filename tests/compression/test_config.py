@@ -48,9 +48,7 @@ def test_every_rule_is_a_layout():
 
 
 def test_rules_work_behind_the_tower():
-    with pytest.raises(
-        ValueError, match=r"tower_layer merges inside the .*tower, and the layout tiny works"
-    ):
+    with pytest.raises(ValueError, match=r"tower_layer merges inside the .*tower, and the layout tiny works"):
         CompressionConfig(layout="tiny", tower_layer=1)
 
 
