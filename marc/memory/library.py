@@ -367,14 +367,19 @@ class MemoryLibrary:
 
     @contextmanager
     def _writing(self, size: int = 0) -> Iterator[None]:
-        """Write alone so many bytes at most, in a library that was mended if need be."""
+        """Write alone so many bytes at most, in a library that was mended if need be.
+
+        Only a write that came to its end leaves word that nothing needs mending.
+        """
         with self._reported("write"), nullcontext() if self._folder is None else _alone_in(self._folder):
             if self._folder is not None:
                 _check_room(self._folder, size + _MARGIN)
-            if not self._is_prepared:
-                self._prepare()
-                self._is_prepared = True
+            is_whole = self._was_left_whole()
+            if not (is_whole and self._is_prepared):
+                self._prepare(is_whole)
+            self._is_prepared = False
             yield
+            self._is_prepared = True
             if self._folder is not None:
                 self._leave_versions(self._folder)
 
@@ -382,31 +387,30 @@ class MemoryLibrary:
         """That of each table."""
         return {table.name: table.version for table in self._tables()}
 
-    def _versions_left(self) -> dict[str, int] | None:
-        """Those that the last writer left, unless it was interrupted or of an older version; None without any."""
+    def _was_left_whole(self) -> bool:
+        """Whether the last writer came to its end; of an object store, where nobody leaves word, this one."""
         if self._folder is None:
-            return None
+            return self._is_prepared
         try:
             left: dict[str, int] = read_json(self._folder / VERSIONS)
         except (OSError, ValueError):
-            return None
-        return left
+            return False
+        return left == self._versions()
 
     def _leave_versions(self, folder: Path) -> None:
         """Say which versions need no mending; where that cannot be said, the next writer looks."""
         with suppress(OSError):
             write_json(folder / VERSIONS, self._versions())
 
-    def _prepare(self) -> None:
+    def _prepare(self, is_whole: bool) -> None:
         """Mend each table, and see to it that a file is in one of those that differ in precision only.
 
-        All rows are looked at, unless the last writer has left word that it was not interrupted.
+        All rows are looked at, unless the last writer came to its end.
         """
-        was_left = self._versions_left() == self._versions()
         tables = self._tables()
         for table in tables:
             prepare(table)
-        if was_left:
+        if is_whole:
             return
         sources: dict[str, list[str]] = {}
         for table in tables:

@@ -323,6 +323,31 @@ def test_a_kill_between_two_steps_leaves_one_memory_of_a_video(library, memory, 
     assert again.holds(memory(1)) and len(rows_in(again)) == 5
 
 
+@pytest.mark.parametrize("joined", [1_000_000, 5])
+def test_what_a_killed_writer_left_is_mended_by_writers_that_began_before(library, memory, monkeypatch, joined):
+    monkeypatch.setattr("marc.memory.tables.JOINED", joined)
+    library.add([memory(1), memory(2), memory(3)])
+    half = replace(memory(1), settings=replace(memory(1).settings, precision="bf16"))
+    edited = replace(memory(2, events=3), content="e" * 64)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def interrupt(writer):
+        with monkeypatch.context() as patch:
+            patch.setattr("lancedb.table.LanceTable.delete", killed)
+            with pytest.raises(KeyboardInterrupt):
+                writer.add([half] if joined > 5 else [edited])
+
+    expected = {"/videos/1.mp4": 5, "/videos/2.mp4": 5 if joined > 5 else 3, "/videos/3.mp4": 5}
+    for writer in (MemoryLibrary(library.address), library):  # another, and the same once more
+        interrupt(writer)
+        assert library.videos() != expected
+        library.add([memory(3)])
+        assert library.videos() == expected
+        library.add([memory(1), memory(2)])
+
+
 def test_a_kill_before_a_new_table_is_whole(library, memory, monkeypatch):
     def killed(_):
         raise KeyboardInterrupt
