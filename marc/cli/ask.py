@@ -300,20 +300,22 @@ def clips_of(videos: Sequence[str], stretch: StretchOptions) -> tuple[Clip, ...]
     Raises:
         ValueError: If they name no video, or times of several.
     """
-    files = [_on_this_machine(file) for file in video_files(videos, with_pictures=True)]
+    files = _on_this_machine(video_files(videos, with_pictures=True))
     if len(files) > 1 and (stretch.start or stretch.end):
         raise ValueError("--start and --end are for one video; of several, put the times into a file for --batch")
     start, end = times_of(stretch)
     return tuple(Clip(file, start or 0.0, end) for file in files)
 
 
-def _on_this_machine(video: str) -> str:
-    """The file itself, or a copy of an object of a store."""
-    if not is_address(video):
-        return video
+def _on_this_machine(videos: Sequence[str]) -> list[str]:
+    """The files themselves, and copies of those that are objects of a store."""
+    addresses = list(filter(is_address, videos))
+    if not addresses:
+        return list(videos)
     from marc.memory.objects import kept
 
-    return str(kept(video))
+    copies = dict(zip(addresses, kept(addresses), strict=True))
+    return [str(copies.get(video, video)) for video in videos]
 
 
 def times_of(stretch: StretchOptions) -> tuple[float | None, float | None]:

@@ -1,7 +1,8 @@
 """What is known of an object of a store without fetching it: which content it has, and what is said in it.
 
 A note lies with the memories, so that all machines which share their folder know an object that one of them has
-remembered. It goes by the object's state: an object that has changed is unknown.
+remembered. It goes by the object's state: an object that has changed is unknown, and so is one beside which
+subtitles have changed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ class ObjectNote:
     Attributes:
         content: SHA-256 of it, the content key of its memories.
         choice: Which subtitles were read, see `marc.video.read_subtitles`.
+        beside: The state of the subtitles that lie beside it, `marc.memory.objects.subtitles_state`; empty where
+            those are not read.
         subtitles: What they say.
     """
 
     content: str
     choice: str
+    beside: str
     subtitles: Subtitles
 
 
@@ -45,7 +49,9 @@ def find_note(stored: StoredObject, folder: str | Path) -> ObjectNote | None:
     try:
         said = read_json(_place(stored, folder))
         lines = tuple(SubtitleLine(**line) for line in said["subtitles"]["lines"])
-        return ObjectNote(said["content"], said["choice"], Subtitles(lines, said["subtitles"]["source"]))
+        return ObjectNote(
+            said["content"], said["choice"], said["beside"], Subtitles(lines, said["subtitles"]["source"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

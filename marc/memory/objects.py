@@ -14,7 +14,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,11 +29,14 @@ from marc.video.subtitles import SUFFIXES
 
 KEPT_BYTES = 20 * 10**9
 """Most that copies may take which are kept for the next time."""
+IN_USE = 600.0
+"""Seconds for which a copy stays whatever it takes: somebody may be about to read it."""
 _STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
 """What stores call an object's ETag, or else the time of its last change."""
 _PATTERN = "*?["
 _NAME_BYTES = 200
 _USED = ".used"
+_SUBTITLES = ".subtitles"
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,16 @@ def look_up(address: str) -> StoredObject:
         raise VideoError(f"{address}: this is no object but what others lie below; name an object")
     if not info["size"]:
         raise VideoError(f"{address}: the object is empty (0 bytes); get it again")
-    stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), "")
-    return StoredObject(address, info["size"], sha256_json([address, info["size"], stamp]))
+    return StoredObject(address, info["size"], _state_of(address, info))
+
+
+def subtitles_state(address: str) -> str:
+    """SHA-256 of the states of the subtitles that lie beside an object, which may change while it does not.
+
+    Raises:
+        VideoError: The store does not say.
+    """
+    return sha256_json(_subtitles_beside(address))
 
 
 def listed(address: str, endings: Collection[str]) -> list[str]:
@@ -114,52 +126,93 @@ def fetched(stored: StoredObject) -> Iterator[Path]:
     """
     place = cache_folder("objects") / "work"
     make_folders(place)
-    ours = f"{socket.gethostname()}-"
-    for left in place.glob(f"{ours}*"):
-        if not _is_alive(left.name.removeprefix(ours).partition("-")[0]):
+    host = socket.gethostname()
+    for left in place.iterdir():
+        owner, _, process = left.name.rpartition("-")[0].rpartition("-")  # names of machines have hyphens, too
+        if owner == host and not _is_alive(process):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{ours}{os.getpid()}-", dir=place) as name:
+    with tempfile.TemporaryDirectory(prefix=f"{host}-{os.getpid()}-", dir=place) as name:
         file = Path(name) / stored.name
+        _copy_subtitles(_subtitles_beside(stored.address), file)
         _copy(stored, file)
         yield file
 
 
-def kept(address: str) -> Path:
-    """A copy of an object as it is now, which stays for the next time until others need its room.
+def kept(addresses: Sequence[str]) -> list[Path]:
+    """Copies of objects as they are now, which stay for the next time until others need their room.
+
+    All that are worked with at once are asked for at once, so that none makes room for another. What was used in the
+    last `IN_USE` seconds stays, too, and the copies may then take more than `KEPT_BYTES`.
 
     Raises:
-        VideoError: It cannot be fetched.
+        VideoError: One cannot be fetched.
     """
-    stored = look_up(address)
-    file = stored.folder / stored.name
-    make_folders(stored.folder)
-    (stored.folder / _USED).write_text(stored.name)
-    if not file.exists():
-        _make_room(stored.size)
-        _copy(stored, file)
-    return file
+    wanted = [look_up(address) for address in addresses]
+    for stored in wanted:
+        make_folders(stored.folder)
+        (stored.folder / _USED).write_text(stored.name)
+    spared = {stored.folder for stored in wanted}
+    for stored in wanted:
+        file = stored.folder / stored.name
+        _bring_subtitles(stored, file)
+        if not file.exists():
+            _make_room(stored.size, spared)
+            _copy(stored, file)
+    return [stored.folder / stored.name for stored in wanted]
 
 
-def _make_room(size: int) -> None:
-    """Delete the copies that were unused for longest until there is room for one of a size."""
-    marks = sorted(cache_folder("objects").glob(f"*/{_USED}"), key=lambda mark: mark.stat().st_mtime)
-    copies = [copy for mark in marks if (copy := mark.parent / mark.read_text()).exists()]
-    taken = size + sum(copy.stat().st_size for copy in copies)
-    for copy in copies:
-        if taken <= KEPT_BYTES:
+def _bring_subtitles(stored: StoredObject, file: Path) -> None:
+    """Have the subtitles beside a copy be those that lie beside its object now."""
+    beside, known = _subtitles_beside(stored.address), stored.folder / _SUBTITLES
+    state = sha256_json(beside)
+    if known.exists() and known.read_text() == state:
+        return
+    _copy_subtitles(beside, file)
+    for suffix in {*SUFFIXES} - {PurePosixPath(address).suffix for address in beside}:
+        file.with_suffix(suffix).unlink(missing_ok=True)
+    known.write_text(state)
+
+
+def _make_room(size: int, spared: Collection[Path]) -> None:
+    """Delete the copies that were unused for longest, outside some folders, until there is room for one of a size."""
+    marks = sorted((mark.stat().st_mtime, mark) for mark in cache_folder("objects").glob(f"*/{_USED}"))
+    copies = [(used, copy) for used, mark in marks if (copy := mark.parent / mark.read_text()).exists()]
+    taken = size + sum(copy.stat().st_size for _, copy in copies)
+    for used, copy in copies:
+        if taken <= KEPT_BYTES or time.time() - used < IN_USE:
             return
-        taken -= copy.stat().st_size
-        copy.unlink(missing_ok=True)
+        if copy.parent not in spared:
+            taken -= copy.stat().st_size
+            copy.unlink(missing_ok=True)
+
+
+def _subtitles_beside(address: str) -> dict[str, str]:
+    """The states of the subtitles that are called as an object is, by their addresses."""
+    stem = address.removesuffix(PurePosixPath(address).suffix)
+    states = {}
+    for beside in (stem + suffix for suffix in SUFFIXES):
+        with _explained(beside):
+            filesystem, path = _opened(beside)
+            if filesystem.exists(path):
+                states[beside] = _state_of(beside, filesystem.info(path))
+    return states
+
+
+def _state_of(address: str, info: dict[str, Any]) -> str:
+    stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), "")
+    return sha256_json([address, info["size"], stamp])
+
+
+def _copy_subtitles(addresses: Collection[str], file: Path) -> None:
+    """Copy subtitles to where a copy of their object is or comes."""
+    for beside in addresses:
+        with _explained(beside), replacing(file.with_suffix(PurePosixPath(beside).suffix)) as part:
+            filesystem, path = _opened(beside)
+            filesystem.get_file(path, str(part))
 
 
 def _copy(stored: StoredObject, file: Path) -> None:
-    """Copy an object, whole or not at all, after the subtitles that are called as it is."""
-    stem = stored.address.removesuffix(PurePosixPath(stored.address).suffix)
-    for suffix in SUFFIXES:
-        with _explained(stem + suffix):
-            filesystem, path = _opened(stem + suffix)
-            if filesystem.exists(path):
-                filesystem.get_file(path, str(file.with_suffix(suffix)))
+    """Copy an object, whole or not at all."""
     with _explained(stored.address), replacing(file) as part:
         filesystem, path = _opened(stored.address)
         filesystem.get_file(path, str(part))

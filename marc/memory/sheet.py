@@ -84,7 +84,8 @@ def _picture(found: RecalledEvent) -> Image.Image | str:
     """What is shown in the middle of an event, made to fit; or why that cannot be seen."""
     if is_address(found.source):
         try:
-            found = replace(found, source=str(kept(found.source)))
+            (copy,) = kept([found.source])
+            found = replace(found, source=str(copy))
         except VideoError:
             return "the object cannot be fetched"
     if problem := found.problem:

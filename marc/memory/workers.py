@@ -20,7 +20,7 @@ from marc.memory.addresses import is_address
 from marc.memory.detectors import ShotDetector, register_detector, registered_detectors
 from marc.memory.index import find_or_remember, memory_settings
 from marc.memory.object_notes import ObjectNote, find_note, keep_note
-from marc.memory.objects import StoredObject, fetched, look_up
+from marc.memory.objects import StoredObject, fetched, look_up, subtitles_state
 from marc.memory.options import MemoryOptions
 from marc.memory.shots import Progress
 from marc.memory.store import VideoMemory, find_memory_of
@@ -210,18 +210,23 @@ class Task:
         return _outcome(video, memory, *self._subtitles(video), known=known)
 
     def _outcome_of_object(self, stored: StoredObject, progress: Progress | None) -> Outcome:
-        """What becomes of an object, which is fetched unless its memory and its subtitles are there."""
+        """What becomes of an object, which is fetched unless its memory and its subtitles are there.
+
+        Subtitles that cannot be read are not noted: whoever looks next tries again.
+        """
         folder = self.folder or stored.folder
         settings = memory_settings(self.options, self._embedder())
         note = find_note(stored, folder)
-        if note is not None and note.choice == self.subtitles:
+        beside = subtitles_state(stored.address) if self.subtitles == "auto" else ""
+        if note is not None and (note.choice, note.beside) == (self.subtitles, beside):
             memory = find_memory_of(note.content, stored.address, settings, folder)
             if memory is not None:
                 return _outcome(stored.address, memory, note.subtitles, None, known=True)
         with fetched(stored) as file, _named(file, stored.address):
             memory, known = find_or_remember(file, self._embedder(), self.options, folder=folder, progress=progress)
             subtitles, remark = self._subtitles(str(file))
-        keep_note(ObjectNote(memory.content, self.subtitles, subtitles), stored, folder)
+        if remark is None:
+            keep_note(ObjectNote(memory.content, self.subtitles, beside, subtitles), stored, folder)
         return _outcome(stored.address, replace(memory, source=stored.address), subtitles, remark, known=known)
 
     def _subtitles(self, video: str) -> tuple[Subtitles, str | None]:

@@ -1,6 +1,7 @@
 """Videos in an object store, which here is a folder; `test_object_store.py` has a server."""
 
 import os
+import time
 from pathlib import Path
 
 import fsspec
@@ -9,7 +10,8 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from marc.memory import objects
+from marc.cli.ask import StretchOptions, clips_of
+from marc.memory import objects, workers
 from marc.memory.library import MemoryLibrary
 from marc.memory.objects import fetched, kept, listed, look_up
 from marc.memory.search import RecalledEvent
@@ -97,6 +99,32 @@ def test_subtitles_beside_an_object_are_read_and_known_without_it(film, task):
     assert FolderStore.fetches == ["rgb.srt", "rgb.mp4"]
 
 
+def test_subtitles_that_have_changed_are_read_again(film, task):
+    subtitles = film.with_suffix(".srt")
+    assert task.outcome(FILM).texts == ("", "", "")
+    for said in ("an umbrella", "a longer umbrella"):
+        subtitles.write_text(f"1\n00:00:00,100 --> 00:00:01,000\n{said}\n")
+        for _ in range(2):
+            outcome = task.outcome(FILM)
+            assert outcome.known and outcome.texts == (said, "", "")
+    subtitles.unlink()
+    assert task.outcome(FILM).texts == ("", "", "")
+    assert FolderStore.fetches.count("rgb.mp4") == 4, "once for each state of the subtitles"
+
+
+def test_subtitles_that_could_not_be_read_are_tried_again(film, task, monkeypatch):
+    film.with_suffix(".srt").write_text("1\n00:00:00,100 --> 00:00:01,000\nan umbrella\n")
+
+    def failing(*_):
+        raise VideoError("rgb.srt: the disk is asleep")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "read_subtitles", failing)
+        assert "the disk is asleep" in task.outcome(FILM).remark
+    again = task.outcome(FILM)
+    assert again.remark is None and again.texts == ("an umbrella", "", "")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -139,6 +167,17 @@ def test_what_killed_workers_have_left_goes_and_what_others_use_stays(film, tmp_
     assert work_left(tmp_path) == []
 
 
+def test_what_another_machine_works_with_stays(film, tmp_path, monkeypatch):
+    monkeypatch.setattr(objects.socket, "gethostname", lambda: "node")
+    gone = 2**22 + 1  # no process has this number
+    work = tmp_path / "cache" / "marc" / "objects" / "work"
+    ours, theirs = work / f"node-{gone}-ab_c", work / f"node-{gone}-{gone}-ab_c"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+    with fetched(look_up(FILM)):
+        assert theirs.exists() and not ours.exists()
+
+
 def test_folders_and_patterns_of_a_store(bucket):
     for name in ("films/b.mp4", "films/a.MP4", "films/a.txt", "films/deep/c.mp4", "odd [1].mp4", "raw"):
         (bucket / name).parent.mkdir(exist_ok=True)
@@ -153,19 +192,60 @@ def test_folders_and_patterns_of_a_store(bucket):
             listed(none, ENDINGS)
 
 
-def test_copies_are_kept_while_there_is_room(bucket, monkeypatch):
+@pytest.fixture
+def three(bucket, monkeypatch) -> list[str]:
+    """The addresses of three objects, of which there is room for two copies."""
     for index, name in enumerate("abc"):
         (bucket / f"{name}.mp4").write_bytes(bytes([index]) * 1000)
     monkeypatch.setattr(objects, "KEPT_BYTES", 2500)
-    first, second = kept("s3://bucket/a.mp4"), kept("s3://bucket/b.mp4")
-    for age, file in ((200, first), (100, second)):
-        mark = file.parent / ".used"
-        os.utime(mark, (mark.stat().st_mtime - age,) * 2)
-    assert kept("s3://bucket/a.mp4") == first and FolderStore.fetches == ["a.mp4", "b.mp4"]
-    third = kept("s3://bucket/c.mp4")
+    return [f"s3://bucket/{name}.mp4" for name in "abc"]
+
+
+def unused_for(seconds: float, file: Path) -> None:
+    mark = file.parent / ".used"
+    os.utime(mark, (time.time() - seconds,) * 2)
+
+
+def test_copies_are_kept_while_there_is_room(bucket, three):
+    first, second = kept(three[:2])
+    unused_for(2000, first)
+    unused_for(1000, second)
+    assert kept(three[:1]) == [first] and FolderStore.fetches == ["a.mp4", "b.mp4"]
+    (third,) = kept(three[2:])
     assert first.exists() and third.exists() and not second.exists()
     (bucket / "a.mp4").write_bytes(b"anew")
-    assert kept("s3://bucket/a.mp4") != first
+    assert kept(three[:1]) != [first]
+
+
+def test_no_copy_makes_room_for_another_of_the_same_question(three, monkeypatch):
+    monkeypatch.setattr(objects, "IN_USE", 0.0)
+    (old,) = kept(three[:1])
+    unused_for(1000, old)
+    assert all(copy.exists() for copy in kept([three[1], three[2]])) and not old.exists()
+    assert all(copy.exists() for copy in kept(three)), "more than there is room for"
+
+
+def test_no_copy_makes_room_that_was_just_used(three):
+    assert all(copy.exists() for copy in [kept([address])[0] for address in three])
+
+
+def test_the_subtitles_of_a_copy_are_those_of_now(film):
+    (copy,) = kept([FILM])
+    for name, said in ((".srt", "one"), (".srt", "another"), (".vtt", "a third")):
+        for suffix in (".srt", ".vtt"):
+            film.with_suffix(suffix).unlink(missing_ok=True)
+        film.with_suffix(name).write_text(said)
+        for _ in range(2):
+            assert kept([FILM]) == [copy]
+        assert {file.name: file.read_text() for file in copy.parent.glob("rgb.*t")} == {f"rgb{name}": said}
+    assert FolderStore.fetches == ["rgb.mp4", "rgb.srt", "rgb.srt", "rgb.vtt"]
+
+
+def test_a_question_about_several_objects_has_them_all(three, bucket):
+    (bucket / "own.mp4").write_text("no object")
+    clips = clips_of([three[0], str(bucket / "own.mp4"), *three[1:]], StretchOptions())
+    assert [Path(clip.source).name for clip in clips] == ["a.mp4", "own.mp4", "b.mp4", "c.mp4"]
+    assert all(Path(clip.source).exists() for clip in clips)
 
 
 def test_the_library_knows_objects_by_their_address(film, task, tmp_path):
