@@ -1,3 +1,5 @@
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,13 @@ def fragments(library) -> int:
     return table.stats()["fragment_stats"]["num_fragments"]
 
 
+def assert_no_timer_is_left() -> None:
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 def test_who_comes_meanwhile_goes_in_together(library, memory):
     failed = Outcome("letter.mp4", None, "letter.mp4: no video")
     outcomes = outcomes_of(*map(memory, range(30)))
@@ -47,6 +56,60 @@ def test_who_comes_alone_is_in_at_once(library, memory, monkeypatch):
     outcomes = outcomes_of(*map(memory, range(3)))
     for number, one in enumerate(entered(iter(outcomes), library), 1):
         assert one is outcomes[number - 1] and len(library.videos()) == number
+
+
+def test_who_waits_is_in_when_the_pause_is_over_though_nobody_comes(library, memory, monkeypatch):
+    monkeypatch.setattr(entering, "PAUSE", 0.3)
+    outcomes = outcomes_of(*map(memory, range(3)))
+    counts = []
+
+    def coming():
+        yield from outcomes[:2]
+        patience = time.monotonic() + 30
+        while len(library.videos()) < 2 and time.monotonic() < patience:
+            time.sleep(0.05)
+        counts.append(len(library.videos()))
+        yield outcomes[2]
+
+    assert list(entered(coming(), library)) == outcomes
+    assert counts == [2] and len(library.videos()) == 3
+
+
+def test_what_goes_wrong_when_nobody_comes_is_raised_by_the_next(library, memory, monkeypatch):
+    monkeypatch.setattr(entering, "PAUSE", 0.1)
+    outcomes = outcomes_of(*map(memory, range(3)))
+    tried, add = [], library.add
+
+    def failing(memories, *rest):
+        tried.append(threading.current_thread() is threading.main_thread())
+        if len(tried) > 1:
+            raise MemoryError("of this machine")
+        add(memories, *rest)
+
+    def coming():
+        yield from outcomes[:2]
+        patience = time.monotonic() + 30
+        while len(tried) < 2 and time.monotonic() < patience:
+            time.sleep(0.02)
+        yield outcomes[2]
+
+    monkeypatch.setattr(library, "add", failing)
+    with pytest.raises(MemoryError, match="of this machine"):
+        list(entered(coming(), library))
+    assert tried == [True, False, True]
+    assert_no_timer_is_left()
+
+
+def test_whoever_is_interrupted_leaves_no_thread(library, memory, monkeypatch):
+    monkeypatch.setattr(entering, "PAUSE", 60.0)
+
+    def coming():
+        yield from outcomes_of(memory(0), memory(1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(entered(coming(), library))
+    assert_no_timer_is_left()
 
 
 def test_the_library_is_compacted_now_and_then(library, memory, monkeypatch):
