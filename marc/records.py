@@ -54,7 +54,8 @@ class VideoRecord:
         end: Where it ends; 0 of an image.
         frame_seconds: Time of each frame that was read.
         grid_events: Event to which each pair of frames belongs: equal numbers, one event; empty if not segmented.
-        grid_groups: Merged grid in which each pair of frames ended: equal numbers, merged into one.
+        grid_groups: Merged grid in which each pair of frames ended: equal numbers, merged into one; -1: nothing of it
+            was kept.
         visual_tokens_before: Visual tokens without compression.
         visual_tokens_after: Visual tokens that were read.
         visual_tokens_budget: Visual tokens that it might have had; null without a limit.

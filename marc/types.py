@@ -256,7 +256,7 @@ class ShownVideo:
         end: Where it ends.
         frame_seconds: Time of each frame that was read, T of them; none of a picture.
         grid_events: Event to which each temporal grid of two frames belongs, T / 2 numbers; none without events.
-        grid_groups: Merged grid in which each temporal grid ended, T / 2 numbers.
+        grid_groups: Merged grid in which each temporal grid ended, T / 2 numbers; -1: no token of it was kept.
         events: The retrieved events in time order.
         scores: Cosine similarity of the question with each of ``events``.
         visual_tokens_before: Visual tokens that the uncompressed model would have read.

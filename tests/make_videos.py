@@ -95,6 +95,8 @@ def write_video(
             last = max(packets, key=lambda packet: packet.pts)
             last.duration = round(last_seconds / last.time_base)
         for packet in packets:
+            if codec == "libsvtav1":
+                packet.dts = packet.pts  # its packets are in order, a picture each
             shift = round(offset / packet.time_base)
             packet.pts += shift
             packet.dts += shift

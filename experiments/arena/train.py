@@ -9,7 +9,7 @@ run that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,7 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
         ValueError: If the folder holds a run of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keep_settings(
-        {"seed": settings.seed, "more_layers": settings.more_layers, "tower_steps": settings.tower_steps}, folder
-    )
+    keep_settings(asdict(settings), folder)
 
     def log(row: dict[str, Any]) -> None:
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -8,7 +8,7 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``events``, ``events:N`` | the layout ``events`` at the cost of one temporal grid, or of N |
 | ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
 | ``RULE``, ``RULE:N`` | a rule of `marc.compression.rivals` as layout, likewise |
-| ``tokens:N`` | at most N, in the layout that is set otherwise |
+| ``tokens:N`` | at most N, in the layout that is set otherwise; a rule may keep no fewer than some, and says so |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
 """
@@ -70,7 +70,8 @@ class CompressionConfig:
         target_frames: N_target, in temporal grids. With ``"frames"`` the number of grids that remain; with
             ``"events"`` the budget is what so many grids cost. ``None`` turns compression off.
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
-            limit below the cost of one grid pools that grid spatially.
+            limit below the cost of one grid pools that grid spatially. Rules that keep a token of every grid, or one
+            grid, keep these whatever the limit.
         tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (``"events"`` only), so
             that a video costs as much as happens in it, up to ``visual_tokens``. With the memory, those of each event
             that was retrieved; every other one that looks unlike its neighbours has one. ``None``: as many as

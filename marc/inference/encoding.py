@@ -60,15 +60,22 @@ _PLANNING = ("video_grid_events", "video_event_shares", "video_token_limits")
 
 
 @torch.no_grad()
-def encode_once(model: CompressedVLM, inputs: Iterable[VideoInput]) -> dict[VideoInput, Tensor]:
+def encode_once(
+    model: CompressedVLM, inputs: Iterable[VideoInput], budgets: Iterable[CompressionConfig] = ()
+) -> dict[VideoInput, Tensor]:
     """As `encode`, for a tower that keeps its weights: the features stay with the input.
 
     Where several budgets of a file may come up, the tower's tokens stay with the file and its pixels are freed, unless
     the budget says what the tower reads: then pixels are needed again for others.
+
+    Args:
+        model: Encodes.
+        inputs: What.
+        budgets: That may come up later for the same files.
     """
     distinct = list(dict.fromkeys(inputs))
     new = [each for each in distinct if each.features is None]
-    if not any(_changes_the_tower(each) for each in (model.compression, *(one.compression for one in new))):
+    if not any(map(_changes_the_tower, (model.compression, *budgets, *(each.compression for each in new)))):
         _keep_tokens(model, [each.patches for each in new])
     for each, features in encode(model, new).items():
         each.features = features

@@ -55,6 +55,8 @@ def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
     plan = seen.plan
     if plan is None or plan.budget is None:
         return
+    if plan.tokens > plan.budget:
+        yield f"{plan.tokens} visual tokens, not {plan.budget}: the layout {plan.rule} keeps no fewer of this video"
     most = min(each for each in (plan.budget, plan.tokens_before, shared) if each is not None)
     if plan.tokens >= SPENT * most:
         return

@@ -94,7 +94,7 @@ class SeenVideo:
             end=self.stretch.end if self.stretch else 0.0,
             frame_seconds=video.patches.frame_seconds,
             grid_events=tuple(video.patches.events or ()),
-            grid_groups=tuple(range(grids) if video.members is None else video.members.tolist()),
+            grid_groups=video.grid_groups[:grids],
             events=self.selection.kept_events,
             scores=tuple(retrieval.scores[index] for index in kept) if retrieval else (),
             visual_tokens_before=video.patches.tokens,

@@ -28,6 +28,7 @@ TITLE_INCHES = 0.25
 """Height of what stands above a frame."""
 TIME_LINE_INCHES = 1.2
 FONT = 10
+GONE = (0.85, 0.85, 0.85, 1.0)
 """Points of what stands small; a page may show the picture at half of its 1,600 pixels."""
 PICTURE_PIXELS = 160 * 120
 
@@ -81,19 +82,26 @@ def save_storyboard(path: str | Path, question: str, answer: Answer, seen: Seque
 
 
 def _merged(seen: SeenVideo) -> np.ndarray:
-    """The merged grid in which every frame ended, from 0: ``int [T]``."""
-    members = seen.video.members
-    merged = np.arange(seen.video.patches.grid_thw[0]) if members is None else members.cpu().numpy()
-    return np.repeat(merged, FRAMES_PER_GRID)[: len(seen.video.patches.frame_seconds)]
+    """The merged grid in which every frame ended, from 0, or -1 if nothing of it was kept: ``int [T]``."""
+    return np.repeat(np.array(seen.video.grid_groups), FRAMES_PER_GRID)[: len(seen.video.patches.frame_seconds)]
+
+
+def _number(grid: int) -> str:
+    return "–" if grid < 0 else str(grid + 1)
+
+
+def _legend(seen: SeenVideo) -> str:
+    kept_singly = seen.video.places is not None
+    return "grey: no token of it was kept" if kept_singly else "one colour and number: merged into one"
 
 
 def _colours(merged: np.ndarray) -> np.ndarray:
-    """RGBA of merged grids: ``float [T, 4]``; every twentieth has the same."""
+    """RGBA of merged grids: ``float [T, 4]``; every twentieth has the same, and what is gone a light grey."""
     with extra("plots"):
         from matplotlib import colormaps
 
     strong_then_pale = (2 * merged + 2 * merged // COLOURS) % COLOURS
-    return colormaps["tab20"](strong_then_pale)
+    return np.where(merged[:, None] < 0, GONE, colormaps["tab20"](strong_then_pale))
 
 
 def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
@@ -110,13 +118,14 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
     axes.set_title(name, loc="left", fontsize=10)
     axes.set_xlabel(
         f"seconds · {len(seconds)} frames read · {shown.visual_tokens_before} visual tokens → "
-        f"{shown.visual_tokens_after} · one colour and number: merged into one",
+        f"{shown.visual_tokens_after} · {_legend(seen)}",
         fontsize=FONT,
     )
     merged = _merged(seen)
     axes.scatter(seconds, np.full(len(seconds), 0.25), c=_colours(merged), marker="s", s=45)
     for first in np.flatnonzero(np.diff(merged, prepend=-1)):
-        axes.text(seconds[first], 0.58, str(merged[first] + 1), ha="center", va="center", fontsize=FONT - 1)
+        number = _number(merged[first])
+        axes.text(seconds[first], 0.58, number, ha="center", va="center", fontsize=FONT - 1)
     if retrieval is None:
         return
     for index, (event, score) in enumerate(zip(retrieval.events, retrieval.scores, strict=True)):
@@ -136,7 +145,7 @@ def _draw_time_line(axes: Axes, seen: SeenVideo, name: str) -> None:
 def _draw_frames(figure: Figure, cells: object, seen: SeenVideo) -> None:
     seconds = seen.video.patches.frame_seconds
     merged = _merged(seen)
-    labels = [f"{grid + 1} · {second:.1f} s" for grid, second in zip(merged, seconds, strict=True)] or [""]
+    labels = [f"{_number(grid)} · {second:.1f} s" for grid, second in zip(merged, seconds, strict=True)] or [""]
     colours = _colours(merged) if seconds else ["black"]
     for index, (picture, label, colour) in enumerate(zip(_pictures(seen), labels, colours, strict=True)):
         axes = figure.add_subplot(cells[index // COLUMNS, index % COLUMNS])  # type: ignore[index]

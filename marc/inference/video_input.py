@@ -188,6 +188,17 @@ class VideoInput:
         return bool(self.plan.tower) or (self.compression.rule is not None and self.compression.rule.looks)
 
     @property
+    def grid_groups(self) -> tuple[int, ...]:
+        """The merged grid in which each temporal grid ended; -1 of one of which no token was kept."""
+        grids, (height, width) = range(self.patches.grid_thw[0]), self.patches.size
+        if self.members is not None:
+            return tuple(self.members.tolist())
+        if self.places is None:
+            return tuple(grids)
+        kept = {place // (height * width) for place in self.places.tolist()}
+        return tuple(grid if grid in kept else -1 for grid in grids)
+
+    @property
     def is_known(self) -> bool:
         """Whether a tower that keeps its weights has nothing more to do for it."""
         return self.features is not None or (self.patches.tower is not None and not self.has_its_own_tower)

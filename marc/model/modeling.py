@@ -238,7 +238,8 @@ class CompressedBaseModel(PreTrainedModel):
             for after, inside in zip(compressed, seen, strict=True)
         )
         places = tuple(video.places for video in compressed)
-        return apart([video.flat for video in compressed], self.stream_width, members=members, places=places)
+        features = [video.flat.to(self.visual.dtype) for video in compressed]
+        return apart(features, self.stream_width, members=members, places=places)
 
     def _every_token(
         self, pixels: Tensor, sizes: Sequence[GridThw], chunk: int | None, **kwargs: Any

@@ -70,28 +70,31 @@ def _check_vllm(args: CGRPOConfig) -> None:
 
 
 def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
-    """Refuses merging inside the vision tower under ZeRO-3, which does not know the parts in which it then runs.
+    """Refuses a vision tower in other parts than its own under ZeRO-3, which does not know these.
 
     Raises:
         ValueError: Naming the option.
     """
-    is_zero3 = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
-    if is_zero3 and processor.compression.tower_layer is not None:
+    if args.deepspeed_plugin is None or args.deepspeed_plugin.zero_stage != 3:
+        return
+    if processor.compression.tower_layer is not None:
         raise ValueError("compression.tower_layer runs the tower in parts, which ZeRO-3 cannot follow; use ZeRO-2")
+    for each in args.budget_mix.all(processor.compression):
+        if each.rule is not None and each.rule.looks:
+            raise ValueError(f"the layout {each.layout} rebuilds the tower, which ZeRO-3 cannot follow; use ZeRO-2")
 
 
-def check_rules(model: Any, processor: CompressedProcessor, args: CGRPOConfig, peft_config: Any = None) -> None:
-    """Refuses rules that choose tokens by the features of a tower that changes between answers and gradients.
+def check_rules(processor: CompressedProcessor, args: CGRPOConfig, *, trains_tower: bool) -> None:
+    """Refuses rules that choose tokens by features where these change between answers and gradients, or come too late.
 
     Raises:
         ValueError: Naming the option.
     """
-    is_frozen = args.freeze_tower or isinstance(model, PeftModel) or peft_config is not None
     rules = [each.layout for each in args.budget_mix.all(processor.compression) if each.enabled and each.rule]
-    if rules and not is_frozen:
-        raise ValueError(
-            f"the layout {rules[0]} chooses tokens by the vision tower's features: set freeze_tower: true"
-        )
+    if rules and trains_tower:
+        raise ValueError(f"the layout {rules[0]} chooses tokens by what the tower gives: set freeze_tower: true")
+    if rules and args.use_vllm:
+        raise ValueError(f"use_vllm: vLLM numbers tokens before it has seen them, and the layout {rules[0]} after it")
 
 
 def check_processor(model: Any, processor: Any) -> None:

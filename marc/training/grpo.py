@@ -161,7 +161,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         if isinstance(model, nn.Module) and isinstance(base_model(model), CompressedVLM):
             check_video_options(model, processing_class, args, kwargs.get("peft_config"))
             check_generation(args, kwargs)
-            check_rules(model, processing_class, args, kwargs.get("peft_config"))
+            check_rules(processing_class, args, trains_tower=False)
             if args.freeze_tower:
                 base_model(model).model.visual.requires_grad_(False)
             if args.max_prompt_length is not None:
@@ -181,6 +181,8 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
                 processing_class=processing_class,
                 **kwargs,
             )
+        if self._reader is not None:
+            check_rules(processing_class, args, trains_tower=self._trains_tower)
         self.add_callback(self._step_encodings)
         if self._is_vlm and not self.use_vllm:
             never = {*self.generation_config.suppress_tokens, *vision_token_ids(self._tokenizer)}

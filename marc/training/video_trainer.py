@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from marc.compression import CompressionConfig
+from marc.compression.config import parse_budget
 from marc.inference.encoding import encode, encode_once
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import KINDS, VideoInput, at_compression, feature_inputs, grid_inputs
@@ -84,6 +85,13 @@ class VideoTrainer(ExactResume):
                 self._log(f"budget/{known}", float(self._budget_name == known))
         return self._budget
 
+    @cached_property
+    def _budgets(self) -> list[CompressionConfig]:
+        """All that rows may be seen at, in training and in evaluation."""
+        assert self._reader is not None
+        own = self._reader.processor.compression
+        return [*self._budget_mix.all(own), *(parse_budget(name, own) for name in self.args.eval_budgets or ())]
+
     @property
     def _budget_mix(self) -> BudgetMix:
         """What steps draw their budget from."""
@@ -146,7 +154,7 @@ class VideoTrainer(ExactResume):
             return self._encoded_by_trained(base_model(self.accelerator.unwrap_model(model)), inputs)
         (dummies,) = self._dummies([each for each in inputs if not each.is_known])
         policy = base_model(self.accelerator.unwrap_model(self.model))
-        return Encoded(encode_once(policy, [*inputs, *dummies]), dummies)
+        return Encoded(encode_once(policy, [*inputs, *dummies], self._budgets), dummies)
 
     def _encoded_by_trained(self, weights: CompressedVLM, inputs: Sequence[VideoInput]) -> Encoded:
         """Encodes with the weights that are given; of the policy what an optimizer step needs again is kept."""

@@ -554,7 +554,7 @@ class Skimmer:
         self._standing = stand_in
         ticks_N = np.array(ticks, np.int64)
         seconds_N = self._reader.seconds_of(ticks_N[ticks_N > self._given])
-        self._end = float(seconds_N[-1])
+        self._end = float(seconds_N[-1]) if len(seconds_N) else self._end
         return Skipped(LeftOut(seconds_N, then), stand_in.frame)
 
     def _head(self, packets: Sequence[Packet], last: int) -> Iterator[Picture]:

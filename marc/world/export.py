@@ -9,7 +9,7 @@ frames per second gives back exactly the world's frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ import numpy as np
 
 from marc.io import replacing, write_json
 from marc.world.arena.scenes import AnyVideo
-from marc.world.levels import questions, sample
+from marc.world.levels import kinds_of, questions, sample
 from marc.world.options import WorldOptions
 from marc.world.questions import WorldQuestion
 from marc.world.scenes import Level, Split, video_rng
@@ -176,7 +176,7 @@ def write_sample(path: str | Path, *, seed: int = 0, questions: int = 8, level: 
     target.parent.mkdir(parents=True, exist_ok=True)
     index, video = _busiest(level, seed)
     write_world_video(video, target)
-    asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), questions)
+    asked = _one_of_each_kind(video_questions(video, "test", seed, index, 40), kinds_of(video), questions)
     rows = [to_row(question, video, target.name, number) for number, question in enumerate(asked)]
     cuts = cuts_in_seconds(video)
     questions_file = target.with_suffix(".json")
@@ -190,10 +190,8 @@ def _busiest(level: Level, seed: int) -> tuple[int, AnyVideo]:
     return max(drawn, key=lambda item: (len(item[1].events), -item[0]))
 
 
-def _one_of_each_kind(questions: Sequence[WorldQuestion], count: int) -> list[WorldQuestion]:
+def _one_of_each_kind(questions: Sequence[WorldQuestion], kinds: Iterable[str], count: int) -> list[WorldQuestion]:
     """The first question of each kind, then more in their order."""
-    firsts: dict[str, WorldQuestion] = {}
-    for item in questions:
-        firsts.setdefault(item.kind, item)
-    leading = list(firsts.values())
+    firsts = {kind: next((item for item in questions if item.kind == kind), None) for kind in kinds}
+    leading = [item for item in firsts.values() if item is not None]
     return [*leading, *(item for item in questions if item not in leading)][:count]

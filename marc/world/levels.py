@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,5 +38,9 @@ def questions(
     video: AnyVideo, rng: np.random.Generator, count: int, *, choice_rate: float = 0.33
 ) -> list[WorldQuestion]:
     """So many different questions about a video, of all kinds of its level, see `draw_questions`."""
-    kinds = ARENA_KINDS if isinstance(video, ArenaVideo) else KINDS
-    return draw_questions(video, rng, count, choice_rate=choice_rate, kinds=kinds)
+    return draw_questions(video, rng, count, choice_rate=choice_rate, kinds=kinds_of(video))
+
+
+def kinds_of(video: AnyVideo) -> Mapping[str, Any]:
+    """The kinds of questions of a video's level, by name."""
+    return ARENA_KINDS if isinstance(video, ArenaVideo) else KINDS

@@ -130,6 +130,16 @@ def test_of_known_tokens_the_last_features_decide(tiny):
     assert torch.equal(again.members, members)
 
 
+@of("qwen2_5_vl")
+def test_pixels_stay_where_a_rule_may_want_them_later(tiny):
+    model, processor = tiny()
+    later = dataclasses.replace(model.compression, layout="visionzip")
+    video = shown(processor, 1)
+    encode_once(model, [video], [later])
+    other = VideoInput.of(video.patches, processor, later)
+    assert encode_once(model, [other])[other].dtype == model.dtype and len(other.places) == other.tokens
+
+
 @pytest.mark.parametrize("compression", [{"tower_layer": 1}, {"duplicates": 0.1}])
 def test_where_the_budget_changes_what_the_tower_reads_pixels_stay(compression, tiny):
     model, processor = tiny(**compression)

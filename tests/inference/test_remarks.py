@@ -48,6 +48,15 @@ def test_a_budget_that_is_not_spent_is_explained(assistant, clip):
     assert answer.warnings == ("4 of 40 visual tokens were used: what remains is 1 grid of at most 2 x 2 tokens",)
 
 
+def test_a_rule_that_takes_more_than_its_budget_says_so(checkpoint, clip):
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, memory=None, generation=SHORT, device="cpu", compression={"layout": "evs", "visual_tokens": 2}
+    )
+    answer = assistant.ask(clip, "What?")
+    assert (answer.visual_tokens_after, answer.visual_tokens_budget) == (4, 2)
+    assert answer.warnings == ("4 visual tokens, not 2: the layout evs keeps no fewer of this video",)
+
+
 def test_a_model_of_generated_videos_says_so_of_others(of_the_world, clip):
     (remark,) = of_the_world.ask(clip, "What?").warnings
     assert remark.startswith("this model knows generated videos only")

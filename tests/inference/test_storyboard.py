@@ -2,6 +2,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from marc import VideoAssistant
 from marc.inference.query import Query
 from marc.inference.selectors import UniformSelector
 from marc.inference.storyboard import check_storyboard, save_storyboard
@@ -33,6 +34,22 @@ def test_what_was_merged_can_be_told_apart_without_colours(remembering, clip, tm
     merged = seen[0].video.members.numpy().repeat(2)[: len(frames)] + 1
     assert [int(number) for number in numbers] == merged.tolist()
     assert {str(number) for number in merged} <= {text.get_text() for text in time_line.texts}
+
+
+def test_what_a_rule_left_nothing_of_is_grey_and_has_no_number(checkpoint, clip, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, memory=None, device="cpu", compression={"layout": "last", "visual_tokens": 4}
+    )
+    ((answer, seen),) = assistant.answer_and_show([Query(clip, "What?")])
+    grids = seen[0].video.patches.grid_thw[0]
+    assert answer.videos[0].grid_groups == (-1,) * (grids - 2) + (grids - 2, grids - 1)
+    save_storyboard(tmp_path / "board.png", "What?", answer, seen)
+    time_line, *frames = drawn[0].axes
+    numbers = [axes.get_title().split(" · ")[0] for axes in frames]
+    assert numbers == ["–"] * (2 * grids - 4) + [str(grids - 1)] * 2 + [str(grids)] * 2
+    assert "grey: no token of it was kept" in time_line.get_xlabel()
 
 
 @pytest.mark.parametrize(("name", "named"), [("board.docx", "ending"), ("missing/board.png", "missing")])

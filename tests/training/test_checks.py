@@ -4,7 +4,14 @@ import pytest
 
 from marc.model import CompressionConfig
 from marc.model.tiny import build_tiny
-from marc.training.checks import check_generation, check_tower_parts, check_video_options, require_a_batch
+from marc.training.budgets import BudgetMix
+from marc.training.checks import (
+    check_generation,
+    check_rules,
+    check_tower_parts,
+    check_video_options,
+    require_a_batch,
+)
 
 
 @pytest.mark.parametrize(("stage", "layer"), [(3, None), (2, 1), (None, 1)])
@@ -17,9 +24,27 @@ def test_zero3_cannot_follow_a_tower_in_parts():
         check_tower_parts(*with_tower_layer(1), deepspeed(3))
 
 
+def test_zero3_cannot_follow_a_tower_that_tells_what_it_attends_to():
+    processor, args = with_tower_layer(None)[0], deepspeed(3)
+    for names, refused in ((["events", "uniform:1"], False), (["events", "visionzip:1"], True)):
+        args.budget_mix = BudgetMix(dict.fromkeys(names, 1.0))
+        if not refused:
+            check_tower_parts(processor, args)
+            continue
+        with pytest.raises(ValueError, match="layout visionzip rebuilds the tower, which ZeRO-3 cannot follow"):
+            check_tower_parts(processor, args)
+
+
+def test_vllm_cannot_place_what_a_rule_keeps():
+    processor = with_tower_layer(None)[0]
+    args = SimpleNamespace(budget_mix=BudgetMix({"events": 1, "tiny:1": 1}), use_vllm=True)
+    with pytest.raises(ValueError, match=r"use_vllm: vLLM numbers tokens .* the layout tiny after it"):
+        check_rules(processor, args, trains_tower=False)
+
+
 def test_the_best_weights_cannot_be_loaded_but_the_best_adapters_can():
     model, processor = build_tiny()
-    args = SimpleNamespace(load_best_model_at_end=True, deepspeed_plugin=None)
+    args = SimpleNamespace(load_best_model_at_end=True, **vars(deepspeed(None)))
     check_video_options(model, processor, args, peft_config=object())
     with pytest.raises(ValueError, match="load_best_model_at_end"):
         check_video_options(model, processor, args)
@@ -78,4 +103,5 @@ def with_tower_layer(layer: int | None) -> tuple:
 
 
 def deepspeed(stage: int | None) -> SimpleNamespace:
-    return SimpleNamespace(deepspeed_plugin=None if stage is None else SimpleNamespace(zero_stage=stage))
+    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
+    return SimpleNamespace(deepspeed_plugin=plugin, budget_mix=BudgetMix({}))

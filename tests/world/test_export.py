@@ -11,6 +11,7 @@ from marc.grading import grade
 from marc.video import probe, read_frames
 from marc.world.export import FileOptions, cuts_in_seconds, export_world, write_sample, write_world_video
 from marc.world.options import WorldOptions
+from marc.world.questions import KINDS
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video
 
@@ -62,6 +63,16 @@ def test_the_sample_has_several_events(tmp_path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     assert probe(tmp_path / "sample.mp4").duration == pytest.approx(32.0)
     assert len(content["cuts"]) == 3 and len({row["question_type"] for row in content["questions"]}) == 10
+
+
+@pytest.mark.parametrize("level", ["easy", "hard"])
+def test_a_sample_asks_the_first_kinds_of_its_level(tmp_path: Path, level: str) -> None:
+    path = write_sample(tmp_path / "sample.mp4", level=level, questions=4)
+    kinds = [row["question_type"] for row in json.loads(path.read_text(encoding="utf-8"))["questions"]]
+    order = [kind.replace("_", " ") for kind in KINDS]
+    assert [order.index(kind.replace("_", " ")) for kind in kinds] == sorted(
+        order.index(kind.replace("_", " ")) for kind in kinds
+    )
 
 
 def test_cuts_are_where_the_picture_changes() -> None:

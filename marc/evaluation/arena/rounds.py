@@ -99,10 +99,11 @@ def play(
     """
     backend = HFBackend(model, processor)
     make_folders(folder)
-    _agree(folder / SETTINGS, {"version": __version__, "weights": backend.fingerprint(), **asdict(options)})
     rows = folder / ROWS
     drop_torn_line(rows)
     lines = whole_lines(rows) if rows.exists() else []
+    settings = {"version": __version__, "weights": backend.fingerprint(), **asdict(options)}
+    _agree(folder / SETTINGS, settings, is_begun=bool(lines))
     known = {(each.seed, each.index): each for each in (Round.from_line(line, rows) for line in lines)}
     world = options.world
     numbers = [(world.seed + seed, index) for seed in range(options.seeds) for index in range(world.videos)]
@@ -113,10 +114,10 @@ def play(
         yield known[seed, index], len(numbers)
 
 
-def _agree(path: Path, settings: dict[str, Any]) -> None:
-    """Writes what a comparison is, or refuses another one."""
+def _agree(path: Path, settings: dict[str, Any], *, is_begun: bool) -> None:
+    """Writes what a comparison is, or refuses another one than that which is begun."""
     settings = json.loads(json.dumps(settings))
-    if path.exists() and (before := read_json(path)) != settings:
+    if is_begun and (before := read_json(path)) != settings:
         others = [name for name in settings if before.get(name) != settings[name]]
         raise ValueError(f"{path} is of another comparison ({', '.join(others)} differ): choose another folder")
     write_json(path, settings)

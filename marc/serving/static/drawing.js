@@ -59,6 +59,7 @@ export function groupsOf(seen) {
   const groups = new Map();
   seen.frame_seconds.forEach((second, frame) => {
     const group = seen.grid_groups[Math.floor(frame / 2)];
+    if (group < 0) return; // nothing of it was kept
     groups.set(group, [...(groups.get(group) ?? []), { second, frame }]);
   });
   return [...groups];

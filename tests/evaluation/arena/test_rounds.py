@@ -84,6 +84,12 @@ def test_another_comparison_in_the_same_folder_is_refused(embedded, played):
         next(play(*embedded, other, played[0]))
 
 
+def test_a_comparison_that_has_no_round_yet_may_be_changed(embedded, tmp_path):
+    (tmp_path / SETTINGS).write_text('{"weights": "of a model that was refused"}')
+    options = dataclasses.replace(OPTIONS, contestants=("events",), parts=("1/4",), seeds=1)
+    assert len(list(play(*embedded, options, tmp_path))) == 2
+
+
 def test_rounds_survive_the_file(played):
     for each in played[1]:
         assert Round.from_line(each.to_line().encode(), ROWS) == each
