@@ -53,7 +53,7 @@ def test_many_videos_go_on_when_some_fail_and_skip_what_is_done(tmp_path, colour
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_video_whose_worker_was_killed_is_tried_once_more(tmp_path, colours, write_colours, workers):
-    names = ["once.mp4", "deadly.mp4", "good.mp4"]
+    names = ["once.mp4", "patient and deadly.mp4", "good.mp4"]
     videos = [
         str(write_colours(tmp_path / name, "red", "blue", "green", seed=index)) for index, name in enumerate(names)
     ]
@@ -63,7 +63,7 @@ def test_a_video_whose_worker_was_killed_is_tried_once_more(tmp_path, colours, w
     }
     assert set(outcomes) == set(names)
     assert {name for name in names if outcomes[name].memory} == {"once.mp4", "good.mp4"}
-    assert "died, twice" in outcomes["deadly.mp4"].error
+    assert "died, twice" in outcomes["patient and deadly.mp4"].error
 
 
 def test_a_name_that_is_not_utf_8_stops_nothing(tmp_path, colours, write_colours):
