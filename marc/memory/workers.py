@@ -225,7 +225,9 @@ class Task:
         with fetched(stored) as file, _named(file, stored.address):
             memory, known = find_or_remember(file, self._embedder(), self.options, folder=folder, progress=progress)
             subtitles, remark = self._subtitles(str(file))
-        if remark is None:
+        if remark is not None:
+            remark = remark.replace(str(file.parent), stored.address.rpartition("/")[0])
+        else:
             keep_note(ObjectNote(memory.content, self.subtitles, beside, subtitles), stored, folder)
         return _outcome(stored.address, replace(memory, source=stored.address), subtitles, remark, known=known)
 

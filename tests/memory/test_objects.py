@@ -112,11 +112,21 @@ def test_subtitles_that_have_changed_are_read_again(film, task):
     assert FolderStore.fetches.count("rgb.mp4") == 4, "once for each state of the subtitles"
 
 
-def test_subtitles_that_could_not_be_read_are_tried_again(film, task, monkeypatch):
+def test_subtitles_that_could_not_be_read_are_named_and_tried_again(film, task):
+    subtitles = film.with_suffix(".srt")
+    subtitles.touch()
+    for _ in range(2):
+        assert f"left out: {FILM.removesuffix('.mp4')}.srt: the file is empty" in task.outcome(FILM).remark
+    subtitles.write_text("1\n00:00:00,100 --> 00:00:01,000\nan umbrella\n")
+    again = task.outcome(FILM)
+    assert again.remark is None and again.texts == ("an umbrella", "", "")
+
+
+def test_subtitles_that_fail_once_are_tried_again(film, task, monkeypatch):
     film.with_suffix(".srt").write_text("1\n00:00:00,100 --> 00:00:01,000\nan umbrella\n")
 
     def failing(*_):
-        raise VideoError("rgb.srt: the disk is asleep")
+        raise VideoError("the disk is asleep")
 
     with monkeypatch.context() as patch:
         patch.setattr(workers, "read_subtitles", failing)
