@@ -9,7 +9,7 @@ run that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,13 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
         folder: Receives the checkpoints, ``log.jsonl`` and, after every evaluation, the model in ``model``.
 
     Raises:
-        ValueError: If the folder holds a run of another recipe.
+        ValueError: If the folder holds a run of another seed, of other layers or another tower. A run may go on with
+            another curriculum.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keep_settings(asdict(settings), folder)
+    keep_settings(
+        {"seed": settings.seed, "more_layers": settings.more_layers, "tower_steps": settings.tower_steps}, folder
+    )
 
     def log(row: dict[str, Any]) -> None:
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
