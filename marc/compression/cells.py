@@ -118,6 +118,17 @@ def covered(size: Size, cells: Cells) -> Iterator[tuple[list[float], list[float]
         yield _overlaps(cell.top, cell.bottom, size[0]), _overlaps(cell.left, cell.right, size[1])
 
 
+@lru_cache
+def covering(size: Size, cells: Cells) -> Sequence[int]:
+    """For each place of a grid, in reading order, the cell that covers most of it."""
+    covers = list(covered(size, cells))
+    return [
+        max(range(len(covers)), key=lambda cell: covers[cell][0][row] * covers[cell][1][column])
+        for row in range(size[0])
+        for column in range(size[1])
+    ]
+
+
 def _overlaps(begin: Fraction, end: Fraction, length: int) -> list[float]:
     first, last = begin * length, end * length
     places = (Fraction(place) for place in range(length))

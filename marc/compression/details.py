@@ -15,12 +15,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from marc.compression.cells import Cells, Size, centers, covered
+from marc.compression.cells import centers, covering, token_count
 from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress_planned
 from marc.compression.plan import VideoPlan, event_lengths, plan_video
@@ -74,7 +73,7 @@ def choose(video: EncodedVideo, count: int, pooled: float = POOLED) -> Choice:
     plan = plan_video(len(video.tokens), video.size, config, events=video.events)
     events, device = compress_planned(video.tokens[None], plan)[0], video.tokens.device
     assert events.members is not None
-    places, stands_for = _places(plan).to(device), torch.from_numpy(_pooled_into(plan)).to(device)[events.members]
+    places, stands_for = _places(plan).to(device), _pooled_into(plan).to(device)[events.members]
     details_M = _farthest(video, events.flat, stands_for.flatten(), places, count - len(places))
     return Choice(events.flat, places, stands_for.flatten(), details_M)
 
@@ -91,19 +90,11 @@ def _places(plan: VideoPlan) -> Tensor:
     )
 
 
-def _pooled_into(plan: VideoPlan) -> np.ndarray:
+def _pooled_into(plan: VideoPlan) -> Tensor:
     """For each grid that remains the token into which each place of it was pooled: ``int64 [S, P]``."""
-    first, rows = 0, []
-    for division in plan.cells:
-        rows.append(first + _covering(plan.size, division))
-        first = int(rows[-1].max()) + 1
-    return np.stack(rows)
-
-
-def _covering(size: Size, division: Cells) -> np.ndarray:
-    """The cell of a division that covers most of each place: ``int64 [P]``."""
-    covers = np.stack([np.outer(rows, columns).ravel() for rows, columns in covered(size, division)])
-    return covers.argmax(0)
+    firsts = accumulate(map(token_count, plan.cells), initial=0)
+    rows = zip(firsts, plan.cells, strict=False)
+    return torch.tensor([[first + cell for cell in covering(plan.size, division)] for first, division in rows])
 
 
 @torch.no_grad()

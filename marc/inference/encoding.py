@@ -84,8 +84,8 @@ def encode_once(
 
 def _changes_the_tower(compression: CompressionConfig) -> bool:
     """Whether grids merge inside the tower, unequal ones are encoded once, or more is wanted of it than tokens."""
-    looks = compression.rule is not None and compression.rule.looks
-    return compression.tower_layer is not None or bool(compression.duplicates) or looks
+    wants_more = compression.rule is not None and compression.rule.wants_more
+    return compression.tower_layer is not None or bool(compression.duplicates) or wants_more
 
 
 def _keep_tokens(model: CompressedVLM, files: Iterable[VisualPatches]) -> None:

@@ -185,7 +185,7 @@ class VideoInput:
         """Whether grids merge inside the tower, or more is wanted of it than tokens: it runs for this input alone."""
         if self.plan is None:
             return False
-        return bool(self.plan.tower) or (self.compression.rule is not None and self.compression.rule.looks)
+        return bool(self.plan.tower) or (self.compression.rule is not None and self.compression.rule.wants_more)
 
     @property
     def grid_groups(self) -> tuple[int, ...]:

@@ -69,9 +69,9 @@ class Family:
         ours: Our classes.
         stock: Transformers' classes.
         tower_part: Takes the vision tower apart, a `marc.model.tower.CutTower`.
-        looking_tower: Takes the tower and gives one whose tokens carry what rules of `marc.compression.rivals` want to
-            know: behind the features the attention that each token receives in the last block, and its keys there.
-            ``None``: single tokens have no places in this family's prompts, and such rules are refused.
+        tower_with_attention: Takes the tower and gives one whose tokens carry what rules of `marc.compression.rivals`
+            want to know: behind the features the attention that each token receives in the last block, and its keys
+            there. ``None``: single tokens have no places in this family's prompts, and such rules are refused.
         vision_tokens: Special tokens of pictures, never sampled: in a completion they would stand for what is not
             there.
         language_linears: Regular expression of the language model's linear layers, to which LoRA's adapters go.
@@ -89,7 +89,7 @@ class Family:
     vision_tokens: tuple[str, ...]
     language_linears: str
     tiny: str
-    looking_tower: str | None = None
+    tower_with_attention: str | None = None
     frames_per_grid: int = FRAMES_PER_GRID
 
     def __post_init__(self) -> None:

@@ -221,8 +221,8 @@ class CompressedBaseModel(PreTrainedModel):
         if len(plans) < len(grids):
             return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
         family, tower = family_of(self), self.visual
-        if compression.rule is not None and compression.rule.looks and family.looking_tower is not None:
-            tower = load_name(family.looking_tower)(tower)
+        if compression.rule is not None and compression.rule.wants_more and family.tower_with_attention is not None:
+            tower = load_name(family.tower_with_attention)(tower)
         cut = load_name(family.tower_part)
         seen = MergingTower(tower, cut, compression.tower_chunk, compression.duplicates)(
             pixel_values_videos, sizes, plans
@@ -238,7 +238,9 @@ class CompressedBaseModel(PreTrainedModel):
             for after, inside in zip(compressed, seen, strict=True)
         )
         places = tuple(video.places for video in compressed)
-        features = [video.flat.to(self.visual.dtype) for video in compressed]
+        features = [video.flat for video in compressed]
+        if tower is not self.visual:  # what it tells beside its tokens is more precise than these
+            features = [each.to(self.visual.dtype) for each in features]
         return apart(features, self.stream_width, members=members, places=places)
 
     def _every_token(
@@ -342,7 +344,9 @@ class CompressedVLM(PreTrainedModel, GenerationMixin):
 
         What stands at places that only its features tell is encoded before.
         """
-        grids = self.model.plan_grids(model_kwargs.get("video_grid_thw"), *map(model_kwargs.get, PLANNING))
+        grids = model_kwargs.get("video_grid_thw")
+        if self.compression.rule is not None:
+            grids = self.model.plan_grids(grids, *map(model_kwargs.get, PLANNING))
         if awaits_places(grids):
             encoded, grids = self.model.encoded_first(model_kwargs, grids)
             for name in ("pixel_values", "pixel_values_videos"):

@@ -163,7 +163,7 @@ class CompressedProcessor(ProcessorMixin):
         size = (height // self.video_processor.merge_size, width // self.video_processor.merge_size)
         if not compression.enabled:
             return VideoPlan.whole(grids, size)
-        if compression.rule is not None and self.family.looking_tower is None:
+        if compression.rule is not None and self.family.tower_with_attention is None:
             raise ValueError(
                 f"the layout {compression.layout} keeps single tokens, and {self.family.title} writes times between "
                 "the grids of a video: choose the layout events or frames, or a model of another family"

@@ -80,7 +80,7 @@ def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
     if processor.compression.tower_layer is not None:
         raise ValueError("compression.tower_layer runs the tower in parts, which ZeRO-3 cannot follow; use ZeRO-2")
     for each in args.budget_mix.all(processor.compression):
-        if each.rule is not None and each.rule.looks:
+        if each.rule is not None and each.rule.wants_more:
             raise ValueError(f"the layout {each.layout} rebuilds the tower, which ZeRO-3 cannot follow; use ZeRO-2")
 
 

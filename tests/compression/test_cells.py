@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marc.compression.cells import Uneven, cells_of, centers, covered, fit_cells, token_count
+from marc.compression.cells import Uneven, cells_of, centers, covered, covering, fit_cells, token_count
 
 SIDES = st.integers(1, 24)
 
@@ -66,3 +66,11 @@ def test_cells_are_in_reading_order_at_their_centres(cells, places, centre):
     """Of 4 x 6 places. In the second the left column has two cells, the right one a tall one between them."""
     assert [cell.place for cell in cells_of(cells)] == places
     assert centers((4, 6), cells) == centre
+
+
+@given(st.tuples(st.integers(1, 6), st.integers(1, 6)), st.data())
+def test_a_place_belongs_to_the_cell_that_covers_most_of_it(size, data):
+    cells = fit_cells(size, data.draw(st.integers(1, size[0] * size[1])))
+    areas = np.stack([np.outer(rows, columns).ravel() for rows, columns in covered(size, cells)])
+    found = covering(size, cells)
+    assert list(found) == areas.argmax(0).tolist() and set(found) == set(range(token_count(cells)))

@@ -12,7 +12,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from marc.compression.rivals.rule import RULES
-from marc.model.qwen2_5_vl.vision import looking_tower
+from marc.model.qwen2_5_vl.vision import tower_with_attention
 
 EVENTS = [[0, 0, 0, 1, 1, 2, 2, 2]]
 SECONDS = [[0.0, 1.0, 2.0, 30.0, 31.0, 90.0, 91.0, 92.0]]
@@ -130,7 +130,7 @@ def test_families_that_write_times_between_grids_refuse_rules(tiny):
 
 
 @of("qwen2_5_vl")
-def test_the_looking_tower_says_what_its_last_block_attends_to(tiny):
+def test_the_tower_with_attention_says_what_its_last_block_attends_to(tiny):
     """Against an attention that notes what it computes, in the order of windows: the merger's outputs give it away."""
     model, processor = tiny()
     tower = model.model.visual
@@ -138,7 +138,7 @@ def test_the_looking_tower_says_what_its_last_block_attends_to(tiny):
     pixels, grid_thw = inputs["pixel_values_videos"], inputs["video_grid_thw"]
     probabilities, keys = [], []
     with torch.no_grad():
-        seen, plain = looking_tower(tower)(pixels, grid_thw).pooler_output, tower(pixels, grid_thw)
+        seen, plain = tower_with_attention(tower)(pixels, grid_thw).pooler_output, tower(pixels, grid_thw)
         with noting(tower.blocks[-1].attn, probabilities, keys):
             tower(pixels, grid_thw)
         in_windows = tower.merger(plain.last_hidden_state)

@@ -74,7 +74,7 @@ class Rule:
     most_grids: int | None = None
 
     @property
-    def looks(self) -> bool:
+    def wants_more(self) -> bool:
         """Whether it wants to know more of the vision tower than its tokens."""
         return self.wants_attention or self.wants_keys
 

@@ -153,10 +153,10 @@ class _Look:
 
     def __init__(self, backend: HFBackend, video: AnyVideo) -> None:
         self._processor, self._base = backend.processor, backend.compression
-        self._events = video.event_of_frame[::FRAMES_PER_GRID]
+        events = tuple(video.event_of_frame[::FRAMES_PER_GRID])
         self._drawn = VisualPatches.of_frames(self._processor, draw_frames(video), None)
         # Gives up its pixels for the tower's tokens, which are not all that some rules look at.
-        self._alone, self._cut = replace(self._drawn, inputs={}), replace(self._drawn, events=tuple(self._events))
+        self._alone, self._cut = (replace(self._drawn, events=each, inputs={}) for each in (None, events))
         height, width = self._drawn.size
         self._cells = height * width
         self._whole = VideoInput.of(self._alone, self._processor, compression_of(EVERY_TOKEN, 0, 1, self._base))
@@ -166,6 +166,6 @@ class _Look:
         tokens = int(self._whole.prompt_tokens * fraction_of(part))
         compression = compression_of(name, tokens, self._cells, self._base)
         patches = self._cut if name in TOLD else self._alone
-        if compression.rule is not None and compression.rule.looks:
+        if compression.rule is not None and compression.rule.wants_more:
             patches = replace(self._drawn, inputs={})
         return VideoInput.of(patches, self._processor, compression)

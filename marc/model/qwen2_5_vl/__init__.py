@@ -26,5 +26,5 @@ FAMILY = Family(
     vision_tokens=("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
     language_linears=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     tiny="marc.model.qwen2_5_vl.tiny",
-    looking_tower="marc.model.qwen2_5_vl.vision:looking_tower",
+    tower_with_attention="marc.model.qwen2_5_vl.vision:tower_with_attention",
 )

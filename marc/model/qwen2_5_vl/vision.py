@@ -31,21 +31,20 @@ def tower_part(tower: Tower, start: int, stop: int) -> Tower:
     return part
 
 
-def looking_tower(tower: Tower) -> Tower:
+def tower_with_attention(tower: Tower) -> Tower:
     """The tower, sharing all weights, with what its last block attends to behind its features: ``[N, D + 1 + K]``.
 
-    See `marc.model.family.Family.looking_tower`. What is added stands in the order of the tokens, because it goes
-    through the merger.
+    See `marc.model.family.Family`. What is added goes through the merger, and so stands in the order of the tokens.
     """
     twin = sharing(tower)
     last = sharing(tower.blocks[-1])
-    last.attn = sharing(last.attn, LookingAttention)
+    last.attn = sharing(last.attn, RecordingAttention)
     twin.blocks = nn.ModuleList([*tower.blocks[:-1], last])
     twin.merger = _MergerBesideAttention(tower.merger, last.attn, tower.spatial_merge_unit)
     return twin
 
 
-class LookingAttention(Qwen2_5_VLVisionAttention):
+class RecordingAttention(Qwen2_5_VLVisionAttention):
     """Attention that says how much of it each patch receives, and what its keys are.
 
     Attributes:
@@ -65,13 +64,13 @@ class LookingAttention(Qwen2_5_VLVisionAttention):
     ) -> Tensor:
         """As the base class's."""
         with torch.no_grad():
-            self._look(hidden_states, cu_seqlens, position_embeddings)
+            self._record(hidden_states, cu_seqlens, position_embeddings)
         attended: Tensor = super().forward(
             hidden_states, cu_seqlens, position_embeddings=position_embeddings, **kwargs
         )
         return attended
 
-    def _look(self, hidden_ND: Tensor, starts: Tensor, positions: Any) -> None:
+    def _record(self, hidden_ND: Tensor, starts: Tensor, positions: Any) -> None:
         queries, keys, _ = self.qkv(hidden_ND).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
         queries_NHK, keys_NHK = (each.float() for each in apply_rotary_pos_emb_vision(queries, keys, *positions))
         lengths = starts.diff().tolist()
@@ -85,7 +84,7 @@ class LookingAttention(Qwen2_5_VLVisionAttention):
 class _MergerBesideAttention(nn.Module):
     """The tower's merger, with the attention and the keys of each token's patches behind its features."""
 
-    def __init__(self, merger: nn.Module, attention: LookingAttention, unit: int) -> None:
+    def __init__(self, merger: nn.Module, attention: RecordingAttention, unit: int) -> None:
         super().__init__()
         self.merger, self.attention, self.unit = merger, attention, unit
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marc.compression.cells import covered
+from marc.compression.cells import covering
 from marc.compression.config import CompressionConfig
 from marc.compression.details import choose
 from marc.compression.plan import VideoPlan, plan_video
@@ -130,9 +130,7 @@ def _carried_out(video: ArenaVideo, plan: VideoPlan) -> Tokens:
 
 def _members(size: tuple[int, int], plan: VideoPlan, index: int) -> Tokens:
     """The cell of a merged grid that covers most of each place: ``[P]``."""
-    covers = [np.outer(rows, columns) for rows, columns in covered(size, plan.cells[index])]
-    members: Tokens = np.stack(covers).argmax(0).reshape(-1)
-    return members
+    return np.array(covering(size, plan.cells[index]))
 
 
 def is_read(fact: Fact, tokens: Tokens, columns: int) -> bool:
