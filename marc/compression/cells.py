@@ -120,7 +120,7 @@ def covered(size: Size, cells: Cells) -> Iterator[tuple[list[float], list[float]
 
 @lru_cache
 def covering(size: Size, cells: Cells) -> Sequence[int]:
-    """For each place of a grid, in reading order, the cell that covers most of it."""
+    """For each place of a grid, in reading order, the cell that covers most of it; a cell may have no place."""
     covers = list(covered(size, cells))
     return [
         max(range(len(covers)), key=lambda cell: covers[cell][0][row] * covers[cell][1][column])
