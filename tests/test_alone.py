@@ -10,6 +10,7 @@ from make_videos import write_video
 
 from marc.video.alone import LoneDecoder
 from marc.video.av1 import read_hierarchy
+from marc.video.decoding import VideoReader
 
 COUNT, GROUP = 70, 40
 CODECS = {
@@ -52,7 +53,7 @@ def pictures_of(path: Path) -> dict[int | None, np.ndarray]:
 
 def test_a_group_is_read_on_from_a_key_picture_that_was_decoded_alone(clip: Path):
     whole, (groups, _) = pictures_of(clip), packets_of(clip)
-    decoder = LoneDecoder(str(clip))
+    decoder = LoneDecoder(VideoReader(str(clip)).new_decoder)
     keys = [decoder.decode_key(group[0]) for group in groups]
     for key, group in zip(keys, groups, strict=True):
         own = [packet for packet in group if packet.pts >= group[0].pts]
@@ -61,12 +62,11 @@ def test_a_group_is_read_on_from_a_key_picture_that_was_decoded_alone(clip: Path
         assert [frame.pts for frame in frames] == sorted(packet.pts for packet in own)
         for frame in frames:
             np.testing.assert_array_equal(frame.to_ndarray(), whole[frame.pts])
-    decoder.close()
 
 
 def test_pictures_that_no_other_refers_to_can_be_left_out(clip: Path):
     whole, (groups, _) = pictures_of(clip), packets_of(clip)
-    decoder, sparse = LoneDecoder(str(clip)), 30
+    decoder, sparse = LoneDecoder(VideoReader(str(clip)).new_decoder), 30
     frames = list(decoder.frames(groups[0], sparse=sparse))
     given = {frame.pts for frame in frames}
     assert {packet.pts for packet in groups[0][sparse:]} <= given
@@ -79,7 +79,7 @@ def test_pictures_that_no_other_refers_to_can_be_left_out(clip: Path):
 @pytest.mark.parametrize("has_key", [True, False])
 def test_a_picture_of_av1_is_decoded_with_what_it_refers_to(clip: Path, has_key: bool):
     whole, (groups, extradata) = pictures_of(clip), packets_of(clip)
-    decoder, group = LoneDecoder(str(clip)), groups[0]
+    decoder, group = LoneDecoder(VideoReader(str(clip)).new_decoder), groups[0]
     if has_key:
         decoder.decode_key(group[0])
     layered = decoder.layered(group)

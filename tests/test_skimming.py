@@ -185,6 +185,16 @@ def test_a_slow_camera_is_passed_over_and_a_fast_one_is_not(tmp_path: Path):
     assert len(skimmed(tmp_path / "fast.mp4")[0]) == 200
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_last_group_of_a_still_shot_is_decoded_only_if_the_camera_begins_to_move(tmp_path: Path, moves: bool):
+    last = panned([8 * step for step in range(100)]) if moves else panned([0] * 100)
+    frames = np.concatenate([panned([0] * 300), last])
+    options = {"x264-params": "keyint=150:min-keyint=150:scenecut=0", "preset": "veryfast"}
+    write_video(tmp_path / "last.mp4", frames, FPS, options=options)
+    given, _ = skimmed(tmp_path / "last.mp4")
+    assert (max(given) == 399) == moves and len(given & set(range(300))) < 40
+
+
 def test_a_cut_between_two_views_of_a_place_is_decoded(tmp_path: Path):
     wide = place(3, margin=100)
     views = [wide[:HEIGHT, :WIDTH], wide[:HEIGHT, 60 : 60 + WIDTH]]

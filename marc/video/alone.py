@@ -6,18 +6,14 @@ refers to, which `marc.video.av1` knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
 
 import av
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from marc.video.av1 import Hierarchy, read_hierarchy
-from marc.video.container import default_stream, open_container
-from marc.video.decoding import decoder_options
 
 _MOST_WAITING = 2
 """Decoders, each behind a key picture."""
@@ -30,12 +26,11 @@ class LoneDecoder:
     kept for the last two of them.
 
     Args:
-        path: The file.
+        new_decoder: Makes a decoder of the video: `VideoReader.new_decoder`.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._container: InputContainer | None = None
+    def __init__(self, new_decoder: Callable[[], VideoCodecContext]) -> None:
+        self._new_decoder = new_decoder
         self._decoders: list[VideoCodecContext] = []
         self._keys: list[VideoFrame | None] = []
 
@@ -91,11 +86,6 @@ class LoneDecoder:
         self._keys[number] = None
         return LayeredGroup(decoder, packets, hierarchy, has_key=key is not None)
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._container is not None:
-            self._container.close()
-
     def _at(self, key: Packet) -> int:
         """The decoder that has just given a key picture, or one that has given none."""
         for number, frame in enumerate(self._keys):
@@ -106,7 +96,7 @@ class LoneDecoder:
     def _idle(self) -> int:
         """A decoder that is as good as new: the one that has waited for longest."""
         if len(self._decoders) < _MOST_WAITING:
-            self._decoders.append(self._new())
+            self._decoders.append(self._new_decoder())
             self._keys.append(None)
         number = self._keys.index(None) if None in self._keys else 0
         self._decoders.append(self._decoders.pop(number))
@@ -114,17 +104,6 @@ class LoneDecoder:
         self._decoders[-1].flush_buffers()
         self._keys[-1] = None
         return len(self._decoders) - 1
-
-    def _new(self) -> VideoCodecContext:
-        if self._container is None:
-            self._container = open_container(self._path)
-        known = default_stream(self._path, self._container).codec_context
-        decoder = known
-        if self._decoders:
-            decoder = cast(VideoCodecContext, VideoCodecContext.create(known.codec, "r"))
-            decoder.extradata = known.extradata
-        decoder.options, decoder.thread_count = decoder_options(rough=False), 1
-        return decoder
 
 
 class LayeredGroup:

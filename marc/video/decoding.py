@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -271,6 +272,14 @@ class VideoReader:
     def has_new_clock(self) -> bool:
         """Whether the times of the file have fallen back so far, so that its packets do not say when they are."""
         return self._shift != 0
+
+    def new_decoder(self) -> VideoCodecContext:
+        """Another decoder for packets of the video, for pictures beside those that are read."""
+        own = self._stream.codec_context
+        decoder = cast(VideoCodecContext, VideoCodecContext.create(own.codec, "r"))
+        decoder.extradata, decoder.width, decoder.height = own.extradata, own.width, own.height
+        decoder.options, decoder.thread_count = decoder_options(rough=False), 1
+        return decoder
 
     def undecoded(self) -> Iterator[Packet]:
         """The packets of the video from the first one on, for `pictures_of`; nothing else can be read meanwhile."""

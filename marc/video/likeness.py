@@ -122,7 +122,7 @@ def drift(first: Glance, second: Glance) -> Drift:
     """How the second picture has moved against the first, to fractions of a pixel of a glance."""
     halves = [(slice(0, HEIGHT // 2), slice(HEIGHT // 2, HEIGHT)), (slice(0, WIDTH // 2), slice(WIDTH // 2, WIDTH))]
     quarters = [(rows, columns) for rows in halves[0] for columns in halves[1]]
-    moves_4x2 = np.array([_fine_shift(first[quarter][..., 0], second[quarter][..., 0]) for quarter in quarters])
+    moves_4x2 = np.array([fine_shift(first[quarter][..., 0], second[quarter][..., 0]) for quarter in quarters])
     common_2 = moves_4x2.mean(axis=0)
     apart = float(np.abs(moves_4x2 - common_2).max())
     return Drift((float(common_2[0]), float(common_2[1])), apart)
@@ -130,12 +130,12 @@ def drift(first: Glance, second: Glance) -> Drift:
 
 def _shift(first_HW: Glance, second_HW: Glance) -> tuple[int, int]:
     """The whole shift at which two pictures correlate best."""
-    row, column = _fine_shift(first_HW, second_HW)
+    row, column = fine_shift(first_HW, second_HW)
     return round(row), round(column)
 
 
-def _fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
-    """The shift at which two pictures correlate best (phase correlation, Kuglin and Hines 1975)."""
+def fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
+    """Rows and columns by which a picture has moved (phase correlation, Kuglin and Hines 1975)."""
     height, width = first_HW.shape
     window_HW = np.hanning(height)[:, None] * np.hanning(width)
     spectra = [np.fft.rfft2((each - each.mean()) * window_HW) for each in (first_HW, second_HW)]
@@ -148,10 +148,10 @@ def _fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
 
 
 def _between(values: NDArray[np.floating], peak: int) -> float:
-    """By how much the top of a parabola through a peak and its neighbours lies beside it."""
+    """By how much a shift between two pixels lies beside the higher one of its two peaks (Foroosh et al. 2002)."""
     before, top, after = (float(values[(peak + step) % len(values)]) for step in (-1, 0, 1))
-    bend = before - 2 * top + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+    side, second = (1, after) if after > before else (-1, before)
+    return side * second / (top + second) if second > 0 else 0.0
 
 
 def _share_alike(first: Glance, second: Glance, shift: tuple[int, int]) -> tuple[float, float]:

