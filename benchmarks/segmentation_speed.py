@@ -11,6 +11,7 @@ Run: ``python -m benchmarks.segmentation_speed`` (``--help`` for the options); r
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -89,18 +90,25 @@ def decoding_seconds() -> float:
 
 
 def write_long_video(
-    path: Path, width: int, height: int, seconds: int, *, clip_seconds: int = _CLIP_SECONDS, fps: int = _FPS
+    path: Path,
+    width: int,
+    height: int,
+    seconds: int,
+    *,
+    clip_seconds: int = _CLIP_SECONDS,
+    fps: int = _FPS,
+    shots: int = 1,
 ) -> None:
-    """Writes a generated shot of so many seconds at a size, encoded once and repeated by copying its packets."""
-    small = make_shot(0, clip_seconds * fps)
+    """Writes generated shots of so many seconds each at a size, encoded once and repeated by copying their packets."""
+    small = np.concatenate([make_shot(seed, clip_seconds * fps) for seed in range(shots)])
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "23", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         packets = [packet for picture in _enlarged(small, width, height, fps) for packet in stream.encode(picture)]
         packets += stream.encode(None)
         time_base = packets[0].time_base
-        per_clip = round(clip_seconds / time_base)
-        for repetition in range(seconds // clip_seconds):
+        per_clip = round(shots * clip_seconds / time_base)
+        for repetition in range(math.ceil(seconds / (shots * clip_seconds))):
             for packet in packets:
                 assert packet.pts is not None and packet.dts is not None
                 copy = av.Packet(bytes(packet))

@@ -1,6 +1,6 @@
 """What watching costs hour after hour: speed, memory, how soon events are closed and questions answered.
 
-Writes an H.264 video of several hours (a generated shot of ten seconds, repeated: a cut every ten seconds), watches it
+Writes an H.264 video of several hours (generated shots of ten seconds, repeated: a cut every ten seconds), watches it
 as ``marc watch`` does, as fast as it goes or at a speed, and asks the embedded model a question every minute of the
 video. A row is printed for every part of the video, so a run that is stopped has said what it knows. Processor time
 counts the decoder's process; unlike the clock it holds on a machine that does other work.
@@ -143,9 +143,8 @@ class Watcher:
 def main(
     hours: Annotated[float, typer.Option(min=0.005, help="Length of the video.")] = 1.0,
     speed: Annotated[float, typer.Option(min=0.1, help="Times faster than recorded, at most.")] = 1000.0,
-    fps: Annotated[
-        int, typer.Option(min=1, help="Of the video; at another rate the generated camera moves more.")
-    ] = 25,
+    fps: Annotated[int, typer.Option(min=1, help="Of the video.")] = 25,
+    shots: Annotated[int, typer.Option(min=1, help="Different ones; how much moves differs from one to another.")] = 1,
     size: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")] = "480p",
     embedder: Annotated[str, typer.Option(help="tiny; or PE-Core-T-16-384, with random weights.")] = "tiny",
     rows: Annotated[int, typer.Option(min=1, help="Of the table.")] = 10,
@@ -157,7 +156,7 @@ def main(
     assistant = VideoAssistant.from_pretrained(device="cpu") if embedder == "tiny" else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_long_video(path, *SIZES[size], round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=fps)
+        write_long_video(path, *SIZES[size], round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=fps, shots=shots)
         options = LiveOptions(memory_mib=memory_mib)
         cutting = MemoryOptions(seconds_per_frame=2.0)
         memory = LiveMemory("long", encoder, options, cutting, source=Source(str(path), fps), folder=folder)

@@ -323,6 +323,11 @@ class RunJoiner:
         self._windowing = windowing
         self._run: list[Window] = []
 
+    @property
+    def windows(self) -> int:
+        """How many are held back."""
+        return len(self._run)
+
     def add(self, window: Window) -> Iterator[Window]:
         """The windows that are as long as they get, now that the next one is known."""
         changes = self._changes(window)

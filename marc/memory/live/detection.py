@@ -26,10 +26,10 @@ from marc.types import Frames, VideoInfo
 
 SLOWEST, FASTEST = 20.0, 34.0
 """Frames per second between which detectors are shown a source's frames as they come."""
-LIVE = Windowing(step=8, context=16, gated=True, longest_run=2)
-"""Short windows: a frame's score is known `LONGEST_DELAY` later."""
-LONGEST_DELAY = (LIVE.step * LIVE.longest_run + LIVE.context) / SLOWEST
-"""Seconds of the source from a cut until it is known."""
+LIVE = Windowing(step=8, context=16, gated=True, longest_run=4)
+"""Short windows, and fewer joined ones where frames come slowly: see `LONGEST_DELAY`."""
+LONGEST_DELAY = (2 * LIVE.step + LIVE.context) / SLOWEST
+"""Seconds of the source from a cut until it is known: those of two windows at the slowest rate."""
 NEARLY = 0.1
 """Part of a frame by which it may last longer than at the slowest rate."""
 
@@ -62,7 +62,7 @@ class SteadyRate:
 class LiveTransNetV2Detector(TransNetV2Detector):
     """TransNetV2 that returns transitions while frames come, and keeps nothing of what lies behind.
 
-    Its scores are those of windows of 40 or 48 frames. Two finds with an empty picture between them are one fade, of
+    Its scores are those of windows of 40 to 64 frames. Two finds with an empty picture between them are one fade, of
     which the first counts.
     """
 
@@ -81,6 +81,14 @@ class LiveTransNetV2Detector(TransNetV2Detector):
         self._waiting += zip(frames.seconds.tolist(), blank_frames(frames.rgb).tolist(), strict=True)
         for window in self._windows.add(frames.rgb):
             yield from self._found(self._runs.add(window))
+            if self._runs.windows and self._will_be_late(self._runs.windows):
+                yield from self._found(self._runs.finish())
+
+    def _will_be_late(self, windows: int) -> bool:
+        """Whether the first frame without a score would wait for too long if so many windows became one more."""
+        now, then = (LIVE.step * count + LIVE.context for count in (windows, windows + 1))
+        waited = self._waiting[min(now, len(self._waiting)) - 1][0] - self._waiting[0][0]
+        return waited * then / now > LONGEST_DELAY
 
     def finish(self, duration: float) -> Iterator[Transition]:
         """See `ShotDetector.finish`."""
