@@ -11,8 +11,9 @@ from marc.memory.detectors.transnetv2 import TransNetV2Detector
 from marc.memory.shots import find_shots
 from marc.types import Frames
 from marc.video import EveryFrame, LeftOut, SampledFrames, VideoError, groups, read_to, skim_to
+from marc.video.changes import HEAD
 from marc.video.decoding import open_video
-from marc.video.skimming import HEAD, Skimmer, Skipped, can_skim
+from marc.video.skimming import Skimmer, Skipped, can_skim
 
 FPS = 25
 WIDTH, HEIGHT = 320, 192

@@ -9,7 +9,7 @@ Shape legend: N packets of a group behind its key packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import av
@@ -193,3 +193,25 @@ def shown_at(packet: Packet) -> int:
     """When the picture of a packet is shown, in ticks; it must say so."""
     assert packet.pts is not None
     return packet.pts
+
+
+def between(group: Group, after: Group | None) -> list[Packet]:
+    """The packets of the pictures that are shown between two key pictures, in the order of decoding."""
+    return group.following() + (after.leading() if after is not None else [])
+
+
+def sizes_between(group: Group, after: Group | None) -> NDArray[np.int64]:
+    """The bytes of each of them ``[N]``."""
+    return np.array([packet.size for packet in between(group, after)], np.int64)
+
+
+def ticks_of(stretch: Sequence[Group], after: Group | None) -> list[int]:
+    """When the pictures are shown from the first key picture of some groups to that of the next, in order."""
+    packets = [packet for group in stretch for packet in group.packets]
+    packets += after.leading() if after is not None else []
+    return sorted(tick for tick in map(shown_at, packets) if tick >= stretch[0].start)
+
+
+def needed_for(packets: Sequence[Packet], last: float) -> Sequence[Packet]:
+    """The packets that must be decoded for the pictures up to one that is shown at a tick."""
+    return packets[: 1 + max(place for place, packet in enumerate(packets) if shown_at(packet) <= last)]

@@ -16,29 +16,29 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from marc.video.alone import LoneDecoder
-from marc.video.cuts import Follower, Glances, is_one_place, sole_cut
+from marc.video.changes import HEAD, Change, ChangeFinder, Suspect
 from marc.video.decoding import Picture, VideoReader
-from marc.video.groups import LAYERED, Group, changes_details, groups, lone_packet, may_hide, shown_at, spikes
-from marc.video.likeness import (
-    HEIGHT,
-    WIDTH,
-    Glance,
-    Glancer,
-    are_still,
-    drift,
-    likeness,
-    may_be_one_shot,
-    show_other_place,
-    show_same_place,
+from marc.video.groups import (
+    LAYERED,
+    Group,
+    between,
+    changes_details,
+    groups,
+    needed_for,
+    shown_at,
+    sizes_between,
+    spikes,
+    ticks_of,
 )
+from marc.video.likeness import are_still, show_other_place, show_same_place
+from marc.video.looks import Look, Looks, cannot_come
 from marc.video.requests import LeftOut
 
 STRETCH, LONG_STRETCH = 4.0, 12.0
@@ -47,27 +47,14 @@ FORCED_STRETCH = 7.0
 """As the first, where groups have one length, so that no key picture is there because of what is shown."""
 EVEN_KEYS, EQUAL_KEYS = 0.05, 0.005
 """Shares by which the sizes of neighbouring key packets may differ that are passed over, for each of these."""
-HEAD = 16
-"""Pictures behind a cut that a detector must see to be sure of it."""
 LAYERED_CODECS = ("av1", "vp9")
 """Codecs that may decode pictures far ahead of when they are shown, inside the packets of others."""
-SKIPPING_CODECS = ("h264", "hevc")
-"""Codecs whose decoders can leave out pictures that no other refers to."""
 UNSHOWN = ("vp8",)
 """Codecs with packets of pictures that are never shown."""
-REMEMBERED = 4
-"""Key pictures that are kept."""
 PATIENCE, MOST_UNLOOKED = 2, 16
 """Looks in vain after which groups are decoded without a look, and how many."""
-STEADY, FARTHEST, APART = 0.7, 0.35, 6.0
-"""How alike pictures of a moving camera must be for it to be foreseen, how far it may come, in sides of the picture,
-and how far apart the quarters of the picture, in pixels of a glance."""
 LONG = 3
 """Times the head of a group that it must be long for the head to be decoded to foresee the rest."""
-SOMETIMES, FLASH = 16, 5
-"""Of so many pictures one is looked at where packets tell of nothing, and pictures behind a cut that must stay."""
-BRIEF = 2.0
-"""Seconds of the shortest event."""
 CALM = 1.5
 """Times by which the packets of a group may be larger than those of the one before if nothing begins to move."""
 MUCH = 0.1
@@ -87,47 +74,6 @@ class Skipped:
     stand_in: VideoFrame
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A picture, when it is shown, and what it looks like."""
-
-    frame: VideoFrame
-    seconds: float
-    glance: Glance
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Pictures of a group in which something may change, by their numbers.
-
-    Attributes:
-        first: The first one that is shown when a large packet is, or later ones are.
-        last: The last one.
-        has_cut: Whether the next key picture shows something else than that of the group.
-    """
-
-    first: int
-    last: int
-    has_cut: bool
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What happens in a group.
-
-    Attributes:
-        cut: Number of the first picture of another place; None if there is none.
-        pictures: That one, and those next to it that had to be decoded as well.
-        rest: The pictures behind these, and perhaps those before.
-        leads_on: Whether all behind surely shows what the next key picture shows.
-    """
-
-    cut: int | None
-    pictures: list[Picture]
-    rest: Iterator[Picture]
-    leads_on: bool
-
-
 def can_skim(reader: VideoReader) -> bool:
     """Whether a file tells enough for `Skimmer`: if not, all of it has to be decoded."""
     return reader.tells_packet_times and not reader.info.starts and reader.info.codec not in UNSHOWN
@@ -142,15 +88,13 @@ class Skimmer:
 
     def __init__(self, reader: VideoReader) -> None:
         self._reader = reader
-        self._glancer = Glancer()
-        self._alone = LoneDecoder(reader.new_decoder)
-        self._frames: dict[int, VideoFrame] = {}
-        self._looks: dict[int, _Look] = {}
+        self._looks = Looks(reader)
+        self._changes = ChangeFinder(reader, self._looks)
         self._latest: Picture | None = None
         self._given = -math.inf
         self._end = 0.0
-        self._standing: _Look | None = None
-        self._before: _Look | None = None
+        self._standing: Look | None = None
+        self._before: Look | None = None
         self._unsettled: Skipped | None = None
         self._is_decoding = False
         self._in_vain, self._unlooked = 0, 0
@@ -172,7 +116,7 @@ class Skimmer:
         for group in groups(self._reader.undecoded()):
             if waiting:
                 self._lengths = [*self._lengths[-1:], len(waiting[-1].packets)]
-                self._sizes_before = _sizes(waiting[-1], group)
+                self._sizes_before = sizes_between(waiting[-1], group)
                 where = self._spikes(waiting[-1], group)
                 if where is None or len(where):
                     seen = len(waiting) - 1 - _gives_context(waiting[:-1])
@@ -197,7 +141,7 @@ class Skimmer:
         if after is not None and not (after.is_whole and group.start < after.start):
             return None
         key = group.key.size if after is None else min(group.key.size, after.key.size)
-        return spikes(_sizes(group, after), key)
+        return spikes(sizes_between(group, after), key)
 
     def _may_pass_over(self, waiting: Sequence[Group], group: Group) -> bool:
         """Whether the key picture of a group need not be looked at if those before and behind show the same."""
@@ -205,7 +149,7 @@ class Skimmer:
         seconds = self._reader.seconds_at(end.start) - self._reader.seconds_at(waiting[0].start)
         if seconds >= LONG_STRETCH:
             return False
-        if changes_details(_sizes(waiting[-1], group), waiting[-1].key.size):
+        if changes_details(sizes_between(waiting[-1], group), waiting[-1].key.size):
             return False
         sizes = waiting[-1].key.size, group.key.size
         most = FORCED_STRETCH if self._lengths == [len(waiting[-1].packets)] * 2 else STRETCH
@@ -219,13 +163,13 @@ class Skimmer:
         if self._unlooked > 0:
             self._unlooked -= len(stretch)
             yield from self._decode(stretch)
-        elif self._show_the_same(stretch[0].key, after.key):
+        elif self._looks.show_the_same(stretch[0].key, after.key):
             if self._before is None and after.start - stretch[0].start > self._reader.ticks(STRETCH):
                 yield from self._read_and_come_back(stretch, after)
                 return
             self._in_vain = 0
             yield from self._pass_over(stretch, after)
-            self._before = self._look(stretch[0].key)
+            self._before = self._looks.at_key(stretch[0].key)
         elif len(stretch) > 1 and self._in_vain < PATIENCE:
             half = len(stretch) // 2
             yield from self._read(stretch[:half], stretch[half])
@@ -240,15 +184,19 @@ class Skimmer:
 
         Its first pictures tell whether it stands, or moves so slowly that it cannot have been elsewhere meanwhile.
         """
-        ticks, look, other = _ticks(stretch, after), self._look(stretch[0].key), self._look(after.key)
+        ticks, look, other = (
+            ticks_of(stretch, after),
+            self._looks.at_key(stretch[0].key),
+            self._looks.at_key(after.key),
+        )
         assert look is not None and other is not None
-        packets = [packet for group in stretch for packet in group.packets]
+        packets, ticks = [packet for group in stretch for packet in group.packets], ticks_of(stretch, after)
         latest = None
         if len(ticks) > HEAD + 1:
             latest = yield from self._some_way_on(packets, ticks)
         if latest is None:
             yield from self._decode(stretch)
-        elif are_still(look.glance, latest.glance) or _cannot_come(look, latest, other):
+        elif are_still(look.glance, latest.glance) or cannot_come(look, latest, other):
             self._in_vain = 0
             yield from self._stand(look)
             yield self._left_out(ticks, self._standing or look, "same")
@@ -256,29 +204,21 @@ class Skimmer:
         else:
             yield from self._decode_in_vain(stretch)
 
-    def _some_way_on(self, packets: Sequence[Packet], ticks: Sequence[int]) -> Generator[Picture, None, _Look | None]:
+    def _some_way_on(self, packets: Sequence[Packet], ticks: Sequence[int]) -> Generator[Picture, None, Look | None]:
         """Look at a picture some way behind the first one; where a detector needs those up to it, they are given."""
         if self._is_decoding:
             yield from self._head(packets, ticks[HEAD])
-            return None if self._latest is None else self._looked_at(self._latest)
-        return self._peek(packets, ticks)
-
-    def _peek(self, packets: Sequence[Packet], ticks: Sequence[int]) -> _Look | None:
-        """Look at a picture some way behind the first one, which is all that is decoded for."""
-        latest = None
-        for latest in self._lone_pictures(_needed(packets, ticks[HEAD])):
-            if latest.frame.pts == ticks[HEAD]:
-                break
-        return None if latest is None else self._looked_at(latest)
+            return None if self._latest is None else self._looks.at(self._latest)
+        return self._looks.some_way_on(packets, ticks[HEAD])
 
     def _read_last(self, group: Group) -> Iterator[Picture | Skipped]:
         """What is shown in the last group, behind which there is no key picture: its own has to do."""
         where = self._spikes(group, None) if self._in_vain < PATIENCE else None
-        look = None if where is None else self._look(group.key)
+        look = None if where is None else self._looks.at_key(group.key)
         if where is None or len(where) or look is None:
             yield from self._read_changing(group, None, where)
             return
-        ticks = _ticks([group], None)
+        ticks = ticks_of([group], None)
         yield from self._settle("cut")
         if self._stands(group, look):
             yield from self._pass_over([group], None)
@@ -293,11 +233,11 @@ class Skimmer:
         else:
             yield from self._decode([group])
 
-    def _stands(self, group: Group, look: _Look) -> bool:
+    def _stands(self, group: Group, look: Look) -> bool:
         """Whether a camera that stood until the last group surely stands in it: no more is changed than before."""
         if self._before is None or not len(self._sizes_before):
             return False
-        is_calm = float(_sizes(group, None).mean()) <= CALM * float(self._sizes_before.mean())
+        is_calm = float(sizes_between(group, None).mean()) <= CALM * float(self._sizes_before.mean())
         return is_calm and are_still(self._before.glance, look.glance)
 
     def _read_changing(
@@ -311,18 +251,18 @@ class Skimmer:
         if where is not None and after is not None and (yield from self._read_around(group, after, where)):
             return
         yield from self._settle("cut" if where is not None and len(where) and where[0] > HEAD else "perhaps")
-        ticks = _ticks([group], after) if group.is_whole and (after is None or after.is_whole) else []
-        other = None if where is None else self._look((after or group).key)
+        ticks = ticks_of([group], after) if group.is_whole and (after is None or after.is_whole) else []
+        other = None if where is None else self._looks.at_key((after or group).key)
         if where is None or other is None:
             yield from self._decode([group])
             return
-        changed = shown_at(_behind(group, after)[int(where[-1])])
+        changed = shown_at(between(group, after)[int(where[-1])])
         last = sum(tick <= changed for tick in ticks) + self._reordered()
         if last + HEAD >= len(ticks):
             yield from self._decode([group])
             return
         done = yield from self._feed(group.packets, ticks[last])
-        if self._latest is not None and show_same_place(self._glancer(self._latest.frame), other.glance):
+        if self._latest is not None and show_same_place(self._looks.at(self._latest).glance, other.glance):
             yield from self._noted(self._reader.rest(), ticks[last])
             self._is_decoding, self._before = False, None
             yield self._left_out(ticks, other, "same")
@@ -342,69 +282,44 @@ class Skimmer:
         Returns:
             Whether that is so. Else nothing has been given but perhaps the first few pictures.
         """
-        look, other, ticks = self._look(group.key), self._look(after.key), _ticks([group], after)
+        look, other = self._looks.at_key(group.key), self._looks.at_key(after.key)
         if look is None or other is None or not after.is_whole:
             return False
-        has_cut = show_other_place(look.glance, other.glance)
-        span = _span(ticks, _behind(group, after), where, has_cut=has_cut)
-        if not (has_cut or show_same_place(look.glance, other.glance)):
-            return False
-        is_early = span.first <= HEAD and (self._is_decoding or self._unsettled is not None)
-        if is_early or span.last >= len(ticks) - len(after.leading()):
+        suspect = Suspect(group, after, (look, other), where)
+        is_early = suspect.first <= HEAD and (self._is_decoding or self._unsettled is not None)
+        if is_early or not suspect.is_plain or suspect.last >= len(suspect.ticks) - len(after.leading()):
             return False
         if self._unlooked > 0:
             self._unlooked -= 1
             return False
         if self._is_decoding:
-            yield from self._head(group.packets, ticks[HEAD])
-        found = self._tell_cut(group, after, ticks, span) or self._find_change(group, ticks, span, other)
-        if found is None or (found.cut is not None) != has_cut:
+            yield from self._head(group.packets, suspect.ticks[HEAD])
+        is_fixed = self._lengths == [len(group.packets)] * 2
+        found = self._changes.tell_cut(suspect, self._before) if is_fixed else None
+        found = found or self._changes.find(suspect)
+        if found is None or (found.cut is not None) != suspect.has_cut:
             self._looked_in_vain()
             return False
         self._in_vain = 0
         yield from self._settle("cut")
         yield from self._stand(look)
-        yield self._left_out(ticks[: found.cut], self._standing or look, "cut" if has_cut else "same")
+        then: Literal["cut", "same"] = "cut" if suspect.has_cut else "same"
+        yield self._left_out(suspect.ticks[: found.cut], self._standing or look, then)
         self._before = look
-        if has_cut:
-            yield from self._read_behind(found, group, after)
+        if suspect.has_cut:
+            yield from self._read_behind(found, suspect)
         return True
 
-    def _tell_cut(self, group: Group, after: Group, ticks: Sequence[int], span: _Span) -> _Change | None:
-        """A cut shortly before a key picture, told by one large packet: nothing behind it is decoded.
-
-        What is shown from there to the key picture is not seen. If that were something else again, it would be shorter
-        than an event; and key pictures at fixed distances are seldom cuts themselves.
-        """
-        look, other = self._look(group.key), self._look(after.key)
-        is_in_order = [shown_at(packet) for packet in group.packets] == list(ticks)
-        is_fixed = self._lengths == [len(group.packets)] * 2
-        if not (span.has_cut and is_in_order and is_fixed and look and other):
-            return None
-        place = lone_packet(_sizes(group, after), min(group.key.size, after.key.size))
-        if place is None or may_hide(group.packets, self._reader.info.codec):
-            return None
-        cut, before, latest = place + 1, self._before, look
-        if ticks[cut] < after.start - self._reader.ticks(BRIEF) or cut <= HEAD:
-            return None
-        if before is None:
-            before, latest = look, self._peek(group.packets, ticks) or look
-        if not _cannot_come(before, latest, other):
-            return None
-        first = Picture(other.frame, self._reader.seconds_at(ticks[cut]))
-        return _Change(cut, [first], iter(()), True)
-
-    def _read_behind(self, found: _Change, group: Group, after: Group) -> Iterator[Picture | Skipped]:
+    def _read_behind(self, found: Change, suspect: Suspect) -> Iterator[Picture | Skipped]:
         """What is shown in a group from a cut on."""
-        ticks = _ticks([group], after)
-        hidden = ticks[(found.cut or 0) + 1 :]
-        self._given = ticks[found.cut or 0]
+        hidden = suspect.ticks[(found.cut or 0) + 1 :]
+        self._given = suspect.ticks[found.cut or 0]
         yield self._latest_is(found.pictures[0])
-        behind = self._looked_at(found.pictures[0])
+        behind = self._looks.at(found.pictures[0])
         if not found.leads_on:
             yield from self._noted(iter(found.pictures[1:]))
-            if after.leading():
-                yield from self._feed(group.packets, math.inf)
+            if suspect.after.leading():
+                yield from self._feed(suspect.group.packets, math.inf)
             else:
                 yield from self._noted(found.rest)
             self._is_decoding, self._standing, self._before = True, None, None
@@ -414,85 +329,15 @@ class Skimmer:
             if hidden:
                 yield self._left_out(hidden, behind, "same")
 
-    def _find_change(self, group: Group, ticks: Sequence[int], span: _Span, other: _Look) -> _Change | None:
-        """What happens in a group, by as few of its pictures as its packets allow; None if that is not plain."""
-        is_in_order = [shown_at(packet) for packet in group.packets] == list(ticks)
-        is_layered = self._reader.info.codec == "av1" and is_in_order
-        layered = self._alone.layered(group.packets) if is_layered else None
-        if layered is None:
-            return self._follow(group, ticks, span, other)
-        look = self._look(group.key)
-        assert look is not None
-        hierarchy, glance = layered.hierarchy, Glances(layered, self._glance, look.glance)
-        last = max(hierarchy.latest_shown(number) for number in range(span.first, span.last + 1))
-        path = hierarchy.path(last)
-        cut = sole_cut(glance, path)
-        if cut is None:
-            around = range(span.first - 1, min(last + FLASH, len(ticks)))
-            is_plain = not span.has_cut and is_one_place(glance, path) and is_one_place(glance, around)
-            return _Change(None, [], iter(()), True) if is_plain else None
-        first = glance.frames[cut]
-        if first is None or not span.first <= cut <= last:
-            return None
-        path = [number for number in hierarchy.path(len(ticks) - 1) if number >= last]
-        leads_on = is_one_place(glance, path)
-        ends = glance(cut), glance(path[-1])
-        leads_on &= ends[0] is not None and may_be_one_shot(ends[0], other.glance)
-        leads_on &= ends[1] is not None and show_same_place(ends[1], other.glance)
-        return _Change(cut, [self._picture(first)], self._lone_pictures(group.packets), leads_on)
-
-    def _follow(self, group: Group, ticks: Sequence[int], span: _Span, other: _Look) -> _Change | None:
-        """What happens in a group, by its pictures from the first to some behind the last large packet."""
-        follower, pictures, looked, glance = Follower(), list[Picture](), -SOMETIMES, other.glance
-        numbers: dict[int | None, int] = {tick: number for number, tick in enumerate(ticks)}
-        sparse = 0
-        if self._reader.info.codec in SKIPPING_CODECS:
-            wanted = ticks[span.first - 1]
-            sparse = next(place for place, packet in enumerate(group.packets) if shown_at(packet) >= wanted)
-        last = span.last + (LAYERED if may_hide(group.packets, self._reader.info.codec) else 0)
-        rest = self._lone_pictures(group.packets, sparse)
-        for picture in rest:
-            number = numbers.get(picture.frame.pts, -1)
-            if number < 0:
-                return None
-            if number >= looked + SOMETIMES or number >= span.first - 1:
-                glance, looked = self._glancer(picture.frame), number
-                if not follower.add(number, glance):
-                    return None
-            if follower.cut is not None:
-                pictures.append(picture)
-            if number >= (max(span.last, follower.cut) if follower.cut is not None else last) + FLASH:
-                break
-        leads_on = show_same_place(glance, other.glance)
-        if follower.cut is not None and not leads_on and len(pictures) <= FLASH:
-            return None
-        return _Change(follower.cut, pictures, rest, leads_on)
-
-    def _lone_pictures(self, packets: Sequence[Packet], sparse: int = 0) -> Iterator[Picture]:
-        own = [packet for packet in packets if shown_at(packet) >= shown_at(packets[0])]
-        for frame in self._alone.frames(own, sparse=sparse):
-            self._reader.decoded.count(frame)
-            if frame.pts is not None:
-                yield self._picture(frame)
-
-    def _picture(self, frame: VideoFrame) -> Picture:
-        assert frame.pts is not None
-        return Picture(frame, self._reader.seconds_at(frame.pts))
-
     def _reordered(self) -> int:
         """How many pictures a packet may be decoded ahead of the one from which on its picture counts."""
         return LAYERED + HEAD if self._reader.info.codec in LAYERED_CODECS else 2 * HEAD
 
-    def _show_the_same(self, first: Packet, second: Packet) -> bool:
-        """Whether two key pictures surely show the same place."""
-        looks = self._look(first), self._look(second)
-        return looks[0] is not None and looks[1] is not None and show_same_place(looks[0].glance, looks[1].glance)
-
     def _read_to_another_place(self, group: Group, after: Group) -> Iterator[Picture | Skipped]:
         """What is shown in a quiet group whose key picture does not look like the next one."""
-        look, ticks = self._look(group.key), _ticks([group], after)
-        other = self._look(after.key)
-        largest = max(packet.size for packet in _behind(group, after))
+        look, ticks = self._looks.at_key(group.key), ticks_of([group], after)
+        other = self._looks.at_key(after.key)
+        largest = max(packet.size for packet in between(group, after))
         is_too_large = largest > MUCH * min(group.key.size, after.key.size)
         if is_too_large or look is None or other is None or not show_other_place(look.glance, other.glance):
             yield from self._decode_in_vain([group])
@@ -501,7 +346,7 @@ class Skimmer:
         if before is None and len(ticks) > HEAD * LONG:
             before = look
             latest = (yield from self._some_way_on(group.packets, ticks)) or look
-        if before is not None and _cannot_come(before, latest, other):
+        if before is not None and cannot_come(before, latest, other):
             self._in_vain, self._before = 0, None
             yield from self._stand(look)
             self._unsettled = self._left_out(ticks, self._standing or look, "perhaps")
@@ -537,7 +382,7 @@ class Skimmer:
 
         Behind something that was decoded it is the first few pictures: whether that ended in a cut shows only then.
         """
-        ticks, look = _ticks(stretch, after), self._look(stretch[0].key)
+        ticks, look = ticks_of(stretch, after), self._looks.at_key(stretch[0].key)
         assert look is not None
         if self._is_decoding and len(ticks) <= HEAD + 1:
             yield from self._decode(stretch)
@@ -547,20 +392,20 @@ class Skimmer:
         yield from self._stand(look)
         yield self._left_out(ticks, self._standing or look, "same")
 
-    def _stand(self, look: _Look) -> Iterator[Picture]:
+    def _stand(self, look: Look) -> Iterator[Picture]:
         """A key picture, unless it has been given or one like it stands for it."""
         if self._standing is None or not are_still(self._standing.glance, look.glance):
             if look.frame.pts is not None and look.frame.pts > self._given:
                 yield self._given_alone(look)
             self._standing = look
 
-    def _given_alone(self, look: _Look) -> Picture:
+    def _given_alone(self, look: Look) -> Picture:
         """A key picture that was decoded alone."""
         assert look.frame.pts is not None
         self._given, self._standing = look.frame.pts, look
         return self._latest_is(Picture(look.frame, look.seconds))
 
-    def _left_out(self, ticks: Sequence[int], stand_in: _Look, then: Literal["same", "cut", "perhaps"]) -> Skipped:
+    def _left_out(self, ticks: Sequence[int], stand_in: Look, then: Literal["same", "cut", "perhaps"]) -> Skipped:
         """Those of some pictures that were not given."""
         self._standing = stand_in
         ticks_N = np.array(ticks, np.int64)
@@ -582,7 +427,7 @@ class Skimmer:
         Returns:
             How many packets were needed.
         """
-        needed = packets if last == math.inf else _needed(packets, last)
+        needed = packets if last == math.inf else needed_for(packets, last)
         for packet in needed:
             if self._is_decoding or shown_at(packet) >= shown_at(packets[0]):
                 yield from self._noted(self._reader.pictures_of(packet), last)
@@ -597,81 +442,14 @@ class Skimmer:
             if tick is not None:
                 self._given = tick
                 if picture.frame.key_frame:
-                    _keep(self._frames, tick, picture.frame)
+                    self._looks.remember(picture.frame)
             yield self._latest_is(picture)
 
     def _latest_is(self, picture: Picture) -> Picture:
         self._latest, self._end = picture, picture.seconds
         return picture
 
-    def _look(self, key: Packet) -> _Look | None:
-        """A key picture, decoded alone unless it was seen before; None where that is not possible."""
-        tick = shown_at(key)
-        if tick not in self._looks:
-            frame = self._frames.get(tick) or self._alone.decode_key(key)
-            if frame is None:
-                return None
-            self._reader.decoded.count(frame)
-            _keep(self._looks, tick, self._looked_at(Picture(frame, self._reader.seconds_at(tick))))
-        return self._looks[tick]
-
-    def _glance(self, frame: VideoFrame) -> Glance:
-        """A glance at a picture that was decoded for nothing else."""
-        self._reader.decoded.count(frame)
-        return self._glancer(frame)
-
-    def _looked_at(self, picture: Picture) -> _Look:
-        return _Look(picture.frame, picture.seconds, self._glancer(picture.frame))
-
 
 def _gives_context(stretch: Sequence[Group]) -> bool:
     """Whether the last of some groups is decoded as well where the next one has to be: a detector looks back."""
     return len(stretch) > 0 and len(stretch[-1].packets) <= 2 * HEAD
-
-
-def _sizes(group: Group, after: Group | None) -> NDArray[np.int64]:
-    return np.array([packet.size for packet in _behind(group, after)], np.int64)
-
-
-def _behind(group: Group, after: Group | None) -> list[Packet]:
-    """The packets of the pictures that are shown between two key pictures, in the order of decoding."""
-    return group.following() + (after.leading() if after is not None else [])
-
-
-def _span(ticks: Sequence[int], packets: Sequence[Packet], where: NDArray[np.intp], *, has_cut: bool) -> _Span:
-    first = min(shown_at(packet) for packet in packets[where[0] :])
-    last = max(shown_at(packet) for packet in packets[: where[-1] + 1])
-    return _Span(ticks.index(first), ticks.index(last), has_cut)
-
-
-def _needed(packets: Sequence[Packet], last: float) -> Sequence[Packet]:
-    """The packets that must be decoded for the pictures up to one that is shown at a tick."""
-    return packets[: 1 + max(place for place, packet in enumerate(packets) if shown_at(packet) <= last)]
-
-
-def _ticks(stretch: Sequence[Group], after: Group | None) -> list[int]:
-    """When the pictures are shown from the first key picture of some groups to that of the next, in order."""
-    packets = [packet for group in stretch for packet in group.packets] + (
-        after.leading() if after is not None else []
-    )
-    return sorted(tick for tick in map(shown_at, packets) if tick >= stretch[0].start)
-
-
-def _cannot_come(before: _Look, look: _Look, other: _Look) -> bool:
-    """Whether a camera that moved from one picture to the next cannot have come to another by going on like that.
-
-    That is so if it would still show much of what it showed, so that the other one would have been recognised.
-    """
-    if look.seconds <= before.seconds:
-        return False
-    found = likeness(before.glance, look.glance)
-    moved = drift(before.glance, look.glance)
-    ahead = (other.seconds - look.seconds) / (look.seconds - before.seconds)
-    farthest = max(abs(moved.common[0]) / HEIGHT, abs(moved.common[1]) / WIDTH) * ahead
-    return found.alike >= STEADY and farthest <= FARTHEST and moved.apart * ahead <= APART
-
-
-def _keep(kept: dict[int, Any], tick: int, new: Any) -> None:
-    kept[tick] = new
-    while len(kept) > REMEMBERED:
-        del kept[next(iter(kept))]
