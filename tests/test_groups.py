@@ -6,7 +6,7 @@ import pytest
 from av.packet import Packet
 
 from marc.video import groups as module
-from marc.video.groups import changes_details, groups, lone_packet, may_hide, spikes
+from marc.video.groups import can_come_back, changes_details, groups, lone_packet, may_hide, spikes
 
 KEY = 50_000
 
@@ -130,6 +130,14 @@ def test_what_was_read_before_a_fault_is_given():
 )
 def test_one_packet_that_must_hold_a_new_picture_is_told_from_several(packets: np.ndarray, place: int | None):
     assert lone_packet(packets, KEY) == place
+
+
+@pytest.mark.parametrize(("size", "back"), [(10_000, False), (14_000, True), (1_500, False), (3_500, True)])
+def test_what_comes_back_costs_a_new_picture(size: int, back: bool):
+    """In one packet or in eight, of which the others have 200 bytes."""
+    packets = np.full(100, 200)
+    packets[50 : 51 if size > 5_000 else 58] = size
+    assert can_come_back(packets, KEY) == back
 
 
 def test_packets_of_vp9_tell_whether_they_hide_pictures():

@@ -341,6 +341,16 @@ def test_a_part_that_changes_inside_a_long_group_is_looked_at_without_being_give
     assert skimmed(tmp_path / "part.mp4")[0] - {*range(384, 400)} == {0, 256}
 
 
+@pytest.mark.parametrize("letters", [33, 48])
+def test_few_new_letters_are_no_way_back_from_something_else(tmp_path: Path, letters: int):
+    frames = np.stack([page(30)] * 350 + [page(letters)] * 350)
+    options = {"x264-params": "keyint=250:min-keyint=250:scenecut=0:bframes=0", "preset": "veryfast"}
+    write_video(tmp_path / "letters.mp4", frames, FPS, options=options)
+    with open_video(str(tmp_path / "letters.mp4")) as reader:
+        list(Skimmer(reader).pictures())
+        assert (reader.decoded.frames < 3 * HEAD) == (letters == 33)
+
+
 def test_a_cut_at_a_key_frame_of_a_long_still_group_needs_no_decoding_in_front_of_it(tmp_path: Path):
     write_video(tmp_path / "clip.mp4", np.concatenate([still(1, 150), still(2, 150)]), FPS, options={"g": "250"})
     with open_video(str(tmp_path / "clip.mp4")) as reader:

@@ -83,11 +83,14 @@ class Decoded:
 
     Args:
         path: The file.
+
+    Attributes:
+        frames: How many pictures that are.
     """
 
     def __init__(self, path: str) -> None:
         self._path, self._limits = path, current_limits()
-        self._frames, self._bytes = 0, 0
+        self.frames, self._bytes = 0, 0
 
     def count(self, frame: VideoFrame) -> None:
         """Take note of one more picture.
@@ -95,10 +98,10 @@ class Decoded:
         Raises:
             VideoError: It is one too many.
         """
-        self._frames += 1
+        self.frames += 1
         self._bytes += sum(plane.buffer_size for plane in frame.planes)
-        if self._frames > self._limits.frames:
-            raise beyond(self._path, f"{self._frames} pictures were decoded", "frames")
+        if self.frames > self._limits.frames:
+            raise beyond(self._path, f"{self.frames} pictures were decoded", "frames")
         if self._bytes > self._limits.decoded_gib * GIB:
             raise beyond(self._path, f"{self._bytes / GIB:.2f} GiB were decoded", "decoded_gib")
         if frame.width * frame.height > self._limits.video_pixels:

@@ -157,6 +157,18 @@ def lone_packet(sizes_N: NDArray[np.int64], key: int) -> int | None:
     return place if is_lone and others_N.mean() <= LOW * key else None
 
 
+def can_come_back(sizes_N: NDArray[np.int64], key: int) -> bool:
+    """Whether packets between two key pictures of one place may hold a picture of it again, after something else.
+
+    Where pictures refer to the last few only, that costs as much as a new one, unless the else was as short.
+
+    Args:
+        sizes_N: As for `spikes`.
+        key: Likewise.
+    """
+    return float(np.convolve(sizes_N, np.ones(SOON)).max(initial=0)) >= NEW_PICTURE * key
+
+
 def changes_details(sizes_N: NDArray[np.int64], key: int) -> bool:
     """Whether some packets between two key pictures, of which `spikes` finds none, stand out all the same.
 

@@ -23,12 +23,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from marc.video.changes import HEAD, Change, ChangeFinder, Suspect
+from marc.video.changes import HEAD, SKIPPING_CODECS, Change, ChangeFinder, Suspect
 from marc.video.decoding import Picture, VideoReader
 from marc.video.groups import (
     LAYERED,
     Group,
     between,
+    can_come_back,
     changes_details,
     groups,
     needed_for,
@@ -246,10 +247,15 @@ class Skimmer:
         """What is shown in a group in which something may change at some packets, or anywhere.
 
         It is decoded up to some pictures behind the last of these packets. If that shows what the next key picture
-        shows (in the last group, its own), what is between them is left out.
+        shows (in the last group, its own), what is between them is left out. All of it is where the packets bring no
+        more than a detail into a place that is still there at the end.
         """
-        if where is not None and after is not None and (yield from self._read_around(group, after, where)):
-            return
+        if where is not None and after is not None:
+            if self._comes_not_back(group, after):
+                yield from self._read([group], after)
+                return
+            if (yield from self._read_around(group, after, where)):
+                return
         yield from self._settle("cut" if where is not None and len(where) and where[0] > HEAD else "perhaps")
         ticks = ticks_of([group], after) if group.is_whole and (after is None or after.is_whole) else []
         other = None if where is None else self._looks.at_key((after or group).key)
@@ -270,6 +276,13 @@ class Skimmer:
             for packet in group.packets[done:]:
                 yield from self._noted(self._reader.pictures_of(packet))
             self._is_decoding, self._standing, self._before = True, None, None
+
+    def _comes_not_back(self, group: Group, after: Group) -> bool:
+        """Whether a group surely shows one place, whatever its large packets change in it."""
+        key = min(group.key.size, after.key.size)
+        if self._reader.info.codec not in SKIPPING_CODECS or can_come_back(sizes_between(group, after), key):
+            return False
+        return self._looks.show_the_same(group.key, after.key)
 
     def _read_around(
         self, group: Group, after: Group, where: NDArray[np.intp]
