@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 
 from marc.video import write_video
 
@@ -29,6 +30,7 @@ def main() -> None:
     result, _, *videos = sys.argv[1:]
     home = next(modules for modules in HOMES if find_spec(modules[0]))
     embedding, index, options = (import_module(module) for module in home)
+    torch.manual_seed(0)
     embedder = embedding.EventEmbedder.untrained("PE-Core-T-16-384")
     warm = Path("warm.mp4")
     write_video(warm, np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3), dtype=np.uint8), fps=25)

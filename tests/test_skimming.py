@@ -186,6 +186,14 @@ def test_a_slow_camera_is_passed_over_and_a_fast_one_is_not(tmp_path: Path):
     assert len(skimmed(tmp_path / "fast.mp4")[0]) == 200
 
 
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_camera_that_moves_on_in_the_only_group_is_decoded_to_the_end(tmp_path: Path, step: int):
+    options = {"x264-params": "keyint=infinite", "preset": "veryfast"}
+    write_video(tmp_path / "only.mp4", panned([step * frame for frame in range(200)]), FPS, options=options)
+    given, _ = skimmed(tmp_path / "only.mp4")
+    assert len(given) == 200 if step else given == {0}
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_the_last_group_of_a_still_shot_is_decoded_only_if_the_camera_begins_to_move(tmp_path: Path, moves: bool):
     last = panned([8 * step for step in range(100)]) if moves else panned([0] * 100)

@@ -22,7 +22,7 @@ _LEAST_TEXTURE = 0.1
 _SILENT = 1e-6
 _STILL = 6.0
 """Levels by which no block may differ of pictures one of which stands for both."""
-_SAME_OVERLAP, _SAME_ALIKE = 0.9, 0.6
+SAME_OVERLAP, _SAME_ALIKE = 0.9, 0.6
 """How much two pictures of one shot must have in common: a cut between two views of a place moves it farther."""
 _LEFT_OVERLAP = 0.5
 """Share of the picture that a camera may have left in view."""
@@ -79,7 +79,7 @@ def show_same_place(first: Glance, second: Glance) -> bool:
     if are_still(first, second):
         return True
     found = likeness(first, second)
-    return found.overlap >= _SAME_OVERLAP and found.alike >= _SAME_ALIKE
+    return found.overlap >= SAME_OVERLAP and found.alike >= _SAME_ALIKE
 
 
 def may_be_one_shot(first: Glance, second: Glance) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,7 +13,17 @@ from av.video.frame import VideoFrame
 from marc.video.alone import LoneDecoder
 from marc.video.decoding import Picture, VideoReader
 from marc.video.groups import needed_for, shown_at
-from marc.video.likeness import HEIGHT, WIDTH, Glance, Glancer, drift, likeness, show_same_place
+from marc.video.likeness import (
+    HEIGHT,
+    SAME_OVERLAP,
+    WIDTH,
+    Glance,
+    Glancer,
+    are_still,
+    drift,
+    likeness,
+    show_same_place,
+)
 
 REMEMBERED = 4
 """Key pictures that are kept."""
@@ -119,6 +130,17 @@ def cannot_come(before: Look, look: Look, other: Look) -> bool:
     ahead = (other.seconds - look.seconds) / (look.seconds - before.seconds)
     farthest = max(abs(moved.common[0]) / HEIGHT, abs(moved.common[1]) / WIDTH) * ahead
     return found.alike >= STEADY and farthest <= FARTHEST and moved.apart * ahead <= APART
+
+
+def stays(before: Look, look: Look, until: float) -> bool:
+    """Whether a camera that goes on as it moved from one picture to the next still shows the same place at a time."""
+    if are_still(before.glance, look.glance):
+        return True
+    moved = drift(before.glance, look.glance)
+    times = (until - before.seconds) / (look.seconds - before.seconds)
+    left = math.prod(1 - abs(by) * times / side for by, side in zip(moved.common, (HEIGHT, WIDTH), strict=True))
+    is_steady = likeness(before.glance, look.glance).alike >= STEADY and moved.apart * times <= APART
+    return is_steady and left >= SAME_OVERLAP
 
 
 def _keep(kept: dict[int, T], tick: int, new: T) -> None:

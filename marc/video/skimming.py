@@ -39,7 +39,7 @@ from marc.video.groups import (
     ticks_of,
 )
 from marc.video.likeness import are_still, show_other_place, show_same_place
-from marc.video.looks import Look, Looks, cannot_come
+from marc.video.looks import Look, Looks, cannot_come, stays
 from marc.video.requests import LeftOut
 
 STRETCH, LONG_STRETCH = 4.0, 12.0
@@ -228,7 +228,7 @@ class Skimmer:
             yield from self._decode([group])
             return
         latest = yield from self._some_way_on(group.packets, ticks)
-        if latest is not None and show_same_place(look.glance, latest.glance):
+        if latest is not None and stays(look, latest, self._reader.seconds_at(ticks[-1])):
             yield from self._stand(look)
             yield self._left_out(ticks, self._standing or look, "same")
         else:
@@ -268,7 +268,7 @@ class Skimmer:
             yield from self._decode([group])
             return
         done = yield from self._feed(group.packets, ticks[last])
-        if self._latest is not None and show_same_place(self._looks.at(self._latest).glance, other.glance):
+        if self._latest is not None and self._is_there_to_the_end(other, self._looks.at(self._latest), ticks[-1]):
             yield from self._noted(self._reader.rest(), ticks[last])
             self._is_decoding, self._before = False, None
             yield self._left_out(ticks, other, "same")
@@ -276,6 +276,12 @@ class Skimmer:
             for packet in group.packets[done:]:
                 yield from self._noted(self._reader.pictures_of(packet))
             self._is_decoding, self._standing, self._before = True, None, None
+
+    def _is_there_to_the_end(self, key: Look, look: Look, last: int) -> bool:
+        """Whether a picture surely shows what the next key picture, or that of the last group, shows, and stays."""
+        if key.seconds > look.seconds:
+            return show_same_place(look.glance, key.glance)
+        return stays(key, look, self._reader.seconds_at(last))
 
     def _comes_not_back(self, group: Group, after: Group) -> bool:
         """Whether a group surely shows one place, whatever its large packets change in it."""
