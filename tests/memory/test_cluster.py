@@ -168,7 +168,7 @@ def pictures(count, *colour):
 
 def test_what_several_ask_for_at_once_is_one_pass(cluster, tmp_path, colours):
     held = partial(colours.HeldEmbedder, tmp_path)
-    with embed_workers(held, SHARED, askers=8) as load, ThreadPoolExecutor(6) as askers:
+    with ThreadPoolExecutor(6) as askers, embed_workers(held, SHARED, askers=8) as load:
         ask = load().embed_pictures
         answers = [askers.submit(ask, pictures(count, 200, 20, 20)) for count in (1, 2, 3, 4, 5)]
         error = askers.submit(ask, [b"no picture"]).exception(60)
@@ -181,7 +181,7 @@ def test_what_several_ask_for_at_once_is_one_pass(cluster, tmp_path, colours):
 
 
 def test_a_picture_that_kills_whoever_embeds_it_takes_none_of_its_pass_with_it(cluster, colours):
-    with embed_workers(colours.FuseEmbedder, SHARED, askers=8) as load, ThreadPoolExecutor(6) as askers:
+    with ThreadPoolExecutor(6) as askers, embed_workers(colours.FuseEmbedder, SHARED, askers=8) as load:
         asked = [askers.submit(load().embed_pictures, pictures(2, 200, green, 20)) for green in (20, 250, 21, 22, 23)]
         errors = [each.exception(120) for each in asked]
     assert str(errors.pop(1)).startswith("the process that embedded its pictures died, again and again")
