@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from marc.extras import extra
-from marc.options import Limits, check
+from marc.options import Limits, OptionError, check
 
 LOCAL = "local"
 
@@ -25,18 +25,23 @@ class ClusterOptions:
         gpus_per_worker: GPUs that it takes, or a part of one.
         embed_workers: So many more workers embed what the others decode, which then take no GPU; 0: each embeds for
             itself.
+        embed_batch: They embed what several ask for at the same moment in one pass, so many pictures of one size at
+            most, or frames of clips; vectors may differ in their last places then. ``None``: each request by itself.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is out of range, or passes are to be shared where there are no ``embed_workers``.
     """
 
     ray: str | None = None
     cpus_per_worker: Annotated[float, Limits(above=0)] = 1.0
     gpus_per_worker: Annotated[float, Limits(least=0)] = 0.0
     embed_workers: Annotated[int, Limits(least=0)] = 0
+    embed_batch: Annotated[int | None, Limits(least=1)] = None
 
     def __post_init__(self) -> None:
         check(self)
+        if self.embed_batch is not None and not self.embed_workers:
+            raise OptionError("embed_batch", "is for workers that embed for others; say how many by --embed-workers")
 
 
 @contextmanager

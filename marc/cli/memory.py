@@ -89,7 +89,7 @@ def remember(
     given: Given,
 ) -> None:
     """Cut videos into events and remember them; what is remembered already is skipped."""
-    on_cluster = ("cpus_per_worker", "gpus_per_worker", "embed_workers")
+    on_cluster = ("cpus_per_worker", "gpus_per_worker", "embed_workers", "embed_batch")
     given.refuse_beside("processes of this command", cluster.ray is None, *on_cluster)
     paths = video_files(videos)
     if len(paths) > 1 and subtitles.choice not in ("auto", "none"):

@@ -73,7 +73,7 @@ def remember_on_ray(
             done += 1
             yield fault
     left = dict.fromkeys(todo)
-    with connected(cluster), _embedding(load_embedder, cluster, len(todo)) as load:
+    with connected(cluster), _embedding(load_embedder, cluster, min(workers, len(todo))) as load:
         task = Task(load, options, folder, subtitles)
         for video, outcome in _outcomes(todo, task, cluster, workers):
             if isinstance(outcome, EmbedderUnavailableError):
@@ -90,13 +90,13 @@ def remember_on_ray(
 
 @contextmanager
 def _embedding(
-    load: Callable[[], EventEmbedder], cluster: ClusterOptions, videos: int
+    load: Callable[[], EventEmbedder], cluster: ClusterOptions, workers: int
 ) -> Iterator[Callable[[], EventEmbedder]]:
-    """How a worker that decodes gets its embedder."""
-    if not cluster.embed_workers or not videos:
+    """How each of some workers that decode gets its embedder."""
+    if not cluster.embed_workers or not workers:
         yield load
         return
-    with embed_workers(load, cluster) as load_remote:
+    with embed_workers(load, cluster, workers) as load_remote:
         yield load_remote
 
 

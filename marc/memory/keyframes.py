@@ -33,7 +33,8 @@ READ_TIMEOUT = 300.0
 APART = 2
 """Of so many keyframes that fell into an event one is embedded."""
 EMBEDDED_AT_A_TIME = 8
-"""Keyframes of a batch; never of several videos, as the last bits of a vector may depend on how many are together."""
+"""Keyframes of a batch. Who embeds for several videos puts theirs together only if told to
+(`marc.cluster.ClusterOptions.embed_batch`), as the last bits of a vector may depend on how many are together."""
 _READ_AT_A_TIME = 32
 MOST_LOOKS = 8
 """Keyframes of an event that are kept."""

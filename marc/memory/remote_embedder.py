@@ -4,6 +4,11 @@ Who decodes keeps pictures as JPEG anyway, some 50 kB each (`marc.memory.picture
 decoded again where they are embedded, in the same batches, so that vectors are those of one process. The frames of
 models that see clips are read when they are needed and travel as they are, a byte a number.
 
+With `ClusterOptions.embed_batch` a worker embeds what several ask for in passes that they share
+(`marc.memory.joining`). If it dies, nobody knows of whose pictures; so all that were there ask again through one
+process that has one request after the other embedded in a pass of its own, and only what kills a worker by itself has
+failed.
+
 Shape legend: T frames, H height, W width, S pictures, E events, D embedding dimensions.
 """
 
@@ -11,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +28,7 @@ from numpy.typing import NDArray
 from marc.cluster import ClusterOptions, last_line
 from marc.extras import extra
 from marc.memory.clips import clip_embedder_of
+from marc.memory.joining import JoinedPasses
 from marc.memory.pictures import decoded
 from marc.memory.workers import EmbedderUnavailableError
 
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
 DIED = "the process that embedded its pictures died, again and again (out of memory, or a crash in a library)"
 TRIES = 2
 """How many workers are asked to embed something, each of which is started anew once if it dies of it."""
+LIVES = {"max_restarts": -1, "max_task_retries": 1}
+"""What Ray does for those that die, and for what they were asked."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +98,50 @@ class RemoteEmbedder:
         return self._asked("embed_events", list(frames_per_event), list(seconds_per_event))
 
     def _asked(self, method: str, *values: object) -> NDArray[np.float32]:
-        import ray
-
         for _ in range(TRIES):
-            self._next += 1
-            worker = self._workers[self._next % len(self._workers)]
-            try:
-                vectors: NDArray[np.float32] = ray.get(getattr(worker, method).remote(*values))
+            if (vectors := self._asked_once(method, *values)) is not None:
                 return vectors
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
-            except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError, ray.exceptions.OutOfMemoryError):
-                continue
         raise ValueError(DIED)
+
+    def _asked_once(self, method: str, *values: object) -> NDArray[np.float32] | None:
+        """What the next worker answers."""
+        self._next += 1
+        return _answer(getattr(self._workers[self._next % len(self._workers)], method).remote(*values))
+
+
+class SharingEmbedder(RemoteEmbedder):
+    """Has workers embed in passes that it shares with others.
+
+    Args:
+        workers: Ray's handles of `SharedWorker` processes.
+        description: Of the embedder that all of them have.
+        by_itself: Ray's handle of a process with a `RemoteEmbedder` of these workers, whose passes nobody shares.
+    """
+
+    def __init__(self, workers: Sequence[Any], description: EmbedderDescription, by_itself: Any) -> None:
+        super().__init__(workers, description)
+        self._by_itself = by_itself
+
+    def _asked(self, method: str, *values: object) -> NDArray[np.float32]:
+        vectors = self._asked_once(f"{method}_with_others", *values)
+        if vectors is None:
+            vectors = _answer(getattr(self._by_itself, method).remote(*values))
+        if vectors is None:
+            raise ValueError(DIED)
+        return vectors
+
+
+def _answer(reference: Any) -> NDArray[np.float32] | None:
+    """The vectors that a process gives, whose errors are raised; None if it has died."""
+    import ray
+
+    try:
+        vectors: NDArray[np.float32] = ray.get(reference)
+        return vectors
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError, ray.exceptions.OutOfMemoryError):
+        return None
 
 
 class EmbedWorker:
@@ -125,13 +165,61 @@ class EmbedWorker:
         return self._embedder.embed_events(frames, seconds)
 
 
+class SharedWorker(EmbedWorker):
+    """One that many ask at the same time, each in a thread, while another thread runs the model.
+
+    Args:
+        load: Loads the embedder.
+        most: Pictures, or frames of clips, of a pass.
+    """
+
+    def __init__(self, load: Callable[[], EventEmbedder], most: int) -> None:
+        super().__init__(load)
+        self._embedder.batch_size = most
+        runner = ThreadPoolExecutor(1)
+        clips = max(1, most // self.describe().clip_frames)
+        self._pictures = JoinedPasses(self._embed_pictures, most, runner)
+        self._clips = JoinedPasses(self._embed_clips, clips, runner)
+
+    def embed_pictures(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
+        """See `RemoteEmbedder.embed_pictures`; in a pass of their own."""
+        return self._pictures.vectors([decoded(each) for each in jpegs], None)
+
+    def embed_pictures_with_others(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
+        """The same in a pass that they share."""
+        pictures = [decoded(each) for each in jpegs]
+        return self._pictures.vectors(pictures, pictures[0].shape)
+
+    def embed_events(
+        self, frames: Sequence[NDArray[np.uint8]], seconds: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float32]:
+        """See `RemoteEmbedder.embed_events`; in a pass of their own."""
+        return self._clips.vectors(list(zip(frames, seconds, strict=True)), None)
+
+    def embed_events_with_others(
+        self, frames: Sequence[NDArray[np.uint8]], seconds: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float32]:
+        """The same in a pass that they share."""
+        return self._clips.vectors(list(zip(frames, seconds, strict=True)), frames[0].shape)
+
+    def _embed_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return self._embedder.embed_frames(np.stack(pictures))
+
+    def _embed_clips(self, clips: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]) -> NDArray[np.float32]:
+        frames, seconds = zip(*clips, strict=True)
+        return self._embedder.embed_events(frames, seconds)
+
+
 @contextmanager
-def embed_workers(load: Callable[[], EventEmbedder], cluster: ClusterOptions) -> Iterator[Callable[[], Any]]:
+def embed_workers(
+    load: Callable[[], EventEmbedder], cluster: ClusterOptions, askers: int
+) -> Iterator[Callable[[], Any]]:
     """Workers that embed, for as long as they are needed; the connection to the cluster is there.
 
     Args:
         load: Loads the embedder in a worker; must be picklable.
-        cluster: How many, and what each takes of a machine.
+        cluster: How many, what each takes of a machine, and whether their passes are shared.
+        askers: How many processes will have something embedded at the same time.
 
     Yields:
         Gives an embedder that has them do it, in any process of the cluster.
@@ -141,16 +229,34 @@ def embed_workers(load: Callable[[], EventEmbedder], cluster: ClusterOptions) ->
     """
     with extra("ray"):
         import ray
-    actor: Any = ray.remote(EmbedWorker).options(
-        num_cpus=cluster.cpus_per_worker, num_gpus=cluster.gpus_per_worker, max_restarts=-1, max_task_retries=1
-    )
-    workers = [actor.remote(load) for _ in range(cluster.embed_workers)]
+    start = _start_of_worker(load, cluster, askers)
+    workers = [start() for _ in range(cluster.embed_workers)]
+    processes = workers[:]
     try:
         try:
             description, *_ = ray.get([worker.describe.remote() for worker in workers])
         except ray.exceptions.RayError as error:
             raise EmbedderUnavailableError(last_line(error)) from error
-        yield partial(RemoteEmbedder, workers, description)
+        if cluster.embed_batch is None:
+            yield partial(RemoteEmbedder, workers, description)
+        else:
+            remote: Any = ray.remote(RemoteEmbedder).options(num_cpus=0, **LIVES)
+            by_itself = remote.remote(workers, description)
+            processes.append(by_itself)
+            yield partial(SharingEmbedder, workers, description, by_itself)
     finally:
-        for worker in workers:
-            ray.kill(worker)
+        for process in processes:
+            ray.kill(process)
+
+
+def _start_of_worker(load: Callable[[], EventEmbedder], cluster: ClusterOptions, askers: int) -> Callable[[], Any]:
+    """Starts a worker of the kind that is asked for."""
+    import ray
+
+    takes = {"num_cpus": cluster.cpus_per_worker, "num_gpus": cluster.gpus_per_worker, **LIVES}
+    if cluster.embed_batch is None:
+        alone: Any = ray.remote(EmbedWorker).options(**takes)
+        return partial(alone.remote, load)
+    threads = min(askers, 2 * cluster.embed_batch)  # what a pass and the one after it can hold
+    shared: Any = ray.remote(SharedWorker).options(**takes, max_concurrency=threads)
+    return partial(shared.remote, load, cluster.embed_batch)

@@ -236,6 +236,21 @@ def test_an_embedder_leaves_a_model_nothing_to_choose(embedder, command):
     assert "--embedder leaves nothing for --model to choose" in result.output
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            ("--ray", "local", "--embed-batch", "8"),
+            "--embed-batch is for workers that embed for others; say how many by",
+        ),
+        (("--embed-workers", "1", "--embed-batch", "8"), "leaves nothing for --embed-workers, --embed-batch to do"),
+    ],
+)
+def test_passes_are_shared_only_where_there_are_workers_that_embed(options, problem):
+    result = marc("remember", "what.mp4", *options)
+    assert result.exit_code == 2 and problem in " ".join(result.output.split())
+
+
 def test_recall_from_an_empty_library_says_what_to_do(embedder):
     result = marc("recall", "a red ball", "--embedder", embedder)
     assert result.exit_code == 2

@@ -1,26 +1,31 @@
 """Many videos on a Ray cluster of this machine: what processes of one machine give, whatever dies on the way."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from marc.cluster import ClusterOptions
 from marc.memory.cluster import remember_on_ray
 from marc.memory.embedder import EventEmbedder
 from marc.memory.options import MemoryOptions
+from marc.memory.remote_embedder import embed_workers
 from marc.memory.workers import EmbedderUnavailableError, remember_all
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.slow  # a cluster takes its time to start; on a busy machine it gives up
 HERE = ClusterOptions(ray="local", cpus_per_worker=1)
 TWO_POOLS = ClusterOptions(ray="local", cpus_per_worker=0.5, embed_workers=2)
+SHARED = ClusterOptions(ray="local", cpus_per_worker=0.5, embed_workers=1, embed_batch=16)
 BOTH = pytest.mark.parametrize("where", [HERE, TWO_POOLS], ids=["one pool", "two pools"])
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -75,8 +80,13 @@ def test_a_cluster_gives_what_one_process_gives(cluster, tmp_path, colours, writ
 
 @pytest.mark.parametrize(
     ("where", "kinds"),
-    [(HERE, ["_Worker"]), (TWO_POOLS, ["_Worker", "EmbedWorker"]), (TWO_POOLS, ["EmbedWorker", "EmbedWorker"])],
-    ids=["one pool", "both of two pools", "those that embed"],
+    [
+        (HERE, ["_Worker"]),
+        (TWO_POOLS, ["_Worker", "EmbedWorker"]),
+        (TWO_POOLS, ["EmbedWorker", "EmbedWorker"]),
+        (SHARED, ["SharedWorker", "RemoteEmbedder"]),
+    ],
+    ids=["one pool", "both of two pools", "those that embed", "those that embed several videos at once"],
 )
 def test_workers_killed_at_random_lose_no_video_and_give_none_twice(
     cluster, tmp_path, colours, write_colours, where, kinds
@@ -134,6 +144,48 @@ def test_vectors_of_two_pools_are_those_of_one_process(cluster, tmp_path, colour
         assert (one.memory.key, one.memory.thumbnails) == (alone[one.video].key, alone[one.video].thumbnails)
         assert np.array_equal(one.memory.embeddings, alone[one.video].embeddings)
         assert all(map(np.array_equal, one.memory.looks, alone[one.video].looks))
+
+
+@pytest.mark.parametrize("embedder", ["tiny", "clips"])
+def test_vectors_of_shared_passes_are_nearly_those_of_one_process(cluster, tmp_path, colours, write_colours, embedder):
+    videos = write_many(tmp_path, write_colours, *(f"{index}.mp4" for index in range(4)))
+    options = MemoryOptions(segmenter="uniform", min_event_seconds=1.0, max_event_seconds=2.0, seconds_per_frame=0.25)
+    load = partial(EventEmbedder.from_pretrained, "tiny", device="cpu") if embedder == "tiny" else colours.ClipEmbedder
+    alone = {one.video: one.memory for one in remember_all(videos, load, options, folder=tmp_path / "alone")}
+    found = list(remember_on_ray(videos, load, options, cluster=SHARED, folder=tmp_path / "ray", workers=2))
+    assert {one.video for one in found} == set(videos) and not any(one.known for one in found)
+    for one in found:
+        assert (one.memory.key, one.memory.thumbnails) == (alone[one.video].key, alone[one.video].thumbnails)
+        np.testing.assert_allclose(one.memory.embeddings, alone[one.video].embeddings, atol=1e-6)
+
+
+def pictures(count, *colour):
+    """Small pictures of one colour, as JPEG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), colour).save(buffer, "JPEG")
+    return [buffer.getvalue()] * count
+
+
+def test_what_several_ask_for_at_once_is_one_pass(cluster, tmp_path, colours):
+    held = partial(colours.HeldEmbedder, tmp_path)
+    with ThreadPoolExecutor(6) as askers, embed_workers(held, SHARED, askers=8) as load:
+        ask = load().embed_pictures
+        answers = [askers.submit(ask, pictures(count, 200, 20, 20)) for count in (1, 2, 3, 4, 5)]
+        error = askers.submit(ask, [b"no picture"]).exception(60)
+        assert "cannot identify image" in str(error), "pictures are read while a pass runs"
+        (tmp_path / "go").touch()
+        vectors = [answer.result(60) for answer in answers]
+    assert [len(each) for each in vectors] == [1, 2, 3, 4, 5]
+    passes = [int(each.suffix.removeprefix(".of")) for each in tmp_path.glob("*.of*")]
+    assert sum(passes) == 15 and len(passes) < 5
+
+
+def test_a_picture_that_kills_whoever_embeds_it_takes_none_of_its_pass_with_it(cluster, colours):
+    with ThreadPoolExecutor(6) as askers, embed_workers(colours.FuseEmbedder, SHARED, askers=8) as load:
+        asked = [askers.submit(load().embed_pictures, pictures(2, 200, green, 20)) for green in (20, 250, 21, 22, 23)]
+        errors = [each.exception(120) for each in asked]
+    assert str(errors.pop(1)).startswith("the process that embedded its pictures died, again and again")
+    assert errors == [None] * 4
 
 
 def test_a_picture_that_kills_whoever_embeds_it_fails_its_video_only(cluster, tmp_path, colours, write_colours):

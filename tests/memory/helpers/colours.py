@@ -97,6 +97,20 @@ class FuseEmbedder(ColourEmbedder):
         return super().embed_frames(frames)
 
 
+class HeldEmbedder(ColourEmbedder):
+    """Embeds once a file of a folder is there; how many pictures it sees at once stands in others."""
+
+    def __init__(self, folder):
+        self._folder, self._passes = Path(folder), 0
+
+    def embed_frames(self, frames):
+        self._passes += 1
+        (self._folder / f"{self._passes}.of{len(frames)}").touch()
+        while not (self._folder / "go").exists():
+            time.sleep(0.01)
+        return super().embed_frames(frames)
+
+
 def unit(vector):
     return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
 
