@@ -37,7 +37,7 @@ Sampling = Annotated[
     Part(
         record=GenerationOptions,
         otherwise="the protocol's",
-        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False},
+        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False, "answer_first": None},
     ),
 ]
 
@@ -101,6 +101,7 @@ def evaluate(
         tasks = load_tasks(benchmark or ["world"], task, wait)
         if check:
             raise typer.Exit(0 if _check(console, tasks, frames, wait) else 1)
+        _check_thinking(tasks, sampling)
         folder = output or Path("runs/eval") / Path(model.name).name
         runs = Runs(folder, batch_size, retry_failed, console, wait, cluster, workers)
         failed = sum(runs.run(each, tasks, options, sampling) for each in methods)
@@ -128,7 +129,22 @@ def _sampling(generation: dict[str, Any], given: Given, paper_sampling: bool, at
     given.refuse_beside("greedy decoding (--temperature 0)", not sampling.get("temperature"), "top_p", "seed")
     if sampling.get("static") and "flash" in (attention or ""):
         raise ValueError(f"--static-cache is for one compiled graph, which --attn-implementation {attention} breaks")
+    given.refuse_beside("--static-cache", bool(sampling.get("static")), "answer_first")
     return sampling
+
+
+def _check_thinking(tasks: Sequence[Task], sampling: dict[str, Any]) -> None:
+    """Refuses to answer first where prompts ask for the bare answer anyway, before a model is loaded."""
+    from marc.data.prompts import check_asks_to_think
+
+    if sampling.get("answer_first") is None:
+        return
+    for task in tasks:
+        try:
+            for sample in task.samples:
+                check_asks_to_think(sample.prompt)
+        except ValueError as error:
+            raise ValueError(f"{task.benchmark.title}, {task.protocol} protocol: {error}") from error
 
 
 @dataclass(frozen=True)

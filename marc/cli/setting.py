@@ -110,6 +110,8 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
+        if values["generation"]["answer_first"] is None:
+            values["generation"].pop("answer_first")
         values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]
 

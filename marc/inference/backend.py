@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from marc.compression import CompressionConfig
+from marc.inference.answer_first import GreedyOutput
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
@@ -38,6 +39,10 @@ class Turns(Protocol):
             clock: Is told what prefill and decoding took.
             tell: Is told each piece of the output as it comes, some of them empty; ``False`` in return ends it there.
         """
+        ...
+
+    def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
+        """The likeliest tokens with their probabilities, whatever the options say of sampling; see `generate`."""
         ...
 
 
@@ -107,6 +112,18 @@ class Backend(Protocol):
 
         Raises:
             ValueError: If the engine cannot do what the options ask for.
+        """
+        ...
+
+    def greedy(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[GreedyOutput]:
+        """One output of likeliest tokens per prompt, in one generation, with the probabilities of these tokens.
+
+        Args:
+            prompts: Their inputs are encoded. What several of them begin with is read once.
+            options: How long an output may be; of the others none counts.
+            clock: Is told what prefill and decoding took.
         """
         ...
 

@@ -13,7 +13,7 @@ a row so far, A heads, K heads of keys, G rows of the largest group, E features 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -377,6 +377,33 @@ class Draw(Protocol):
     def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
         """Tokens ``int64 [N]`` of the rows that have not ended; ``rows_N`` says which of all they are."""
         ...
+
+
+UNWARPED: Mapping[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""Options of ``generate`` by which a `Draw` gets the scores as they are, whatever a checkpoint's own sampling is."""
+
+
+class GreedyDraw:
+    """Takes the likeliest token, and notes how likely it was; for `UNWARPED` scores.
+
+    Attributes:
+        logprobs: Logarithms of the probabilities of each row's tokens so far, ``log softmax(scores)``; those behind
+            the end of a row count for nothing.
+
+    Args:
+        rows: How many there are.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.logprobs: list[list[float]] = [[] for _ in range(rows)]
+
+    def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        """See `Draw`."""
+        tokens_N1 = scores_NV.argmax(-1, keepdim=True)
+        noted_N = scores_NV.log_softmax(-1).gather(1, tokens_N1)[:, 0]
+        for row, logprob in zip(rows_N.tolist(), noted_N.tolist(), strict=True):
+            self.logprobs[row].append(logprob)
+        return tokens_N1[:, 0]
 
 
 def drawn_as_transformers_does(rows: int, generator: torch.Generator | None = None) -> Draw:
