@@ -327,8 +327,9 @@ class Answer:
         input_tokens: Tokens of the whole prompt.
         output_tokens: Tokens of the output.
         is_cut: Whether the output ended because it was as long as it might be.
-        probability: Of the bare answer that was asked for first, the product of its tokens'; ``None``: it was not.
-        has_thought: Whether that was too little, so that the model was asked to think; ``None``: likewise.
+        probability: Of the bare answer that was asked for first, the product of its tokens', or of its beginning
+            where that was too little already; ``None``: it was not.
+        has_thought: Whether it was too little, so that the model was asked to think; ``None``: likewise.
         generated_tokens: Tokens that were generated for it in all, a bare answer that did not count among them.
     """
 

@@ -101,7 +101,6 @@ def evaluate(
         tasks = load_tasks(benchmark or ["world"], task, wait)
         if check:
             raise typer.Exit(0 if _check(console, tasks, frames, wait) else 1)
-        _check_thinking(tasks, sampling)
         folder = output or Path("runs/eval") / Path(model.name).name
         runs = Runs(folder, batch_size, retry_failed, console, wait, cluster, workers)
         failed = sum(runs.run(each, tasks, options, sampling) for each in methods)
@@ -129,7 +128,6 @@ def _sampling(generation: dict[str, Any], given: Given, paper_sampling: bool, at
     given.refuse_beside("greedy decoding (--temperature 0)", not sampling.get("temperature"), "top_p", "seed")
     if sampling.get("static") and "flash" in (attention or ""):
         raise ValueError(f"--static-cache is for one compiled graph, which --attn-implementation {attention} breaks")
-    given.refuse_beside("--static-cache", bool(sampling.get("static")), "answer_first")
     return sampling
 
 
@@ -173,6 +171,7 @@ class Runs:
         """Has one method answer all tasks; gives the number of samples that failed."""
         from marc.evaluation.evaluate import load_engine
 
+        _check_thinking(tasks, sampling)
         load = partial(load_engine, method, options)
         if self.cluster.ray is None:
             return self._run(method, tasks, load(), sampling)

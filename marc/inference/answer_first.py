@@ -3,7 +3,8 @@
 Reasoning costs most of what an answer costs once the video is one frame's worth of tokens. So the bare answer is asked
 for first, greedily. Its probability is the product of the probabilities that the model gave its tokens at temperature
 1, the one that ends it included: that of drawing this answer and no other. Where it reaches a threshold, the answer
-stands; elsewhere the question is asked again in the prompt that asks to think. docs/evaluation.md has what it gains.
+stands; elsewhere the question is asked again in the prompt that asks to think. The product only falls, so that a bare
+answer can be given up at the token by which it is too small. docs/evaluation.md says what all that gains.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GreedyOutput:
-    """An output of likeliest tokens.
+    """An output of likeliest tokens, or the beginning of one that was given up.
 
     Attributes:
         tokens: Token ids, the one that ends it included.
-        logprobs: Natural logarithms of their probabilities, as many.
+        logprobs: Natural logarithms of the probabilities of the likeliest tokens, as many.
     """
 
     tokens: Sequence[int]
@@ -27,8 +28,13 @@ class GreedyOutput:
 
     @property
     def probability(self) -> float:
-        """The product of its tokens' probabilities, in [0, 1]."""
-        return math.exp(math.fsum(self.logprobs))
+        """See `probability_of`."""
+        return probability_of(self.logprobs)
+
+
+def probability_of(logprobs: Sequence[float]) -> float:
+    """The product of tokens' probabilities, ``exp(sum(log p))``, in [0, 1]."""
+    return math.exp(math.fsum(logprobs))
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,11 @@ class Backend(Protocol):
     ) -> list[GreedyOutput]:
         """One output of likeliest tokens per prompt, in one generation, with the probabilities of these tokens.
 
+        An engine may give an output up where it is less probable than ``options.answer_first``.
+
         Args:
             prompts: Their inputs are encoded. What several of them begin with is read once.
-            options: How long an output may be; of the others none counts.
+            options: How long an output may be and how probable it must be; what they say of sampling does not count.
             clock: Is told what prefill and decoding took.
         """
         ...

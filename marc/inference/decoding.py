@@ -25,6 +25,7 @@ from transformers import AttentionInterface, Cache, DynamicCache, GenerationConf
 from transformers.generation import BaseStreamer, StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface
 
+from marc.inference.answer_first import GreedyOutput, probability_of
 from marc.inference.prompts import pad_rows
 from marc.model.attention import attention, why_not_shared
 
@@ -384,26 +385,34 @@ UNWARPED: Mapping[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 1
 
 
 class GreedyDraw:
-    """Takes the likeliest token, and notes how likely it was; for `UNWARPED` scores.
+    """Takes the likeliest token and notes how likely it was, until a row is less probable than it may be.
 
-    Attributes:
-        logprobs: Logarithms of the probabilities of each row's tokens so far, ``log softmax(scores)``; those behind
-            the end of a row count for nothing.
+    Such a row ends there: what follows could only lessen the product of its tokens' probabilities.
 
     Args:
         rows: How many there are.
+        least: Least probability of a row.
+        end: The token that takes the place of the one by which a row falls below that.
     """
 
-    def __init__(self, rows: int) -> None:
-        self.logprobs: list[list[float]] = [[] for _ in range(rows)]
+    def __init__(self, rows: int, least: float, end: int) -> None:
+        self._logprobs: list[list[float]] = [[] for _ in range(rows)]
+        self._least, self._end = least, end
 
     def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
-        """See `Draw`."""
+        """See `Draw`; the scores are `UNWARPED` ones."""
         tokens_N1 = scores_NV.argmax(-1, keepdim=True)
-        noted_N = scores_NV.log_softmax(-1).gather(1, tokens_N1)[:, 0]
-        for row, logprob in zip(rows_N.tolist(), noted_N.tolist(), strict=True):
-            self.logprobs[row].append(logprob)
-        return tokens_N1[:, 0]
+        logprobs_N = scores_NV.log_softmax(-1).gather(1, tokens_N1)[:, 0]
+        rows = [self._logprobs[row] for row in rows_N.tolist()]
+        for row, logprob in zip(rows, logprobs_N.tolist(), strict=True):
+            row.append(logprob)
+        is_over = [probability_of(row) < self._least for row in rows]
+        return tokens_N1[:, 0].masked_fill(torch.tensor(is_over, device=tokens_N1.device), self._end)
+
+    def outputs(self, tokens: Sequence[Sequence[int]]) -> list[GreedyOutput]:
+        """The rows, the token that ends each included, with what was noted of theirs."""
+        pairs = zip(tokens, self._logprobs, strict=True)
+        return [GreedyOutput(row, logprobs[: len(row)]) for row, logprobs in pairs]
 
 
 def drawn_as_transformers_does(rows: int, generator: torch.Generator | None = None) -> Draw:

@@ -165,7 +165,7 @@ class HFBackend:
         self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
     ) -> list[GreedyOutput]:
         """See `marc.inference.backend.Backend`."""
-        draw = GreedyDraw(len(prompts))
+        draw = GreedyDraw(len(prompts), options.answer_first or 0.0, min(ends_of(self.model.generation_config)))
         with prefill_and_decode(clock or StageClock(self.device)) as first:
             outputs = complete(
                 self.model,
@@ -175,10 +175,7 @@ class HFBackend:
                 max_new_tokens=options.max_new_tokens,
                 **UNWARPED,
             )
-        return [
-            GreedyOutput(tokens, logprobs[: len(tokens)])
-            for tokens, logprobs in zip(outputs, draw.logprobs, strict=True)
-        ]
+        return draw.outputs(outputs)
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""

@@ -65,9 +65,9 @@ class HFTurns:
     @torch.no_grad()
     def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
         """See `marc.inference.backend.Turns`."""
-        draw = GreedyDraw(1)
+        draw = GreedyDraw(1, options.answer_first or 0.0, min(ends_of(self._model.generation_config)))
         tokens = self._generate(prompt, clock, draw, {"max_new_tokens": options.max_new_tokens, **UNWARPED})
-        return GreedyOutput(tokens, draw.logprobs[0])
+        return draw.outputs([tokens])[0]
 
     def _generate(
         self,
