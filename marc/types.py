@@ -97,7 +97,7 @@ class GenerationOptions:
         seed: Of the sampling.
         static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
             which takes a minute once and pays for many questions; on a CPU it gains nothing.
-        answer_first: Ask for the bare answer first, and to think only where its probability, the product of its
+        think_below: Ask for the bare answer first, and to think only where its probability, the product of its
             tokens', is less than this: 0 never thinks, more than 1 always does. The prompt style must be one that asks
             to think, such as video-r1. ``None``: the question is asked once.
 
@@ -110,13 +110,13 @@ class GenerationOptions:
     top_p: Annotated[float, Limits(above=0, most=1)] = 1.0
     seed: int = 0
     static: Annotated[bool, Named("static_cache")] = False
-    answer_first: Annotated[float | None, Limits(least=0)] = None
+    think_below: Annotated[float | None, Limits(least=0)] = None
 
     def __post_init__(self) -> None:
         check(self)
-        if self.static and self.answer_first is not None:
+        if self.static and self.think_below is not None:
             problem = "needs the probabilities of tokens, which static keys and values do not tell; leave one out"
-            raise OptionError("answer_first", problem)
+            raise OptionError("think_below", problem)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from marc.inference.answer_first import GreedyOutput
+from marc.inference.thinking import GreedyOutput
 from marc.model.tiny import build_config, build_processor
 
 

@@ -37,7 +37,7 @@ Sampling = Annotated[
     Part(
         record=GenerationOptions,
         otherwise="the protocol's",
-        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False, "answer_first": None},
+        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False, "think_below": None},
     ),
 ]
 
@@ -135,7 +135,7 @@ def _check_thinking(tasks: Sequence[Task], sampling: dict[str, Any]) -> None:
     """Refuses to answer first where prompts ask for the bare answer anyway, before a model is loaded."""
     from marc.data.prompts import check_asks_to_think
 
-    if sampling.get("answer_first") is None:
+    if sampling.get("think_below") is None:
         return
     for task in tasks:
         try:

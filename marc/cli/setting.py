@@ -107,7 +107,7 @@ class Setting:
         """Refuses to answer first in a prompt style that asks for the bare answer anyway."""
         from marc.data.prompts import check_asks_to_think, render_question
 
-        if self.generation.answer_first is not None:
+        if self.generation.think_below is not None:
             check_asks_to_think(render_question("?", style=style))
 
     @property
@@ -121,8 +121,8 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
-        if values["generation"]["answer_first"] is None:
-            values["generation"].pop("answer_first")
+        if values["generation"]["think_below"] is None:
+            values["generation"].pop("think_below")
         values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]
 

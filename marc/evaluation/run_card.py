@@ -63,7 +63,7 @@ def run_card(
 def _generation_card(generation: GenerationOptions) -> dict[str, Any]:
     """What of the options tells runs apart; runs from before there was one go on without it."""
     card = asdict(generation)
-    return card if generation.answer_first is not None else {k: v for k, v in card.items() if k != "answer_first"}
+    return card if generation.think_below is not None else {k: v for k, v in card.items() if k != "think_below"}
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:

@@ -24,7 +24,6 @@ import torch
 from marc.compression.config import NEAR_DUPLICATES
 from marc.data.prompts import BARE_STYLE, Message, check_asks_to_think, message_about, render_question
 from marc.grading import extract_answer
-from marc.inference.answer_first import Reply, think_where_unsure
 from marc.inference.backend import Backend, Turns
 from marc.inference.chat import Chat, streamed
 from marc.inference.hf import HFBackend
@@ -36,6 +35,7 @@ from marc.inference.remarks import about_options
 from marc.inference.seen import Footage, SeenVideo, Shown, footage
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
+from marc.inference.thinking import Reply, think_where_unsure
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Viewer, in_turn
 from marc.inference.vllm_backend import VllmBackend
@@ -341,7 +341,7 @@ class VideoAssistant(Viewer):
         listeners: Sequence[Listener],
     ) -> list[tuple[Prompt, Reply]]:
         """What each question came to, and the prompt of which that came."""
-        threshold = self.generation.answer_first
+        threshold = self.generation.think_below
         with clock.stage("tokenize"):
             prompts = self._prompts(queries, seen)
             bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen)
@@ -415,7 +415,7 @@ class VideoAssistant(Viewer):
     ) -> tuple[list[Message], Prompt, Reply]:
         """A conversation with its next question, as the answer that counts was asked for, and what that came to."""
         seen, messages = before
-        threshold = self.generation.answer_first
+        threshold = self.generation.think_below
 
         def asked(query: Query) -> tuple[list[Message], Prompt]:
             with clock.stage("tokenize"):
@@ -448,7 +448,7 @@ class VideoAssistant(Viewer):
         room = self._room
         if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
             raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
-        if self.generation.answer_first is not None:
+        if self.generation.think_below is not None:
             check_asks_to_think(query.text(self._style))
             query.bare()
         return () if query.messages and not query.video else footage(query.video)

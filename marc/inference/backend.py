@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 
 from marc.compression import CompressionConfig
-from marc.inference.answer_first import GreedyOutput
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import VideoInput
 from marc.types import GenerationOptions
 
@@ -120,7 +120,7 @@ class Backend(Protocol):
     ) -> list[GreedyOutput]:
         """One output of likeliest tokens per prompt, in one generation, with the probabilities of these tokens.
 
-        An engine may give an output up where it is less probable than ``options.answer_first``.
+        An engine may give an output up where it is less probable than ``options.think_below``.
 
         Args:
             prompts: Their inputs are encoded. What several of them begin with is read once.

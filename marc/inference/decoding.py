@@ -25,8 +25,8 @@ from transformers import AttentionInterface, Cache, DynamicCache, GenerationConf
 from transformers.generation import BaseStreamer, StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface
 
-from marc.inference.answer_first import GreedyOutput, probability_of
 from marc.inference.prompts import pad_rows
+from marc.inference.thinking import GreedyOutput, probability_of
 from marc.model.attention import attention, why_not_shared
 
 DECODING_ATTENTION = "rows_behind_prefixes"

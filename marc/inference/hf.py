@@ -26,7 +26,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache, StoppingCriteriaList
 
 from marc.compression import CompressionConfig
-from marc.inference.answer_first import GreedyOutput
 from marc.inference.decoding import (
     UNWARPED,
     Draw,
@@ -41,6 +40,7 @@ from marc.inference.encoding import encode
 from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
 from marc.inference.stages import StageClock, prefill_and_decode
+from marc.inference.thinking import GreedyOutput
 from marc.inference.turns import HFTurns
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.io import sha256_tensors
@@ -165,7 +165,7 @@ class HFBackend:
         self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
     ) -> list[GreedyOutput]:
         """See `marc.inference.backend.Backend`."""
-        draw = GreedyDraw(len(prompts), options.answer_first or 0.0, min(ends_of(self.model.generation_config)))
+        draw = GreedyDraw(len(prompts), options.think_below or 0.0, min(ends_of(self.model.generation_config)))
         with prefill_and_decode(clock or StageClock(self.device)) as first:
             outputs = complete(
                 self.model,

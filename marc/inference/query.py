@@ -28,7 +28,7 @@ class Query:
         messages: A conversation that ends with the question, in Hugging Face chat format, in place of ``prompt``; a
             part of the type `MEDIA` stands for each of the videos, in order. There need be none. Its last part is
             the text of the question.
-        bare_prompt: What the model reads where the bare answer is asked for first (``answer_first`` of
+        bare_prompt: What the model reads where the bare answer is asked for first (``think_below`` of
             `marc.types.GenerationOptions`); ``None``: the question in the style that does; not beside ``prompt``
             or ``messages``.
     """
@@ -56,7 +56,7 @@ class Query:
         text = self.bare_prompt
         if text is None and (self.prompt is not None or self.messages):
             raise ValueError(
-                "answer_first: a question with a prompt of its own needs one for the bare answer, too (bare_prompt)"
+                "think_below: a question with a prompt of its own needs one for the bare answer, too (bare_prompt)"
             )
         if text is None:
             text = render_question(self.question, style=BARE_STYLE)

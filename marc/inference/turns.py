@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
-from marc.inference.answer_first import GreedyOutput
 from marc.inference.decoding import (
     UNWARPED,
     Draw,
@@ -27,6 +26,7 @@ from marc.inference.decoding import (
 from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock, prefill_and_decode
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
@@ -65,7 +65,7 @@ class HFTurns:
     @torch.no_grad()
     def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
         """See `marc.inference.backend.Turns`."""
-        draw = GreedyDraw(1, options.answer_first or 0.0, min(ends_of(self._model.generation_config)))
+        draw = GreedyDraw(1, options.think_below or 0.0, min(ends_of(self._model.generation_config)))
         tokens = self._generate(prompt, clock, draw, {"max_new_tokens": options.max_new_tokens, **UNWARPED})
         return draw.outputs([tokens])[0]
 

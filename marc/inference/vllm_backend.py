@@ -21,10 +21,10 @@ from transformers.utils import CONFIG_NAME
 
 from marc.compression import CompressionConfig
 from marc.extras import extra
-from marc.inference.answer_first import GreedyOutput
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import KINDS, VideoInput
 from marc.inference.vllm_items import PLAN, VISUAL_FIELDS, planned_item
 from marc.io import sha256_file, sha256_of

@@ -93,7 +93,7 @@ class Extras(BaseModel):
         end: Where it ends.
         subtitles: ``"auto"`` or ``"none"``.
         subtitles_in_prompt: Write what is said into the prompt.
-        answer_first: As of `marc ask --answer-first`. What the server was started with holds where a request names
+        think_below: As of `marc ask --think-below`. What the server was started with holds where a request names
             neither this nor a prompt style.
     """
 
@@ -107,7 +107,7 @@ class Extras(BaseModel):
     end: float | None = None
     subtitles: Literal["auto", "none"] | None = None
     subtitles_in_prompt: bool | None = None
-    answer_first: float | None = None
+    think_below: float | None = None
 
     @model_validator(mode="after")
     def _is_a_stretch(self) -> Extras:
@@ -157,8 +157,8 @@ class ChatRequest(BaseModel):
         longest = self.max_completion_tokens or self.max_tokens or generation.max_new_tokens
         given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if extras.prompt_style is not None or extras.answer_first is not None:
-            changes["answer_first"] = extras.answer_first
+        if extras.prompt_style is not None or extras.think_below is not None:
+            changes["think_below"] = extras.think_below
         if extras.k is not None and extras.k != "auto" and extras.k < 1:
             raise RefusedError("marc.k must be at least 1 or auto")
         wanted = {"layout": extras.layout, "budget": extras.budget}

@@ -83,10 +83,10 @@ def test_the_report_says_what_it_cost(folder):
 
 def test_the_bare_answer_is_reported_where_it_is_asked_for_first(folder):
     style = ("--prompt-style", "video-r1")
-    always = ask(folder, *style, "--answer-first", "1.1")
+    always = ask(folder, *style, "--think-below", "1.1")
     assert "bare answer      thought about at a probability of 0.0" in always.stdout, always.output
     assert "4 tokens generated" in always.stdout, "one, and three in thinking"
-    never = json.loads(ask(folder, *style, "--answer-first", "0", "--json").stdout)
+    never = json.loads(ask(folder, *style, "--think-below", "0", "--json").stdout)
     assert (never["has_thought"], never["generated_tokens"]) == (False, 3) and 0 < never["probability"] < 1
     once = json.loads(ask(folder, *style, "--json").stdout)
     assert (once["probability"], once["has_thought"], once["generated_tokens"]) == (None, None, 3)
@@ -98,10 +98,10 @@ def test_the_threshold_of_bare_answers_tells_batches_apart_and_those_from_before
         return Setting(*parts, GenerationOptions(**generation), None).identity
 
     hashed = []
-    assert len({identity(), identity(answer_first=0.5), identity(answer_first=0.9)}) == 3
+    assert len({identity(), identity(think_below=0.5), identity(think_below=0.9)}) == 3
     monkeypatch.setattr("marc.io.sha256_json", lambda values: str(hashed.append(values)))
     identity()
-    assert "seed" in hashed[0]["generation"] and "answer_first" not in hashed[0]["generation"]
+    assert "seed" in hashed[0]["generation"] and "think_below" not in hashed[0]["generation"]
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_storyboard(folder, tmp_path):
         (["--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["--storyboard", "/nowhere/out.png"], "the folder /nowhere does not exist"),
         (["--storyboard", "out.mp4"], "the ending must be one of"),
-        (["--answer-first", "sometimes"], "--answer-first must be a number >= 0 or none, got 'sometimes'"),
-        (["--answer-first", "0.9"], "choose a prompt style that asks to think (video-r1, video-r1-train)"),
-        (["--answer-first", "0.9", "--prompt-style", "plain"], "answer_first: this prompt asks"),
-        (["--answer-first", "0.9", "--static-cache"], "--answer-first needs the probabilities of tokens"),
+        (["--think-below", "sometimes"], "--think-below must be a number >= 0 or none, got 'sometimes'"),
+        (["--think-below", "0.9"], "choose a prompt style that asks to think (video-r1, video-r1-train)"),
+        (["--think-below", "0.9", "--prompt-style", "plain"], "think_below: this prompt asks"),
+        (["--think-below", "0.9", "--static-cache"], "--think-below needs the probabilities of tokens"),
     ],
 )
 def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):

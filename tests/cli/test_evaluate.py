@@ -121,7 +121,7 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["eval", "--paper-sampling", "--top-p", "0.5"], "--paper-sampling leaves nothing for --top-p"),
         (["eval", "--static-cache", "--attention", "flash_attention_2"], "--static-cache is for one compiled graph"),
-        (["eval", "--static-cache", "--answer-first", "0.9"], "--answer-first needs the probabilities of"),
+        (["eval", "--static-cache", "--think-below", "0.9"], "--think-below needs the probabilities of"),
         (["eval", "--batch-size", "0"], "--batch-size"),
         (["eval", "--frames", "1"], "--max-frames must be a whole number >= 2"),
         (["eval", "--limit", "0"], "--limit must be a whole number >= 1"),
@@ -170,15 +170,15 @@ def test_the_threshold_of_bare_answers_tells_runs_apart_and_needs_prompts_that_a
     options = ["eval", "--benchmark", "mmvu", "--data", data, "--output", tmp_path]
     assert call(*options).exit_code == 0
     card = tmp_path / "mmvu" / "marc-events" / "run.json"
-    assert "answer_first" not in json.loads(card.read_text())["run"]["generation"], "earlier runs go on"
-    said = call(*options, "--answer-first", 0.9)
-    assert said.exit_code == 2 and "'answer_first': 0.9" in said.output
+    assert "think_below" not in json.loads(card.read_text())["run"]["generation"], "earlier runs go on"
+    said = call(*options, "--think-below", 0.9)
+    assert said.exit_code == 2 and "'think_below': 0.9" in said.output
     scripted.clear()
-    said = call(*options, "--answer-first", 0.9, "--style", "short")
-    assert said.exit_code == 2 and "MMVU, video-r1 protocol: answer_first: this prompt asks" in said.output
+    said = call(*options, "--think-below", 0.9, "--style", "short")
+    assert said.exit_code == 2 and "MMVU, video-r1 protocol: think_below: this prompt asks" in said.output
     assert not scripted, "before a model is loaded"
-    assert call(*options[:-1], tmp_path / "other", "--answer-first", 0.9).exit_code == 0
-    assert scripted[1].answer_first == 0.9
+    assert call(*options[:-1], tmp_path / "other", "--think-below", 0.9).exit_code == 0
+    assert scripted[1].think_below == 0.9
 
 
 def test_the_real_model_on_real_files(data, tmp_path):

@@ -138,13 +138,13 @@ def test_a_request_may_have_the_bare_answer_first(running, alone, videos):
     messages = [*plain, {"role": "assistant", "content": "Noise."}, {"role": "user", "content": "And then?"}]
     for turns in (plain, messages):
         thinking = asked(turns, prompt_style="video-r1")
-        always = asked(turns, prompt_style="video-r1", answer_first=2)
+        always = asked(turns, prompt_style="video-r1", think_below=2)
         assert always.choices[0].message.content == thinking.choices[0].message.content
         assert (always.marc["has_thought"], thinking.marc["has_thought"]) == (True, None)
         assert always.usage.completion_tokens == thinking.usage.completion_tokens + 1
-        never = asked(turns, prompt_style="video-r1", answer_first=0)
+        never = asked(turns, prompt_style="video-r1", think_below=0)
         assert never.marc["has_thought"] is False and never.marc["input_tokens"] < thinking.marc["input_tokens"]
-    assert asked(plain, prompt_style="video-r1", answer_first=0).marc["output"] == asked(plain).marc["output"]
+    assert asked(plain, prompt_style="video-r1", think_below=0).marc["output"] == asked(plain).marc["output"]
 
 
 def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(running, alone, videos):
@@ -190,12 +190,8 @@ def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(runn
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 60}}, 400, "video 1: start=60 is behind the end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 2, "end": 1}}, 400, "needs 0 <= start < end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"k": 0}}, 400, "marc.k must be at least 1"),
-        (
-            {"messages": asks("{videos}/0.mp4"), "marc": {"answer_first": -1}},
-            400,
-            "answer_first must be a number >= 0",
-        ),
-        ({"messages": asks("{videos}/0.mp4"), "marc": {"answer_first": 1}}, 400, "choose a prompt style that asks to"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"think_below": -1}}, 400, "think_below must be a number"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"think_below": 1}}, 400, "choose a prompt style that asks to"),
         ({"messages": asks("{videos}/0.mp4"), "model": "gpt"}, 404, "this server has no model 'gpt'"),
         ({"messages": asks("{videos}/0.mp4", "why " * 5000)}, 400, "the model has room for 4096"),
     ],

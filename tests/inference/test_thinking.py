@@ -13,17 +13,17 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from marc import VideoAssistant
 from marc.data.prompts import render_question
-from marc.inference.answer_first import GreedyOutput, think_where_unsure
 from marc.inference.hf import HFBackend, complete
 from marc.inference.listening import Listener
 from marc.inference.query import Query
+from marc.inference.thinking import GreedyOutput, think_where_unsure
 from marc.options import OptionError
 from marc.types import GenerationOptions
 
 NEW = 6
 SHORT = GenerationOptions(NEW)
-ALWAYS = GenerationOptions(NEW, answer_first=1.01)
-NEVER = GenerationOptions(NEW, answer_first=0.0)
+ALWAYS = GenerationOptions(NEW, think_below=1.01)
+NEVER = GenerationOptions(NEW, think_below=0.0)
 
 logprobs = st.lists(st.floats(-5, 0), min_size=1, max_size=4)
 
@@ -115,7 +115,7 @@ def test_what_is_too_improbable_is_given_up_at_that_token(asked_of):
     whole = backend.greedy(prompts, SHORT)
     reached = sorted(math.exp(sum(output.logprobs[:2])) for output in whole)
     least = reached[len(reached) // 2]  # half of the rows are above it after two tokens
-    outputs = backend.greedy(prompts, GenerationOptions(NEW, answer_first=least))
+    outputs = backend.greedy(prompts, GenerationOptions(NEW, think_below=least))
     for output, all_of_it in zip(outputs, whole, strict=True):
         products = [math.exp(sum(all_of_it.logprobs[: end + 1])) for end in range(len(all_of_it.tokens))]
         kept = next((end + 1 for end, product in enumerate(products) if product < least * (1 - 1e-6)), len(products))
@@ -190,7 +190,7 @@ class Unsure(Scripted):
 def test_each_question_and_its_listener_goes_its_own_way(clip):
     backend = Unsure()
     assistant = VideoAssistant(
-        backend, prompt_style="video-r1", generation=GenerationOptions(answer_first=0.5, temperature=0.3)
+        backend, prompt_style="video-r1", generation=GenerationOptions(think_below=0.5, temperature=0.3)
     )
     heard = [[] for _ in range(3)]
     listeners = [Listener(each.append) for each in heard]
@@ -210,7 +210,7 @@ def test_what_cannot_be_asked_twice_is_refused(assistant, clip):
         assistant.ask(clip, "What?", prompt="Think in <think> tags: what?")
     with pytest.raises(ValueError, match=r"choose a prompt style that asks to think \(video-r1, video-r1-train\)"):
         assistant.ask(clip, "What?", prompt="What?")
-    with pytest.raises(OptionError, match=r"^answer_first needs the probabilities of tokens"):
-        GenerationOptions(answer_first=0.5, static=True)
-    with pytest.raises(OptionError, match=r"^answer_first must be a number >= 0 or none"):
-        GenerationOptions(answer_first=-0.5)
+    with pytest.raises(OptionError, match=r"^think_below needs the probabilities of tokens"):
+        GenerationOptions(think_below=0.5, static=True)
+    with pytest.raises(OptionError, match=r"^think_below must be a number >= 0 or none"):
+        GenerationOptions(think_below=-0.5)
