@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
+from marc.data.prompts import render_question
 from marc.model.family import families
+from marc.model.loading import load_processor
 from marc.model.tiny import build_tiny
 from marc.types import Answer, GenerationOptions
 
@@ -199,6 +201,26 @@ def test_the_real_model_on_real_files(data, tmp_path):
         ["frames2", "uniform", "random", "marc-frames", "marc-events"], 4.0
     )
     assert tokens["tiny"] < tokens["full"]
+
+
+def test_bare_answers_are_asked_for_with_their_options_and_told_in_rows_and_reports(data, tmp_path):
+    rows = {}
+    for threshold in ("none", "0", "1.01"):
+        options = ["--benchmark", "mmvu", "--data", data, "--output", tmp_path / threshold, "--max-new-tokens", 2]
+        assert call("eval", *options, "--think-below", threshold).exit_code == 0
+        folder = tmp_path / threshold / "mmvu" / "marc-events"
+        lines = map(json.loads, (folder / "rows.rank0.jsonl").read_text().splitlines())
+        rows[threshold] = [row for row in lines if row["status"] == "ok"]
+        assert ("thought about (share)" in (folder / "report.md").read_text()) == (threshold != "none")
+    assert [row["output"] for row in rows["1.01"]] == [row["output"] for row in rows["none"]]
+    assert {row["generated_tokens"] for row in rows["1.01"]} == {3}
+    assert {row["has_thought"] for row in rows["0"]} == {False}
+    bare = render_question(PLAIN["problem"], problem_type="multiple choice", options=PLAIN["options"], style="short")
+    tokenizer = load_processor("tiny")[1].tokenizer
+    for thinking, without in zip(rows["none"], rows["0"], strict=True):
+        asked = render_question(PLAIN["problem"], problem_type="multiple choice", options=PLAIN["options"])
+        lengths = [len(tokenizer(text)["input_ids"]) for text in (asked, bare)]
+        assert thinking["input_tokens"] - without["input_tokens"] == lengths[0] - lengths[1]
 
 
 @pytest.mark.parametrize("family", [family.name for family in families()])
