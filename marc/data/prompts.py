@@ -77,8 +77,8 @@ def check_asks_to_think(text: str) -> None:
     if "<think>" not in text:
         styles = [name for name, strings in _protocols()["styles"].items() if "<think>" in strings["text"]]
         raise ValueError(
-            "think_below: this prompt asks for the bare answer already, so that nothing would be thought where it is "
-            f"unsure; choose a prompt style that asks to think ({', '.join(styles)}), or leave think_below out"
+            "think_below: this prompt does not ask to think, which is for where the bare answer is unsure; choose a "
+            f"prompt style that asks to think ({', '.join(styles)}), or leave think_below out"
         )
 
 

@@ -173,7 +173,7 @@ def test_storyboard(folder, tmp_path):
         (["--storyboard", "out.mp4"], "the ending must be one of"),
         (["--think-below", "sometimes"], "--think-below must be a number >= 0 or none, got 'sometimes'"),
         (["--think-below", "0.9"], "choose a prompt style that asks to think (video-r1, video-r1-train)"),
-        (["--think-below", "0.9", "--prompt-style", "plain"], "think_below: this prompt asks"),
+        (["--think-below", "0.9", "--prompt-style", "plain"], "think_below: this prompt does not ask"),
         (["--think-below", "0.9", "--static-cache"], "--think-below needs the probabilities of tokens"),
     ],
 )

@@ -177,7 +177,7 @@ def test_the_threshold_of_bare_answers_tells_runs_apart_and_needs_prompts_that_a
     assert said.exit_code == 2 and "'think_below': 0.9" in said.output
     scripted.clear()
     said = call(*options, "--think-below", 0.9, "--style", "short")
-    assert said.exit_code == 2 and "MMVU, video-r1 protocol: think_below: this prompt asks" in said.output
+    assert said.exit_code == 2 and "MMVU, video-r1 protocol: think_below: this prompt does not ask" in said.output
     assert not scripted, "before a model is loaded"
     assert call(*options[:-1], tmp_path / "other", "--think-below", 0.9).exit_code == 0
     assert scripted[1].think_below == 0.9
