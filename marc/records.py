@@ -115,6 +115,10 @@ class AnswerRecord:
         events: The events that were found for the question, video by video in time order.
         videos: What was shown, in the order of the question.
         warnings: What the user should know about the answer.
+        probability: Of the bare answer that was asked for first, the product of its tokens', or of its beginning
+            where that was too little already; null: it was not.
+        has_thought: Whether it was too little, so that the model was asked to think; null: likewise.
+        generated_tokens: Tokens that were generated in all, those of a bare answer that did not count among them.
     """
 
     schema: Literal["marc.answer.v1"]
@@ -138,6 +142,9 @@ class AnswerRecord:
     events: tuple[EventRecord, ...]
     videos: tuple[VideoRecord, ...]
     warnings: tuple[str, ...]
+    probability: float | None = None
+    has_thought: bool | None = None
+    generated_tokens: int = 0
 
     @classmethod
     def of(cls, answer: Answer, pictures: Sequence[str] = ()) -> AnswerRecord:

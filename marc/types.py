@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from marc.options import Limits, Named, check
+from marc.options import Limits, Named, OptionError, check
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Types of weights, as torch and recipes write them."""
@@ -97,9 +97,12 @@ class GenerationOptions:
         seed: Of the sampling.
         static: Keep keys and values in tensors of fixed size. On a GPU transformers then compiles the decoding step,
             which takes a minute once and pays for many questions; on a CPU it gains nothing.
+        think_below: Ask for the bare answer first, and to think only where its probability, the product of its
+            tokens', is less than this: 0 never thinks, more than 1 always does. The prompt style must be one that asks
+            to think, such as video-r1. ``None``: the question is asked once.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is out of range, or two of them exclude each other.
     """
 
     max_new_tokens: Annotated[int, Limits(least=1)] = 256
@@ -107,9 +110,13 @@ class GenerationOptions:
     top_p: Annotated[float, Limits(above=0, most=1)] = 1.0
     seed: int = 0
     static: Annotated[bool, Named("static_cache")] = False
+    think_below: Annotated[float | None, Limits(least=0)] = None
 
     def __post_init__(self) -> None:
         check(self)
+        if self.static and self.think_below is not None:
+            problem = "needs the probabilities of tokens, which static keys and values do not tell; leave one out"
+            raise OptionError("think_below", problem)
 
 
 @dataclass(frozen=True)
@@ -320,6 +327,10 @@ class Answer:
         input_tokens: Tokens of the whole prompt.
         output_tokens: Tokens of the output.
         is_cut: Whether the output ended because it was as long as it might be.
+        probability: Of the bare answer that was asked for first, the product of its tokens', or of its beginning
+            where that was too little already; ``None``: it was not.
+        has_thought: Whether it was too little, so that the model was asked to think; ``None``: likewise.
+        generated_tokens: Tokens that were generated for it in all, a bare answer that did not count among them.
     """
 
     answer: str
@@ -342,3 +353,6 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     is_cut: bool = False
+    probability: float | None = None
+    has_thought: bool | None = None
+    generated_tokens: int = 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -33,6 +34,9 @@ def test_everything_in_it_is_described():
             "frames",
             "picture",
             "warnings",
+            "probability",
+            "has_thought",
+            "generated_tokens",
             "memory",
             "page",
             "next_page",
@@ -62,9 +66,10 @@ def shown_videos(draw) -> ShownVideo:
     )
 
 
-@given(st.lists(shown_videos(), max_size=3), st.text(), st.none() | NUMBERS)
-def test_every_answer_keeps_to_the_schema(videos, text, budget):
+@given(st.lists(shown_videos(), max_size=3), st.text(), st.none() | NUMBERS, st.none() | st.booleans())
+def test_every_answer_keeps_to_the_schema(videos, text, budget, thought):
     answer = Answer(text, text, question=text, videos=tuple(videos), visual_tokens_budget=budget, warnings=(text,))
+    answer = replace(answer, has_thought=thought, probability=None if thought is None else 0.5)
     value = json.loads(json.dumps(as_json(AnswerRecord.of(answer))))
     jsonschema.validate(value, schema())
     assert len(value["events"]) == sum(len(video.events) for video in videos)

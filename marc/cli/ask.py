@@ -378,10 +378,20 @@ def _as_text(answer: Answer, named_videos: bool) -> str:
         + (f" and {spoken} of subtitles" if spoken else ""),
         *_as_citations(answer, named_videos),
         *(["memory           coarse"] if any(shown.memory == "coarse" for shown in answer.videos) else []),
+        *_as_thoughts(answer),
         "seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()),
         f"peak memory      {answer.peak_memory_bytes / 2**20:.0f} MiB",
     ]
     return "\n".join(lines)
+
+
+def _as_thoughts(answer: Answer) -> list[str]:
+    """What came of the bare answer, where it was asked for first."""
+    if answer.probability is None:
+        return []
+    then = "thought about" if answer.has_thought else "taken"
+    generated = f"{answer.generated_tokens} tokens generated"
+    return [f"bare answer      {then} at a probability of {answer.probability:.3f}, {generated}"]
 
 
 def _as_citations(answer: Answer, named_videos: bool) -> list[str]:

@@ -37,7 +37,7 @@ Sampling = Annotated[
     Part(
         record=GenerationOptions,
         otherwise="the protocol's",
-        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False},
+        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False, "think_below": None},
     ),
 ]
 
@@ -131,6 +131,20 @@ def _sampling(generation: dict[str, Any], given: Given, paper_sampling: bool, at
     return sampling
 
 
+def _check_thinking(tasks: Sequence[Task], sampling: dict[str, Any]) -> None:
+    """Refuses to answer first where prompts ask for the bare answer anyway, before a model is loaded."""
+    from marc.data.prompts import check_asks_to_think
+
+    if sampling.get("think_below") is None:
+        return
+    for task in tasks:
+        try:
+            for sample in task.samples:
+                check_asks_to_think(sample.prompt)
+        except ValueError as error:
+            raise ValueError(f"{task.benchmark.title}, {task.protocol} protocol: {error}") from error
+
+
 @dataclass(frozen=True)
 class Runs:
     """Where and how methods answer.
@@ -157,6 +171,7 @@ class Runs:
         """Has one method answer all tasks; gives the number of samples that failed."""
         from marc.evaluation.evaluate import load_engine
 
+        _check_thinking(tasks, sampling)
         load = partial(load_engine, method, options)
         if self.cluster.ray is None:
             return self._run(method, tasks, load(), sampling)

@@ -71,6 +71,8 @@ class Setting:
 
         check_name(self.model.name)
         check_style(self.prompt_style)
+        if self.prompt_style is not None:
+            self._check_thinking(self.prompt_style)
         check_runs(self.model.device, self.model.attn_implementation)
         if self.memory is not None and self.retrieval.embedder is not None:
             check_embedder(self.retrieval.embedder)
@@ -82,7 +84,7 @@ class Setting:
         """The assistant."""
         from marc.inference.assistant import VideoAssistant
 
-        return VideoAssistant.from_pretrained(
+        assistant = VideoAssistant.from_pretrained(
             self.model.name,
             compression=self.compression,
             frames=self.frames,
@@ -98,6 +100,15 @@ class Setting:
             prompt_style=self.prompt_style,
             progress=progress,
         )
+        self._check_thinking(assistant.prompt_style)
+        return assistant
+
+    def _check_thinking(self, style: str) -> None:
+        """Refuses to answer first in a prompt style that asks for the bare answer anyway."""
+        from marc.data.prompts import check_asks_to_think, render_question
+
+        if self.generation.think_below is not None:
+            check_asks_to_think(render_question("?", style=style))
 
     @property
     def identity(self) -> str:
@@ -110,6 +121,8 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
+        if values["generation"]["think_below"] is None:
+            values["generation"].pop("think_below")
         values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]
 

@@ -19,6 +19,9 @@ from typing import Any
 
 Message = dict[str, Any]
 
+BARE_STYLE = "short"
+"""The style that asks for the answer alone."""
+
 
 def style_names() -> tuple[str, ...]:
     """The known values of ``style`` in `render_question`."""
@@ -63,6 +66,20 @@ def render_question(
     except UnicodeEncodeError as error:
         raise ValueError(f"the question {question[:80]!r} is not UTF-8: it holds half a character") from error
     return text
+
+
+def check_asks_to_think(text: str) -> None:
+    """Refuses a rendered question that does not ask for reasoning before the answer, as Video-R1's prompt does.
+
+    Raises:
+        ValueError: Naming the styles that do.
+    """
+    if "<think>" not in text:
+        styles = [name for name, strings in _protocols()["styles"].items() if "<think>" in strings["text"]]
+        raise ValueError(
+            "think_below: this prompt does not ask to think, which is for where the bare answer is unsure; choose a "
+            f"prompt style that asks to think ({', '.join(styles)}), or leave think_below out"
+        )
 
 
 def render_benchmark_question(benchmark: str, kind: str, question: str, options: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 from functools import cached_property
 from typing import Any
 
+from marc.data.prompts import BARE_STYLE
 from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions
 from marc.evaluation.samples import Sample
@@ -56,7 +57,12 @@ class AssistantEngine:
             if sample.data_type not in ("video", "frame"):
                 raise ValueError(f"{sample.path}: a {sample.data_type}; only questions about videos are asked")
         self.assistant.generation = generation
-        return self.assistant.ask_batch([Query(self._footage(one), one.question, one.prompt) for one in samples])
+        return self.assistant.ask_batch(
+            [
+                Query(self._footage(one), one.question, one.prompt, bare_prompt=one.question_in(BARE_STYLE))
+                for one in samples
+            ]
+        )
 
     def _footage(self, sample: Sample) -> str | Frames:
         """The video's file, or the frames of a folder of them, which are shown as they are."""

@@ -66,6 +66,10 @@ def tables(summary: RunSummary) -> list[Table]:
     costs.add("visual tokens after (mean)", f"{summary.costs.visual_tokens_after:.1f}")
     costs.add("prompt tokens of a video before (mean)", f"{summary.costs.prompt_tokens_before:.1f}")
     costs.add("prompt tokens of a video after (mean)", f"{summary.costs.prompt_tokens_after:.1f}")
+    if not math.isnan(summary.costs.generated_tokens):
+        costs.add("generated tokens (mean)", f"{summary.costs.generated_tokens:.1f}")
+    if not math.isnan(summary.costs.thought):
+        costs.add("thought about (share)", f"{percent(summary.costs.thought)} %")
     costs.add("peak memory (largest)", f"{summary.costs.peak_memory_bytes / 2**30:.2f} GiB")
     for stage, seconds in summary.costs.seconds.items():
         costs.add(f"{stage} (median)", f"{seconds:.4f} s")

@@ -48,7 +48,7 @@ def run_card(
             "protocol": protocol,
             "method": method,
             **engine.card(),
-            "generation": asdict(generation),
+            "generation": _generation_card(generation),
             "samples": len(samples),
             "data": samples_hash(samples),
             "headline": spec.headline,
@@ -58,6 +58,12 @@ def run_card(
         "command": shlex.join(sys.argv),
         "started": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
+
+
+def _generation_card(generation: GenerationOptions) -> dict[str, Any]:
+    """What of the options tells runs apart; runs from before there was one go on without it."""
+    card = asdict(generation)
+    return card if generation.think_below is not None else {k: v for k, v in card.items() if k != "think_below"}
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:

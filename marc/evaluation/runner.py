@@ -299,7 +299,14 @@ def read_run_rows(folder: Path) -> list[Row]:
 
 
 _NUMBERS = ("strict", "lenient", "peak_memory_bytes")
-_COSTS = ("frames", "visual_tokens_before", "visual_tokens_after", "prompt_tokens_before", "prompt_tokens_after")
+_COSTS = (
+    "frames",
+    "visual_tokens_before",
+    "visual_tokens_after",
+    "prompt_tokens_before",
+    "prompt_tokens_after",
+    "generated_tokens",
+)
 
 
 def _check_row(row: Any, where: str) -> None:
@@ -314,6 +321,7 @@ def _check_row(row: Any, where: str) -> None:
     if is_ok:
         wrong += [name for name in _NUMBERS if not _is_number(row.get(name))]
         wrong += [name for name in _COSTS if name in row and not _is_number(row[name])]
+        wrong += [] if row.get("has_thought") in (None, False, True) else ["has_thought"]
         seconds = row.get("seconds")
         wrong += [] if isinstance(seconds, dict) and all(map(_is_number, seconds.values())) else ["seconds"]
     if wrong:

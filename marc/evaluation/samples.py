@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from marc.data.prompts import render_question
 from marc.io import sha256_of
 
 Row = Mapping[str, Any]
@@ -43,6 +44,10 @@ class Sample:
     def prompt_hash(self) -> str:
         """First 16 hexadecimal digits of the prompt's SHA-256."""
         return sha256_of(self.prompt)[:16]
+
+    def question_in(self, style: str) -> str:
+        """The question, its options included, in one of the styles of `marc.data.prompts`."""
+        return render_question(self.question, problem_type=self.problem_type, options=self.options, style=style)
 
 
 def require(row: Row, name: str, where: str) -> Any:

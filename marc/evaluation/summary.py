@@ -40,6 +40,8 @@ class Costs:
         visual_tokens_after: Mean number of visual tokens read by the language model.
         prompt_tokens_before: Mean cost of a video in the prompt without compression.
         prompt_tokens_after: Mean cost of a video in the prompt, marks and timestamps included.
+        generated_tokens: Mean number of tokens generated, bare answers that did not count among them.
+        thought: Share that the model thought about, of those whose bare answer was asked first; NaN: of none it was.
         peak_memory_bytes: Largest peak memory.
         seconds: Median wall time per sample by stage.
     """
@@ -49,6 +51,8 @@ class Costs:
     visual_tokens_after: float
     prompt_tokens_before: float
     prompt_tokens_after: float
+    generated_tokens: float
+    thought: float
     peak_memory_bytes: int
     seconds: dict[str, float]
 
@@ -180,6 +184,7 @@ def _costs(rows: Sequence[Row]) -> Costs:
     def mean(name: str) -> float:
         return float(np.mean([row.get(name, math.nan) for row in rows])) if rows else 0.0
 
+    thought = [row["has_thought"] for row in rows if row.get("has_thought") is not None]
     stages = dict.fromkeys(stage for row in rows for stage in row["seconds"])
     return Costs(
         mean("frames"),
@@ -187,6 +192,8 @@ def _costs(rows: Sequence[Row]) -> Costs:
         mean("visual_tokens_after"),
         mean("prompt_tokens_before"),
         mean("prompt_tokens_after"),
+        mean("generated_tokens"),
+        float(np.mean(thought)) if thought else math.nan,
         max((row["peak_memory_bytes"] for row in rows), default=0),
         {stage: float(np.median([row["seconds"].get(stage, 0.0) for row in rows])) for stage in stages},
     )

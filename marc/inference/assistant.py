@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from marc.compression.config import NEAR_DUPLICATES
-from marc.data.prompts import Message, message_about, render_question
+from marc.data.prompts import BARE_STYLE, Message, check_asks_to_think, message_about, render_question
 from marc.grading import extract_answer
 from marc.inference.backend import Backend, Turns
 from marc.inference.chat import Chat, streamed
@@ -35,6 +35,7 @@ from marc.inference.remarks import about_options
 from marc.inference.seen import Footage, SeenVideo, Shown, footage
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
+from marc.inference.thinking import Reply, think_where_unsure
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Viewer, in_turn
 from marc.inference.vllm_backend import VllmBackend
@@ -241,12 +242,18 @@ class VideoAssistant(Viewer):
         end: float | None = None,
     ) -> Query:
         """A question with its possible answers as it will be asked; see `ask`."""
+        bare = None
         if prompt is None:
-            problem_type = "multiple choice" if options else "free-form"
-            prompt = render_question(question, problem_type=problem_type, options=options, style=self._style)
+            render = partial(
+                render_question,
+                question,
+                problem_type="multiple choice" if options else "free-form",
+                options=options,
+            )
+            prompt, bare = render(style=self._style), render(style=BARE_STYLE)
         if not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"a possible answer is a text, got {list(options)}")
-        return Query(stretch_of(video, start, end), question, prompt, tuple(options))
+        return Query(stretch_of(video, start, end), question, prompt, tuple(options), bare_prompt=bare)
 
     def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
         """Answers a question from the events of all remembered videos that are nearest to it.
@@ -319,20 +326,50 @@ class VideoAssistant(Viewer):
             about = [(each, query.question) for query, clips in zip(queries, asked, strict=True) for each in clips]
             viewed = iter(self.view_all(about, clock))
             seen = [tuple(next(viewed) for _ in clips) for clips in asked]
-            with clock.stage("tokenize"):
-                prompts = [
-                    self._prompt(query, [(each.video, each.said) for each in shown])
-                    for query, shown in zip(queries, seen, strict=True)
-                ]
-            outputs = self.backend.generate(prompts, self.generation, clock, listeners)
-            texts = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
+            replies = self._replies(queries, seen, clock, listeners)
+            texts = self._texts([reply.tokens for _, reply in replies])
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
-        rows = zip(queries, prompts, outputs, texts, seen, strict=True)
+        rows = zip(queries, replies, texts, seen, strict=True)
+        return [(self._answer(query, (*told, text), shown, seconds, peak), shown) for query, told, text, shown in rows]
+
+    def _replies(
+        self,
+        queries: Sequence[Query],
+        seen: Sequence[Sequence[SeenVideo]],
+        clock: StageClock,
+        listeners: Sequence[Listener],
+    ) -> list[tuple[Prompt, Reply]]:
+        """What each question came to, and the prompt of which that came."""
+        threshold = self.generation.think_below
+        with clock.stage("tokenize"):
+            prompts = self._prompts(queries, seen)
+            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen)
+
+        def generate(rows: Sequence[int]) -> list[list[int]]:
+            heard = [listeners[row] for row in rows] if listeners else []
+            return self.backend.generate([prompts[row] for row in rows], self.generation, clock, heard)
+
+        def accept(row: int) -> None:
+            if listeners:
+                listeners[row].hear(self._texts([outputs[row].tokens])[0])
+
+        if threshold is None:
+            return list(zip(prompts, map(Reply.asked_once, generate(range(len(prompts)))), strict=True))
+        outputs = self.backend.greedy(bare, self.generation, clock)
+        replies = think_where_unsure(outputs, threshold, accept=accept, think=generate)
+        rows = zip(prompts, bare, replies, strict=True)
+        return [(prompt if reply.has_thought else asked, reply) for prompt, asked, reply in rows]
+
+    def _prompts(self, queries: Sequence[Query], seen: Sequence[Sequence[SeenVideo]]) -> list[Prompt]:
         return [
-            (self._answer(query, (prompt, output, text), shown, seconds, peak), shown)
-            for query, prompt, output, text, shown in rows
+            self._prompt(query, [(each.video, each.said) for each in shown])
+            for query, shown in zip(queries, seen, strict=True)
         ]
+
+    def _texts(self, outputs: Sequence[Sequence[int]]) -> list[str]:
+        texts: list[str] = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
+        return texts
 
     @in_turn
     def answer_turn(
@@ -361,15 +398,45 @@ class VideoAssistant(Viewer):
         with clock.stage("total"):
             if seen is None:
                 seen = tuple(self.view_all([(each, query.question) for each in clips], clock))
-            with clock.stage("tokenize"):
-                asked = [*messages, *self._messages(query, () if messages else [(s.video.kind, s.said) for s in seen])]
-                prompt = self._prompt_of(asked, [each.video for each in seen])
-            output = turns.generate(prompt, self.generation, clock, tell)
-            text = self.backend.processor.batch_decode([output], skip_special_tokens=True)[0]
+            asked, prompt, reply = self._turn(query, turns, (seen, messages), clock, tell)
+            text = self._texts([reply.tokens])[0]
         peak = peak_memory_bytes(self.backend.device)
-        answer = self._answer(query, (prompt, output, text), seen, clock.seconds, peak)
-        reply: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
-        return answer, seen, [*asked, reply]
+        answer = self._answer(query, (prompt, reply, text), seen, clock.seconds, peak)
+        said: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
+        return answer, seen, [*asked, said]
+
+    def _turn(
+        self,
+        query: Query,
+        turns: Turns,
+        before: tuple[Sequence[SeenVideo], Sequence[Message]],
+        clock: StageClock,
+        tell: Callable[[str], object] | None,
+    ) -> tuple[list[Message], Prompt, Reply]:
+        """A conversation with its next question, as the answer that counts was asked for, and what that came to."""
+        seen, messages = before
+        threshold = self.generation.think_below
+
+        def asked(query: Query) -> tuple[list[Message], Prompt]:
+            with clock.stage("tokenize"):
+                shown = () if messages else [(each.video.kind, each.said) for each in seen]
+                conversation = [*messages, *self._messages(query, shown)]
+                return conversation, self._prompt_of(conversation, [each.video for each in seen])
+
+        def generate(_: Sequence[int]) -> list[list[int]]:
+            return [turns.generate(thinking[1], self.generation, clock, tell)]
+
+        def accept(_: int) -> None:
+            if tell is not None:
+                tell(self._texts([output.tokens])[0])
+
+        thinking = asked(query)
+        if threshold is None:
+            return (*thinking, Reply.asked_once(*generate([0])))
+        bare = asked(query.bare())
+        output = turns.greedy(bare[1], self.generation, clock)
+        (reply,) = think_where_unsure([output], threshold, accept=accept, think=generate)
+        return (*(thinking if reply.has_thought else bare), reply)
 
     def _checked(self, query: Query) -> tuple[Shown, ...]:
         """What a query is about; refuses, before anything is read, what is no question or has no room."""
@@ -381,6 +448,9 @@ class VideoAssistant(Viewer):
         room = self._room
         if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
             raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
+        if self.generation.think_below is not None:
+            check_asks_to_think(query.text(self._style))
+            query.bare()
         return () if query.messages and not query.video else footage(query.video)
 
     @property
@@ -396,8 +466,7 @@ class VideoAssistant(Viewer):
     def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
         if query.messages:
             return with_kinds(query.messages, shown)
-        text = query.prompt or render_question(query.question, style=self._style)
-        return message_about(shown, text)
+        return message_about(shown, query.text(self._style))
 
     def _prompt_of(self, messages: Sequence[Message], videos: Sequence[VideoInput]) -> Prompt:
         """The prompt of a conversation.
@@ -421,12 +490,12 @@ class VideoAssistant(Viewer):
     def _answer(
         self,
         query: Query,
-        told: tuple[Prompt, Sequence[int], str],
+        told: tuple[Prompt, Reply, str],
         seen: Sequence[SeenVideo],
         seconds: Mapping[str, float],
         peak: int,
     ) -> Answer:
-        prompt, tokens, output = told
+        prompt, reply, output = told
         answer = extract_answer(output, protocol="official")
         about_videos = [remark for each in seen for remark in each.remarks]
         remarks = [*query.remarks, *about_videos, *about_options(query.options, answer)]
@@ -452,8 +521,11 @@ class VideoAssistant(Viewer):
             model=self.name,
             videos=videos,
             input_tokens=prompt.tokens,
-            output_tokens=len(tokens),
-            is_cut=len(tokens) == longest and tokens[-1] not in self._ends,
+            output_tokens=len(reply.tokens),
+            is_cut=len(reply.tokens) == longest and reply.tokens[-1] not in self._ends,
+            probability=reply.probability,
+            has_thought=reply.has_thought,
+            generated_tokens=reply.generated,
         )
 
     @property

@@ -15,6 +15,7 @@ from marc.compression import CompressionConfig
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import VideoInput
 from marc.types import GenerationOptions
 
@@ -38,6 +39,10 @@ class Turns(Protocol):
             clock: Is told what prefill and decoding took.
             tell: Is told each piece of the output as it comes, some of them empty; ``False`` in return ends it there.
         """
+        ...
+
+    def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
+        """The likeliest tokens with their probabilities, whatever the options say of sampling; see `generate`."""
         ...
 
 
@@ -107,6 +112,20 @@ class Backend(Protocol):
 
         Raises:
             ValueError: If the engine cannot do what the options ask for.
+        """
+        ...
+
+    def greedy(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[GreedyOutput]:
+        """One output of likeliest tokens per prompt, in one generation, with the probabilities of these tokens.
+
+        An engine may give an output up where it is less probable than ``options.think_below``.
+
+        Args:
+            prompts: Their inputs are encoded. What several of them begin with is read once.
+            options: How long an output may be and how probable it must be; what they say of sampling does not count.
+            clock: Is told what prefill and decoding took.
         """
         ...
 

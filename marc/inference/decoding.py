@@ -13,7 +13,7 @@ a row so far, A heads, K heads of keys, G rows of the largest group, E features 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from transformers.generation import BaseStreamer, StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface
 
 from marc.inference.prompts import pad_rows
+from marc.inference.thinking import GreedyOutput, probability_of
 from marc.model.attention import attention, why_not_shared
 
 DECODING_ATTENTION = "rows_behind_prefixes"
@@ -377,6 +378,41 @@ class Draw(Protocol):
     def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
         """Tokens ``int64 [N]`` of the rows that have not ended; ``rows_N`` says which of all they are."""
         ...
+
+
+UNWARPED: Mapping[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""Options of ``generate`` by which a `Draw` gets the scores as they are, whatever a checkpoint's own sampling is."""
+
+
+class GreedyDraw:
+    """Takes the likeliest token and notes how likely it was, until a row is less probable than it may be.
+
+    Such a row ends there: what follows could only lessen the product of its tokens' probabilities.
+
+    Args:
+        rows: How many there are.
+        least: Least probability of a row.
+        end: The token that takes the place of the one by which a row falls below that.
+    """
+
+    def __init__(self, rows: int, least: float, end: int) -> None:
+        self._logprobs: list[list[float]] = [[] for _ in range(rows)]
+        self._least, self._end = least, end
+
+    def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
+        """See `Draw`; the scores are `UNWARPED` ones."""
+        tokens_N1 = scores_NV.argmax(-1, keepdim=True)
+        logprobs_N = scores_NV.log_softmax(-1).gather(1, tokens_N1)[:, 0]
+        rows = [self._logprobs[row] for row in rows_N.tolist()]
+        for row, logprob in zip(rows, logprobs_N.tolist(), strict=True):
+            row.append(logprob)
+        is_over = [probability_of(row) < self._least for row in rows]
+        return tokens_N1[:, 0].masked_fill(torch.tensor(is_over, device=tokens_N1.device), self._end)
+
+    def outputs(self, tokens: Sequence[Sequence[int]]) -> list[GreedyOutput]:
+        """The rows, the token that ends each included, with what was noted of theirs."""
+        pairs = zip(tokens, self._logprobs, strict=True)
+        return [GreedyOutput(row, logprobs[: len(row)]) for row, logprobs in pairs]
 
 
 def drawn_as_transformers_does(rows: int, generator: torch.Generator | None = None) -> Draw:

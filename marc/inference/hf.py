@@ -26,11 +26,21 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, CompileConfig, DynamicCache, LogitsProcessorList, StaticCache, StoppingCriteriaList
 
 from marc.compression import CompressionConfig
-from marc.inference.decoding import Draw, SharedPrompts, decode_rows, drawn_apart, drawn_as_transformers_does, ends_of
+from marc.inference.decoding import (
+    UNWARPED,
+    Draw,
+    GreedyDraw,
+    SharedPrompts,
+    decode_rows,
+    drawn_apart,
+    drawn_as_transformers_does,
+    ends_of,
+)
 from marc.inference.encoding import encode
 from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt, end_of_visuals, pad_rows
-from marc.inference.stages import FirstToken, StageClock
+from marc.inference.stages import StageClock, prefill_and_decode
+from marc.inference.thinking import GreedyOutput
 from marc.inference.turns import HFTurns
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.io import sha256_tensors
@@ -133,29 +143,39 @@ class HFBackend:
         """See `marc.inference.backend.Backend`."""
         if options.static and "static" in self.cannot:
             raise ValueError(self.cannot["static"])
-        clock, asked = clock or StageClock(self.device), len(prompts)
-        first = FirstToken(clock)
         sampling: dict[str, Any] = {}
         if options.temperature:
             sampling = {"temperature": options.temperature, "top_p": options.top_p}
         torch.manual_seed(options.seed)
-        start = clock.now()
-        outputs = complete(
-            self.model,
-            _up_to_a_power_of_two(prompts) if options.static else prompts,
-            cache=self._static_cache if options.static else None,
-            listening=self._listening(listeners, options),
-            logits_processor=LogitsProcessorList([first]),
-            max_new_tokens=options.max_new_tokens,
-            do_sample=bool(options.temperature),
-            compile_config=self.compile_config,
-            **sampling,
-        )
-        end = clock.now()
-        assert first.reached is not None
-        clock.seconds["prefill"] += first.reached - start
-        clock.seconds["decode"] += end - first.reached
-        return outputs[:asked]
+        with prefill_and_decode(clock or StageClock(self.device)) as first:
+            outputs = complete(
+                self.model,
+                _up_to_a_power_of_two(prompts) if options.static else prompts,
+                cache=self._static_cache if options.static else None,
+                listening=self._listening(listeners, options),
+                logits_processor=LogitsProcessorList([first]),
+                max_new_tokens=options.max_new_tokens,
+                do_sample=bool(options.temperature),
+                compile_config=self.compile_config,
+                **sampling,
+            )
+        return outputs[: len(prompts)]
+
+    def greedy(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[GreedyOutput]:
+        """See `marc.inference.backend.Backend`."""
+        draw = GreedyDraw(len(prompts), options.think_below or 0.0, min(ends_of(self.model.generation_config)))
+        with prefill_and_decode(clock or StageClock(self.device)) as first:
+            outputs = complete(
+                self.model,
+                prompts,
+                draw=draw,
+                logits_processor=LogitsProcessorList([first]),
+                max_new_tokens=options.max_new_tokens,
+                **UNWARPED,
+            )
+        return draw.outputs(outputs)
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""

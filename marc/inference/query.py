@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marc.data.prompts import Message
+from marc.data.prompts import BARE_STYLE, Message, render_question
 from marc.inference.seen import Footage
 from marc.memory.live.snapshot import Watched
 from marc.types import Clip
@@ -26,7 +26,11 @@ class Query:
         options: The answers that are offered in it.
         remarks: What the user should know about how it came about.
         messages: A conversation that ends with the question, in Hugging Face chat format, in place of ``prompt``; a
-            part of the type `MEDIA` stands for each of the videos, in order. There need be none.
+            part of the type `MEDIA` stands for each of the videos, in order. There need be none. Its last part is
+            the text of the question.
+        bare_prompt: What the model reads where the bare answer is asked for first (``think_below`` of
+            `marc.types.GenerationOptions`); ``None``: the question in the style that does; not beside ``prompt``
+            or ``messages``.
     """
 
     video: Footage | Sequence[Footage]
@@ -35,6 +39,32 @@ class Query:
     options: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
+    bare_prompt: str | None = None
+
+    def text(self, style: str) -> str:
+        """What the model reads of the question, in a prompt style where it is not written yet."""
+        if self.messages:
+            return str(self.messages[-1]["content"][-1]["text"])
+        return render_question(self.question, style=style) if self.prompt is None else self.prompt
+
+    def bare(self) -> Query:
+        """The same question, of which the bare answer is asked.
+
+        Raises:
+            ValueError: If it is not known how that is written.
+        """
+        text = self.bare_prompt
+        if text is None and (self.prompt is not None or self.messages):
+            raise ValueError(
+                "think_below: a question with a prompt of its own needs one for the bare answer, too (bare_prompt)"
+            )
+        if text is None:
+            text = render_question(self.question, style=BARE_STYLE)
+        if not self.messages:
+            return replace(self, prompt=text)
+        *before, last = self.messages
+        asked = {**last, "content": [*last["content"][:-1], {"type": "text", "text": text}]}
+        return replace(self, messages=(*before, asked))
 
 
 def with_kinds(messages: Sequence[Message], shown: Sequence[tuple[str, str]]) -> list[Message]:

@@ -85,6 +85,17 @@ class FirstToken(LogitsProcessor):
         return scores
 
 
+@contextmanager
+def prefill_and_decode(clock: StageClock) -> Iterator[FirstToken]:
+    """Times a generation as two stages; what is yielded must be among its processors of logits."""
+    first, start = FirstToken(clock), clock.now()
+    yield first
+    end = clock.now()
+    assert first.reached is not None
+    clock.seconds["prefill"] += first.reached - start
+    clock.seconds["decode"] += end - first.reached
+
+
 def reset_peak_memory(device: torch.device | str) -> None:
     """Starts measuring anew; without effect on a CPU, whose peak is that of the process."""
     if torch.device(device).type == "cuda":

@@ -6,17 +6,27 @@ layers) of what it begins with alike are kept; only the rest is read. So a video
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
-from marc.inference.decoding import SharedPrompts, decode_rows, drawn_as_transformers_does, ends_of
+from marc.inference.decoding import (
+    UNWARPED,
+    Draw,
+    GreedyDraw,
+    SharedPrompts,
+    decode_rows,
+    drawn_as_transformers_does,
+    ends_of,
+)
 from marc.inference.listening import Listener, ListeningRows
 from marc.inference.prompts import Prompt
-from marc.inference.stages import FirstToken, StageClock
+from marc.inference.stages import StageClock, prefill_and_decode
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import VideoInput, at_compression, feature_inputs, grid_inputs
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.attention import why_not_shared
@@ -47,43 +57,52 @@ class HFTurns:
         self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None, tell: Tell | None = None
     ) -> list[int]:
         """See `marc.inference.backend.Turns`."""
+        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
+        how = {"max_new_tokens": options.max_new_tokens, "do_sample": bool(options.temperature), **sampling}
+        torch.manual_seed(options.seed)
+        return self._generate(prompt, clock, drawn_as_transformers_does(1), how, tell)
+
+    @torch.no_grad()
+    def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
+        """See `marc.inference.backend.Turns`."""
+        draw = GreedyDraw(1, options.think_below or 0.0, min(ends_of(self._model.generation_config)))
+        tokens = self._generate(prompt, clock, draw, {"max_new_tokens": options.max_new_tokens, **UNWARPED})
+        return draw.outputs([tokens])[0]
+
+    def _generate(
+        self,
+        prompt: Prompt,
+        clock: StageClock | None,
+        draw: Draw,
+        how: Mapping[str, Any],
+        tell: Tell | None = None,
+    ) -> list[int]:
+        """An output by such options of ``generate``; what was read is forgotten if that fails."""
+        ends = ends_of(self._model.generation_config)
+        told = ListeningRows(self._processor.tokenizer, [Listener(tell)], ends) if tell else None
         try:
-            with threads_for(self._model):
-                return self._generate(prompt, options, clock, tell)
+            with threads_for(self._model), prefill_and_decode(clock or StageClock(self._model.device)) as first:
+                ids = self._read_at_its_budget(prompt)
+                whole = torch.tensor([ids], device=self._model.device)
+                tokens = self._model.generate(
+                    input_ids=whole,
+                    attention_mask=torch.ones_like(whole),
+                    custom_generate=partial(decode_rows, prompts=self._prompts, draw=draw, streamer=told),
+                    logits_processor=LogitsProcessorList([first]),
+                    stopping_criteria=StoppingCriteriaList([told.stop] if told else []),
+                    **how,
+                )
         except BaseException:
             self._forget()
             raise
-
-    def _generate(
-        self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None, tell: Tell | None
-    ) -> list[int]:
-        clock = clock or StageClock(self._model.device)
-        first, start = FirstToken(clock), clock.now()
-        budgets = {each.compression for each in prompt.inputs}
-        with at_compression(self._model, budgets.pop() if budgets else self._model.compression):
-            ids = self._read(prompt)
-        ends = ends_of(self._model.generation_config)
-        told = ListeningRows(self._processor.tokenizer, [Listener(tell)], ends) if tell else None
-        draw = drawn_as_transformers_does(1)
-        torch.manual_seed(options.seed)
-        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
-        whole = torch.tensor([ids], device=self._model.device)
-        tokens = self._model.generate(
-            input_ids=whole,
-            attention_mask=torch.ones_like(whole),
-            custom_generate=partial(decode_rows, prompts=self._prompts, draw=draw, streamer=told),
-            logits_processor=LogitsProcessorList([first]),
-            max_new_tokens=options.max_new_tokens,
-            do_sample=bool(options.temperature),
-            stopping_criteria=StoppingCriteriaList([told.stop] if told else []),
-            **sampling,
-        )
         output: list[int] = tokens[0, len(ids) :].tolist()
         self._known += [(token, 0, None) for token in output[:-1]]
-        assert first.reached is not None
-        clock.seconds["prefill"] += first.reached - start
-        clock.seconds["decode"] += clock.now() - first.reached
         return output
+
+    def _read_at_its_budget(self, prompt: Prompt) -> list[int]:
+        budgets = {each.compression for each in prompt.inputs}
+        with at_compression(self._model, budgets.pop() if budgets else self._model.compression):
+            return self._read(prompt)
 
     def _forget(self) -> None:
         """Begins anew."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from marc.extras import extra
 from marc.inference.listening import Listener
 from marc.inference.prompts import Prompt
 from marc.inference.stages import StageClock
+from marc.inference.thinking import GreedyOutput
 from marc.inference.video_input import KINDS, VideoInput
 from marc.inference.vllm_items import PLAN, VISUAL_FIELDS, planned_item
 from marc.io import sha256_file, sha256_of
@@ -146,6 +147,16 @@ class VllmBackend:
         clock.seconds["generate"] += clock.now() - start
         return outputs
 
+    def greedy(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
+    ) -> list[GreedyOutput]:
+        """See `marc.inference.backend.Backend`."""
+        clock = clock or StageClock(self.device)
+        sampling = self.sampling(replace(options, temperature=0.0), logprobs=0, detokenize=False)
+        with clock.stage("generate"):
+            outputs = self.engine.generate([self.request(each) for each in prompts], sampling, use_tqdm=False)
+        return [_with_probabilities(output.outputs[0]) for output in outputs]
+
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""
         if options.temperature > HOTTEST:
@@ -265,6 +276,17 @@ class VllmTurns:
     ) -> list[int]:
         """See `marc.inference.backend.Turns`."""
         return self._backend.generate([prompt], options, clock, [Listener(tell)])[0]
+
+    def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:
+        """See `marc.inference.backend.Turns`."""
+        return self._backend.greedy([prompt], options, clock)[0]
+
+
+def _with_probabilities(completion: Any) -> GreedyOutput:
+    """One of vLLM's outputs with what it says of each of its tokens."""
+    tokens = list(completion.token_ids)
+    told = zip(tokens, completion.logprobs, strict=True)
+    return GreedyOutput(tokens, [float(words[token].logprob) for token, words in told])
 
 
 def _hear(engine: Any, requests: Sequence[Any], sampling: Any, listeners: Sequence[Listener]) -> list[list[int]]:

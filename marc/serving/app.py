@@ -370,8 +370,8 @@ def _end_of(answer: Answer, query: Query) -> dict[str, Any]:
     """Numbers of tokens, and what OpenAI's interface has no word for."""
     usage = {
         "prompt_tokens": answer.input_tokens,
-        "completion_tokens": answer.output_tokens,
-        "total_tokens": answer.input_tokens + answer.output_tokens,
+        "completion_tokens": answer.generated_tokens,
+        "total_tokens": answer.input_tokens + answer.generated_tokens,
     }
     record = json.loads(_without_paths(json.dumps(as_json(AnswerRecord.of(answer))), query))
     return {"usage": usage, "marc": record}

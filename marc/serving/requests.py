@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marc.compression.config import Layout, override_compression
-from marc.data.prompts import check_style, render_question
+from marc.data.prompts import BARE_STYLE, check_style, render_question
 from marc.inference.query import MEDIA, Query
 from marc.memory.live import LiveSnapshot
 from marc.serving.desk import Setting
@@ -93,6 +93,8 @@ class Extras(BaseModel):
         end: Where it ends.
         subtitles: ``"auto"`` or ``"none"``.
         subtitles_in_prompt: Write what is said into the prompt.
+        think_below: As of `marc ask --think-below`. What the server was started with holds where a request names
+            neither this nor a prompt style.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -105,6 +107,7 @@ class Extras(BaseModel):
     end: float | None = None
     subtitles: Literal["auto", "none"] | None = None
     subtitles_in_prompt: bool | None = None
+    think_below: float | None = None
 
     @model_validator(mode="after")
     def _is_a_stretch(self) -> Extras:
@@ -154,6 +157,8 @@ class ChatRequest(BaseModel):
         longest = self.max_completion_tokens or self.max_tokens or generation.max_new_tokens
         given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if extras.prompt_style is not None or extras.think_below is not None:
+            changes["think_below"] = extras.think_below
         if extras.k is not None and extras.k != "auto" and extras.k < 1:
             raise RefusedError("marc.k must be at least 1 or auto")
         wanted = {"layout": extras.layout, "budget": extras.budget}
@@ -186,7 +191,8 @@ class ChatRequest(BaseModel):
         clips = tuple(_shown(url, media, start, end) for url in urls)
         check_style(self.marc.prompt_style)
         turns = [_chat_message(message, self.marc.prompt_style or style) for message in self.messages]
-        return Query(clips, last.text, messages=tuple(turns))
+        bare = render_question(last.text, style=BARE_STYLE)
+        return Query(clips, last.text, messages=tuple(turns), bare_prompt=bare)
 
 
 def _shown(url: str, media: MediaStore, start: float, end: float | None) -> Clip | LiveSnapshot:

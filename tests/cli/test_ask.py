@@ -17,9 +17,13 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.cli.inputs import clock, seconds_of
+from marc.cli.setting import Setting
 from marc.compression.config import NEAR_DUPLICATES
+from marc.memory.options import RetrievalOptions
 from marc.model.tiny import build_tiny
+from marc.types import GenerationOptions, ModelOptions
 from marc.video import write_video
+from marc.video.options import FrameOptions, SubtitleOptions
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,29 @@ def test_the_report_says_what_it_cost(folder):
     result = ask(folder)
     assert "visual tokens    16 -> 4" in result.stdout
     assert "vision_tower" in result.stdout
+
+
+def test_the_bare_answer_is_reported_where_it_is_asked_for_first(folder):
+    style = ("--prompt-style", "video-r1")
+    always = ask(folder, *style, "--think-below", "1.1")
+    assert "bare answer      thought about at a probability of 0.0" in always.stdout, always.output
+    assert "4 tokens generated" in always.stdout, "one, and three in thinking"
+    never = json.loads(ask(folder, *style, "--think-below", "0", "--json").stdout)
+    assert (never["has_thought"], never["generated_tokens"]) == (False, 3) and 0 < never["probability"] < 1
+    once = json.loads(ask(folder, *style, "--json").stdout)
+    assert (once["probability"], once["has_thought"], once["generated_tokens"]) == (None, None, 3)
+
+
+def test_the_threshold_of_bare_answers_tells_batches_apart_and_those_from_before_it_go_on(monkeypatch):
+    def identity(**generation):
+        parts = (ModelOptions(), {}, FrameOptions(), SubtitleOptions(), None, RetrievalOptions())
+        return Setting(*parts, GenerationOptions(**generation), None).identity
+
+    hashed = []
+    assert len({identity(), identity(think_below=0.5), identity(think_below=0.9)}) == 3
+    monkeypatch.setattr("marc.io.sha256_json", lambda values: str(hashed.append(values)))
+    identity()
+    assert "seed" in hashed[0]["generation"] and "think_below" not in hashed[0]["generation"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +171,10 @@ def test_storyboard(folder, tmp_path):
         (["--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["--storyboard", "/nowhere/out.png"], "the folder /nowhere does not exist"),
         (["--storyboard", "out.mp4"], "the ending must be one of"),
+        (["--think-below", "sometimes"], "--think-below must be a number >= 0 or none, got 'sometimes'"),
+        (["--think-below", "0.9"], "choose a prompt style that asks to think (video-r1, video-r1-train)"),
+        (["--think-below", "0.9", "--prompt-style", "plain"], "think_below: this prompt does not ask"),
+        (["--think-below", "0.9", "--static-cache"], "--think-below needs the probabilities of tokens"),
     ],
 )
 def test_a_wrong_option_is_named_on_one_line(folder, arguments, message):

@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
+from marc.data.prompts import render_question
 from marc.model.family import families
+from marc.model.loading import load_processor
 from marc.model.tiny import build_tiny
 from marc.types import Answer, GenerationOptions
 
@@ -121,6 +123,7 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--seed", "1"], "greedy decoding (--temperature 0) leaves nothing for --seed"),
         (["eval", "--paper-sampling", "--top-p", "0.5"], "--paper-sampling leaves nothing for --top-p"),
         (["eval", "--static-cache", "--attention", "flash_attention_2"], "--static-cache is for one compiled graph"),
+        (["eval", "--static-cache", "--think-below", "0.9"], "--think-below needs the probabilities of"),
         (["eval", "--batch-size", "0"], "--batch-size"),
         (["eval", "--frames", "1"], "--max-frames must be a whole number >= 2"),
         (["eval", "--limit", "0"], "--limit must be a whole number >= 1"),
@@ -165,6 +168,21 @@ def test_another_setting_does_not_resume_a_run(data, scripted, tmp_path):
     assert said.exit_code == 2 and "generation was" in said.output
 
 
+def test_the_threshold_of_bare_answers_tells_runs_apart_and_needs_prompts_that_ask_to_think(data, scripted, tmp_path):
+    options = ["eval", "--benchmark", "mmvu", "--data", data, "--output", tmp_path]
+    assert call(*options).exit_code == 0
+    card = tmp_path / "mmvu" / "marc-events" / "run.json"
+    assert "think_below" not in json.loads(card.read_text())["run"]["generation"], "earlier runs go on"
+    said = call(*options, "--think-below", 0.9)
+    assert said.exit_code == 2 and "'think_below': 0.9" in said.output
+    scripted.clear()
+    said = call(*options, "--think-below", 0.9, "--style", "short")
+    assert said.exit_code == 2 and "MMVU, video-r1 protocol: think_below: this prompt does not ask" in said.output
+    assert not scripted, "before a model is loaded"
+    assert call(*options[:-1], tmp_path / "other", "--think-below", 0.9).exit_code == 0
+    assert scripted[1].think_below == 0.9
+
+
 def test_the_real_model_on_real_files(data, tmp_path):
     """Every method answers the good clips, and the bad ones fail by name."""
     from marc.evaluation.methods import METHODS
@@ -183,6 +201,26 @@ def test_the_real_model_on_real_files(data, tmp_path):
         ["frames2", "uniform", "random", "marc-frames", "marc-events"], 4.0
     )
     assert tokens["tiny"] < tokens["full"]
+
+
+def test_bare_answers_are_asked_for_with_their_options_and_told_in_rows_and_reports(data, tmp_path):
+    rows = {}
+    for threshold in ("none", "0", "1.01"):
+        options = ["--benchmark", "mmvu", "--data", data, "--output", tmp_path / threshold, "--max-new-tokens", 2]
+        assert call("eval", *options, "--think-below", threshold).exit_code == 0
+        folder = tmp_path / threshold / "mmvu" / "marc-events"
+        lines = map(json.loads, (folder / "rows.rank0.jsonl").read_text().splitlines())
+        rows[threshold] = [row for row in lines if row["status"] == "ok"]
+        assert ("thought about (share)" in (folder / "report.md").read_text()) == (threshold != "none")
+    assert [row["output"] for row in rows["1.01"]] == [row["output"] for row in rows["none"]]
+    assert {row["generated_tokens"] for row in rows["1.01"]} == {3}
+    assert {row["has_thought"] for row in rows["0"]} == {False}
+    bare = render_question(PLAIN["problem"], problem_type="multiple choice", options=PLAIN["options"], style="short")
+    tokenizer = load_processor("tiny")[1].tokenizer
+    for thinking, without in zip(rows["none"], rows["0"], strict=True):
+        asked = render_question(PLAIN["problem"], problem_type="multiple choice", options=PLAIN["options"])
+        lengths = [len(tokenizer(text)["input_ids"]) for text in (asked, bare)]
+        assert thinking["input_tokens"] - without["input_tokens"] == lengths[0] - lengths[1]
 
 
 @pytest.mark.parametrize("family", [family.name for family in families()])

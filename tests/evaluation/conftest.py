@@ -20,7 +20,10 @@ class ScriptedEngine:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [Answer("", reply, 64, 128, 4, 130, 6, {"total": 0.5}, 1 << 30) for reply in replies]
+        return [
+            reply if isinstance(reply, Answer) else Answer("", reply, 64, 128, 4, 130, 6, {"total": 0.5}, 1 << 30)
+            for reply in replies
+        ]
 
     def card(self):
         return {"model": "scripted"}

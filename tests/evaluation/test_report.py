@@ -1,12 +1,14 @@
 """Reports: the right numbers in the right places, in text, Markdown, JSON and a picture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from marc.evaluation.report import comparisons, markdown, side_by_side, write_report
 from marc.evaluation.runner import RunOptions, open_run, run
 from marc.evaluation.summary import headline, summarise
+from marc.types import Answer
 
 ANSWERS = {"right": "<answer>B</answer>", "wrong": "<answer>A</answer>", "lenient": "<answer>(b)</answer>"}
 
@@ -113,3 +115,37 @@ def test_runs_without_a_common_sample_compare_to_nothing(make_run):
     first, second = make_run("right", "fail", method="full"), make_run("fail", "right", method="tiny")
     (row,) = comparisons([first, second]).rows
     assert row[3] == "" and row[7:] == ("0", "2")
+
+
+def test_what_was_thought_about_is_told_where_bare_answers_were_asked_first(
+    make_samples, scripted_engine, card, tmp_path
+):
+    samples = make_samples(5)
+    once = Answer("", ANSWERS["right"], generated_tokens=9)
+    bare = replace(once, generated_tokens=4, probability=0.9, has_thought=False)
+    thought = replace(once, generated_tokens=22, probability=0.1, has_thought=True)
+    for name, replies in {"once": [once] * 5, "first": [bare, thought, bare, bare, bare]}.items():
+        open_run(tmp_path / name, card(samples))
+        engine = scripted_engine({sample.id: reply for sample, reply in zip(samples, replies, strict=True)})
+        run(samples, engine, tmp_path / name, RunOptions("video-r1"))
+    costs = summarise(tmp_path / "first").costs
+    assert (costs.thought, costs.generated_tokens) == pytest.approx((0.2, 7.6))
+    text = markdown(summarise(tmp_path / "first"))
+    assert "| generated tokens (mean) | 7.6 |" in text and "| thought about (share) | 20.00 % |" in text
+    text = markdown(summarise(tmp_path / "once"))
+    assert "| generated tokens (mean) | 9.0 |" in text and "thought about" not in text
+    rows = [json.loads(line) for line in (tmp_path / "first" / "rows.rank0.jsonl").read_text().splitlines()]
+    assert [(row["probability"], row["has_thought"]) for row in rows[:2]] == [(0.9, False), (0.1, True)]
+
+
+def test_rows_from_before_tokens_were_counted_are_read(make_run):
+    folder = make_run("right")
+    file = folder / "rows.rank0.jsonl"
+    row = json.loads(file.read_text())
+    for name in ("probability", "has_thought", "generated_tokens"):
+        del row[name]
+    file.write_text(json.dumps(row) + "\n")
+    assert "generated tokens" not in markdown(summarise(folder))
+    file.write_text(json.dumps({**row, "has_thought": "no"}) + "\n")
+    with pytest.raises(ValueError, match="has_thought"):
+        summarise(folder)

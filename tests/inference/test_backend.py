@@ -3,43 +3,12 @@
 import inspect
 
 import pytest
-import torch
+from scripted_backend import Scripted
 
 from marc import VideoAssistant
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
 from marc.inference.query import Query
-from marc.model.tiny import build_config, build_processor
-
-
-class Scripted:
-    """Says how many tokens it was shown."""
-
-    cannot: dict[str, str] = {}  # noqa: RUF012
-    device = torch.device("cpu")
-    dtype = torch.float32
-    name = "scripted"
-
-    def __init__(self):
-        self.processor = build_processor()
-        self.config, self.compression = build_config(self.processor.tokenizer), self.processor.compression
-
-    def encode(self, inputs, clock=None):
-        for each in inputs:
-            each.features = torch.zeros(each.tokens, 1)
-
-    def generate(self, prompts, options, clock=None, listeners=()):
-        texts = [f"<answer>{sum(each.tokens for each in prompt.inputs)}</answer>" for prompt in prompts]
-        return [self.processor.tokenizer(text)["input_ids"] for text in texts]
-
-    def sample(self, prompts, options, samples):
-        return [[output] * samples for output in self.generate(prompts, options)]
-
-    def converse(self):
-        return self
-
-    def fingerprint(self):
-        return "0"
 
 
 @pytest.mark.parametrize("engine", [HFBackend, Scripted])
@@ -57,12 +26,13 @@ def test_an_engine_offers_what_the_protocol_asks_for(engine, tiny):
         "fingerprint",
         "encode",
         "generate",
+        "greedy",
         "sample",
         "converse",
     }
     for name in members:
         assert hasattr(made, name), name
-    for name in ("encode", "generate", "converse"):
+    for name in ("encode", "generate", "greedy", "converse"):
         asked = inspect.signature(getattr(Backend, name)).parameters
         assert list(asked) == list(inspect.signature(getattr(engine, name)).parameters)
 

@@ -129,6 +129,24 @@ def test_what_openais_interface_has_no_word_for(running, alone, videos, extras, 
     assert again.marc["visual_tokens_after"] == 4, "nothing of it stays for the next request"
 
 
+def test_a_request_may_have_the_bare_answer_first(running, alone, videos):
+    def asked(messages, **extras):
+        body = {"marc": extras}
+        return running.client.chat.completions.create(model=alone.name, messages=messages, extra_body=body)
+
+    plain = asks(str(videos / "0.mp4"))
+    messages = [*plain, {"role": "assistant", "content": "Noise."}, {"role": "user", "content": "And then?"}]
+    for turns in (plain, messages):
+        thinking = asked(turns, prompt_style="video-r1")
+        always = asked(turns, prompt_style="video-r1", think_below=2)
+        assert always.choices[0].message.content == thinking.choices[0].message.content
+        assert (always.marc["has_thought"], thinking.marc["has_thought"]) == (True, None)
+        assert always.usage.completion_tokens == thinking.usage.completion_tokens + 1
+        never = asked(turns, prompt_style="video-r1", think_below=0)
+        assert never.marc["has_thought"] is False and never.marc["input_tokens"] < thinking.marc["input_tokens"]
+    assert asked(plain, prompt_style="video-r1", think_below=0).marc["output"] == asked(plain).marc["output"]
+
+
 def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(running, alone, videos):
     questions = ("What is shown?", "How many are there?", "Why?")
     expected = {
@@ -172,6 +190,8 @@ def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(runn
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 60}}, 400, "video 1: start=60 is behind the end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 2, "end": 1}}, 400, "needs 0 <= start < end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"k": 0}}, 400, "marc.k must be at least 1"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"think_below": -1}}, 400, "think_below must be a number"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"think_below": 1}}, 400, "choose a prompt style that asks to"),
         ({"messages": asks("{videos}/0.mp4"), "model": "gpt"}, 404, "this server has no model 'gpt'"),
         ({"messages": asks("{videos}/0.mp4", "why " * 5000)}, 400, "the model has room for 4096"),
     ],

@@ -39,6 +39,22 @@ def test_the_greedy_sample_is_what_is_generated(backend, prompts):
     assert backend.sample(prompts, options, 1) == [[each] for each in backend.generate(prompts, options)]
 
 
+def test_greedy_outputs_come_with_the_probabilities_of_their_tokens(backend, prompts):
+    from vllm import SamplingParams
+
+    options = GenerationOptions(max_new_tokens=24, temperature=1.5, seed=3)
+    outputs = backend.greedy(prompts, options)
+    assert [output.tokens for output in outputs] == backend.generate(prompts, replace(options, temperature=0.0))
+    likeliest = SamplingParams(temperature=0, max_tokens=24, logprobs=3)
+    told = backend.engine.generate([backend.request(prompt) for prompt in prompts], likeliest, use_tqdm=False)
+    for output, each in zip(outputs, told, strict=True):
+        expected = [max(word.logprob for word in words.values()) for words in each.outputs[0].logprobs]
+        assert output.logprobs == pytest.approx(expected, abs=1e-4)
+    assert [backend.converse().greedy(prompt, options).tokens for prompt in prompts] == [
+        output.tokens for output in outputs
+    ]
+
+
 def test_what_is_drawn_for_a_prompt_follows_from_the_seed_alone(backend, prompts):
     options = GenerationOptions(max_new_tokens=40, temperature=2.0, seed=1)
     together = backend.sample(prompts, options, 8)
