@@ -6,7 +6,7 @@ import pytest
 from av.packet import Packet
 
 from marc.video import groups as module
-from marc.video.groups import can_come_back, changes_details, groups, lone_packet, may_hide, spikes
+from marc.video.groups import can_come_back, changes_details, groups, lone_packet, may_hide, spikes, stays_calm
 
 KEY = 50_000
 
@@ -130,6 +130,16 @@ def test_what_was_read_before_a_fault_is_given():
 )
 def test_one_packet_that_must_hold_a_new_picture_is_told_from_several(packets: np.ndarray, place: int | None):
     assert lone_packet(packets, KEY) == place
+
+
+@pytest.mark.parametrize(
+    ("later", "calm"),
+    [(sizes(), True), (sizes(level=2_500), False), (changed(60, 4_000, count=12), False), (sizes(count=0), True)],
+)
+def test_packets_tell_that_something_begins_to_move(later: np.ndarray, calm: bool):
+    assert stays_calm(sizes(), later, KEY) == calm
+    assert stays_calm(np.full(20, 20), np.full(40, 200), KEY), "a trifle of a key picture"
+    assert not stays_calm(sizes(count=0), later, KEY), "nothing is known"
 
 
 @pytest.mark.parametrize(("size", "back"), [(10_000, False), (14_000, True), (1_500, False), (3_500, True)])

@@ -54,6 +54,8 @@ FORMATS_WITH_GAPS_IN_TIMES = ("mpeg",)
 TIMED_FORMATS = ("mov,", "matroska,", "mpegts", "flv")
 """Beginnings of the names of the containers whose packets say when their pictures are shown."""
 FORMATS_THAT_CAN_BE_JOINED = ("mpeg", "mpegts")
+TOLD_BY_CONTAINERS = ("width", "height", "pix_fmt", "color_range", "colorspace", "color_primaries", "color_trc")
+"""What a stream's decoder may know from the container alone."""
 MISSING_END = 1.0
 MOST_LISTED = 1024
 """Pictures of a video that may be listed by their packets: some 10 ms."""
@@ -280,7 +282,9 @@ class VideoReader:
         """Another decoder for packets of the video, for pictures beside those that are read."""
         own = self._stream.codec_context
         decoder = cast(VideoCodecContext, VideoCodecContext.create(own.codec, "r"))
-        decoder.extradata, decoder.width, decoder.height = own.extradata, own.width, own.height
+        decoder.extradata, decoder.codec_tag = own.extradata, own.codec_tag
+        for name in TOLD_BY_CONTAINERS:
+            setattr(decoder, name, getattr(own, name))
         decoder.options, decoder.thread_count = decoder_options(rough=False), 1
         return decoder
 

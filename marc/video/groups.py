@@ -34,6 +34,8 @@ LAYERED, ENOUGH = 32, 4
 """Packets after which the pattern of an encoder repeats itself at the latest, and how often it must be seen."""
 LEVEL_OVER = 16
 """Packets over which the level of a group is taken: longer than the patterns in which encoders vary them."""
+CALM = 1.5
+"""Times by which that may be higher than before if nothing begins to move."""
 UNEVEN, LOW = 4.0, 0.03
 """Times by which the level of a group may vary, and share of a key picture's bytes up to which it may anyway."""
 MOST_USUAL = 0.75
@@ -155,6 +157,23 @@ def lone_packet(sizes_N: NDArray[np.int64], key: int) -> int | None:
     others_N = np.delete(sizes_N, place)
     is_lone = sizes_N[place] >= NEW_PICTURE * key and others_N.max() <= SMALL_BESIDE * sizes_N[place]
     return place if is_lone and others_N.mean() <= LOW * key else None
+
+
+def stays_calm(before_N: NDArray[np.int64], sizes_N: NDArray[np.int64], key: int) -> bool:
+    """Whether packets change no more than those before them: nothing begins to move.
+
+    Args:
+        before_N: Bytes of those, in which it is known what happens.
+        sizes_N: As for `spikes`.
+        key: Likewise.
+    """
+    return len(before_N) > 0 and _level(sizes_N) <= max(CALM * _level(before_N), TRIFLE * key)
+
+
+def _level(sizes_N: NDArray[np.int64]) -> float:
+    """How large packets are where they are largest, some of them on average."""
+    width = min(LEVEL_OVER, len(sizes_N))
+    return float(np.convolve(sizes_N, np.full(width, 1 / width), "valid").max()) if width else 0.0
 
 
 def can_come_back(sizes_N: NDArray[np.int64], key: int) -> bool:

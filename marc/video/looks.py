@@ -138,7 +138,8 @@ def stays(before: Look, look: Look, until: float) -> bool:
         return True
     moved = drift(before.glance, look.glance)
     times = (until - before.seconds) / (look.seconds - before.seconds)
-    left = math.prod(1 - abs(by) * times / side for by, side in zip(moved.common, (HEIGHT, WIDTH), strict=True))
+    sides = zip(moved.common, (HEIGHT, WIDTH), strict=True)
+    left = math.prod(max(0.0, 1 - abs(by) * times / side) for by, side in sides)
     is_steady = likeness(before.glance, look.glance).alike >= STEADY and moved.apart * times <= APART
     return is_steady and left >= SAME_OVERLAP
 

@@ -36,6 +36,7 @@ from marc.video.groups import (
     shown_at,
     sizes_between,
     spikes,
+    stays_calm,
     ticks_of,
 )
 from marc.video.likeness import are_still, show_other_place, show_same_place
@@ -56,8 +57,6 @@ PATIENCE, MOST_UNLOOKED = 2, 16
 """Looks in vain after which groups are decoded without a look, and how many."""
 LONG = 3
 """Times the head of a group that it must be long for the head to be decoded to foresee the rest."""
-CALM = 1.5
-"""Times by which the packets of a group may be larger than those of the one before if nothing begins to move."""
 MUCH = 0.1
 """Share of a key picture's bytes from which on a packet might hide that something else comes, if it is coded badly."""
 
@@ -185,11 +184,7 @@ class Skimmer:
 
         Its first pictures tell whether it stands, or moves so slowly that it cannot have been elsewhere meanwhile.
         """
-        ticks, look, other = (
-            ticks_of(stretch, after),
-            self._looks.at_key(stretch[0].key),
-            self._looks.at_key(after.key),
-        )
+        look, other = self._looks.at_key(stretch[0].key), self._looks.at_key(after.key)
         assert look is not None and other is not None
         packets, ticks = [packet for group in stretch for packet in group.packets], ticks_of(stretch, after)
         latest = None
@@ -227,8 +222,9 @@ class Skimmer:
         if len(ticks) <= HEAD + 1:
             yield from self._decode([group])
             return
-        latest = yield from self._some_way_on(group.packets, ticks)
-        if latest is not None and stays(look, latest, self._reader.seconds_at(ticks[-1])):
+        latest, sizes_N = (yield from self._some_way_on(group.packets, ticks)), sizes_between(group, None)
+        is_calm = stays_calm(sizes_N[:HEAD], sizes_N[HEAD:], group.key.size)
+        if is_calm and latest is not None and stays(look, latest, self._reader.seconds_at(ticks[-1])):
             yield from self._stand(look)
             yield self._left_out(ticks, self._standing or look, "same")
         else:
@@ -236,10 +232,9 @@ class Skimmer:
 
     def _stands(self, group: Group, look: Look) -> bool:
         """Whether a camera that stood until the last group surely stands in it: no more is changed than before."""
-        if self._before is None or not len(self._sizes_before):
+        if self._before is None or not are_still(self._before.glance, look.glance):
             return False
-        is_calm = float(sizes_between(group, None).mean()) <= CALM * float(self._sizes_before.mean())
-        return is_calm and are_still(self._before.glance, look.glance)
+        return stays_calm(self._sizes_before, sizes_between(group, None), group.key.size)
 
     def _read_changing(
         self, group: Group, after: Group | None, where: NDArray[np.intp] | None
@@ -268,7 +263,10 @@ class Skimmer:
             yield from self._decode([group])
             return
         done = yield from self._feed(group.packets, ticks[last])
-        if self._latest is not None and self._is_there_to_the_end(other, self._looks.at(self._latest), ticks[-1]):
+        sizes_N, calm = sizes_between(group, after), int(where[-1]) + HEAD
+        is_calm = after is not None or stays_calm(sizes_N[where[-1] + 1 : calm], sizes_N[calm:], group.key.size)
+        look = None if self._latest is None else self._looks.at(self._latest)
+        if is_calm and look is not None and self._is_there_to_the_end(other, look, ticks[-1]):
             yield from self._noted(self._reader.rest(), ticks[last])
             self._is_decoding, self._before = False, None
             yield self._left_out(ticks, other, "same")
