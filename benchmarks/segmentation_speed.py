@@ -11,7 +11,6 @@ Run: ``python -m benchmarks.segmentation_speed`` (``--help`` for the options); r
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -108,7 +107,7 @@ def write_long_video(
         packets += stream.encode(None)
         time_base = packets[0].time_base
         per_clip = round(shots * clip_seconds / time_base)
-        for repetition in range(math.ceil(seconds / (shots * clip_seconds))):
+        for repetition in range(max(1, seconds // (shots * clip_seconds))):
             for packet in packets:
                 assert packet.pts is not None and packet.dts is not None
                 copy = av.Packet(bytes(packet))

@@ -380,7 +380,18 @@ class Draw(Protocol):
         ...
 
 
-UNWARPED: Mapping[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+UNWARPED: Mapping[str, Any] = {
+    "do_sample": True,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
 """Options of ``generate`` by which a `Draw` gets the scores as they are, whatever a checkpoint's own sampling is."""
 
 

@@ -152,7 +152,8 @@ class VllmBackend:
     ) -> list[GreedyOutput]:
         """See `marc.inference.backend.Backend`."""
         clock = clock or StageClock(self.device)
-        sampling = self.sampling(replace(options, temperature=0.0), logprobs=0, detokenize=False)
+        unwarped = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+        sampling = self.sampling(replace(options, temperature=0.0), logprobs=0, detokenize=False, **unwarped)
         with clock.stage("generate"):
             outputs = self.engine.generate([self.request(each) for each in prompts], sampling, use_tqdm=False)
         return [_with_probabilities(output.outputs[0]) for output in outputs]

@@ -105,7 +105,9 @@ def test_probabilities_are_those_of_the_models_logits_in_batches_as_alone(asked_
 def test_a_checkpoints_sampling_changes_no_probability(asked_of, monkeypatch):
     backend, prompts = asked_of(layout="events")
     expected = backend.greedy(prompts, SHORT)
-    for name, value in {"do_sample": True, "temperature": 0.1, "top_k": 2, "top_p": 0.3}.items():
+    warping = {"do_sample": True, "temperature": 0.1, "top_k": 2, "top_p": 0.3, "min_p": 0.9, "typical_p": 0.2}
+    penalties = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 1, "epsilon_cutoff": 0.1, "eta_cutoff": 0.1}
+    for name, value in {**warping, **penalties}.items():
         monkeypatch.setattr(backend.model.generation_config, name, value)
     assert backend.greedy(prompts, GenerationOptions(NEW, temperature=0.7, top_p=0.2)) == expected
 

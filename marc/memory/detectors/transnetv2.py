@@ -356,6 +356,7 @@ class RunJoiner:
 SPIKE = 3.0  # grey levels by which a frame must differ from the next more than is usual around it
 DRIFT = 8.0  # grey levels by which coarse pictures 16 frames apart must differ
 CHANGED = 3.0  # grey levels by which they must differ even so if the movement of the camera is undone
+MOVING = 1.0  # grey levels by which neighbouring frames of a camera that moves usually differ
 _LEFT_BY_PAN, _LEFT_BY_SHAKE = 0.7, 0.9  # shares that a camera leaves in view within 16 frames, and within one
 _REACH = 8  # frames looked at on either side of one
 _BESIDE = 2  # frames on either side of a spike that the network is to see as well
@@ -368,8 +369,8 @@ def changing_frames(frames_THWC: NDArray[np.uint8], margin: int = 0) -> NDArray[
     A frame passes if it, or one of two frames on either side, differs from the next by `SPIKE` more than the median of
     the frames around it (a cut, a flash), or if the picture, averaged over 3 x 4 blocks, drifts by `DRIFT` from 8
     frames before to 8 frames after (a dissolve, a fade). Neither counts if the camera has moved and what is left in
-    view differs by no more than that, for a drift by no more than `CHANGED`. Differences are mean absolute ones of
-    8-bit RGB.
+    view differs by no more than that, for a drift by no more than `CHANGED`; a camera that stood cannot jump.
+    Differences are mean absolute ones of 8-bit RGB.
 
     Args:
         frames_THWC: The frames, and some more at either end.
@@ -397,7 +398,7 @@ def _spikes(frames_THWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     around_TN = np.lib.stride_tricks.sliding_window_view(np.pad(step_T, _REACH, mode="edge"), 2 * _REACH + 1)
     usual_T = np.median(around_TN, axis=1)
     spike_T: NDArray[np.bool_] = step_T - usual_T > SPIKE
-    for frame in np.flatnonzero(spike_T):
+    for frame in np.flatnonzero(spike_T & (usual_T > MOVING)):
         common = common_part(frames_THWC[frame], frames_THWC[frame + 1], _LEFT_BY_SHAKE)
         spike_T[frame] = common is None or common.difference - usual_T[frame] > SPIKE
     return spike_T

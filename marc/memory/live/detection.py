@@ -30,6 +30,8 @@ LIVE = Windowing(step=8, context=16, gated=True, longest_run=4)
 """Short windows, and fewer joined ones where frames come slowly: see `LONGEST_DELAY`."""
 LONGEST_DELAY = (2 * LIVE.step + LIVE.context) / SLOWEST
 """Seconds of the source from a cut until it is known: those of two windows at the slowest rate."""
+TINY = 1e-6
+"""Seconds by which sums of times may be off."""
 NEARLY = 0.1
 """Part of a frame by which it may last longer than at the slowest rate."""
 
@@ -88,7 +90,7 @@ class LiveTransNetV2Detector(TransNetV2Detector):
         """Whether the first frame without a score would wait for too long if so many windows became one more."""
         now, then = (LIVE.step * count + LIVE.context for count in (windows, windows + 1))
         waited = self._waiting[min(now, len(self._waiting)) - 1][0] - self._waiting[0][0]
-        return waited * then / now > LONGEST_DELAY
+        return waited * then / (now - 1) > LONGEST_DELAY + TINY
 
     def finish(self, duration: float) -> Iterator[Transition]:
         """See `ShotDetector.finish`."""

@@ -86,6 +86,13 @@ def test_the_network_need_not_look_at_a_camera_that_shakes():
     assert changing_frames(shaken)[39], "a cut to another view of the place"
 
 
+@pytest.mark.parametrize("share", [0.02, 0.04, 0.06, 0.08])
+def test_a_cut_from_a_camera_that_stands_to_another_view_is_looked_at(share: float):
+    wide = scene(5)
+    views = [np.repeat(shot(wide, 0, right)[None], 40, axis=0) for right in (0, share * WIDTH)]
+    assert changing_frames(np.concatenate(views))[39]
+
+
 def test_a_page_that_is_turned_is_looked_at():
     """Its text covers as much of each block as before."""
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from marc.memory.detectors.transnetv2 import RunJoiner
 from marc.memory.live.detection import LONGEST_DELAY, LiveTransNetV2Detector, SteadyRate, _TransitionFinder
 from marc.types import Frames, VideoInfo
 
@@ -36,6 +37,28 @@ def test_cuts_are_found_soon_and_once():
     assert all(at - each.boundary <= LONGEST_DELAY for each, at in found)
     assert not left
     assert len(detector._waiting) < 100
+
+
+@pytest.mark.parametrize(
+    ("fps", "longest"), [(19, 40), (20, 48), (24.3, 48), (25, 56), (29.97, 56), (30, 64), (33, 64)]
+)
+def test_no_score_is_late_at_any_rate(fps: float, longest: int, monkeypatch: pytest.MonkeyPatch):
+    """Where every window changes, frame by frame."""
+    monkeypatch.setattr(RunJoiner, "_changes", lambda self, window: True)
+    detector, waited, lengths = LiveTransNetV2Detector(device="cpu"), [], []
+    monkeypatch.setattr(
+        detector, "_predict", lambda rgb: lengths.append(len(rgb)) or np.zeros((len(rgb), 2), np.float32)
+    )
+    detector.start(INFO)
+    add = detector._finder.add
+    for number in range(200):
+        now = number / fps
+        detector._finder.add = lambda score, second, is_blank, now=now: (
+            waited.append(now - second) or add(score, second, is_blank)
+        )
+        list(detector.process(Frames(np.zeros((1, 27, 48, 3), np.uint8), np.array([now]), "")))
+    assert max(waited) <= LONGEST_DELAY + 1e-6
+    assert max(lengths) == longest
 
 
 def test_a_cut_at_the_end_is_found_at_the_end():
