@@ -37,7 +37,7 @@ def main(
     """Print what each kind of question takes, and its part of the slowest's."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "new.mp4"
-        write_long_video(video, *SIZES[size], 60 * minutes)
+        write_long_video(video, SIZES[size], 60 * minutes)
         kinds = {"at once": (HERE, ()), "--wait": (HERE, ("--wait",))}
         if against is not None:
             kinds[str(against)] = (against, ())

@@ -54,7 +54,7 @@ def main(
     loaded = EventEmbedder.from_pretrained(embedder)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_long_video(path, WIDTH, HEIGHT, round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=FPS)
+        write_long_video(path, (WIDTH, HEIGHT), round(3600 * hours), clip_seconds=CLIP_SECONDS, fps=FPS)
         print("| hours read | this process, MB | decoder, MB |\n|---|---|---|", flush=True)
         started, watch = (time.perf_counter(), cpu_seconds()), MemoryWatch(hours)
         memory = build_memory(path, loaded, MemoryOptions(segmenter=segmenter), progress=watch)

@@ -90,15 +90,15 @@ def decoding_seconds() -> float:
 
 def write_long_video(
     path: Path,
-    width: int,
-    height: int,
+    size: tuple[int, int],
     seconds: int,
     *,
     clip_seconds: int = _CLIP_SECONDS,
     fps: int = _FPS,
     shots: int = 1,
 ) -> None:
-    """Writes generated shots of so many seconds each at a size, encoded once and repeated by copying their packets."""
+    """Writes generated shots of so many seconds at a size, encoded once and repeated by copying their packets."""
+    width, height = size
     small = np.concatenate([make_shot(seed, clip_seconds * fps) for seed in range(shots)])
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "23", "bf": "0"})
@@ -162,7 +162,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         for name in size or SIZES:
             path = Path(folder) / f"{name}.mp4"
-            write_long_video(path, *SIZES[name], 60 * minutes)
+            write_long_video(path, SIZES[name], 60 * minutes)
             stages, wall, seen = measure(path, embedder, exact=exact)
             cells = " | ".join(f"{seconds / minutes:.2f}" for seconds in stages.values())
             real_time = 60 * minutes / sum(stages.values())

@@ -167,7 +167,7 @@ def main(
     assistant = VideoAssistant.from_pretrained(device="cpu") if embedder == "tiny" else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_long_video(path, *SIZES[size], round(3600 * hours), clip_seconds=shot_seconds, fps=fps, shots=shots)
+        write_long_video(path, SIZES[size], round(3600 * hours), clip_seconds=shot_seconds, fps=fps, shots=shots)
         options = LiveOptions(memory_mib=memory_mib)
         cutting = MemoryOptions(seconds_per_frame=2.0)
         memory = LiveMemory("long", encoder, options, cutting, source=Source(str(path), fps), folder=folder)

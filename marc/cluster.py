@@ -25,8 +25,9 @@ class ClusterOptions:
         gpus_per_worker: GPUs that it takes, or a part of one.
         embed_workers: So many more workers embed what the others decode, which then take no GPU; 0: each embeds for
             itself.
-        embed_batch: They embed what several ask for at the same moment in one pass, so many pictures of one size at
-            most, or frames of clips; vectors may differ in their last places then. ``None``: each request by itself.
+        embed_batch: So many pictures of one size, or frames of clips, at most that several workers ask for at the same
+            moment are embedded in one pass; vectors may differ in their last places then. ``None``: each request by
+            itself.
 
     Raises:
         ValueError: If a value is out of range, or passes are to be shared where there are no ``embed_workers``.

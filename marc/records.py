@@ -118,7 +118,8 @@ class AnswerRecord:
         probability: Of the bare answer that was asked for first, the product of its tokens', or of its beginning
             where that was too little already; null: it was not.
         has_thought: Whether it was too little, so that the model was asked to think; null: likewise.
-        generated_tokens: Tokens that were generated in all, those of a bare answer that did not count among them.
+        generated_tokens: Tokens that were generated in all, those of a bare answer that did not count among
+            them; null: not known.
     """
 
     schema: Literal["marc.answer.v1"]
@@ -144,7 +145,7 @@ class AnswerRecord:
     warnings: tuple[str, ...]
     probability: float | None = None
     has_thought: bool | None = None
-    generated_tokens: int = 0
+    generated_tokens: int | None = None
 
     @classmethod
     def of(cls, answer: Answer, pictures: Sequence[str] = ()) -> AnswerRecord:

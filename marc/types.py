@@ -330,7 +330,8 @@ class Answer:
         probability: Of the bare answer that was asked for first, the product of its tokens', or of its beginning
             where that was too little already; ``None``: it was not.
         has_thought: Whether it was too little, so that the model was asked to think; ``None``: likewise.
-        generated_tokens: Tokens that were generated for it in all, a bare answer that did not count among them.
+        generated_tokens: Tokens that were generated for it in all, a bare answer that did not count among them;
+            ``None``: not known.
     """
 
     answer: str
@@ -355,4 +356,4 @@ class Answer:
     is_cut: bool = False
     probability: float | None = None
     has_thought: bool | None = None
-    generated_tokens: int = 0
+    generated_tokens: int | None = None

@@ -182,7 +182,8 @@ def _line(group: str, value: str, rows: Sequence[Row]) -> Line:
 
 def _costs(rows: Sequence[Row]) -> Costs:
     def mean(name: str) -> float:
-        return float(np.mean([row.get(name, math.nan) for row in rows])) if rows else 0.0
+        values = [row.get(name) for row in rows]
+        return float(np.mean([math.nan if value is None else value for value in values])) if rows else 0.0
 
     thought = [row["has_thought"] for row in rows if row.get("has_thought") is not None]
     stages = dict.fromkeys(stage for row in rows for stage in row["seconds"])

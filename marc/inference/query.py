@@ -29,8 +29,8 @@ class Query:
             part of the type `MEDIA` stands for each of the videos, in order. There need be none. Its last part is
             the text of the question.
         bare_prompt: What the model reads where the bare answer is asked for first (``think_below`` of
-            `marc.types.GenerationOptions`); ``None``: the question in the style that does; not beside ``prompt``
-            or ``messages``.
+            `marc.types.GenerationOptions`); ``None``: the question in the style that does. A question with a
+            ``prompt`` or ``messages`` of its own must have one.
     """
 
     video: Footage | Sequence[Footage]
@@ -63,6 +63,8 @@ class Query:
         if not self.messages:
             return replace(self, prompt=text)
         *before, last = self.messages
+        if not isinstance(last["content"], list) or last["content"][-1].get("type") != "text":
+            raise ValueError("think_below: the last message must be a list of parts that ends with a text")
         asked = {**last, "content": [*last["content"][:-1], {"type": "text", "text": text}]}
         return replace(self, messages=(*before, asked))
 

@@ -71,17 +71,17 @@ def think_where_unsure(
     Args:
         bare: The bare answer to each question.
         threshold: Least probability of one that counts.
-        accept: Is told the number of each question whose bare answer counts, before any thinking.
+        accept: Is told the number of each question whose bare answer counts, once nothing can fail any more.
         think: Gives the outputs of the questions of these numbers, asked to think; not called if there are none.
 
     Returns:
         One reply for each question.
     """
     sure = [output.probability >= threshold for output in bare]
-    for row in (row for row, is_sure in enumerate(sure) if is_sure):
-        accept(row)
     unsure = [row for row, is_sure in enumerate(sure) if not is_sure]
     thought = dict(zip(unsure, think(unsure), strict=True)) if unsure else {}
+    for row in (row for row, is_sure in enumerate(sure) if is_sure):
+        accept(row)
     replies = []
     for row, output in enumerate(bare):
         tokens = thought.get(row, output.tokens)

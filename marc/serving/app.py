@@ -368,10 +368,11 @@ def _reason(answer: Answer) -> str:
 
 def _end_of(answer: Answer, query: Query) -> dict[str, Any]:
     """Numbers of tokens, and what OpenAI's interface has no word for."""
+    generated = answer.output_tokens if answer.generated_tokens is None else answer.generated_tokens
     usage = {
         "prompt_tokens": answer.input_tokens,
-        "completion_tokens": answer.generated_tokens,
-        "total_tokens": answer.input_tokens + answer.generated_tokens,
+        "completion_tokens": generated,
+        "total_tokens": answer.input_tokens + generated,
     }
     record = json.loads(_without_paths(json.dumps(as_json(AnswerRecord.of(answer))), query))
     return {"usage": usage, "marc": record}

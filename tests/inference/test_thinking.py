@@ -29,7 +29,7 @@ logprobs = st.lists(st.floats(-5, 0), min_size=1, max_size=4)
 
 
 @given(st.lists(logprobs, max_size=6), st.floats(0, 1.2))
-def test_whatever_is_less_probable_is_thought_about_once_and_after_the_others_are_told(rows, threshold):
+def test_whatever_is_less_probable_is_thought_about_once_and_the_others_are_told_then(rows, threshold):
     bare = [GreedyOutput([number] * len(row), row) for number, row in enumerate(rows)]
     told = []
 
@@ -39,12 +39,29 @@ def test_whatever_is_less_probable_is_thought_about_once_and_after_the_others_ar
 
     replies = think_where_unsure(bare, threshold, accept=told.append, think=think)
     unsure = [number for number, row in enumerate(rows) if math.exp(sum(row)) < threshold]
-    assert told == [number for number in range(len(rows)) if number not in unsure] + ([unsure] if unsure else [])
+    assert told == ([unsure] if unsure else []) + [number for number in range(len(rows)) if number not in unsure]
     for number, (row, reply) in enumerate(zip(rows, replies, strict=True)):
         assert reply.has_thought == (number in unsure)
         assert reply.tokens == ([100 + number] * 3 if reply.has_thought else [number] * len(row))
         assert reply.generated == len(row) + (3 if reply.has_thought else 0)
         assert reply.probability == pytest.approx(math.exp(sum(row)))
+
+
+def test_nobody_is_told_an_answer_that_a_failure_takes_back():
+    def fail(numbers):
+        raise MemoryError
+
+    told = []
+    with pytest.raises(MemoryError):
+        think_where_unsure([GreedyOutput([1], [0.0]), GreedyOutput([1], [-5.0])], 0.5, accept=told.append, think=fail)
+    assert told == []
+
+
+@pytest.mark.parametrize("content", ["What is shown?", [{"type": "text", "text": "?"}, {"type": "video"}]])
+def test_a_message_that_ends_with_no_text_is_refused_by_name(content):
+    query = Query("a.mp4", "?", messages=({"role": "user", "content": content},), bare_prompt="Say it.")
+    with pytest.raises(ValueError, match="last message"):
+        query.bare()
 
 
 @pytest.mark.parametrize(("threshold", "thinks"), [(0.0, False), (0.5, False), (math.nextafter(0.5, 1), True)])
