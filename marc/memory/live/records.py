@@ -40,23 +40,29 @@ class DamagedRecordError(ValueError):
     """A record, or its pictures, that nobody has written so."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One record, its pictures left on the disk.
 
     Attributes:
-        head: What it says.
+        said: What it says, in JSON: thousands of records stay in memory, and parsed they take twice as much of it.
         vector: A unit vector ``float32 [D]``; None without.
         file: Where it is.
         place: Of its pictures in the file, in bytes.
         end: Where the record ends.
     """
 
-    head: Mapping[str, Any]
+    said: bytes
     vector: NDArray[np.float32] | None
     file: RecordFile
     place: int
     end: int
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """What it says."""
+        head: Mapping[str, Any] = parse_json(self.said, self.file.path)
+        return head
 
     @property
     def size(self) -> int:
@@ -69,11 +75,11 @@ class Record:
         Raises:
             DamagedRecordError: The disk holds something else.
         """
-        content = self.file.read(self.place, self.size)
+        content, head = self.file.read(self.place, self.size), self.head
         with as_written(self.file):
-            if sha256_of(content) != self.head["pictures"]:
+            if sha256_of(content) != head["pictures"]:
                 raise DamagedRecordError(f"{self.file.path}: a picture is damaged; get the file from a backup")
-            ends = np.cumsum([0, *map(int, self.head["lengths"])]).tolist()
+            ends = np.cumsum([0, *map(int, head["lengths"])]).tolist()
         return [content[start:end] for start, end in pairwise(ends)]
 
 
@@ -155,7 +161,8 @@ class RecordFile:
             numbers = np.frombuffer(vector, "<f4").astype(np.float32) if vector else None
             if numbers is not None and not are_unit_vectors(numbers[None])[0]:
                 raise ValueError("a vector is no unit vector")
-        return Record(parse_json(said, self.path), numbers, self, place, place + int(line[2]))
+        parse_json(said, self.path)
+        return Record(said, numbers, self, place, place + int(line[2]))
 
     def _next_mark(self, place: int, length: int) -> int | None:
         step = 1 << 20

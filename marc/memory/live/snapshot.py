@@ -56,7 +56,7 @@ class KeptFrame:
     at: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LiveEvent:
     """An event that is over, or a chapter of several.
 
