@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -104,3 +105,37 @@ def test_what_is_no_av1_or_cut_off_is_not_followed():
     assert read_hierarchy([b""], None) is None
     assert read_hierarchy([bytes(range(64))], b"\x81\x00\x0c\x00") is None
     assert read_hierarchy([b"\x32\x7f\x10"], None) is None
+
+
+def test_a_decoder_is_told_what_the_container_knows_of_colours(clip: Path):
+    reader = VideoReader(str(clip))
+    own = reader._stream.codec_context
+    own.color_range, own.colorspace = 2, 1
+    decoder = reader.new_decoder()
+    assert (decoder.color_range, decoder.colorspace, decoder.pix_fmt) == (2, 1, own.pix_fmt)
+    assert (decoder.width, decoder.height, decoder.extradata) == (own.width, own.height, own.extradata)
+    reader.close()
+
+
+def test_a_decoder_does_without_what_the_container_does_not_know(clip: Path, monkeypatch: pytest.MonkeyPatch):
+    """A picture that comes late tells no format yet, and a number of a transport stream is no tag."""
+    reader = VideoReader(str(clip))
+    own = reader._stream.codec_context
+
+    class Context:
+        codec, extradata, pix_fmt = own.codec, own.extradata, None
+
+        @property
+        def codec_tag(self) -> str:
+            return b"\x80\x00\x00\x00".decode("ascii")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(own, name)
+
+    stream = reader._stream
+    monkeypatch.setattr(reader, "_stream", SimpleNamespace(codec_context=Context()))
+    decoder = LoneDecoder(reader.new_decoder)
+    groups, _ = packets_of(clip)
+    assert decoder.decode_key(groups[0][0]) is not None
+    monkeypatch.setattr(reader, "_stream", stream)
+    reader.close()

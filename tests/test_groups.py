@@ -140,6 +140,7 @@ def test_packets_tell_that_something_begins_to_move(later: np.ndarray, calm: boo
     assert stays_calm(sizes(), later, KEY) == calm
     assert stays_calm(np.full(20, 20), np.full(40, 200), KEY), "a trifle of a key picture"
     assert not stays_calm(sizes(count=0), later, KEY), "nothing is known"
+    assert stays_calm(changed(3, 20_000), later, KEY) == calm, "what is brief before it hides nothing"
 
 
 @pytest.mark.parametrize(("size", "back"), [(10_000, False), (14_000, True), (1_500, False), (3_500, True)])

@@ -206,6 +206,16 @@ def test_a_camera_that_moves_in_the_only_group_is_decoded_to_the_end(tmp_path: P
     assert len(given) == count if max(pixels) else given == {0}
 
 
+@pytest.mark.parametrize(("at", "rows"), [(3, 30), (40, HEIGHT)], ids=["a detail", "a flash"])
+def test_what_is_brief_hides_no_camera_that_moves_later_in_the_only_group(tmp_path: Path, at: int, rows: int):
+    frames = panned([0] * 100 + [*range(140)])
+    frames[at : at + 3, :rows, :rows] = place(9)[:rows, :rows]
+    options = {"x264-params": "keyint=infinite:scenecut=0", "preset": "veryfast"}
+    write_video(tmp_path / "only.mp4", frames, FPS, options=options)
+    given, count = skimmed(tmp_path / "only.mp4")
+    assert set(range(110, count)) <= given
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_the_last_group_of_a_still_shot_is_decoded_only_if_the_camera_begins_to_move(tmp_path: Path, moves: bool):
     last = panned([8 * step for step in range(100)]) if moves else panned([0] * 100)

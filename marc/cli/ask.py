@@ -390,8 +390,8 @@ def _as_thoughts(answer: Answer) -> list[str]:
     if answer.probability is None:
         return []
     then = "thought about" if answer.has_thought else "taken"
-    generated = f"{answer.generated_tokens} tokens generated"
-    return [f"bare answer      {then} at a probability of {answer.probability:.3f}, {generated}"]
+    generated = "" if answer.generated_tokens is None else f", {answer.generated_tokens} tokens generated"
+    return [f"bare answer      {then} at a probability of {answer.probability:.3f}{generated}"]
 
 
 def _as_citations(answer: Answer, named_videos: bool) -> list[str]:

@@ -305,8 +305,8 @@ _COSTS = (
     "visual_tokens_after",
     "prompt_tokens_before",
     "prompt_tokens_after",
-    "generated_tokens",
 )
+_MAY_BE_UNKNOWN = ("generated_tokens",)
 
 
 def _check_row(row: Any, where: str) -> None:
@@ -320,7 +320,8 @@ def _check_row(row: Any, where: str) -> None:
     wrong += ["groups"] if not isinstance(row.get("groups"), dict) else []
     if is_ok:
         wrong += [name for name in _NUMBERS if not _is_number(row.get(name))]
-        wrong += [name for name in _COSTS if row.get(name) is not None and not _is_number(row[name])]
+        wrong += [name for name in _COSTS if name in row and not _is_number(row[name])]
+        wrong += [name for name in _MAY_BE_UNKNOWN if row.get(name) is not None and not _is_number(row[name])]
         wrong += [] if row.get("has_thought") in (None, False, True) else ["has_thought"]
         seconds = row.get("seconds")
         wrong += [] if isinstance(seconds, dict) and all(map(_is_number, seconds.values())) else ["seconds"]

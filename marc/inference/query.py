@@ -63,7 +63,9 @@ class Query:
         if not self.messages:
             return replace(self, prompt=text)
         *before, last = self.messages
-        if not isinstance(last["content"], list) or last["content"][-1].get("type") != "text":
+        parts = last["content"]
+        is_list = isinstance(parts, list) and len(parts) > 0 and isinstance(parts[-1], dict)
+        if not is_list or parts[-1].get("type") != "text":
             raise ValueError("think_below: the last message must be a list of parts that ends with a text")
         asked = {**last, "content": [*last["content"][:-1], {"type": "text", "text": text}]}
         return replace(self, messages=(*before, asked))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -282,9 +282,12 @@ class VideoReader:
         """Another decoder for packets of the video, for pictures beside those that are read."""
         own = self._stream.codec_context
         decoder = cast(VideoCodecContext, VideoCodecContext.create(own.codec, "r"))
-        decoder.extradata, decoder.codec_tag = own.extradata, own.codec_tag
+        decoder.extradata = own.extradata
+        with suppress(UnicodeDecodeError):  # in a transport stream it is a number
+            decoder.codec_tag = own.codec_tag
         for name in TOLD_BY_CONTAINERS:
-            setattr(decoder, name, getattr(own, name))
+            if (told := getattr(own, name)) is not None:
+                setattr(decoder, name, told)
         decoder.options, decoder.thread_count = decoder_options(rough=False), 1
         return decoder
 

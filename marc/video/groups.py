@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 MOST_BYTES, MOST_PACKETS = 2**25, 2**15
 """Of one group; a longer one is handed on in parts, which nothing is known about."""
 FEWEST, SETTLING = 8, 4
-"""Packets of a group that can be judged, and those at its start that may still refine the key picture."""
+"""Packets of a group that can be judged, and those at its start that may still refine the key picture; of so many some
+are always among the smaller ones."""
 WHOLE_PICTURE = 0.2
 """Share of a key picture's bytes above which a packet may hold a picture of something else."""
 LITTLE, TRIFLE = 0.04, 0.005
@@ -160,20 +161,19 @@ def lone_packet(sizes_N: NDArray[np.int64], key: int) -> int | None:
 
 
 def stays_calm(before_N: NDArray[np.int64], sizes_N: NDArray[np.int64], key: int) -> bool:
-    """Whether packets change no more than those before them: nothing begins to move.
+    """Whether packets change no more than those before them, where these change least: nothing begins to move.
 
     Args:
         before_N: Bytes of those, in which it is known what happens.
         sizes_N: As for `spikes`.
         key: Likewise.
     """
-    return len(before_N) > 0 and _level(sizes_N) <= max(CALM * _level(before_N), TRIFLE * key)
-
-
-def _level(sizes_N: NDArray[np.int64]) -> float:
-    """How large packets are where they are largest, some of them on average."""
+    if len(before_N) < SETTLING:
+        return False
     width = min(LEVEL_OVER, len(sizes_N))
-    return float(np.convolve(sizes_N, np.full(width, 1 / width), "valid").max()) if width else 0.0
+    level = np.convolve(sizes_N, np.full(width, 1 / width), "valid").max() if width else 0.0
+    quiet = np.convolve(before_N, np.full(SETTLING, 1 / SETTLING), "valid").min()
+    return bool(level <= max(CALM * quiet, TRIFLE * key))
 
 
 def can_come_back(sizes_N: NDArray[np.int64], key: int) -> bool:

@@ -57,7 +57,7 @@ def test_nobody_is_told_an_answer_that_a_failure_takes_back():
     assert told == []
 
 
-@pytest.mark.parametrize("content", ["What is shown?", [{"type": "text", "text": "?"}, {"type": "video"}]])
+@pytest.mark.parametrize("content", ["What is shown?", [{"type": "text", "text": "?"}, {"type": "video"}], [], ["?"]])
 def test_a_message_that_ends_with_no_text_is_refused_by_name(content):
     query = Query("a.mp4", "?", messages=({"role": "user", "content": content},), bare_prompt="Say it.")
     with pytest.raises(ValueError, match="last message"):

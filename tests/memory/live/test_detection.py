@@ -42,7 +42,7 @@ def test_cuts_are_found_soon_and_once():
 @pytest.mark.parametrize(
     ("fps", "longest"), [(19, 40), (20, 48), (24.3, 48), (25, 56), (29.97, 56), (30, 64), (33, 64)]
 )
-def test_no_score_is_late_at_any_rate(fps: float, longest: int, monkeypatch: pytest.MonkeyPatch):
+def test_no_score_is_late_at_a_steady_rate(fps: float, longest: int, monkeypatch: pytest.MonkeyPatch):
     """Where every window changes, frame by frame."""
     monkeypatch.setattr(RunJoiner, "_changes", lambda self, window: True)
     detector, waited, lengths = LiveTransNetV2Detector(device="cpu"), [], []
