@@ -7,7 +7,7 @@ RGB ``uint8``. Only numpy is imported here, so that everything may depend on thi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -117,6 +117,11 @@ class GenerationOptions:
         if self.static and self.think_below is not None:
             problem = "needs the probabilities of tokens, which static keys and values do not tell; leave one out"
             raise OptionError("think_below", problem)
+
+    @property
+    def identity(self) -> dict[str, int | float | bool]:
+        """What tells outputs of other options apart, by name; ``think_below`` only if given: older runs go on."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,7 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
-        if values["generation"]["think_below"] is None:
-            values["generation"].pop("think_below")
+        values["generation"] = self.generation.identity
         values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]
 

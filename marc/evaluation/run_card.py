@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,7 +47,7 @@ def run_card(
             "protocol": protocol,
             "method": method,
             **engine.card(),
-            "generation": _generation_card(generation),
+            "generation": generation.identity,
             "samples": len(samples),
             "data": samples_hash(samples),
             "headline": spec.headline,
@@ -58,12 +57,6 @@ def run_card(
         "command": shlex.join(sys.argv),
         "started": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
-
-
-def _generation_card(generation: GenerationOptions) -> dict[str, Any]:
-    """What of the options tells runs apart; runs from before there was one go on without it."""
-    card = asdict(generation)
-    return card if generation.think_below is not None else {k: v for k, v in card.items() if k != "think_below"}
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:

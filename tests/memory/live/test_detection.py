@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from marc.memory.detectors.transnetv2 import RunJoiner
+from marc.memory.detectors.windows import RunJoiner
 from marc.memory.live.detection import LONGEST_DELAY, LiveTransNetV2Detector, SteadyRate, _TransitionFinder
 from marc.types import Frames, VideoInfo
 
