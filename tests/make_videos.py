@@ -7,6 +7,7 @@ Shapes: T frames, H height, W width, C = 3 colours.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,13 @@ from av.subtitles.subtitle import SubtitleSet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from robustness.patience import call_until_it_returns
+
 BLOCKS = 4
 NUMBER_BITS = 12
 UPRIGHT = (1, 0, 1, 1)
+SVT_AV1 = "libsvtav1"
+"""May wait for itself for ever: a process of its own writes what it encodes, and another if that does not end."""
 COVER = np.full((1, 90, 90, 3), 200, np.uint8)
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -82,6 +87,11 @@ def write_video(
         offset: Added to all times, in seconds.
         rotation: Counter-clockwise degrees that a player is told to turn the pictures by.
     """
+    if codec == SVT_AV1 and multiprocessing.parent_process() is None:
+        again = partial(write_video, path, frames_THWC, fps, codec, pix_fmt=pix_fmt, options=options, seconds=seconds)
+        told = {"container_options": container_options, "last_seconds": last_seconds, "offset": offset}
+        call_until_it_returns(partial(again, **told, rotation=rotation))
+        return
     with av.open(str(path), "w", container_options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
         stream.height, stream.width = frames_THWC.shape[1:3]
@@ -95,7 +105,7 @@ def write_video(
             last = max(packets, key=lambda packet: packet.pts)
             last.duration = round(last_seconds / last.time_base)
         for packet in packets:
-            if codec == "libsvtav1":
+            if codec == SVT_AV1:
                 packet.dts = packet.pts  # its packets are in order, a picture each
             shift = round(offset / packet.time_base)
             packet.pts += shift
@@ -260,7 +270,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "ten_bit.mp4": _kind(pix_fmt="yuv420p10le"),
     "hevc.mp4": _kind(codec="libx265", options=X265),
     "hevc_ten_bit.mkv": _kind(codec="libx265", pix_fmt="yuv420p10le", options=X265),
-    "av1.mp4": _kind(codec="libsvtav1", options={"preset": "11", "g": "48"}),
+    "av1.mp4": _kind(codec=SVT_AV1, options={"preset": "11", "g": "48"}),
     "vp9.webm": _kind(codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}),
     "live.webm": _kind(codec="libvpx-vp9", options={"cpu-used": "8"}, container_options={"live": "1"}),
     "raw.h264": _kind(options={"g": "24", "bf": "3"}),
