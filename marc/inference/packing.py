@@ -11,15 +11,15 @@ Shapes: B rows, L places of a padded row, N tokens of the sequence, R prefixes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from marc.model.attention import why_not_shared
-from marc.model.prefix_attention import PREFIX_ATTENTION, SharedPrefixes
+from marc.model.prefix_attention import PREFIX_ATTENTION, PrefixStates, SharedPrefixes
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,26 @@ class Row:
 
     ids: Sequence[int]
     opening: int
-    shows: Hashable = ()
+    shows: Any = ()
     start: int = 0
+
+    @property
+    def beginning(self) -> Hashable:
+        """What rows must have in common to share it."""
+        return self.shows, tuple(self.ids[: self.opening])
+
+
+@dataclass(frozen=True)
+class KnownPrefixes:
+    """What a pass over rows has to do with passes before and after it; by what the rows share (`Row.beginning`).
+
+    Attributes:
+        stored: Read before: it takes these from there.
+        met: It reads these, and leaves its states there, or takes the gradients that wait.
+    """
+
+    stored: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
+    met: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class PackedRows:
 
     Attributes:
         places: Which tokens are chosen, counted through the padded rows: ``int64 [N]``.
-        leaders: The first row of each prefix, whose visual tokens the sequence reads.
+        leaders: The first row of each prefix that the sequence reads, with its visual tokens.
         prefixes: Who sees whom.
     """
 
@@ -64,30 +82,38 @@ class PackedRows:
         return home[places]
 
 
-def pack_rows(rows: Sequence[Row], width: int, device: torch.device | str) -> PackedRows:
+def pack_rows(
+    rows: Sequence[Row], width: int, device: torch.device | str, known: KnownPrefixes | None = None
+) -> PackedRows:
     """Finds what the rows share.
 
     Args:
         rows: At least one.
         width: L, of the padded rows.
         device: Of the result.
+        known: Prefixes of other passes.
     """
-    groups: dict[Any, list[int]] = defaultdict(list)
+    known = known or KnownPrefixes()
+    groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
-        groups[row.shows, tuple(row.ids[: row.opening])].append(index)
+        groups[row.beginning].append(index)
+    read = [beginning for beginning in groups if beginning not in known.stored]
+    stored = [beginning for beginning in groups if beginning in known.stored]
 
     def part(index: int, start: int, stop: int) -> Tensor:
         first = index * width + rows[index].start
         return torch.arange(first + start, first + stop, device=device)
 
-    leaders = [group[0] for group in groups.values()]
-    owned = [(owner, index) for owner, group in enumerate(groups.values()) for index in group]
+    leaders = [groups[beginning][0] for beginning in read]
+    owned = [(owner, index) for owner, beginning in enumerate([*read, *stored]) for index in groups[beginning]]
     parts = [part(index, 0, rows[index].opening) for index in leaders]
     parts += [part(index, rows[index].opening, len(rows[index].ids)) for _, index in owned]
     places = torch.cat(parts)
     packed = torch.arange(len(places), device=device).split([len(part) for part in parts])
     prefixes, rests = packed[: len(leaders)], packed[len(leaders) :]
-    shared = SharedPrefixes.of(prefixes, rests, [owner for owner, _ in owned], len(places))
+    owners, states = [owner for owner, _ in owned], [known.stored[beginning] for beginning in stored]
+    met = [known.met.get(beginning) for beginning in read]
+    shared = SharedPrefixes.of(prefixes, rests, owners, len(places), states, met)
     return PackedRows(places, leaders, shared)
 
 

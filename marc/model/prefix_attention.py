@@ -8,15 +8,19 @@ without `SharedPrefixes` among the call's arguments it is transformers' ``sdpa``
 
 The caller gives each token the position that it has when its question is read alone.
 
+Where the questions behind a prefix are read in several passes, all but the last may read its keys and values
+(`PrefixStates`) in its place; the last one reads it with all gradients that these have had.
+
 Shapes: B rows of L tokens, N = B * L tokens in all, R prefixes, P tokens of the longest, Q questions in all, M tokens
-of the longest, A heads, E features of a head.
+of the longest, A heads, E features of a head, S tokens that passes before have read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,9 +62,61 @@ class Questions:
         mask = torch.cat((seen, own.expand(len(before_QP), -1, -1)), dim=2)
         return cls(questions_QM, torch.cat((before_QP, questions_QM), dim=1), mask[:, None])
 
-    def clamped(self, last: int) -> Questions:
-        """With a place that exists in place of padding."""
-        return Questions(self.places.clamp(max=last), self.seen.clamp(max=last), self.mask)
+    def clamped(self, read: int, seen: int) -> Questions:
+        """With places that exist in place of padding: the last one that is read and the last one that is seen."""
+        return Questions(self.places.clamp(max=read), self.seen.clamp(max=seen), self.mask)
+
+
+class PrefixStates:
+    """Keys and values of a prefix in all layers, ``[P, A, E]`` each, and the gradients that have come for them.
+
+    Read without gradients, a prefix leaves its states here (`meet`). Passes with gradients may read them in its place
+    (`leaves`); the gradients add up, in float32 at least, and join those of the pass that reads the prefix with
+    gradients.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[int, tuple[Tensor, Tensor]] = {}
+        self._gradients: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def tokens(self) -> int:
+        """P; 0 before the prefix was read."""
+        return len(next(iter(self._states.values()))[0]) if self._states else 0
+
+    def meet(self, layer: int, states: tuple[Tensor, Tensor], places: Tensor) -> None:
+        """Takes note of a layer that reads the prefix, or hands it the gradients that have come.
+
+        Args:
+            layer: Its number.
+            states: Keys and values of a pass, ``[N, A, E]``.
+            places: Of the prefix's tokens in it, ``int64 [P]``.
+        """
+        if not torch.is_grad_enabled():
+            self._states[layer] = states[0][places], states[1][places]
+            return
+        for number, each in enumerate(states):
+            if each.requires_grad and (layer, number) in self._gradients:
+                each.register_hook(partial(self._joined, (layer, number), places))
+
+    def leaves(self, layer: int) -> tuple[Tensor, ...]:
+        """A layer's keys and values, whose gradients wait here."""
+        if not torch.is_grad_enabled():
+            return self._states[layer]
+        leaves = tuple(each.detach().requires_grad_() for each in self._states[layer])
+        for number, leaf in enumerate(leaves):
+            leaf.register_post_accumulate_grad_hook(partial(self._add, (layer, number)))
+        return leaves
+
+    def _add(self, key: tuple[int, int], leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        gradient = leaf.grad.to(torch.promote_types(leaf.dtype, torch.float32))
+        self._gradients[key] = self._gradients[key] + gradient if key in self._gradients else gradient
+        leaf.grad = None
+
+    def _joined(self, key: tuple[int, int], places: Tensor, gradient: Tensor) -> Tensor:
+        own = self._gradients.pop(key)
+        return gradient.index_put((places,), (gradient[places] + own).to(gradient.dtype))
 
 
 @dataclass(frozen=True)
@@ -69,39 +125,58 @@ class SharedPrefixes:
 
     Attributes:
         prefixes: Place of each prefix's tokens, ``int64 [R, P]``; the last place stands for padding, at the end.
-        questions: The questions, in parts.
+        questions: The questions, in parts; the S tokens that were read before have the places from N on.
         home: Where each of the N tokens is found in ``prefixes`` and, behind it, ``questions``, ``int64 [N]``.
+        stored: Prefixes that were read before.
+        met: Those that are read now and have to do with other passes, with their places.
     """
 
     prefixes: Tensor
     questions: tuple[Questions, ...]
     home: Tensor
+    stored: tuple[PrefixStates, ...] = ()
+    met: tuple[tuple[PrefixStates, Tensor], ...] = ()
 
     @classmethod
     def of(
-        cls, prefixes: Sequence[Tensor], questions: Sequence[Tensor], owners: Sequence[int], tokens: int
+        cls,
+        prefixes: Sequence[Tensor],
+        questions: Sequence[Tensor],
+        owners: Sequence[int],
+        tokens: int,
+        stored: Sequence[PrefixStates] = (),
+        met: Sequence[PrefixStates | None] = (),
     ) -> SharedPrefixes:
         """From the places of tokens, each part in reading order.
 
         Args:
-            prefixes: Places of each prefix's tokens, ``int64 [<= P]``; not all of them empty.
+            prefixes: Places of each prefix's tokens, ``int64 [<= P]``.
             questions: Likewise of each question's, at least one.
-            owners: Index of each question's prefix.
+            owners: Index of each question's prefix; those of ``stored`` follow on ``prefixes``.
             tokens: N. Places that belong to nothing are padding, for which anything comes out.
+            stored: Prefixes that were read before. Some prefix has tokens.
+            met: Of each prefix that is read now, what it has to do with other passes.
         """
-        prefixes_RP = pad_sequence(list(prefixes), batch_first=True, padding_value=tokens)
-        assert prefixes_RP.numel() > 0, "attention to prefixes of no tokens"
+        device = questions[0].device
+        sizes = [states.tokens for states in stored]
+        every = tokens + sum(sizes)
+        before = torch.arange(tokens, every, device=device).split(sizes) if sizes else ()
+        openings = [*prefixes, *before]
+        assert sum(map(len, openings)) > 0, "attention to prefixes of no tokens"
+        prefixes_RP = pad_sequence(list(prefixes or [questions[0][:0]]), batch_first=True, padding_value=every)
         by_length = sorted(range(len(questions)), key=lambda index: len(questions[index]))
         step = -(-len(by_length) // PARTS)
         parts = [
-            Questions.behind([prefixes[owners[index]] for index in some], [questions[index] for index in some], tokens)
+            Questions.behind([openings[owners[index]] for index in some], [questions[index] for index in some], every)
             for some in (by_length[start : start + step] for start in range(0, len(by_length), step))
         ]
         places = torch.cat([prefixes_RP.flatten(), *(part.places.flatten() for part in parts)])
-        home = places.new_zeros(tokens + 1)
-        home[places] = torch.arange(len(places), device=places.device)
-        last = tokens - 1
-        return cls(prefixes_RP.clamp(max=last), tuple(part.clamped(last) for part in parts), home[:-1])
+        home = places.new_zeros(every + 1)
+        home[places] = torch.arange(len(places), device=device)
+        joined = tuple((states, own) for states, own in zip(met, prefixes, strict=False) if states is not None)
+        read, seen = tokens - 1, every - 1
+        clamped = tuple(part.clamped(read, seen) for part in parts)
+        return cls(prefixes_RP.clamp(max=read), clamped, home[:tokens], tuple(stored), joined)
 
 
 def prefix_attention(
@@ -138,6 +213,12 @@ def prefix_attention(
         )
     batch, heads, length, width = query.shape
     query_NAE, key_NAE, value_NAE = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
+    for states, places in shared_prefixes.met:
+        states.meet(cast(int, module.layer_idx), (key_NAE, value_NAE), places)
+    if shared_prefixes.stored:
+        layer = cast(int, module.layer_idx)
+        keys, values = zip(*(states.leaves(layer) for states in shared_prefixes.stored), strict=True)
+        key_NAE, value_NAE = torch.cat((key_NAE, *keys)), torch.cat((value_NAE, *values))
 
     def attend(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         states = (query_NAE[queries], key_NAE[keys], value_NAE[keys])
@@ -146,7 +227,8 @@ def prefix_attention(
         )
         return mixed.flatten(0, 1)
 
-    prefixes = attend(shared_prefixes.prefixes, shared_prefixes.prefixes, None)
+    own = shared_prefixes.prefixes
+    prefixes = attend(own, own, None) if own.numel() else query_NAE.new_empty(0, heads, width)
     questions = [attend(part.places, part.seen, part.mask) for part in shared_prefixes.questions]
     mixed_NAE = torch.cat((prefixes, *questions))[shared_prefixes.home]
     return mixed_NAE.view(batch, length, heads, width), None

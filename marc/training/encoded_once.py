@@ -11,7 +11,7 @@ Shapes: M visual tokens that remain, W features of all streams of a token (`marc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from marc.inference.video_input import VideoInput
+from marc.model.prefix_attention import PrefixStates
 
 Idle = Callable[[Mapping[str, Any]], "list[bool] | None"]
 """Tells from which rows of a batch nothing is learned; None: something from all."""
@@ -31,12 +32,14 @@ class StepEncodings(TrainerCallback):
     Attributes:
         is_open: Whether a step is under way, in which the weights stay the same.
         features: Without gradients, of these weights: ``[M, W]`` of each input.
+        prompts: Likewise of prompts, see `marc.training.prompts_once`.
         following: The batches of this step after the one in hand.
         apart: Inputs that the pass in hand reads without gradients for the tower, which another pass has.
     """
 
     is_open: bool
     features: dict[VideoInput, Tensor]
+    prompts: dict[Hashable, PrefixStates]
     following: Sequence[Mapping[str, Any]]
     apart: frozenset[VideoInput]
 
@@ -45,7 +48,7 @@ class StepEncodings(TrainerCallback):
 
     def _start(self, *, is_open: bool) -> None:
         self.is_open, self._passes = is_open, 0
-        self.features, self.following, self.apart = {}, [], frozenset()
+        self.features, self.prompts, self.following, self.apart = {}, {}, [], frozenset()
         self._gradients: dict[VideoInput, Tensor] = {}
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:
@@ -54,7 +57,7 @@ class StepEncodings(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **about: Any) -> None:
         """See the class."""
-        assert not self._gradients, "what is read apart is encoded with gradients later in the step"
+        assert not (self._gradients or self.prompts), "what is read apart is read with gradients later in the step"
         self._start(is_open=False)
 
     def next_batch(self, after: Sequence[Mapping[str, Any]], passes: int) -> None:

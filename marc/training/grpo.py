@@ -3,9 +3,9 @@
 What is changed, and where:
 
 - `_tokenize_prompts` reads the files that prompts name and writes their placeholders; TRL knows images only.
-- `_generate_single_turn` and `_get_per_token_logps_and_entropies` hand the encoded videos to the model, and have it
-  read a prompt once for all its answers (`marc.training.shared_prompts`). TRL, left alone, generates with a video and
-  computes gradients without it.
+- `_generate_single_turn` and `_get_per_token_logps_and_entropies` (`marc.training.scoring`) hand the encoded videos to
+  the model, and have it read a prompt once for all its answers. TRL, left alone, generates with a video and computes
+  gradients without it.
 - `_calculate_rewards` adds the retention and the temporal term to the gathered rewards, where groups are whole.
 - `_generate_and_score_completions` and `_compute_loss` carry each row's videos along; which prompts are answered, and
   at which budget, is chosen in `marc.training.drawing` where that is wanted.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,6 @@ from marc.inference.hf import complete
 from marc.inference.prompts import Prompt, pad_rows
 from marc.inference.video_input import VideoInput, grid_inputs, inputs_at, shuffled_grids
 from marc.model import CompressedVLM
-from marc.model.attention import why_not_shared
 from marc.model.family import vision_token_ids
 from marc.model.modeling import token_types
 from marc.rewards import accuracy_reward, format_reward
@@ -71,9 +70,10 @@ from marc.training.inputs import readable, tokenize_prompt, visual_sources, with
 from marc.training.reader import read_rows
 from marc.training.replaced import alone, engine_is_ours, generating, references_are_copies
 from marc.training.resume import EpochSampler
-from marc.training.shared_prompts import OF_THE_MICRO_BATCH, SharedPromptModel, answers_together
+from marc.training.scoring import ScoringTrainer
+from marc.training.shared_prompts import OF_THE_MICRO_BATCH, answers_together
 from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions, model_fingerprint
-from marc.training.video_trainer import Encoded, base_model, frozen_copy, make_reader
+from marc.training.video_trainer import base_model, frozen_copy, make_reader
 from marc.video.sources import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def reward_functions(given: Any, dataset: Any, args: CGRPOConfig) -> list[Any]:
     return list(given) if isinstance(given, list) else [given]
 
 
-class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
+class CGRPOTrainer(ScoringTrainer, DrawingTrainer, GRPOTrainer):
     """GRPO whose prompts may name videos, and whose rewards include what a compressed video retains.
 
     Args:
@@ -132,10 +132,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
     _buffered_inputs: Any
     # Of the rows in hand:
     _has_pictures = False  # in columns of their own, as TRL takes them
-    _row_visuals: list[tuple[VideoInput, ...]] | None = None
     _advantage_weights: Tensor | None = None
-    _idle_rows: list[bool] | None = None
-    _shared_prompts: SharedPromptModel | None = None
     _drawn_in_step = (-1, 0)  # the step, and how often answers were drawn in it before
 
     def __init__(
@@ -360,8 +357,7 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distill`)."""
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
-        self._idle_rows = self._nothing_to_learn(inputs)
-        self._step_encodings.next_pass(inputs, self._nothing_to_learn)
+        self._begin_pass(model, inputs)
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))
@@ -380,111 +376,12 @@ class CGRPOTrainer(DrawingTrainer, GRPOTrainer):
         self._log("distill/kl", (sums[0] / sums[1].clamp(min=1)).item())
         return loss + self.args.distill_coef * kl_BC.sum() / self._tokens_of_a_step(inputs)
 
-    def _predicting(self, states: Tensor, completion: int) -> Tensor:
-        """The last hidden states that predict completions, ``[B, C, D]``, of the pass that was just made."""
-        if self._shared_prompts is not None:
-            return self._shared_prompts.predicting(states)
-        return states[:, -completion - 1 : -1]
-
-    def _nothing_to_learn(self, inputs: Mapping[str, Any]) -> list[bool] | None:
-        """Rows whose advantage is 0, where that is all that gives a row a gradient; not all of them, for ``backward``.
-
-        Not under ZeRO-3 and FSDP, for which every process must read as often as the others, nor where processes train
-        the tower together, for which each needs gradients, whatever the rows show from which it learns.
-        """
-        if not any(inputs.get("visuals") or ()):
-            return None
-        if self.beta != 0 or self._entropy_bonus_enabled or "teacher_states" in inputs or self.aux_loss_enabled:
-            return None
-        if is_deepspeed_zero3_enabled() or self.is_fsdp_enabled:
-            return None
-        if self.accelerator.num_processes > 1 and self._trains_tower:
-            return None
-        idle: list[bool] = (inputs["advantages"] == 0).tolist()
-        return idle if not all(idle) else [False, *idle[1:]]
-
     def _tokens_of_a_step(self, inputs: dict[str, Any]) -> Tensor:
         """Completion tokens of an optimizer step on each process: what TRL divides its token-level losses by."""
         tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
         if not self.model.training:
             return tokens
         return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As TRL's, with the videos of the rows in hand; prompts that rows share are read once.
-
-        Rows from which nothing is learned are scored without gradients: theirs would be 0.
-        """
-        scored = partial(
-            super()._get_per_token_logps_and_entropies,
-            logits_to_keep=logits_to_keep,
-            compute_entropy=compute_entropy,
-            compute_aux_loss=compute_aux_loss,
-        )
-        visuals = self._row_visuals
-        if visuals is None:  # no MARC model, or pictures that TRL hands on itself
-            return scored(model, input_ids, attention_mask, batch_size=batch_size, **kwargs)
-        assert len(visuals) == len(input_ids)
-        known, parts = self._encoded(model, visuals), self._parts(len(input_ids), batch_size)
-        outputs = []
-        for rows, learned_from in parts:
-            ids, present, shown = input_ids[rows], attention_mask[rows], [visuals[row] for row in rows]
-            reader = model if learned_from or not torch.is_grad_enabled() else self.accelerator.unwrap_model(model)
-            with self._at_budget_of(model, shown), torch.set_grad_enabled(learned_from):
-                outputs.append(scored(self._scorer(reader, ids, present, shown, known, logits_to_keep), ids, present))
-        logps, entropies, losses = zip(*outputs, strict=True)
-        order = torch.tensor([row for rows, _ in parts for row in rows]).argsort().to(input_ids.device)
-        return (
-            torch.cat(logps)[order],
-            torch.cat(entropies)[order] if compute_entropy else None,
-            torch.stack(losses).mean() if compute_aux_loss else None,
-        )
-
-    def _parts(self, count: int, size: int | None) -> list[tuple[list[int], bool]]:
-        """Rows that the model reads in one pass each, and whether with gradients."""
-        if torch.is_grad_enabled():
-            idle = [False] * count if self._idle_rows is None else self._idle_rows
-            both = (([row for row in range(count) if idle[row] != learned], learned) for learned in (True, False))
-            return [(rows, learned) for rows, learned in both if rows]
-        size = size or count
-        return [(list(range(start, min(start + size, count))), False) for start in range(0, count, size)]
-
-    @property
-    def _can_pack(self) -> bool:
-        """Whether rows may share a prompt's tokens, of which a loss on the experts' router counts each."""
-        text = base_model(self.accelerator.unwrap_model(self.model)).model.language_model
-        return bool(self.args.share_prompts and not why_not_shared(text) and not self.aux_loss_enabled)
-
-    def _scorer(
-        self,
-        model: Any,
-        ids: Tensor,
-        present: Tensor,
-        shown: Sequence[tuple[VideoInput, ...]],
-        known: Encoded,
-        completion: int,
-    ) -> Any:
-        """What TRL calls once with rows and labels; the visual inputs ride along."""
-        base = base_model(self.accelerator.unwrap_model(model))
-        self._shared_prompts = None
-        if not (self._can_pack and any(shown) and present[:, -completion:].any()):
-            return partial(model, **self._visual_inputs(model, ids, shown, known))
-
-        def visual_inputs(ids: Tensor, rows: Sequence[tuple[VideoInput, ...]]) -> dict[str, Any]:
-            return self._visual_inputs(model, ids, rows, known)
-
-        self._shared_prompts = SharedPromptModel(model, base, shown, visual_inputs, completion)
-        return self._shared_prompts
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's gathered rewards ``[N, F]`` with the retention column filled in; skipped rows become NaN."""

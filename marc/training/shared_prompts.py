@@ -3,14 +3,15 @@
 TRL hands the model a row for every answer, prompt and completion, and reads the log-probabilities of the completions.
 `SharedPromptModel` stands between the two: rows with the same prompt become one sequence (`marc.inference.packing`) in
 which that prompt stands once, its last token apart, since it predicts the first token of each answer. Padding is not
-read, and the language model's head is asked for the completions alone.
+read, and the language model's head is asked for the completions alone. A prompt whose answers are spread over several
+passes is read once, too: see `marc.training.prompts_once`.
 
 Shapes: B rows, L places of a padded row, C places of a completion, N tokens of a sequence, M completion tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marc.inference.packing import PackedRows, Row, pack_rows
+from marc.inference.packing import KnownPrefixes, PackedRows, Row, pack_rows
 from marc.inference.video_input import VideoInput, grid_inputs
 from marc.model.attention import attention
 from marc.model.modeling import token_types
 from marc.model.prefix_attention import PREFIX_ATTENTION
+
+VisualInputs = Callable[[Tensor, Sequence[tuple[VideoInput, ...]]], dict[str, Any]]
+"""What the model takes of the visuals of some rows, with their token ids."""
 
 OF_THE_MICRO_BATCH = ("bnpo",)
 """TRL's losses that depend on which rows of an optimizer step are read together."""
@@ -91,57 +95,80 @@ class PackedPrompts:
     predicting: Tensor
     completions: Tensor
 
+    def inputs(self, input_ids: Tensor, rows: Sequence[Row], visual_inputs: VisualInputs) -> dict[str, Any]:
+        """What the model takes of rows with these token ids, ``[B, L]``."""
+        ids = self.rows.choose(input_ids)
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "position_ids": self.positions,
+            "shared_prefixes": self.rows.prefixes,
+            **visual_inputs(ids, [rows[row].shows for row in self.rows.leaders]),
+        }
+
     def spread(self, values_M: Tensor) -> Tensor:
         """Values of the completions' tokens ``[M, ...]`` at their places, ``[B, C, ...]``, 0 elsewhere."""
         spread = values_M.new_zeros(*self.completions.shape, *values_M.shape[1:])
         return spread.index_put(self.completions.nonzero(as_tuple=True), values_M)
 
 
-def pack_prompts(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, shown: Sequence[tuple[VideoInput, ...]], completion: int
-) -> PackedPrompts:
-    """Packs rows as TRL lays them out: prompts padded in front, completions padded at their ends.
+def rows_to_pack(
+    input_ids: Tensor, attention_mask: Tensor, shown: Sequence[tuple[VideoInput, ...]], completion: int
+) -> list[Row]:
+    """Rows as TRL lays them out: prompts padded in front, completions padded at their ends.
 
     Args:
-        model: Without wrappers, at the budget of the rows.
         input_ids: ``[B, L]``.
         attention_mask: ``[B, L]``.
         shown: What each row shows.
         completion: C.
     """
-    width, device = input_ids.shape[1], input_ids.device
-    prompt = width - completion
+    prompt = input_ids.shape[1] - completion
     starts = (prompt - attention_mask[:, :prompt].sum(1)).tolist()
     ends = (prompt + attention_mask[:, prompt:].sum(1)).tolist()
-    ids = input_ids.tolist()
-    rows = [
+    return [
         Row(row[start:end], prompt - start - 1, each, start)
-        for row, start, end, each in zip(ids, starts, ends, shown, strict=True)
+        for row, start, end, each in zip(input_ids.tolist(), starts, ends, shown, strict=True)
     ]
-    packed = pack_rows(rows, width, device)
+
+
+def pack_prompts(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, rows: Sequence[Row], known: KnownPrefixes | None = None
+) -> PackedPrompts:
+    """Packs rows of `rows_to_pack`.
+
+    Args:
+        model: Without wrappers, at the budget of the rows.
+        input_ids: ``[B, L]``.
+        attention_mask: ``[B, L]``.
+        rows: The same.
+        known: Prompts of other passes.
+    """
+    width, device = input_ids.shape[1], input_ids.device
+    prompt = rows[0].start + rows[0].opening + 1
+    completion = width - prompt
+    packed = pack_rows(rows, width, device, known)
     completions = attention_mask[:, prompt:].bool()
     row_M, place_M = completions.nonzero(as_tuple=True)
     predicting = packed.find(row_M * width + place_M + prompt - 1)
-    positions = _positions(model, input_ids[:, :prompt], attention_mask[:, :prompt], shown, packed, rows)
+    positions = _positions(model, input_ids[:, :prompt], attention_mask[:, :prompt], rows)
     following = positions[..., -1:] + 1 + torch.arange(completion, device=device)
     return PackedPrompts(packed, packed.choose(torch.cat((positions, following), -1)), predicting, completions)
 
 
-def _positions(
-    model: Any,
-    prompt_ids: Tensor,
-    present: Tensor,
-    shown: Sequence[tuple[VideoInput, ...]],
-    packed: PackedRows,
-    rows: Sequence[Row],
-) -> Tensor:
+def _positions(model: Any, prompt_ids: Tensor, present: Tensor, rows: Sequence[Row]) -> Tensor:
     """M-RoPE positions of all prompts, each kind of prompt read once: ``int64 [3, B, prompt]``."""
-    leaders = packed.leaders
-    grids = {name: value.to(prompt_ids.device) for name, value in grid_inputs([shown[row] for row in leaders]).items()}
+    number: dict[Hashable, int] = {}
+    own = [number.setdefault(row.beginning, len(number)) for row in rows]
+    leaders = [own.index(each) for each in range(len(number))]
+    grids = grid_inputs([rows[row].shows for row in leaders])
     ids = prompt_ids[leaders]
-    known, _ = model.model.get_rope_index(ids, token_types(ids, model), attention_mask=present[leaders], **grids)
-    owner = {(rows[row].shows, tuple(rows[row].ids[: rows[row].opening])): index for index, row in enumerate(leaders)}
-    own = [owner[row.shows, tuple(row.ids[: row.opening])] for row in rows]
+    known, _ = model.model.get_rope_index(
+        ids,
+        token_types(ids, model),
+        attention_mask=present[leaders],
+        **{name: value.to(prompt_ids.device) for name, value in grids.items()},
+    )
     return known[:, own]
 
 
@@ -154,6 +181,7 @@ class SharedPromptModel:
         shown: What each row shows.
         visual_inputs: Gives what the model takes of the visuals of some rows, with their token ids.
         completion: Most tokens of a completion.
+        known: Prompts of other passes.
     """
 
     def __init__(
@@ -161,11 +189,12 @@ class SharedPromptModel:
         model: Any,
         base: Any,
         shown: Sequence[tuple[VideoInput, ...]],
-        visual_inputs: Callable[[Tensor, Sequence[tuple[VideoInput, ...]]], dict[str, Any]],
+        visual_inputs: VisualInputs,
         completion: int,
+        known: KnownPrefixes,
     ) -> None:
         self._model, self._base, self._shown = model, base, shown
-        self._visual_inputs, self._completion = visual_inputs, completion
+        self._visual_inputs, self._completion, self._known = visual_inputs, completion, known
         self._packed: PackedPrompts | None = None
 
     def predicting(self, states_1ND: Tensor) -> Tensor:
@@ -183,23 +212,41 @@ class SharedPromptModel:
             **kwargs: As TRL gives them; token types follow from the ids.
         """
         kwargs.pop("mm_token_type_ids", None)
-        packed = pack_prompts(self._base, input_ids, attention_mask, self._shown, self._completion)
+        rows = rows_to_pack(input_ids, attention_mask, self._shown, self._completion)
+        packed = pack_prompts(self._base, input_ids, attention_mask, rows, self._known)
         self._packed = packed
-        ids = packed.rows.choose(input_ids)
         targets = labels[:, -self._completion :][packed.completions]
         text = self._base.model.language_model
         with reading_with(text, PREFIX_ATTENTION), only_at(self._base.model, packed.predicting):
-            output = self._model(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                position_ids=packed.positions,
-                shared_prefixes=packed.rows.prefixes,
-                shift_labels=targets[None],
-                **self._visual_inputs(ids, [self._shown[row] for row in packed.rows.leaders]),
-                **kwargs,
-            )
+            inputs = packed.inputs(input_ids, rows, self._visual_inputs)
+            output = self._model(**inputs, shift_labels=targets[None], **kwargs)
         entropy = None if output.entropy is None else packed.spread(output.entropy[0])
         return Scored(packed.spread(output.log_probs[0]), entropy)
+
+
+@torch.no_grad()
+def read_prompts(
+    base: Any,
+    prompt_ids: Tensor,
+    present: Tensor,
+    shown: Sequence[tuple[VideoInput, ...]],
+    visual_inputs: VisualInputs,
+    known: KnownPrefixes,
+) -> None:
+    """Reads prompts without gradients, for what they leave in `KnownPrefixes.met`.
+
+    Args:
+        base: The model without wrappers, at the budget of the rows.
+        prompt_ids: Padded in front, ``[B, L]``.
+        present: What of it is no padding, ``[B, L]``.
+        shown: What each shows.
+        visual_inputs: Gives what the model takes of the visuals of some rows, with their token ids.
+        known: Prompts of other passes.
+    """
+    rows = rows_to_pack(prompt_ids, present, shown, 0)
+    packed = pack_prompts(base, prompt_ids, present, rows, known)
+    with reading_with(base.model.language_model, PREFIX_ATTENTION):
+        base.model(**packed.inputs(prompt_ids, rows, visual_inputs), use_cache=False)
 
 
 @contextmanager

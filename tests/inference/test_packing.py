@@ -1,6 +1,7 @@
 """Which tokens of padded rows stand in the packed sequence, and where."""
 
 from collections import Counter, defaultdict
+from collections.abc import Hashable
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from marc.inference.packing import PackedRows, Row, pack_rows, use_prefix_attention
+from marc.inference.packing import KnownPrefixes, PackedRows, Row, pack_rows, use_prefix_attention
+from marc.model.prefix_attention import PrefixStates
 
 some_rows = st.lists(
     st.builds(
@@ -23,13 +25,13 @@ some_rows = st.lists(
 )
 
 
-def packed(rows: list[Row]) -> tuple[PackedRows, Tensor]:
+def packed(rows: list[Row], known: KnownPrefixes | None = None) -> tuple[PackedRows, Tensor]:
     """Packs rows, and gives the padded rows; padding is 0."""
     width = max(row.start + len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     for index, row in enumerate(rows):
         ids[index, row.start : row.start + len(row.ids)] = torch.tensor(row.ids)
-    return pack_rows(rows, width, "cpu"), ids
+    return pack_rows(rows, width, "cpu", known), ids
 
 
 def groups_of(rows: list[Row]) -> list[list[int]]:
@@ -74,6 +76,40 @@ def test_every_token_sees_its_prefix_and_its_row_up_to_itself(rows):
     )
     expected = Counter(tuple(row.ids[: place + 1]) for row in rows for place in range(row.opening, len(row.ids)))
     assert expected <= sights, "beside what padding sees"
+
+
+@given(some_rows, st.data())
+def test_what_was_read_before_does_not_stand_in_the_sequence(rows, data):
+    beginnings = list(dict.fromkeys(row.beginning for row in rows))
+    before = {each: read_before(rows, each) for each in beginnings if data.draw(st.booleans())}
+    met = {each: PrefixStates() for each in beginnings[:1]}
+    result, ids = packed(rows, KnownPrefixes(before, met))
+    sequence = result.choose(ids)[0].tolist()
+    groups = [each for each in beginnings if each not in before], [each for each in beginnings if each in before]
+    read = [token for each in groups[0] for token in each[1]]
+    rests = [
+        token for each in [*groups[0], *groups[1]] for row in rows if row.beginning == each
+        for token in row.ids[row.opening :]
+    ]  # fmt: skip
+    assert sequence == read + rests
+    behind = sequence + [token for each in groups[1] for token in each[1]]
+    sights = Counter(
+        tuple(behind[place] for place in visible[seen].tolist())
+        for part in result.prefixes.questions
+        for visible, mask in zip(part.seen, part.mask[:, 0], strict=True)
+        for seen in mask
+    )
+    expected = Counter(tuple(row.ids[: place + 1]) for row in rows for place in range(row.opening, len(row.ids)))
+    assert expected <= sights, "beside what padding sees"
+    assert [states for states, _ in result.prefixes.met] == [met[each] for each in groups[0] if each in met]
+
+
+def read_before(rows: list[Row], beginning: Hashable) -> PrefixStates:
+    states = PrefixStates()
+    opening = next(row.opening for row in rows if row.beginning == beginning)
+    with torch.no_grad():
+        states.meet(0, (torch.zeros(opening, 1, 1), torch.zeros(opening, 1, 1)), torch.arange(opening))
+    return states
 
 
 def test_rows_that_show_different_videos_never_share():

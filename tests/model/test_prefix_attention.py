@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from marc.model.prefix_attention import SharedPrefixes, prefix_attention
+from marc.model.prefix_attention import PrefixStates, SharedPrefixes, prefix_attention
 
 CASES = {
     "several prefixes": ((3, 5, 1), ((4, 2), (3,), (6, 1, 2))),
@@ -56,6 +56,57 @@ def test_a_question_sees_its_prefix_and_itself(case, rows):
     weights = torch.randn(got.shape, generator=generator, dtype=torch.float64)
     ours, theirs = (torch.autograd.grad((side * weights).sum(), states) for side in (got, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_questions_in_several_passes_give_what_one_pass_gives():
+    """A prefix of five tokens and, before a prefix that is read anyway, questions of three and of two tokens."""
+    generator = torch.Generator().manual_seed(0)
+    module = layer(2)
+    module.layer_idx = 7
+    states = [
+        torch.randn(1, heads, 13, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for heads in (4, 2, 2)
+    ]
+    prefix, other, *questions = torch.arange(13).split((5, 2, 3, 2, 1))
+    weights = torch.randn(13, 4, 8, generator=generator, dtype=torch.float64)
+
+    def attend(places: Tensor, shared: SharedPrefixes) -> Tensor:
+        some = [each[:, :, places] for each in states]
+        mixed, _ = prefix_attention(module, *some, None, shared_prefixes=shared, scaling=0.3)
+        return mixed[0]
+
+    whole = attend(torch.arange(13), SharedPrefixes.of([prefix, other], questions, [0, 0, 1], 13))
+    expected = torch.autograd.grad((whole * weights).sum(), states)
+
+    known = PrefixStates()
+    with torch.no_grad():
+        attend(torch.arange(6), SharedPrefixes.of([torch.arange(5)], [torch.tensor([5])], [0], 6, (), [known]))
+    assert known.tokens == 5
+    first = torch.cat((other, questions[0], questions[2]))
+    parts = [torch.arange(2), torch.arange(2, 5), torch.tensor([5])]
+    apart = attend(first, SharedPrefixes.of(parts[:1], parts[1:], [1, 0], 6, [known]))
+    torch.testing.assert_close(apart, whole[first], rtol=1e-12, atol=1e-12)
+    (apart * weights[first]).sum().backward()
+    assert not any(each.grad[:, :, prefix].any() for each in states), "they wait"
+    last = torch.cat((prefix, questions[1]))
+    joined = attend(last, SharedPrefixes.of([torch.arange(5)], [torch.tensor([5, 6])], [0], 7, (), [known]))
+    torch.testing.assert_close(joined, whole[last], rtol=1e-12, atol=1e-12)
+    (joined * weights[last]).sum().backward()
+    torch.testing.assert_close([each.grad for each in states], list(expected), rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_half_precision_wait_in_float32():
+    """One by one, 256 + 1 is 256 in bfloat16."""
+    known, place = PrefixStates(), torch.tensor([0])
+    key, value = (torch.ones(1, 1, 2, dtype=torch.bfloat16, requires_grad=True) for _ in range(2))
+    with torch.no_grad():
+        known.meet(0, (key, value), place)
+    for weight in (256.0, 1.0, 1.0):
+        sum((weight * each).sum() for each in known.leaves(0)).backward()
+    states = 1.0 * key, 1.0 * value
+    known.meet(0, states, place)
+    sum((2.0 * each).sum() for each in states).backward()
+    assert key.grad.flatten().tolist() == value.grad.flatten().tolist() == [260.0] * 2
 
 
 def test_without_prefixes_it_is_sdpa():

@@ -197,8 +197,10 @@ def test_gradients_of_half_precision_add_up_in_float32():
     assert not step._gradients
 
 
-def test_a_step_that_broke_off_leaves_nothing(files, rows, tmp_path, monkeypatch):
-    trainer = make_trainer(files, rows, tmp_path, **SPREAD, bf16=False)
+@pytest.mark.parametrize("share", [False, True])
+def test_a_step_that_broke_off_leaves_nothing(share, files, rows, tmp_path, monkeypatch):
+    """What waits are gradients of a video's features where each answer reads its prompt, else the prompt's states."""
+    trainer = make_trainer(files, rows, tmp_path, **SPREAD, bf16=False, share_prompts=share)
     backward, calls = trainer.accelerator.backward, []
 
     def breaking(loss: Tensor, **kwargs: object) -> None:
@@ -211,6 +213,6 @@ def test_a_step_that_broke_off_leaves_nothing(files, rows, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     step = trainer._step_encodings
-    assert step.is_open and step.features and step._gradients
+    assert step.is_open and step.features and bool(step._gradients) != share and bool(step.prompts) == share
     trainer.train()
-    assert not step.is_open and not step.features and not step._gradients
+    assert not (step.is_open or step.features or step._gradients or step.prompts)

@@ -14,7 +14,7 @@ from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
 from marc.model import CompressionConfig
 from marc.training import CGRPOTrainer
-from marc.training.shared_prompts import pack_prompts
+from marc.training.shared_prompts import pack_prompts, rows_to_pack
 
 ANSWERS = 3
 """To each prompt."""
@@ -232,7 +232,8 @@ def test_every_token_keeps_its_position(family, compression, files, rows, mixed_
         lambda module, args, kwargs: seen.append(kwargs["position_ids"][-3:]), with_kwargs=True
     )
     learned(single, [batch])
-    packed = pack_prompts(single.model, ids, mask, batch["visuals"], batch["completion_ids"].shape[1])
+    rows_of_batch = rows_to_pack(ids, mask, batch["visuals"], batch["completion_ids"].shape[1])
+    packed = pack_prompts(single.model, ids, mask, rows_of_batch)
     assert torch.equal(packed.positions, packed.rows.choose(seen[0]))
     assert torch.equal(packed.rows.choose(mask), torch.ones_like(packed.rows.choose(mask)))
 
