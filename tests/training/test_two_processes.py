@@ -163,7 +163,7 @@ def test_processes_encode_a_video_once_for_a_step(results):
     check(once)
     assert once[0]["resumed"] == once[0]["steps"]
     assert once[0]["steps"] == [pytest.approx(step, rel=1e-5, abs=1e-7) for step in often[0]["steps"]]
-    assert once[0]["sums"] == pytest.approx(often[0]["sums"], rel=1e-5, abs=1e-5)
+    assert once[0]["sums"] == pytest.approx(often[0]["sums"], rel=1e-4, abs=1e-4)
     assert (once[0]["videos"], often[0]["videos"]) == (4, 12)
 
 
