@@ -47,6 +47,8 @@ class Step:
         computed_again: Whether layers are computed again for their gradients.
         has_reference: Whether a reference model reads the answers, too.
         answer_tokens: Of an answer.
+        is_spread: Whether batches hold fewer rows than a prompt has answers: then it is read once more, without
+            gradients.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Step:
     computed_again: bool
     has_reference: bool
     answer_tokens: int
+    is_spread: bool
 
     @property
     def with_gradients(self) -> int:
@@ -87,12 +90,14 @@ def parts(step: Step, costs: Costs, ceilings: Ceilings) -> dict[str, tuple[float
     begin = step.prompts * (tower + costs.prefill.seconds(ceilings))
     token = max(step.rows * costs.decode.flops / ceilings.flops, costs.decode.bytes / ceilings.bandwidth)
     decode = [begin + step.answer_tokens * max(token, host) for host in (costs.host, 0.0)]
-    reading = step.rows * costs.sequence.seconds(ceilings)
+    prompt = costs.prefill.seconds(ceilings)
+    prompts = step.prompts * prompt
+    reading = prompts + step.rows * (costs.sequence.seconds(ceilings) - prompt)
     towers = step.prompts * step.with_gradients * tower if step.trains_tower else 0.0
     return {
         "answers": (decode[0], decode[1]),
         "log-probabilities of the reference": (reading * step.has_reference,) * 2,
-        "language model with gradients": (reading * step.with_gradients,) * 2,
+        "language model with gradients": (reading * step.with_gradients + prompts * step.is_spread,) * 2,
         "vision tower with gradients": (towers, towers),
     }
 
@@ -149,6 +154,7 @@ def step_of(recipe: str, answer_tokens: int) -> tuple[Step, str, CompressionConf
         computed_again=config.gradient_checkpointing,
         has_reference=config.beta > 0,
         answer_tokens=answer_tokens,
+        is_spread=config.per_device_train_batch_size < config.num_generations,
     )
     compression = CompressionConfig.from_dict({**options.compression, "duplicates": None})
     return step, NAMES.get(options.loading.name, options.loading.name), compression, config.max_frames

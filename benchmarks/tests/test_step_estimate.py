@@ -16,15 +16,17 @@ def work(flops: float, moved: float = 0.0) -> Work:
 
 
 COSTS = Costs(tower=work(10), prefill=work(5), decode=work(1, 3), sequence=work(7), host=4.0)
-STEP = Step(8, 1, trains_tower=True, computed_again=True, has_reference=True, answer_tokens=100)
+STEP = Step(8, 1, trains_tower=True, computed_again=True, has_reference=True, answer_tokens=100, is_spread=True)
+READING = 5 + 8 * (7 - 5)
+"""The prompt once, and eight answers behind it."""
 
 
 def test_parts_follow_from_what_is_counted():
     found = parts(STEP, COSTS, ONE)
     slow = 10 + 5 + 100 * 8  # eight rows of one operation each take longer than bytes or Python
     assert found["answers"] == (slow, slow)
-    assert found["log-probabilities of the reference"] == (56, 56)
-    assert found["language model with gradients"] == (4 * 56, 4 * 56)
+    assert found["log-probabilities of the reference"] == (READING, READING)
+    assert found["language model with gradients"] == (4 * READING + 5, 4 * READING + 5)
     assert found["vision tower with gradients"] == (4 * 10, 4 * 10)
 
 
@@ -35,16 +37,16 @@ def test_python_counts_in_transformers_alone():
 
 
 def test_what_a_recipe_leaves_out_costs_nothing():
-    step = Step(8, 1, trains_tower=False, computed_again=False, has_reference=False, answer_tokens=1)
+    step = Step(8, 1, trains_tower=False, computed_again=False, has_reference=False, answer_tokens=1, is_spread=False)
     found = parts(step, COSTS, ONE)
     assert found["vision tower with gradients"] == found["log-probabilities of the reference"] == (0, 0)
-    assert found["language model with gradients"] == (3 * 56, 3 * 56)
+    assert found["language model with gradients"] == (3 * READING, 3 * READING)
 
 
 def test_a_recipe_says_its_own_numbers():
     step, name, compression, frames = step_of(str(CONFIGS / "grpo_3b_full.yaml"), 256)
     assert (step.rows, step.prompts) == (8, 1)
-    assert step.trains_tower and step.computed_again and step.has_reference
+    assert step.trains_tower and step.computed_again and step.has_reference and step.is_spread
     assert (name, frames, compression.layout) == ("3b", 64, "frames")
     assert not step_of(str(CONFIGS / "grpo_3b_lora.yaml"), 256)[0].trains_tower
 
