@@ -1,11 +1,18 @@
 """Which sources are watched, and by which protocols."""
 
+import io
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from marc.video import VideoError, write_video
 from marc.video.process import POOL
-from marc.video.watching import PROTOCOLS, Opened, Watch, check_address, is_address, is_camera
+from marc.video.watching import PROTOCOLS, Opened, Watch, check_address, is_address, is_camera, shown
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)
@@ -56,6 +63,54 @@ def test_pictures_come_in_two_sizes_in_order(tmp_path, monkeypatch):
     for kind, seconds in batches:
         assert kind == 0 or seconds[0] <= seen
         seen = max(seen, float(seconds[-1]))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("rtsp://me:a@b@10.0.0.5:554/live?x=1", "rtsp://10.0.0.5:554/live?x=1"),
+        ("http://host/@home", "http://host/@home"),
+        ("/dev/video0", "/dev/video0"),
+        ("a@b.mp4", "a@b.mp4"),
+    ],
+)
+def test_no_password_is_told(source, told):
+    assert shown(source) == told
+
+
+class Camera(BaseHTTPRequestHandler):
+    """Nine JPEGs, five a second, each in a part of its own."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for shade in range(0, 225, 25):
+            picture = io.BytesIO()
+            Image.fromarray(np.full((48, 64, 3), shade, np.uint8)).save(picture, "JPEG")
+            content = picture.getvalue()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+            self.wfile.write(head.encode() + content + b"\r\n")
+            self.wfile.flush()
+            time.sleep(0.2)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_where_a_format_tells_no_times_they_are_those_of_arrival():
+    """FFmpeg would count 25 pictures a second; some of the first ones come together."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began, seconds = time.monotonic(), []
+        with suppress(VideoError):  # it ends without a last boundary
+            for told in Watch(f"http://127.0.0.1:{server.server_address[1]}", (64, 48), 1.0, 5.0).run(np.empty):
+                seconds += [told[1].tolist()] if isinstance(told, tuple) else []
+        lasted = time.monotonic() - began
+        server.shutdown()
+    small = sorted({second for some in seconds for second in some})
+    assert len(small) >= 8 and small[0] == 0
+    assert 0.7 < small[-1] < lasted
 
 
 def test_a_device_that_is_no_camera_is_one_error():

@@ -207,14 +207,14 @@ def _answer_watched(
     stretch: StretchOptions,
     report: ReportOptions,
 ) -> None:
-    from marc.memory.live import StoredWatch, watch_folder
+    from marc.memory.live import StoredWatch, find_watch
 
     name, videos, question = asked
     if videos or question is None:
         raise ValueError('a watched source and a question are needed: marc ask --watch NAME "QUESTION"')
     _check_question(question)
     _check_report(report)
-    source = StoredWatch(name if Path(name).is_dir() else watch_folder(name))
+    source = StoredWatch(find_watch(name))
     source.snapshot()
     start, end = times_of(stretch)
     assistant = setting.load()

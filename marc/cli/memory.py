@@ -33,6 +33,8 @@ GENERATED_ONLY = (
     "ask with, or an --embedder"
 )
 
+NOTHING_FITS = "no event is in the videos, with the tags and at the times that are asked for"
+
 Library = Annotated[
     str | None,
     typer.Option(
@@ -222,7 +224,9 @@ def recall(
     )
     if shown.by_frames:
         page = replace(page, events=tuple(replace(one, score=one.frame_score) for one in page.events))
-    if shown.sheet is not None and page.events:
+    if shown.sheet is not None:
+        if not page.events:
+            raise ValueError(f"{shown.sheet}: nothing was found that could be drawn; {NOTHING_FITS}")
         write_sheet(shown.sheet, page.events, (number - 1) * k + 1)
     _show(page, question, embedder, as_object=print_json)
 
@@ -240,6 +244,8 @@ def _show(page: RecalledPage, question: str, embedder: str, *, as_object: bool) 
         record = RecallRecord.of(question, embedder, records, warnings)
         echo_json(as_json(replace(record, page=page.number, next_page=following)))
         return
+    if not page.events:
+        remark(f"marc: nothing was found; {NOTHING_FITS}")
     for found in page.events:
         echo(f"{found.score:6.3f}  {clock(found.event.start)}-{clock(found.event.end)}  {found.source}")
         if found.text:

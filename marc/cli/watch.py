@@ -79,6 +79,7 @@ def watch(
     """Watch a source and remember it as it goes on; `marc ask --watch NAME` asks about it at any moment."""
     from marc.memory.live import LiveMemory
     from marc.memory.select import default_embedder, knows_generated_videos_only
+    from marc.video.watching import shown
 
     given.refuse_beside("no --tell", not tell, "tell_above")
     check_runs(model.device)
@@ -86,7 +87,7 @@ def watch(
     embedder = retrieval.embedder or default_embedder(model.name)
     if knows_generated_videos_only(embedder):
         remark(f"marc: {GENERATED_ONLY}")
-    name = default_name(source) if watching.name is None else watching.name
+    name = default_name(shown(source)) if watching.name is None else watching.name
     encoder = _load_embedder(embedder, model.device)
     grown = LiveMemory(name, encoder, live, memory, source=place, folder=watching.watch_folder)
     with _until_stopped(grown):
@@ -106,15 +107,17 @@ def _place(source: str, watching: WatchOptions, given: Given) -> Source:
     """
     from marc.memory.live import Source
     from marc.video import probe
-    from marc.video.watching import check_address, is_address, is_camera
+    from marc.video.watching import check_address, is_address, is_camera, shown
 
     if is_address(source):
         check_address(source)
         if not watching.allow_url:
-            raise ValueError(f"{source}: addresses are only read with --allow-url, if you trust who answers there")
+            raise ValueError(
+                f"{shown(source)}: addresses are only read with --allow-url, if you trust who answers there"
+            )
     if is_address(source) or is_camera(source):
         given.refuse_beside("a source that is no file", True, "speed")
-        return Source(source)
+        return Source(shown(source))
     given.refuse_beside("a file", True, "allow_url", "patience")
     return Source(str(Path(source).resolve()), probe(source).fps)
 
@@ -148,11 +151,15 @@ def _follow(source: str, memory: LiveMemory, watching: WatchOptions, teller: _Te
     if memory.until:
         remark(f"marc watch: {memory.name} goes on at {clock(memory.until)}")
     if is_address(source) or is_camera(source):
-        follow_live(source, memory, patience=watching.patience, tick=teller.tick)
+        is_over = follow_live(source, memory, patience=watching.patience, tick=teller.tick)
     else:
         follow_file(source, memory, speed=watching.speed, tick=teller.tick)
+        is_over = True
     memory.end()
     teller.tick()
+    if not is_over:
+        echo(f"{memory.name}: lost at {clock(memory.until)}, {memory.closed} events; the same command goes on")
+        raise typer.Exit(1)
     echo(f"{memory.name}: seen to its end at {clock(memory.until)}, {memory.closed} events")
 
 

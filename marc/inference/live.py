@@ -87,16 +87,23 @@ class _Candidate:
         vector: Its unit vector; zeros where nothing of it was embedded.
         event: Has its frames, if it is over.
         recent: Its frames in full size, where they are still there.
+        within: The stretch that is asked about: start and end.
     """
 
     span: Event
     vector: NDArray[np.float32]
     event: LiveEvent | None
     recent: tuple[KeptFrame, ...]
+    within: tuple[float, float] = (0.0, np.inf)
 
     def pairs(self, most: int | None = None) -> list[_Pair]:
-        """Its frames in pairs of neighbours, or the last of them."""
-        frames = self.recent or (self.event.frames() if self.event else ())
+        """Its frames inside the stretch in pairs of neighbours, or the last of them; the nearest if none is inside."""
+        every = self.recent or (self.event.frames() if self.event else ())
+        start, end = self.within
+        frames = tuple(frame for frame in every if start <= frame.second < end)
+        if not frames:
+            nearest = min(every, key=lambda frame: max(start - frame.second, frame.second - end))
+            frames = (nearest,)
         frames = frames if most is None else frames[-most:]
         if len(frames) == 1:
             return [(frames[0], frames[0])]
@@ -149,7 +156,7 @@ def look_at(snapshot: LiveSnapshot, request: FrameRequest, selector: FrameSelect
     if has_now and is_about_now(request.question):
         kept = _Kept((len(candidates) - 1,), whole=False, left_out=0)
     selection, shown = _selected(request, replace(found, kept=kept.events), candidates, kept)
-    return LiveView(replace(selection, left_out=kept.left_out), shown, tuple(_remarks(snapshot)))
+    return LiveView(replace(selection, left_out=kept.left_out), shown, tuple(_remarks(snapshot, shown)))
 
 
 def last_frames(snapshot: LiveSnapshot) -> Frames:
@@ -182,10 +189,11 @@ def _candidates(snapshot: LiveSnapshot) -> tuple[list[_Candidate], bool]:
             vector = _direction(frames, opened, dimension)
             candidates.append(_Candidate(Event(frames[0].second, end), vector, None, tuple(frames)))
     start, end = snapshot.start, np.inf if snapshot.end is None else snapshot.end
-    inside = [each for each in candidates if max(each.span.start, start) < min(each.span.end, end)]
+    overlapping = (each for each in candidates if max(each.span.start, start) < min(each.span.end, end))
+    inside = [replace(each, within=(start, end)) for each in overlapping]
     if not inside:
         raise ValueError(f"{snapshot.name}: nothing was seen between {start:g} s and {end:g} s")
-    return inside, inside[-1] is candidates[-1]
+    return inside, inside[-1].span == candidates[-1].span
 
 
 def _still_whole(snapshot: LiveSnapshot, event: LiveEvent) -> tuple[KeptFrame, ...]:
@@ -286,8 +294,11 @@ def _evenly(pairs: Sequence[_Pair], count: int) -> list[_Pair]:
     return [pairs[int((number + 0.5) * len(pairs) / count)] for number in range(count)]
 
 
-def _remarks(snapshot: LiveSnapshot) -> Iterator[str]:
+def _remarks(snapshot: LiveSnapshot, shown: Sequence[KeptFrame]) -> Iterator[str]:
     yield snapshot.seen_until()
+    end = np.inf if snapshot.end is None else snapshot.end
+    if outside := [frame.second for frame in shown if not snapshot.start <= frame.second < end]:
+        yield f"{snapshot.name}: of a part of that stretch no frame is kept; one at {outside[0]:.1f} s is shown"
     if snapshot.gaps:
         last = snapshot.gaps[-1]
         yield f"{snapshot.name}: {last.why} at {last.start:.1f} s, until {last.end:.1f} s"

@@ -7,6 +7,7 @@ until the pause between two steps is over. Now and then the library is compacted
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,8 @@ from dataclasses import replace
 
 from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.workers import Outcome
+
+logger = logging.getLogger(__name__)
 
 TOGETHER = 200
 """Most videos that are put in in one step."""
@@ -52,7 +55,15 @@ def entered(
         yield from entrance.told()
     finally:
         entrance.stop_clock()
-    library.optimize()
+    _compact(library)
+
+
+def _compact(library: MemoryLibrary) -> None:
+    """Compact a library if it can be; it holds the same without."""
+    try:
+        library.optimize()
+    except LibraryError as error:
+        logger.warning("%s; it is as it was, only slower than it could be", error)
 
 
 class _Entrance:
@@ -83,7 +94,7 @@ class _Entrance:
                 self._clock = threading.Timer(left, self._when_time_is_up)
                 self._clock.start()
             if self._steps >= COMPACTED_AFTER:
-                self._library.optimize()
+                _compact(self._library)
                 self._steps = 0
 
     def close(self) -> None:

@@ -256,6 +256,9 @@ class MemoryLibrary:
         with self._reported("read"):
             search = Search(tables, query.vector, query.text, among or EventFilter(), by_frames)
             found = search.ranked(number * k + 1)
+        if number > 1 and len(found) <= (number - 1) * k:
+            raise ValueError(f"there is no page {number}: the last one is {max(1, -(-len(found) // k))}")
+        with self._reported("read"):
             page = found[(number - 1) * k : number * k]
             if not (among and among.videos):
                 page = with_files_that_are_there(tables, page)

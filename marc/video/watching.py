@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ PROTOCOLS = {
 """Kinds of addresses, and the protocols that FFmpeg may use for each."""
 STREAMED = ("hls", "rtsp", "rtp", "mpjpeg")
 """Formats of sources that are no files."""
+WITHOUT_CLOCK = ("mpjpeg",)
+"""Formats that tell no times; FFmpeg counts 25 pictures a second, whenever they come."""
+LEAST_STEP = 1e-3
+"""Seconds between two pictures that come at once."""
 CAMERA = "v4l2"
 BATCH = 4
 """Small pictures handed over at a time, at most."""
@@ -149,12 +154,12 @@ def _open(path: str, timeout: float) -> Iterator[InputContainer]:
             with av.open(path, "r", format=CAMERA) as container:
                 yield _with_video(path, container)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: the source cannot be read ({error.strerror}); is it there?") from error
+        raise VideoError(f"{shown(path)}: the source cannot be read ({error.strerror}); is it there?") from error
 
 
 def _with_video(path: str, container: InputContainer) -> InputContainer:
     if not container.streams.video or container.streams.video[0].codec_context is None:
-        raise VideoError(f"{path}: there is no video in this source that can be read; name one with moving pictures")
+        raise VideoError(f"{shown(path)}: no video in this source can be read; name one with moving pictures")
     return container
 
 
@@ -166,19 +171,37 @@ def _options(address: str) -> dict[str, str]:
 
 
 def _pictures(path: str, container: InputContainer, rate: float) -> Iterator[tuple[VideoFrame, float]]:
-    """Pictures and the times that the source gives them; those without one are counted on."""
-    most, untimed = current_limits().video_pixels, 0.0
+    """Pictures and the times that the source gives them; those without one are counted on.
+
+    Where a format tells no times at all, a picture's time is when it comes, since the first one.
+    """
+    most, untimed, began = current_limits().video_pixels, 0.0, None
+    has_clock = container.format.name not in WITHOUT_CLOCK
     for frame in container.decode(video=0):
         if frame.width * frame.height > most:
-            raise beyond(path, f"a picture of {frame.width}x{frame.height} pixels", "video_pixels")
-        second = untimed if frame.pts is None else float(frame.time)
-        untimed = second + 1 / (rate or USUAL_RATE)
+            raise beyond(shown(path), f"a picture of {frame.width}x{frame.height} pixels", "video_pixels")
+        came = time.monotonic()
+        began = came if began is None else began
+        if has_clock:
+            second = untimed if frame.pts is None else float(frame.time)
+            untimed = second + 1 / (rate or USUAL_RATE)
+        else:
+            second = max(untimed, came - began)
+            untimed = second + LEAST_STEP
         yield frame, second
 
 
 def is_address(source: str) -> bool:
     """Whether a source is the address of something on a network, rather than a file or a device."""
     return "://" in source
+
+
+def shown(source: str) -> str:
+    """A source without the name and password that its address may hold, for names, messages and what is written."""
+    if not is_address(source):
+        return source
+    parts = urlsplit(source)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def check_address(source: str) -> None:
@@ -189,7 +212,7 @@ def check_address(source: str) -> None:
     """
     kind = urlsplit(source).scheme.lower()
     if kind not in PROTOCOLS:
-        raise VideoError(f"{source}: addresses of the kind {kind}:// are not read, only {', '.join(PROTOCOLS)}")
+        raise VideoError(f"{shown(source)}: addresses of the kind {kind}:// are not read, only {', '.join(PROTOCOLS)}")
 
 
 def is_camera(source: str) -> bool:

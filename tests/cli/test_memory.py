@@ -125,6 +125,11 @@ def test_recall_looks_where_it_is_told(shelf):
     for options in (("--tag", "walk"), ("--tag", "walk", "--tag", "rainy day"), ("--video", two)):
         assert [source for _, source in found(*options)] == [two] * 5
     assert found("--tag", "sunny") == []
+    assert "nothing was found; no event is in the videos" in recalled(shelf, "--tag", "sunny").stderr
+    (shelf / "old.png").write_bytes(b"an older sheet")
+    for options, words in ((("--sheet", shelf / "old.png"), "nothing was found that"), (("--page", 2), "no page 2")):
+        refused = recalled(shelf, "--tag", "sunny", *options)
+        assert refused.exit_code == 2 and words in refused.stderr
     assert {source for _, source in found("--video", shelf)} == {one, two}
     clocks = {times for times, _ in found("--after", "0:03", "--before", 6, "--video", one)}
     assert clocks == {"0:00:02.5-0:00:05.0", "0:00:05.0-0:00:07.5"}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -111,6 +112,23 @@ def test_a_name_is_no_path(film, tmp_path, name):
     result = marc("watch", film, "--watch-folder", tmp_path, "--name", name, *FAST)
     assert result.exit_code == 2
     assert "is called by letters" in result.output
+
+
+def test_a_source_that_is_lost_is_no_success_and_its_password_is_nowhere(tmp_path, monkeypatch):
+    def lost(source, memory, **_):
+        assert source == "rtsp://me:secret@localhost/garden"
+        memory.push(np.zeros((48, 64, 3), np.uint8), 0.0)
+        return False
+
+    monkeypatch.setattr("marc.memory.live.following.follow_live", lost)
+    options = ("--allow-url", "--watch-folder", tmp_path, *FAST[:4])
+    result = marc("watch", "rtsp://me:secret@localhost/garden", *options)
+    assert result.exit_code == 1
+    assert "garden: lost at 0:00:00" in result.output
+    written = b"".join(path.read_bytes() for path in (tmp_path / "garden").iterdir() if path.is_file())
+    assert b"rtsp://localhost/garden" in written and b"secret" not in written
+    assert marc("watch", "rtsp://me:secret@localhost", *options).exit_code == 1
+    assert (tmp_path / "localhost").exists()
 
 
 @pytest.mark.parametrize(

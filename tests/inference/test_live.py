@@ -112,6 +112,21 @@ def test_a_stretch_shows_nothing_of_what_lies_around(assistant, memory):
         assistant.ask(memory, "What about 5?", start=100)
 
 
+def test_of_an_event_that_reaches_into_a_stretch_what_lies_inside_is_shown(assistant, memory):
+    answer = assistant.ask(memory, "What about 1?", start=6, end=10)
+    assert answer.videos[0].frame_seconds
+    assert all(6 <= second < 10 for second in answer.videos[0].frame_seconds)
+
+
+def test_where_nothing_of_a_stretch_is_kept_the_nearest_is_shown_and_that_is_said(assistant, tmp_path):
+    memory = watched(tmp_path, scenes=8, options=LiveOptions(recent_seconds=2, event_frames=2))
+    answer = assistant.ask(memory, "What about 1?", start=4, end=5)
+    memory.close()
+    (second,) = set(answer.videos[0].frame_seconds)
+    assert 5 <= second < 8
+    assert any(f"no frame is kept; one at {second:.1f} s is shown" in warning for warning in answer.warnings)
+
+
 def test_a_cut_that_is_not_known_yet_hides_nothing_of_the_present(assistant, memory):
     for frame in range(4):
         memory.push(np.full((56, 56, 3), 5, np.uint8), 24 + frame / 4)

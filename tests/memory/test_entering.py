@@ -7,7 +7,7 @@ import pytest
 
 from marc.memory import entering
 from marc.memory.entering import entered
-from marc.memory.library import MemoryLibrary
+from marc.memory.library import LibraryError, MemoryLibrary
 from marc.memory.workers import Outcome
 
 
@@ -120,6 +120,19 @@ def test_the_library_is_compacted_now_and_then(library, memory, monkeypatch):
         counts.append(fragments(library))
     assert max(counts) <= 5 and fragments(library) <= 2
     assert len(library.videos()) == 11
+
+
+def test_where_there_is_no_room_to_compact_the_videos_are_in(library, memory, monkeypatch, caplog):
+    def full(self):
+        raise LibraryError("no room for it")
+
+    monkeypatch.setattr(MemoryLibrary, "optimize", full)
+    monkeypatch.setattr(entering, "PAUSE", 0.0)
+    monkeypatch.setattr(entering, "COMPACTED_AFTER", 2)
+    outcomes = outcomes_of(*map(memory, range(3)))
+    assert list(entered(outcomes, library)) == outcomes
+    assert len(library.videos()) == 3 and caplog.text.count("no room for it; it is as it was") == 2
+    caplog.clear()
 
 
 def test_what_is_there_is_not_written_again(library, memory):

@@ -482,7 +482,8 @@ def test_pages_follow_one_another_whatever_their_size(library, memory, monkeypat
             paged, more = paged + places(page.events), page.has_more
         assert paged == whole
         assert number == -(-1250 // size)
-    assert library.recall_page(query, "umbrella", 500, number=4).events == ()
+    with pytest.raises(ValueError, match="no page 4: the last one is 3"):
+        library.recall_page(query, "umbrella", 500, number=4)
     relevance = [one.relevance for one in library.recall(query, "umbrella", k=1250)]
     assert relevance == sorted(relevance, reverse=True)
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from marc.memory.live.memory import LiveMemory
     from marc.memory.live.options import LiveOptions
     from marc.memory.live.snapshot import LiveSnapshot, Source
-    from marc.memory.live.store import StoredWatch, watch_folder
+    from marc.memory.live.store import StoredWatch, find_watch, watch_folder
 
-__all__ = ["LiveMemory", "LiveOptions", "LiveSnapshot", "Source", "StoredWatch", "watch_folder"]
+__all__ = ["LiveMemory", "LiveOptions", "LiveSnapshot", "Source", "StoredWatch", "find_watch", "watch_folder"]
 
 _HOMES = {
     "LiveMemory": "marc.memory.live.memory",
@@ -23,6 +23,7 @@ _HOMES = {
     "LiveSnapshot": "marc.memory.live.snapshot",
     "Source": "marc.memory.live.snapshot",
     "StoredWatch": "marc.memory.live.store",
+    "find_watch": "marc.memory.live.store",
     "watch_folder": "marc.memory.live.store",
 }
 

@@ -14,7 +14,7 @@ from marc.memory.live.memory import LiveMemory
 from marc.types import Frames
 from marc.video import EveryFrame, FrameRequest, SampledFrames, VideoError, probe, read_to
 from marc.video.process import POOL
-from marc.video.watching import Opened, Watch
+from marc.video.watching import Opened, Watch, shown
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def follow_live(
     patience: float = 60.0,
     timeout: float = 10.0,
     tick: Callable[[], object] | None = None,
-) -> None:
+) -> bool:
     """Watches an address or a camera until it is over: a recording at its end, others when they stay lost.
 
     Args:
@@ -73,6 +73,9 @@ def follow_live(
         patience: Seconds for which a source that was lost, or is not there yet, is tried again.
         timeout: Seconds without a frame after which it is lost.
         tick: Is called whenever some frames were taken.
+
+    Returns:
+        Whether it came to its end; else it was lost.
 
     Raises:
         VideoError: It was never there, or it is a recording that cannot be read on.
@@ -84,19 +87,19 @@ def follow_live(
             for opened in _watch_once(source, memory, timeout, tick):
                 there_at, pause, was_there = time.monotonic(), FIRST_PAUSE, True
                 is_finite = opened.is_finite
-            problem = VideoError(f"{source}: it ended")
+            problem = VideoError(f"{shown(source)}: it ended")
         except VideoError as error:
             if is_finite:
                 raise  # a recording would be read from its start again
             problem = error
         else:
             if is_finite:
-                return
+                return True
         if time.monotonic() + pause - there_at > patience:
             if not was_there:
                 raise problem
             logger.warning("%s; it is given up", problem)
-            return
+            return False
         logger.warning("%s; tried again in %.0f s", problem, pause)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)

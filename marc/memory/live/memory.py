@@ -115,7 +115,7 @@ class LiveMemory:
         self._unwritten: list[KeptFrame] = []
         self._clock = SourceClock(self.options.gap_seconds, self._seen_before())
         self._open_start = self._opened_before()
-        self._next_kept = self._next_embedded = 0.0
+        self._next_kept = self._next_embedded = self._next_split = 0.0
         self._written_at, self._written_until = time.monotonic(), self.until
         self._size = (0, 0)
         self.problem = ""
@@ -310,8 +310,9 @@ class LiveMemory:
     def _tidy(self) -> None:
         """Splits an event that lasts too long, drops what is too old, and writes what is due."""
         longest = self._cutting.max_event_seconds
-        if self.until - self._open_start > longest:
+        if self.until - self._open_start > longest and self.until >= self._next_split:
             self._split(Event(self._open_start, self._open_start + longest))
+            self._next_split = self.until + FLUSH_SECONDS if self.problem else 0.0
         self._drop_old()
         on_wall = time.monotonic() - self._written_at
         if on_wall >= FLUSH_SECONDS or (self.until - self._written_until >= FLUSH_SECONDS and on_wall >= LEAST_FLUSH):

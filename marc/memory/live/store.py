@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from marc.io import file_state, make_folders, read_json, write_atomically, write_json
+from marc.io import file_state, make_folders, message_of, read_json, write_atomically, write_json
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, as_written, packed
 from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot, LiveState
@@ -40,6 +41,8 @@ SLACK = 16 * 2**20
 """Bytes that the log of events may have beyond twice what is in it."""
 FILES_OF_RECENT = 3
 """Over which the last seconds are spread."""
+COMPACTION_PAUSE = 60.0
+"""Seconds until the log of events is tried to be written anew, if that failed."""
 _NAME = re.compile(r"[\w-][\w.-]{0,99}")
 _ATTEMPTS = 5
 
@@ -65,6 +68,16 @@ def watch_folder(name: str, folder: str | Path | None = None) -> Path:
     return Path(folder or default_folder()) / name
 
 
+def find_watch(name: str) -> Path:
+    """The folder of a watched source that is told by its name, or by the path of its folder.
+
+    Raises:
+        ValueError: If nothing can be called so.
+    """
+    path = Path(name)
+    return path if (path / HEADER).exists() else watch_folder(name)
+
+
 class LiveStore:
     """The memory of a source, written by this process alone.
 
@@ -84,7 +97,7 @@ class LiveStore:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], options: LiveOptions) -> None:
         self.folder = folder
-        self._options = options
+        self._options, self._compacted_after = options, 0.0
         make_folders(folder)
         self._lock = FileLock(folder / ".lock")
         try:
@@ -105,7 +118,7 @@ class LiveStore:
         if not path.exists():
             write_json(path, wanted)
             return
-        found = read_json(path)
+        found = _settings_of(self.folder)
         if differing := [key for key in wanted if found.get(key) != wanted[key]]:
             key = differing[0]
             raise ValueError(
@@ -141,13 +154,19 @@ class LiveStore:
     def add(self, head: Mapping[str, Any], vector: NDArray[np.float32] | None = None, *pictures: bytes) -> None:
         """Writes a record of an event or a note, durably, and takes over what it says.
 
+        Where there is no room to write the log anew it goes on growing, and that is tried again later.
+
         Raises:
             OSError: It cannot be written; everything is as before.
         """
         for record in self._events.append(packed(head, vector, pictures)):
             self.state.apply(record)
-        if self._events.size > 2 * self.state.size + SLACK:
-            self._compact()
+        if self._events.size > 2 * self.state.size + SLACK and time.monotonic() >= self._compacted_after:
+            try:
+                self._compact()
+            except OSError as error:
+                self._compacted_after = time.monotonic() + COMPACTION_PAUSE
+                logger.warning("%s: the log of events cannot be written anew: %s", self.folder, message_of(error))
 
     def _compact(self) -> None:
         """Writes what still counts as a file of its own, and goes on with that."""
@@ -161,9 +180,13 @@ class LiveStore:
                 file.write(packed(head, event.vector, event.record.pictures()))
 
         write_atomically(path, write)
-        old, self._generation = self._events.file.path, self._generation + 1
-        state = LiveState()
-        self._events = RecordWriter(path)
+        state, old = LiveState(), self._events.file.path
+        try:
+            self._events = RecordWriter(path)
+        except OSError:
+            path.unlink(missing_ok=True)  # whoever reads follows the newest
+            raise
+        self._generation += 1
         for record in self._events.records:
             state.apply(record)
         self._events.records = []
@@ -250,10 +273,10 @@ class StoredWatch:
         """Begins with what stands there now."""
         try:
             self._begun = file_state(self.folder / HEADER)
-            self.settings = read_json(self.folder / HEADER)
+            self.settings = _settings_of(self.folder)
         except FileNotFoundError as error:
             raise ValueError(f"{self.folder}: nothing is watched under this name; `marc watch` does it") from error
-        if not isinstance(self.settings, dict) or self.settings.get("format") != FORMAT:
+        if self.settings["format"] != FORMAT:
             raise ValueError(f"{self.folder}: not a memory of format {FORMAT}; watch the source under another --name")
         self._state, self._generation = LiveState(), -1
         self._file: RecordFile | None = None
@@ -295,6 +318,20 @@ class StoredWatch:
         if self._file is not None:
             for record in self._file.new_records():
                 self._state.apply(record)
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    """What a memory was begun with.
+
+    Raises:
+        ValueError: The file says something else.
+    """
+    found = read_json(folder / HEADER)
+    if not isinstance(found, dict) or not found.keys() >= {"format", "name", "source", "embedder"}:
+        raise ValueError(
+            f"{folder / HEADER}: not the settings of a watched source; choose another --name, or delete the folder"
+        )
+    return found
 
 
 def snapshot_of(

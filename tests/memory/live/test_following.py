@@ -91,9 +91,10 @@ def test_an_address_that_was_lost_is_found_again(film, open_memory, monkeypatch)
     content = film.read_bytes()
     server, memory = Server(content, content[: len(content) // 2]), open_memory()
     try:
-        follow_live(server.url, memory, patience=1.5)
+        is_over = follow_live(server.url, memory, patience=1.5)
     finally:
         server.close()
+    assert not is_over, "it was lost"
     memory.end()
     found, gaps = spans(memory), memory.snapshot().gaps
     assert found[:2] == [pytest.approx(each, abs=0.3) for each in ((0, 3), (3, 6))]
@@ -107,8 +108,9 @@ def test_an_address_where_nothing_answers_is_said(open_memory, monkeypatch):
     monkeypatch.setattr("marc.memory.live.following.FIRST_PAUSE", 0.1)
     server = Server()
     try:
-        with pytest.raises(VideoError, match="cannot be read"):
-            follow_live(server.url, open_memory(), patience=0.5)
+        with pytest.raises(VideoError, match="cannot be read") as failure:
+            follow_live(server.url.replace("//", "//me:secret@"), open_memory(), patience=0.5)
+        assert server.url in str(failure.value) and "secret" not in str(failure.value)
     finally:
         server.close()
 

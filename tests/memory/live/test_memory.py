@@ -217,6 +217,45 @@ def test_a_full_disk_stops_nothing_and_is_said(open_memory, show, monkeypatch):
     assert spans(StoredWatch(memory_folder(memory)).snapshot()) == [(0, 6), (6, 9)]
 
 
+def test_where_there_is_no_room_to_compact_events_follow_one_another(open_memory, show, monkeypatch, caplog):
+    """What was recorded stays, the log grows on, and the next try comes later."""
+    memory, tries = open_memory(), []
+
+    def full(path, write):
+        tries.append(path)
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("marc.memory.live.store.SLACK", -(2**40))
+    at = 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr("marc.memory.live.store.write_atomically", full)
+        for colour in ("red", "green", "blue", "red"):
+            at = show(memory, colour, 3, at)
+    assert len(tries) == 1 and "cannot be written anew" in caplog.text
+    memory.end()
+    assert spans(memory.snapshot()) == [(0, 3), (3, 6), (6, 9), (9, 12)]
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == [(0, 3), (3, 6), (6, 9), (9, 12)]
+    caplog.clear()
+
+
+def test_what_lasts_too_long_is_not_tried_to_be_written_at_every_frame(open_memory, show, monkeypatch, caplog):
+    memory = open_memory(memory=MemoryOptions("uniform", 1.0, 4.0, 1.0))
+    closings, close = [], memory._close
+    monkeypatch.setattr(memory, "_close", lambda end: closings.append(end) or close(end))
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("marc.memory.live.records.append_bytes", full)
+        at = show(memory, "red", 10)
+        assert 4 <= len(closings) <= 8, "one a second, after four"
+    show(memory, "red", 2, at)
+    memory.end()
+    assert memory.snapshot().events[0].span.start == 0 and not memory.problem
+    caplog.clear()
+
+
 def test_what_was_told_is_known_later(open_memory):
     memory = open_memory()
     memory.tell("a red car", 12.5)

@@ -2,12 +2,14 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from marc.memory.live import StoredWatch, watch_folder
+from marc.memory.live import LiveOptions, StoredWatch, find_watch, watch_folder
 from marc.memory.live.records import packed
+from marc.memory.live.store import LiveStore
 
 SETTINGS = {"format": 1, "name": "camera", "source": "", "embedder": "e", "precision": "fp32", "rate": 0.0}
 EVENT = {"kind": "event", "number": 0, "start": 0, "end": 2, "parts": 1, "dropped": 0, "seconds": [0], "size": [8, 8]}
@@ -81,7 +83,7 @@ def test_vectors_of_two_models_are_one_error(written):
         written(packed(EVENT, VECTOR, PICTURES), packed(other, np.array([0, 0, 1], np.float32), PICTURES))
 
 
-@pytest.mark.parametrize("settings", ["", "[]", "{", '{"format": 99}', "null"])
+@pytest.mark.parametrize("settings", ["", "[]", "{", '{"format": 99}', '{"format": 1}', "null"])
 def test_a_folder_of_another_format_is_one_error(written, settings):
     with pytest.raises(ValueError, match=r"json|format"):
         written(settings=settings)
@@ -104,6 +106,24 @@ def test_any_changed_byte_is_noticed_or_changes_nothing(written):
             with suppress(ValueError):
                 intact += each.record.pictures() == PICTURES
         assert intact >= 2
+
+
+@pytest.mark.parametrize("settings", ["[]", '{"format": 1}'])
+def test_who_goes_on_with_a_folder_of_something_else_is_told(settings, tmp_path):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    (folder / "watch.json").write_text(settings)
+    with pytest.raises(ValueError, match=r"watch\.json: not the settings of a watched source"):
+        LiveStore(folder, SETTINGS, LiveOptions())
+
+
+def test_a_folder_without_a_memory_hides_no_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camera").mkdir()
+    assert find_watch("camera") == tmp_path / "data" / "marc" / "watch" / "camera"
+    (tmp_path / "camera" / "watch.json").write_text(json.dumps(SETTINGS))
+    assert find_watch("camera") == Path("camera")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "/a", ".hidden"])
