@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -50,11 +50,13 @@ class KnownPrefixes:
 
     Attributes:
         stored: Read before: it takes these from there.
-        met: It reads these, and leaves its states there, or takes the gradients that wait.
+        kept: It reads these, and leaves its states there.
+        joined: It reads these with the gradients that wait there.
     """
 
     stored: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
-    met: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
+    kept: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
+    joined: Mapping[Hashable, PrefixStates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,11 @@ def pack_rows(
     packed = torch.arange(len(places), device=device).split([len(part) for part in parts])
     prefixes, rests = packed[: len(leaders)], packed[len(leaders) :]
     owners, states = [owner for owner, _ in owned], [known.stored[beginning] for beginning in stored]
-    met = [known.met.get(beginning) for beginning in read]
-    shared = SharedPrefixes.of(prefixes, rests, owners, len(places), states, met)
+    kept, joined = (
+        tuple((each[own], where) for own, where in zip(read, prefixes, strict=True) if own in each)
+        for each in (known.kept, known.joined)
+    )
+    shared = replace(SharedPrefixes.of(prefixes, rests, owners, len(places), states), kept=kept, joined=joined)
     return PackedRows(places, leaders, shared)
 
 

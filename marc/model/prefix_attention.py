@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -28,6 +27,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from marc.model.waiting_gradients import WaitingGradients
 
 PREFIX_ATTENTION = "sdpa_shared_prefixes"
 """Name for the ``attn_implementation`` of language models."""
@@ -68,55 +69,41 @@ class Questions:
 
 
 class PrefixStates:
-    """Keys and values of a prefix in all layers, ``[P, A, E]`` each, and the gradients that have come for them.
+    """Keys and values of a prefix in all layers, ``[P, A, E]`` each, and the gradients that wait for them.
 
-    Read without gradients, a prefix leaves its states here (`meet`). Passes with gradients may read them in its place
-    (`leaves`); the gradients add up, in float32 at least, and join those of the pass that reads the prefix with
-    gradients.
+    A pass without gradients leaves them (`keep`). Passes with gradients may read them in place of the prefix
+    (`leaves`), until one reads the prefix itself with gradients, which those that wait join (`join`).
     """
 
     def __init__(self) -> None:
         self._states: dict[int, tuple[Tensor, Tensor]] = {}
-        self._gradients: dict[tuple[int, int], Tensor] = {}
+        self._gradients = WaitingGradients()
 
     @property
     def tokens(self) -> int:
-        """P; 0 before the prefix was read."""
+        """P; 0 before the prefix was read, and after `forget`."""
         return len(next(iter(self._states.values()))[0]) if self._states else 0
 
-    def meet(self, layer: int, states: tuple[Tensor, Tensor], places: Tensor) -> None:
-        """Takes note of a layer that reads the prefix, or hands it the gradients that have come.
+    def keep(self, layer: int, key_PAE: Tensor, value_PAE: Tensor) -> None:
+        """Takes what a layer has."""
+        self._states[layer] = key_PAE, value_PAE
 
-        Args:
-            layer: Its number.
-            states: Keys and values of a pass, ``[N, A, E]``.
-            places: Of the prefix's tokens in it, ``int64 [P]``.
-        """
-        if not torch.is_grad_enabled():
-            self._states[layer] = states[0][places], states[1][places]
-            return
-        for number, each in enumerate(states):
-            if each.requires_grad and (layer, number) in self._gradients:
-                each.register_hook(partial(self._joined, (layer, number), places))
-
-    def leaves(self, layer: int) -> tuple[Tensor, ...]:
+    def leaves(self, layer: int) -> tuple[Tensor, Tensor]:
         """A layer's keys and values, whose gradients wait here."""
+        key_PAE, value_PAE = self._states[layer]
         if not torch.is_grad_enabled():
-            return self._states[layer]
-        leaves = tuple(each.detach().requires_grad_() for each in self._states[layer])
-        for number, leaf in enumerate(leaves):
-            leaf.register_post_accumulate_grad_hook(partial(self._add, (layer, number)))
-        return leaves
+            return key_PAE, value_PAE
+        return self._gradients.leaf((layer, "key"), key_PAE), self._gradients.leaf((layer, "value"), value_PAE)
 
-    def _add(self, key: tuple[int, int], leaf: Tensor) -> None:
-        assert leaf.grad is not None
-        gradient = leaf.grad.to(torch.promote_types(leaf.dtype, torch.float32))
-        self._gradients[key] = self._gradients[key] + gradient if key in self._gradients else gradient
-        leaf.grad = None
+    def join(self, layer: int, key_NAE: Tensor, value_NAE: Tensor, places_P: Tensor) -> None:
+        """Has a layer that reads the prefix again, at some places, take the gradients that wait."""
+        if torch.is_grad_enabled():  # else layers are computed again for their gradients
+            self._gradients.join((layer, "key"), key_NAE, places_P)
+            self._gradients.join((layer, "value"), value_NAE, places_P)
 
-    def _joined(self, key: tuple[int, int], places: Tensor, gradient: Tensor) -> Tensor:
-        own = self._gradients.pop(key)
-        return gradient.index_put((places,), (gradient[places] + own).to(gradient.dtype))
+    def forget(self) -> None:
+        """Keeps no more than the gradients: the prefix is read again."""
+        self._states = {}
 
 
 @dataclass(frozen=True)
@@ -128,14 +115,16 @@ class SharedPrefixes:
         questions: The questions, in parts; the S tokens that were read before have the places from N on.
         home: Where each of the N tokens is found in ``prefixes`` and, behind it, ``questions``, ``int64 [N]``.
         stored: Prefixes that were read before.
-        met: Those that are read now and have to do with other passes, with their places.
+        kept: Where what is read now is left for later passes, and the places of these prefixes.
+        joined: What waits for prefixes that are read now, and their places.
     """
 
     prefixes: Tensor
     questions: tuple[Questions, ...]
     home: Tensor
     stored: tuple[PrefixStates, ...] = ()
-    met: tuple[tuple[PrefixStates, Tensor], ...] = ()
+    kept: tuple[tuple[PrefixStates, Tensor], ...] = ()
+    joined: tuple[tuple[PrefixStates, Tensor], ...] = ()
 
     @classmethod
     def of(
@@ -145,7 +134,6 @@ class SharedPrefixes:
         owners: Sequence[int],
         tokens: int,
         stored: Sequence[PrefixStates] = (),
-        met: Sequence[PrefixStates | None] = (),
     ) -> SharedPrefixes:
         """From the places of tokens, each part in reading order.
 
@@ -155,7 +143,6 @@ class SharedPrefixes:
             owners: Index of each question's prefix; those of ``stored`` follow on ``prefixes``.
             tokens: N. Places that belong to nothing are padding, for which anything comes out.
             stored: Prefixes that were read before. Some prefix has tokens.
-            met: Of each prefix that is read now, what it has to do with other passes.
         """
         device = questions[0].device
         sizes = [states.tokens for states in stored]
@@ -173,10 +160,9 @@ class SharedPrefixes:
         places = torch.cat([prefixes_RP.flatten(), *(part.places.flatten() for part in parts)])
         home = places.new_zeros(every + 1)
         home[places] = torch.arange(len(places), device=device)
-        joined = tuple((states, own) for states, own in zip(met, prefixes, strict=False) if states is not None)
         read, seen = tokens - 1, every - 1
         clamped = tuple(part.clamped(read, seen) for part in parts)
-        return cls(prefixes_RP.clamp(max=read), clamped, home[:tokens], tuple(stored), joined)
+        return cls(prefixes_RP.clamp(max=read), clamped, home[:tokens], tuple(stored))
 
 
 def prefix_attention(
@@ -213,24 +199,27 @@ def prefix_attention(
         )
     batch, heads, length, width = query.shape
     query_NAE, key_NAE, value_NAE = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
-    for states, places in shared_prefixes.met:
-        states.meet(cast(int, module.layer_idx), (key_NAE, value_NAE), places)
-    if shared_prefixes.stored:
+    seen_key, seen_value = key_NAE, value_NAE  # and, behind the N tokens, those of stored prefixes
+    if shared_prefixes.kept or shared_prefixes.joined or shared_prefixes.stored:
         layer = cast(int, module.layer_idx)
-        keys, values = zip(*(states.leaves(layer) for states in shared_prefixes.stored), strict=True)
-        key_NAE, value_NAE = torch.cat((key_NAE, *keys)), torch.cat((value_NAE, *values))
+        for states, places in shared_prefixes.kept:
+            states.keep(layer, key_NAE[places], value_NAE[places])
+        for states, places in shared_prefixes.joined:
+            states.join(layer, key_NAE, value_NAE, places)
+        before = [(key_NAE, value_NAE), *(states.leaves(layer) for states in shared_prefixes.stored)]
+        seen_key, seen_value = (torch.cat(each) for each in zip(*before, strict=True))
 
     def attend(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
-        states = (query_NAE[queries], key_NAE[keys], value_NAE[keys])
+        states = (query_NAE[queries], seen_key[keys], seen_value[keys])
         mixed, _ = sdpa_attention_forward(
             module, *(part.transpose(1, 2) for part in states), mask, dropout=dropout, scaling=scaling, is_causal=True
         )
         return mixed.flatten(0, 1)
 
     own = shared_prefixes.prefixes
-    prefixes = attend(own, own, None) if own.numel() else query_NAE.new_empty(0, heads, width)
+    prefixes = [attend(own, own, None)] if own.numel() else []
     questions = [attend(part.places, part.seen, part.mask) for part in shared_prefixes.questions]
-    mixed_NAE = torch.cat((prefixes, *questions))[shared_prefixes.home]
+    mixed_NAE = torch.cat((*prefixes, *questions))[shared_prefixes.home]
     return mixed_NAE.view(batch, length, heads, width), None
 
 

@@ -164,8 +164,9 @@ class CGRPOConfig(VideoOptions, GRPOConfig):
             `marc.training.full_teacher`.
         teacher_samples: Answers of the online teacher to each prompt.
         teacher_cache: Folder of the online teacher's results; None: ``teacher`` in the output folder.
-        share_prompts: Read each prompt once for all its answers in a batch, in generation and for log-probabilities
-            with and without gradients; losses and gradients are those of single rows, to rounding.
+        share_prompts: Read each prompt once for all its answers, in generation and for log-probabilities with and
+            without gradients, in whatever batches of a step they are; losses and gradients are those of single rows,
+            to rounding.
         max_prompt_length: Most tokens of a prompt, visual ones included. Longer ones are named before training
             starts; nothing is truncated. None: no limit.
     """

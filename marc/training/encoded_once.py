@@ -12,15 +12,14 @@ Shapes: M visual tokens that remain, W features of all streams of a token (`marc
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
 from marc.inference.video_input import VideoInput
 from marc.model.prefix_attention import PrefixStates
+from marc.model.waiting_gradients import WaitingGradients
 
 Idle = Callable[[Mapping[str, Any]], "list[bool] | None"]
 """Tells from which rows of a batch nothing is learned; None: something from all."""
@@ -28,6 +27,8 @@ Idle = Callable[[Mapping[str, Any]], "list[bool] | None"]
 
 class StepEncodings(TrainerCallback):
     """What the passes of an optimizer step have in common; as a callback it is told when one begins and ends.
+
+    That is encodings of a trained tower, and prompts, whose passes `marc.training.prompts_once` knows.
 
     Attributes:
         is_open: Whether a step is under way, in which the weights stay the same.
@@ -49,7 +50,7 @@ class StepEncodings(TrainerCallback):
     def _start(self, *, is_open: bool) -> None:
         self.is_open, self._passes = is_open, 0
         self.features, self.prompts, self.following, self.apart = {}, {}, [], frozenset()
-        self._gradients: dict[VideoInput, Tensor] = {}
+        self._gradients = WaitingGradients()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:
         """See the class."""
@@ -83,24 +84,12 @@ class StepEncodings(TrainerCallback):
 
     def leaf(self, each: VideoInput, features: Tensor) -> Tensor:
         """An input's features ``[M, W]``, whose gradient waits for the pass that encodes it with gradients."""
-        leaf = features.detach().requires_grad_()
-        leaf.register_post_accumulate_grad_hook(partial(self._add, each))
-        return leaf
-
-    def _add(self, each: VideoInput, leaf: Tensor) -> None:
-        assert leaf.grad is not None
-        gradient = leaf.grad.to(torch.promote_types(leaf.dtype, torch.float32))
-        self._gradients[each] = self._gradients[each] + gradient if each in self._gradients else gradient
-        leaf.grad = None
+        return self._gradients.leaf(each, features)
 
     def joined(self, each: VideoInput, features: Tensor) -> Tensor:
         """An input's features ``[M, W]`` as the tower gives them, now with the gradient that waits for them."""
-        if each in self._gradients:
-            features.register_hook(partial(self._with_earlier, each))
+        self._gradients.join(each, features)
         return features
-
-    def _with_earlier(self, each: VideoInput, gradient: Tensor) -> Tensor:
-        return (gradient + self._gradients.pop(each)).to(gradient.dtype)
 
 
 def _learned(batch: Mapping[str, Any], idle: Idle) -> frozenset[VideoInput]:

@@ -358,6 +358,13 @@ class CGRPOTrainer(ScoringTrainer, DrawingTrainer, GRPOTrainer):
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
         self._begin_pass(model, inputs)
+        try:
+            return self._loss(model, inputs)
+        finally:
+            self._end_pass()
+
+    def _loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Of the pass that was begun."""
         if "teacher_states" not in inputs:
             return super()._compute_loss(model, inputs)
         policy = base_model(self.accelerator.unwrap_model(model))

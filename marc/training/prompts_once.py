@@ -2,9 +2,9 @@
 
 Of the micro-batches that hold answers to a prompt, all but the last read its keys and values, which one pass without
 gradients has left, and the loss's gradients for these add up (`marc.model.prefix_attention.PrefixStates`). The last
-one reads the prompt with gradients, which what has added up joins. No activation of a prompt waits for other
-micro-batches, and nothing else of a micro-batch changes: of eight answers in eight batches seven do without reading
-the prompt forward and backward. `marc.training.encoded_once` does the same for videos.
+one reads the prompt with gradients, which what has added up joins. What waits for other micro-batches is keys, values
+and their gradients, no activation, and nothing else of a micro-batch changes: of eight answers in eight batches seven
+do without reading the prompt forward and backward. `marc.training.encoded_once` does the same for videos.
 """
 
 from __future__ import annotations
@@ -53,9 +53,15 @@ class StepPrompts:
         new = {prompt: PrefixStates() for prompt in own if prompt in later and prompt not in states}
         states |= new
         stored = {prompt: states[prompt] for prompt in own if prompt in later}
-        last = [prompt for prompt in own if prompt in states and prompt not in later]
-        self.known = KnownPrefixes(stored, {prompt: states.pop(prompt) for prompt in last})
-        return KnownPrefixes(met=new)
+        joined = {prompt: states.pop(prompt) for prompt in own if prompt in states and prompt not in later}
+        for each in joined.values():
+            each.forget()
+        self.known = KnownPrefixes(stored, joined=joined)
+        return KnownPrefixes(kept=new)
+
+    def end_pass(self) -> None:
+        """Lets go what the pass took from others: what its gradients need they hold."""
+        self.known = KnownPrefixes()
 
 
 def _learned(batch: Mapping[str, Any], idle: Idle) -> list[Hashable]:
@@ -97,12 +103,20 @@ class ChunkPrompts:
         own = self._chunks.pop(0)
         later = {prompt for chunk in self._chunks for prompt in chunk}
         stored = {prompt: self._states[prompt] for prompt in own if prompt in self._states}
-        met = {prompt: PrefixStates() for prompt in own if prompt in later and prompt not in stored}
-        self._states = {prompt: states for prompt, states in (stored | met | self._states).items() if prompt in later}
-        return KnownPrefixes(stored, met)
+        kept = {prompt: PrefixStates() for prompt in own if prompt in later and prompt not in stored}
+        self._states = {prompt: states for prompt, states in (stored | kept | self._states).items() if prompt in later}
+        return KnownPrefixes(stored, kept)
 
 
-def varies(text: nn.Module) -> bool:
-    """Whether a language model in training gives other values for the same tokens each time it reads them."""
-    rates = [module.p for module in text.modules() if isinstance(module, nn.Dropout)]
-    return text.training and (any(rates) or getattr(text.config, "attention_dropout", 0.0) > 0)
+def varies(model: nn.Module) -> bool:
+    """Whether a model in training gives other values for the same tokens each time it reads them.
+
+    Dropout does that, in the layers or in adapters, which know it by several names.
+    """
+    rates: list[Any] = []
+    for module in model.modules():
+        rates += [getattr(module, "p", 0)] if "dropout" in type(module).__name__.lower() else []
+        for name in ("attention_dropout", "module_dropout", "rank_dropout"):
+            given = getattr(module, name, None)
+            rates += given.values() if isinstance(given, Mapping) else [given]
+    return model.training and any(isinstance(rate, float) and rate > 0 for rate in rates)

@@ -48,23 +48,31 @@ class ScoringTrainer(VideoTrainer):
 
         Every process encodes and reads as often as the others, if need be a prompt of which it has no need.
         """
-        self._step_prompts.known = KnownPrefixes()
         shown = self._row_visuals
         base = base_model(self.accelerator.unwrap_model(model))
-        if not (shown and self._step_encodings.is_open and self._can_pack) or varies(base.model.language_model):
+        if not (shown and self._step_encodings.is_open and self._can_pack) or self._reads_otherwise(base):
             return
         wanted = self._step_prompts.next_pass(inputs, self._nothing_to_learn)
-        count = torch.tensor(len(wanted.met), device=self.accelerator.device)
+        count = torch.tensor(len(wanted.kept), device=self.accelerator.device)
         if not self.accelerator.reduce(count):
             return
-        prompts = prompts_of(inputs)
-        rows = [prompts.index(prompt) for prompt in wanted.met] or [0]
+        prompts, cheapest = prompts_of(inputs), min(range(len(shown)), key=lambda row: len(shown[row]))
+        rows = [prompts.index(prompt) for prompt in wanted.kept] or [cheapest]
         some = [shown[row] for row in rows]
         with torch.no_grad():
-            encoded = self._encoded(model, some)
+            encoded = self._encoded(model, some, as_trained=True)
         given = partial(self._visual_inputs, model, encoded=encoded)
         with self._at_budget_of(model, some), self.accelerator.autocast():
             read_prompts(base, inputs["prompt_ids"][rows], inputs["prompt_mask"][rows], some, given, wanted)
+
+    def _reads_otherwise(self, base: Any) -> bool:
+        """Whether the policy reads the same prompt otherwise each time, by dropout or noise."""
+        return varies(base.model) or bool(self.args.neftune_noise_alpha)
+
+    def _end_pass(self) -> None:
+        """Lets go what only the pass needed."""
+        self._step_prompts.end_pass()
+        self._shared_prompts = None
 
     @cached_property
     def _step_prompts(self) -> StepPrompts:
@@ -129,6 +137,8 @@ class ScoringTrainer(VideoTrainer):
             scorer = self._scorer(reader, ids, present[:, -logits_to_keep:], shown, known, before)
             with self._at_budget_of(model, shown), torch.set_grad_enabled(learned_from):
                 outputs.append(scored(scorer, ids, present))
+        if not torch.is_grad_enabled():
+            self._shared_prompts = None
         logps, entropies, losses = zip(*outputs, strict=True)
         order = torch.tensor([row for rows, _ in parts for row in rows]).argsort().to(input_ids.device)
         return (

@@ -4,7 +4,7 @@ TRL hands the model a row for every answer, prompt and completion, and reads the
 `SharedPromptModel` stands between the two: rows with the same prompt become one sequence (`marc.inference.packing`) in
 which that prompt stands once, its last token apart, since it predicts the first token of each answer. Padding is not
 read, and the language model's head is asked for the completions alone. A prompt whose answers are spread over several
-passes is read once, too: see `marc.training.prompts_once`.
+passes stands in one of them with gradients: see `marc.training.prompts_once`.
 
 Shapes: B rows, L places of a padded row, C places of a completion, N tokens of a sequence, M completion tokens.
 """
@@ -233,7 +233,7 @@ def read_prompts(
     visual_inputs: VisualInputs,
     known: KnownPrefixes,
 ) -> None:
-    """Reads prompts without gradients, for what they leave in `KnownPrefixes.met`.
+    """Reads prompts without gradients, for what they leave in `KnownPrefixes.kept`.
 
     Args:
         base: The model without wrappers, at the budget of the rows.

@@ -134,7 +134,7 @@ class VideoTrainer(ExactResume):
 
     @cached_property
     def _step_encodings(self) -> StepEncodings:
-        """Of a tower that is trained; open in trainers that have it as a callback."""
+        """Of a tower that is trained, and of prompts; open in trainers that have it as a callback."""
         return StepEncodings()
 
     @cached_property
@@ -143,7 +143,7 @@ class VideoTrainer(ExactResume):
         tower = base_model(self.accelerator.unwrap_model(self.model)).model.visual
         return any(weight.requires_grad for weight in tower.parameters())
 
-    def _encoded(self, model: Any, rows: Sequence[Sequence[VideoInput]]) -> Encoded:
+    def _encoded(self, model: Any, rows: Sequence[Sequence[VideoInput]], *, as_trained: bool = False) -> Encoded:
         """Encodes what some rows show, or did so earlier in this run or, if the tower is trained, in this step.
 
         In the dtype of the weights, as in generation, also under mixed precision. Every process makes the same calls
@@ -151,16 +151,19 @@ class VideoTrainer(ExactResume):
         """
         inputs = [each for row in rows for each in row]
         if self._trains_tower:
-            return self._encoded_by_trained(base_model(self.accelerator.unwrap_model(model)), inputs)
+            return self._encoded_by_trained(base_model(self.accelerator.unwrap_model(model)), inputs, as_trained)
         (dummies,) = self._dummies([each for each in inputs if not each.is_known])
         policy = base_model(self.accelerator.unwrap_model(self.model))
         return Encoded(encode_once(policy, [*inputs, *dummies], self._budgets), dummies)
 
-    def _encoded_by_trained(self, weights: CompressedVLM, inputs: Sequence[VideoInput]) -> Encoded:
-        """Encodes with the weights that are given; of the policy what an optimizer step needs again is kept."""
+    def _encoded_by_trained(self, weights: CompressedVLM, inputs: Sequence[VideoInput], as_trained: bool) -> Encoded:
+        """Encodes with the weights that are given; of the policy what an optimizer step needs again is kept.
+
+        Whoever knows that all adapters are on, also without gradients, says so by ``as_trained``.
+        """
         step = self._step_encodings
         apart = step.apart if torch.is_grad_enabled() else frozenset(inputs)
-        known = step.features if self._keeps(weights) else {}
+        known = step.features if self._keeps(weights, as_trained) else {}
         new = [each for each in inputs if each in apart and each not in known]
         connected = [each for each in inputs if each not in apart]
         new_dummies, dummies = self._dummies(new, connected)
@@ -173,11 +176,11 @@ class VideoTrainer(ExactResume):
         leaves = {each: step.leaf(each, known[each]) for each in apart.intersection(inputs)}
         return Encoded(leaves | joined, dummies)
 
-    def _keeps(self, weights: CompressedVLM) -> bool:
+    def _keeps(self, weights: CompressedVLM, as_trained: bool) -> bool:
         """Whether the weights are the policy's, as a step has them; without gradients adapters may be off."""
         policy = self.accelerator.unwrap_model(self.model)
         is_own = weights is base_model(policy) and policy.training and self._step_encodings.is_open
-        return is_own and (torch.is_grad_enabled() or not isinstance(policy, PeftModel))
+        return is_own and (as_trained or torch.is_grad_enabled() or not isinstance(policy, PeftModel))
 
     def _dummies(self, *calls: Sequence[VideoInput]) -> list[list[VideoInput]]:
         """For each call of the tower, a dummy of each kind that another process is about to encode and this one not.

@@ -82,8 +82,8 @@ def test_every_token_sees_its_prefix_and_its_row_up_to_itself(rows):
 def test_what_was_read_before_does_not_stand_in_the_sequence(rows, data):
     beginnings = list(dict.fromkeys(row.beginning for row in rows))
     before = {each: read_before(rows, each) for each in beginnings if data.draw(st.booleans())}
-    met = {each: PrefixStates() for each in beginnings[:1]}
-    result, ids = packed(rows, KnownPrefixes(before, met))
+    kept, joined = ({each: PrefixStates() for each in some} for some in (beginnings[:1], beginnings[-1:]))
+    result, ids = packed(rows, KnownPrefixes(before, kept, joined))
     sequence = result.choose(ids)[0].tolist()
     groups = [each for each in beginnings if each not in before], [each for each in beginnings if each in before]
     read = [token for each in groups[0] for token in each[1]]
@@ -101,14 +101,25 @@ def test_what_was_read_before_does_not_stand_in_the_sequence(rows, data):
     )
     expected = Counter(tuple(row.ids[: place + 1]) for row in rows for place in range(row.opening, len(row.ids)))
     assert expected <= sights, "beside what padding sees"
-    assert [states for states, _ in result.prefixes.met] == [met[each] for each in groups[0] if each in met]
+    for found, known in ((result.prefixes.kept, kept), (result.prefixes.joined, joined)):
+        assert [states for states, _ in found] == [known[each] for each in groups[0] if each in known]
+        assert all(
+            sequence[place] == row
+            for states, places in found
+            for place, row in zip(places, own(known, states), strict=True)
+        )
+
+
+def own(known: dict[Hashable, PrefixStates], states: PrefixStates) -> tuple[int, ...]:
+    """The tokens of a prefix with these states."""
+    return next(beginning[1] for beginning, each in known.items() if each is states)
 
 
 def read_before(rows: list[Row], beginning: Hashable) -> PrefixStates:
     states = PrefixStates()
     opening = next(row.opening for row in rows if row.beginning == beginning)
     with torch.no_grad():
-        states.meet(0, (torch.zeros(opening, 1, 1), torch.zeros(opening, 1, 1)), torch.arange(opening))
+        states.keep(0, torch.zeros(opening, 1, 1), torch.zeros(opening, 1, 1))
     return states
 
 

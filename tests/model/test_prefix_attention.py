@@ -1,5 +1,7 @@
 """Prefixes read once: one call of ``sdpa`` for each question, with its prefix before it, is the oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,9 +80,10 @@ def test_questions_in_several_passes_give_what_one_pass_gives():
     whole = attend(torch.arange(13), SharedPrefixes.of([prefix, other], questions, [0, 0, 1], 13))
     expected = torch.autograd.grad((whole * weights).sum(), states)
 
-    known = PrefixStates()
+    known, own = PrefixStates(), torch.arange(5)
     with torch.no_grad():
-        attend(torch.arange(6), SharedPrefixes.of([torch.arange(5)], [torch.tensor([5])], [0], 6, (), [known]))
+        alone = SharedPrefixes.of([own], [torch.tensor([5])], [0], 6)
+        attend(torch.arange(6), replace(alone, kept=((known, own),)))
     assert known.tokens == 5
     first = torch.cat((other, questions[0], questions[2]))
     parts = [torch.arange(2), torch.arange(2, 5), torch.tensor([5])]
@@ -89,24 +92,11 @@ def test_questions_in_several_passes_give_what_one_pass_gives():
     (apart * weights[first]).sum().backward()
     assert not any(each.grad[:, :, prefix].any() for each in states), "they wait"
     last = torch.cat((prefix, questions[1]))
-    joined = attend(last, SharedPrefixes.of([torch.arange(5)], [torch.tensor([5, 6])], [0], 7, (), [known]))
+    again = SharedPrefixes.of([own], [torch.tensor([5, 6])], [0], 7)
+    joined = attend(last, replace(again, joined=((known, own),)))
     torch.testing.assert_close(joined, whole[last], rtol=1e-12, atol=1e-12)
     (joined * weights[last]).sum().backward()
     torch.testing.assert_close([each.grad for each in states], list(expected), rtol=1e-10, atol=1e-12)
-
-
-def test_gradients_of_half_precision_wait_in_float32():
-    """One by one, 256 + 1 is 256 in bfloat16."""
-    known, place = PrefixStates(), torch.tensor([0])
-    key, value = (torch.ones(1, 1, 2, dtype=torch.bfloat16, requires_grad=True) for _ in range(2))
-    with torch.no_grad():
-        known.meet(0, (key, value), place)
-    for weight in (256.0, 1.0, 1.0):
-        sum((weight * each).sum() for each in known.leaves(0)).backward()
-    states = 1.0 * key, 1.0 * value
-    known.meet(0, states, place)
-    sum((2.0 * each).sum() for each in states).backward()
-    assert key.grad.flatten().tolist() == value.grad.flatten().tolist() == [260.0] * 2
 
 
 def test_without_prefixes_it_is_sdpa():

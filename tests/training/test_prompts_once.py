@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoHaConfig, LoraConfig, get_peft_model
 from tiny_training import make_trainer
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -157,22 +157,39 @@ def test_where_a_prompt_reads_otherwise_each_time_every_batch_reads_it(files, ro
     trainer, watch = trained(
         files, rows, tmp_path, once=True, **ROW_BY_ROW, kwargs={"peft_config": adapters}, max_steps=1
     )
-    text = trainer.model.get_base_model().model.language_model
-    assert varies(text.train()) and not varies(text.eval())
+    model = trainer.model.get_base_model().model
+    assert varies(model.train()) and not varies(model.eval())
     assert min(watch.with_gradients(0)) > 10
+
+
+@pytest.mark.parametrize("dropout", [{}, {"module_dropout": 0.5}, {"rank_dropout": 0.5}])
+def test_dropout_of_adapters_is_known_by_its_names(dropout, files, rows, tmp_path):
+    model = make_trainer(files, rows, tmp_path, bf16=False).model
+    adapted = get_peft_model(model, LoHaConfig(r=2, target_modules=["q_proj"], **dropout)).train()
+    assert varies(adapted.get_base_model().model) == bool(dropout)
+
+
+def test_noise_in_the_embeddings_has_every_batch_read_its_prompt(files, rows, tmp_path):
+    _, watch = trained(files, rows, tmp_path, once=True, **ROW_BY_ROW, max_steps=1, neftune_noise_alpha=5.0)
+    assert min(watch.with_gradients(0)) > 10
+
+
+def test_nothing_is_kept_of_the_prompts_of_a_step_when_it_ends(files, rows, tmp_path):
+    trainer, _ = trained(files, rows, tmp_path, once=True, **ROW_BY_ROW, max_steps=1)
+    assert trainer._step_prompts.known == KnownPrefixes() and trainer._shared_prompts is None
 
 
 def test_of_chunks_the_first_one_leaves_its_prompts_to_the_others():
     chunks = ChunkPrompts([["a"], ["a", "b"], [], ["b", "c"], ["a"]])
     told = [chunks.next_chunk() for _ in range(5)]
-    assert [(sorted(each.stored), sorted(each.met)) for each in told] == [
+    assert [(sorted(each.stored), sorted(each.kept)) for each in told] == [
         ([], ["a"]),
         (["a"], ["b"]),
         ([], []),
         (["b"], []),
         (["a"], []),
     ]
-    assert told[1].stored["a"] is told[0].met["a"] is told[4].stored["a"]
+    assert told[1].stored["a"] is told[0].kept["a"] is told[4].stored["a"]
 
 
 def test_chunks_without_gradients_read_a_prompt_once(files, rows, tmp_path):
