@@ -119,6 +119,8 @@ class TrainingMemory:
         adapters: LoRA's weights.
         optimizer: Their gradients and AdamW's moments.
         pass_with_gradients: The most beside these while gradients are computed.
+        waiting: Gradients, in float32, for a prompt's keys and values, where batches hold fewer rows than it has
+            answers.
         generation: The cache of keys and values of all answers.
         tower: The most that the frozen tower makes for a video, its tokens included.
     """
@@ -127,15 +129,15 @@ class TrainingMemory:
     adapters: int
     optimizer: int
     pass_with_gradients: int
+    waiting: int
     generation: int
     tower: int
 
     @property
     def peak(self) -> int:
         """The most at one time: generation, tower and gradients follow each other."""
-        return (
-            self.weights + self.adapters + self.optimizer + max(self.pass_with_gradients, self.generation, self.tower)
-        )
+        gradients = self.pass_with_gradients + self.waiting
+        return self.weights + self.adapters + self.optimizer + max(gradients, self.generation, self.tower)
 
 
 def adapted(architecture: Architecture, rank: int, *, four_bits: bool) -> PeftModel:
@@ -194,13 +196,18 @@ def pass_bytes(model: PeftModel, tokens: int, *, checkpointing: bool) -> int:
     return max(0, live.peak - gradients)
 
 
-def cache_bytes(model: PeftModel, step: Step) -> int:
-    """Keys and values of all prompts, each once, and all answers at their full length."""
+def cache_numbers(model: PeftModel, tokens: int) -> int:
+    """Numbers in the keys and values of some tokens."""
     base: Any = model.get_base_model()
     text = base.config.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * int(text.num_hidden_layers * text.num_key_value_heads * head) * tokens
+
+
+def cache_bytes(model: PeftModel, step: Step) -> int:
+    """Keys and values of all prompts, each once, and all answers at their full length."""
     tokens = ceil(step.answers / step.group) * step.prompt + step.answers * step.completion
-    return 2 * 2 * int(text.num_hidden_layers * text.num_key_value_heads * head) * tokens
+    return 2 * cache_numbers(model, tokens)
 
 
 @torch.no_grad()
@@ -249,6 +256,7 @@ def count_step(architecture: Architecture, rank: int, step: Step, *, four_bits: 
         adapters=adapters,
         optimizer=3 * adapters,
         pass_with_gradients=pass_bytes(model, step.tokens, checkpointing=step.checkpointing),
+        waiting=4 * cache_numbers(model, step.prompt) if step.rows < step.group else 0,
         generation=cache_bytes(model, step),
         tower=tower_bytes(model, architecture, step.frames),
     )

@@ -123,6 +123,7 @@ def test_recipes_fit_into_24_gb(recipe):
     counted = count(str(CONFIGS / f"{recipe}.yaml"))
     assert counted.peak < LEFT
     assert min(counted.weights, counted.adapters, counted.pass_with_gradients, counted.generation, counted.tower) > 0
+    assert (counted.waiting > 0) == recipe.endswith("_lora"), "a row a batch"
     if recipe == "grpo_3b_lora":
         assert counted.weights == 2 * 3_754_622_976 and counted.optimizer == 3 * counted.adapters
 
@@ -136,4 +137,4 @@ def test_the_command_prints_a_row(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training_memory", str(CONFIGS / "grpo_qwen3vl_2b_qlora.yaml")])
     main()
     header, _, row = capsys.readouterr().out.splitlines()
-    assert header.startswith("| recipe | weights |") and header.endswith("| peak |") and row.count("|") == 9
+    assert header.startswith("| recipe | weights |") and header.endswith("| peak |") and row.count("|") == 10
