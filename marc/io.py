@@ -47,11 +47,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     with _naming(path):
         try:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def temporary_path(folder: Path, suffix: str = "") -> Path:
@@ -77,7 +77,7 @@ def make_folders(folder: str | Path) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:
-        _sync(each.parent)
+        sync(each.parent)
 
 
 def make_durable(folder: str | Path) -> None:
@@ -88,9 +88,9 @@ def make_durable(folder: str | Path) -> None:
     folder = Path(folder)
     for path in paths_below(folder):
         with suppress(FileNotFoundError):
-            _sync(path)
+            sync(path)
     for path in (folder, folder.parent):
-        _sync(path)
+        sync(path)
 
 
 def paths_below(folder: str | Path) -> Iterator[Path]:
@@ -119,9 +119,9 @@ def put_in_place(finished: str | Path, path: str | Path) -> None:
     Raises:
         OSError: It cannot be moved; a file that was there is still whole.
     """
-    _sync(Path(finished))
+    sync(Path(finished))
     os.replace(finished, path)
-    _sync(Path(path).parent)
+    sync(Path(path).parent)
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -170,7 +170,7 @@ def append_bytes(path: str | Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         if file.tell() == len(content):
-            _sync(Path(path).parent)
+            sync(Path(path).parent)
 
 
 def cut_off(path: str | Path, length: int) -> None:
@@ -296,7 +296,7 @@ def drop_torn_line(path: str | Path) -> None:
     if len(whole) < len(text):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-        _sync(path)
+        sync(path)
 
 
 def _without_torn_line(text: bytes) -> bytes:
@@ -375,7 +375,7 @@ def _parts_of(name: str, tensor: Tensor) -> tuple[str, bytes]:
     return described, tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold what was written to a file, or which files a folder names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -5,7 +5,7 @@ A folder holds
 * ``watch.json``: what is watched, with which embedder and options; written once;
 * ``events.N.log``: closed events, chapters, gaps, told questions (`marc.memory.live.records`), only ever added to.
   When more than half of it is of events that have become parts of chapters, the rest is written as
-  ``events.N+1.log``, which appears whole, and the old file goes;
+  ``events.N+1.log`` (`marc.memory.live.compaction`), which appears whole, and the old file goes;
 * ``recent.N.log``: the frames of the last seconds, a few seconds in each file; old ones go;
 * ``.lock``: held by the process that watches; a killed one gives it back.
 
@@ -28,7 +28,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from marc.io import file_state, make_folders, message_of, read_json, write_atomically, write_json
+from marc.io import clear_leftovers, file_state, make_folders, message_of, read_json, write_json
+from marc.memory.live.compaction import Compaction, intact_pictures
 from marc.memory.live.options import LiveOptions
 from marc.memory.live.records import DamagedRecordError, Record, RecordFile, RecordWriter, as_written, packed
 from marc.memory.live.snapshot import KeptFrame, LiveEvent, LiveSnapshot, LiveState
@@ -98,6 +99,7 @@ class LiveStore:
     def __init__(self, folder: Path, settings: Mapping[str, Any], options: LiveOptions) -> None:
         self.folder = folder
         self._options, self._compacted_after = options, 0.0
+        self._compaction: Compaction | None = None
         make_folders(folder)
         self._lock = FileLock(folder / ".lock")
         try:
@@ -105,6 +107,7 @@ class LiveStore:
         except Timeout as error:
             raise ValueError(f"{folder}: another process watches under this name; choose another --name") from error
         try:
+            clear_leftovers(folder)
             self._check_settings(settings)
             self.state = LiveState()
             self._open_events()
@@ -159,28 +162,32 @@ class LiveStore:
         Raises:
             OSError: It cannot be written; everything is as before.
         """
-        for record in self._events.append(packed(head, vector, pictures)):
+        content = packed(head, vector, pictures)
+        for record in self._events.append(content):
             self.state.apply(record)
-        if self._events.size > 2 * self.state.size + SLACK and time.monotonic() >= self._compacted_after:
-            try:
-                self._compact()
-            except OSError as error:
-                self._compacted_after = time.monotonic() + COMPACTION_PAUSE
-                logger.warning("%s: the log of events cannot be written anew: %s", self.folder, message_of(error))
+        if self._compaction is not None:
+            self._compaction.added.append(content)
+        self._compact()
 
     def _compact(self) -> None:
-        """Writes what still counts as a file of its own, and goes on with that."""
-        path = _path(self.folder, "events", self._generation + 1)
+        """Has the log written anew where less than half of it counts, and goes on with it when that is done."""
+        running = self._compaction
+        if running is None:
+            if self._events.size > 2 * self.state.size + SLACK and time.monotonic() >= self._compacted_after:
+                self._compaction = Compaction(self.folder, self.state.heads_of_notes(), tuple(self.state.events))
+            return
+        if not running.is_done:
+            return
+        self._compaction = None
+        try:
+            self._go_on_with(running)
+        except OSError as error:
+            self._compacted_after = time.monotonic() + COMPACTION_PAUSE
+            logger.warning("%s: the log of events cannot be written anew: %s", self.folder, message_of(error))
 
-        def write(file: Any) -> None:
-            for head in self.state.heads_of_notes():
-                file.write(packed(head, None, []))
-            for event in filter(self._is_intact, self.state.events):
-                head = {key: value for key, value in event.record.head.items() if key != "replaces"}
-                file.write(packed(head, event.vector, event.record.pictures()))
-
-        write_atomically(path, write)
-        state, old = LiveState(), self._events.file.path
+    def _go_on_with(self, written: Compaction) -> None:
+        path, old, state = _path(self.folder, "events", self._generation + 1), self._events.file.path, LiveState()
+        written.put_at(path)
         try:
             self._events = RecordWriter(path)
         except OSError:
@@ -201,16 +208,8 @@ class LiveStore:
             OSError: That cannot be noted.
         """
         for event in events:
-            if not self._is_intact(event):
+            if intact_pictures(event) is None:
                 self.add({"kind": "lost", "number": event.number})
-
-    def _is_intact(self, event: LiveEvent) -> bool:
-        try:
-            event.record.pictures()
-        except DamagedRecordError as error:
-            logger.warning("%s: %.1f-%.1f s are lost: %s", self.folder, event.span.start, event.span.end, error)
-            return False
-        return True
 
     def keep(self, frames: Sequence[KeptFrame], open_start: float) -> None:
         """Writes some of the last frames, durably, and deletes files of those that are too old.
@@ -248,6 +247,8 @@ class LiveStore:
 
     def close(self) -> None:
         """Lets others write it."""
+        if self._compaction is not None:
+            self._compaction.abandon()
         self._lock.release()
 
 
