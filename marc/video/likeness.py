@@ -6,6 +6,7 @@ Shape legend: H height, W width of a glance, C = 3 (Y, U, V), R x K grid of bloc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -137,7 +138,7 @@ def _shift(first_HW: Glance, second_HW: Glance) -> tuple[int, int]:
 def fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
     """Rows and columns by which a picture has moved (phase correlation, Kuglin and Hines 1975)."""
     height, width = first_HW.shape
-    window_HW = np.hanning(height)[:, None] * np.hanning(width)
+    window_HW = _window(height, width)
     spectra = [np.fft.rfft2((each - each.mean()) * window_HW) for each in (first_HW, second_HW)]
     cross = spectra[1] * spectra[0].conj()
     surface_HW = np.fft.irfft2(cross / np.maximum(np.abs(cross), _SILENT), s=(height, width))
@@ -145,6 +146,12 @@ def fine_shift(first_HW: Glance, second_HW: Glance) -> tuple[float, float]:
     down = row + _between(surface_HW[:, column], row)
     right = column + _between(surface_HW[row], column)
     return (down + height / 2) % height - height / 2, (right + width / 2) % width - width / 2
+
+
+@cache
+def _window(height: int, width: int) -> NDArray[np.float64]:
+    """What keeps the edges of a picture from being seen."""
+    return np.hanning(height)[:, None] * np.hanning(width)
 
 
 def _between(values: NDArray[np.floating], peak: int) -> float:
@@ -178,11 +185,12 @@ def _blocks_apart(first: Glance, second: Glance) -> NDArray[np.float32]:
 
 
 def _deviation(glance: Glance) -> NDArray[np.float32]:
-    luma = glance[..., :1]
+    luma = np.ascontiguousarray(glance[..., :1])
     return np.sqrt(np.maximum(_grid(luma * luma) - _grid(luma) ** 2, 0))[..., 0]
 
 
 def _grid(values: Glance) -> NDArray[np.float32]:
     rows, columns = values.shape[0] // _BLOCK, values.shape[1] // _BLOCK
     whole = values[: rows * _BLOCK, : columns * _BLOCK]
-    return whole.reshape(rows, _BLOCK, columns, _BLOCK, -1).mean(axis=(1, 3))
+    sums = whole.reshape(rows, _BLOCK, columns * _BLOCK, -1).sum(axis=1)  # one axis at a time: along long rows
+    return sums.reshape(rows, columns, _BLOCK, -1).sum(axis=2) / np.float32(_BLOCK**2)
