@@ -24,8 +24,11 @@ def measure(worker: Path, checkout: Path, folder: Path, arguments: Sequence[str]
         arguments: Further ones.
 
     Raises:
+        FileNotFoundError: There is no such checkout.
         subprocess.CalledProcessError: If it fails; its output has been printed.
     """
+    if not (checkout / "marc" / "__init__.py").exists():
+        raise FileNotFoundError(f"{checkout}: no checkout of this project; make one with git worktree add")
     result = folder / "result.json"
     command = [sys.executable, str(worker), str(result), str(checkout), *arguments]
     done = subprocess.run(
