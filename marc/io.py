@@ -59,11 +59,16 @@ def temporary_path(folder: Path, suffix: str = "") -> Path:
     return folder / f".{uuid.uuid4().hex}{_TEMPORARY}{suffix}"
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Deletes what killed writers have left in a folder, but nothing that another may still be filling."""
+def clear_leftovers(folder: Path, older_than: float = _LEFTOVER_SECONDS) -> None:
+    """Deletes what killed writers have left in a folder, but nothing that another may still be filling.
+
+    Args:
+        folder: Where they are.
+        older_than: Seconds since they were written; 0 where nobody else writes.
+    """
     for leftover in folder.glob(f".*{_TEMPORARY}*"):
         with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+            if time.time() - leftover.stat().st_mtime >= older_than:
                 leftover.unlink()
 
 

@@ -28,6 +28,13 @@ def test_other_addresses_are_refused(address):
         check_address(address)
 
 
+@pytest.mark.parametrize("address", ["rtsp://me:se/cret@host/live", "rtsp://me:[secret]@host", "my_cam://me:secret@h"])
+def test_an_address_that_is_none_is_refused_without_its_password(address):
+    with pytest.raises(VideoError, match=r"write / as %2F|are not read") as failure:
+        check_address(address)
+    assert "cret" not in str(failure.value)
+
+
 @pytest.mark.parametrize("source", ["film.mp4", "/a/b.mp4", "C:\\film.mp4", "a:b"])
 def test_a_file_is_no_address(source):
     assert not is_address(source)
@@ -68,7 +75,9 @@ def test_pictures_come_in_two_sizes_in_order(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("rtsp://me:a@b@10.0.0.5:554/live?x=1", "rtsp://10.0.0.5:554/live?x=1"),
+        ("rtsp://me:a@b@10.0.0.5:554/live", "rtsp://10.0.0.5:554/live"),
+        ("srt://host:9000?passphrase=secret#x", "srt://host:9000"),
+        ("http://[::1]:8080/video?user=a&pwd=b", "http://[::1]:8080/video"),
         ("http://host/@home", "http://host/@home"),
         ("/dev/video0", "/dev/video0"),
         ("a@b.mp4", "a@b.mp4"),

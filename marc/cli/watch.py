@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -96,7 +97,8 @@ def watch(
 
 def default_name(source: str) -> str:
     """What the memory of a source is called unless the user says otherwise."""
-    return re.sub(r"[^\w.-]+", "-", Path(source).stem).strip(".-")[:80] or "source"
+    place = urlsplit(source).path.rstrip("/") or urlsplit(source).netloc if "://" in source else source
+    return re.sub(r"[^\w.-]+", "-", Path(place).stem).strip(".-")[:80] or "source"
 
 
 def _place(source: str, watching: WatchOptions, given: Given) -> Source:

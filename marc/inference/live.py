@@ -98,17 +98,22 @@ class _Candidate:
 
     def pairs(self, most: int | None = None) -> list[_Pair]:
         """Its frames inside the stretch in pairs of neighbours, or the last of them; the nearest if none is inside."""
-        every = self.recent or (self.event.frames() if self.event else ())
+        frames = self.recent or (self.event.frames() if self.event else ())
+        if len(frames) > 1:
+            frames = frames[len(frames) % FRAMES_PER_GRID :]
+        whole = list(zip(frames[::2], frames[1::2] or frames, strict=True))
+        pairs = [pair for pair in map(self._inside, whole) if pair is not None]
+        if not pairs:
+            start, end = self.within
+            nearest = min(frames, key=lambda frame: max(start - frame.second, frame.second - end))
+            pairs = [(nearest, nearest)]
+        return pairs if most is None else pairs[-(most // FRAMES_PER_GRID) :]
+
+    def _inside(self, pair: _Pair) -> _Pair | None:
+        """A pair of which both are inside the stretch: one that is stands for the other, too."""
         start, end = self.within
-        frames = tuple(frame for frame in every if start <= frame.second < end)
-        if not frames:
-            nearest = min(every, key=lambda frame: max(start - frame.second, frame.second - end))
-            frames = (nearest,)
-        frames = frames if most is None else frames[-most:]
-        if len(frames) == 1:
-            return [(frames[0], frames[0])]
-        frames = frames[len(frames) % FRAMES_PER_GRID :]
-        return list(zip(frames[::2], frames[1::2], strict=True))
+        inside = [frame for frame in pair if start <= frame.second < end]
+        return (inside[0], inside[-1]) if inside else None
 
 
 def describe(snapshot: LiveSnapshot) -> VideoInfo:

@@ -63,7 +63,7 @@ def _compact(library: MemoryLibrary) -> None:
     try:
         library.optimize()
     except LibraryError as error:
-        logger.warning("%s; it is as it was, only slower than it could be", error)
+        logger.warning("the library could not be compacted and is slower than it could be: %s", error)
 
 
 class _Entrance:

@@ -22,7 +22,7 @@ class WaitingGradients:
         return len(self._gradients)
 
     def leaf(self, key: Hashable, values: Tensor) -> Tensor:
-        """A copy of values without their history, whose gradients wait."""
+        """The same values without their history, whose gradients wait."""
         leaf = values.detach().requires_grad_()
         leaf.register_post_accumulate_grad_hook(partial(self._add, key))
         return leaf

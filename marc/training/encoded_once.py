@@ -34,6 +34,7 @@ class StepEncodings(TrainerCallback):
         is_open: Whether a step is under way, in which the weights stay the same.
         features: Without gradients, of these weights: ``[M, W]`` of each input.
         prompts: Likewise of prompts, see `marc.training.prompts_once`.
+        read: Prompts of each batch that has gradients for them, by the batch's identity.
         following: The batches of this step after the one in hand.
         apart: Inputs that the pass in hand reads without gradients for the tower, which another pass has.
     """
@@ -41,6 +42,7 @@ class StepEncodings(TrainerCallback):
     is_open: bool
     features: dict[VideoInput, Tensor]
     prompts: dict[Hashable, PrefixStates]
+    read: dict[int, list[Hashable]]
     following: Sequence[Mapping[str, Any]]
     apart: frozenset[VideoInput]
 
@@ -49,7 +51,8 @@ class StepEncodings(TrainerCallback):
 
     def _start(self, *, is_open: bool) -> None:
         self.is_open, self._passes = is_open, 0
-        self.features, self.prompts, self.following, self.apart = {}, {}, [], frozenset()
+        self.features, self.prompts, self.read = {}, {}, {}
+        self.following, self.apart = [], frozenset()
         self._gradients = WaitingGradients()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:

@@ -357,8 +357,8 @@ class CGRPOTrainer(ScoringTrainer, DrawingTrainer, GRPOTrainer):
         """As TRL's, with the videos of these rows; plus the distillation loss (`marc.training.distill`)."""
         self._row_visuals = inputs.get("visuals")
         self._budget = inputs["budgets"][0] if self._row_visuals else None
-        self._begin_pass(model, inputs)
         try:
+            self._begin_pass(model, inputs)
             return self._loss(model, inputs)
         finally:
             self._end_pass()

@@ -48,8 +48,8 @@ class StepPrompts:
             What must be read without gradients first.
         """
         states = self._step.prompts
-        own = _learned(batch, idle)
-        later = {prompt for each in self._step.following for prompt in _learned(each, idle)}
+        own = self._read(batch, idle)
+        later = {prompt for each in self._step.following for prompt in self._read(each, idle)}
         new = {prompt: PrefixStates() for prompt in own if prompt in later and prompt not in states}
         states |= new
         stored = {prompt: states[prompt] for prompt in own if prompt in later}
@@ -58,6 +58,13 @@ class StepPrompts:
             each.forget()
         self.known = KnownPrefixes(stored, joined=joined)
         return KnownPrefixes(kept=new)
+
+    def _read(self, batch: Mapping[str, Any], idle: Idle) -> list[Hashable]:
+        """Prompts of a batch that are read with gradients; each batch is looked at once a step, which keeps it."""
+        known = self._step.read
+        if id(batch) not in known:
+            known[id(batch)] = _learned(batch, idle)
+        return known[id(batch)]
 
     def end_pass(self) -> None:
         """Lets go what the pass took from others: what its gradients need they hold."""

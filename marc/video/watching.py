@@ -197,22 +197,32 @@ def is_address(source: str) -> bool:
 
 
 def shown(source: str) -> str:
-    """A source without the name and password that its address may hold, for names, messages and what is written."""
+    """A source without what may be secret in its address, for names, messages and what is written.
+
+    That is a name and password before the host, and everything behind the path.
+    """
     if not is_address(source):
         return source
     parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def check_address(source: str) -> None:
-    """Refuse an address of a kind that is not read.
+    """Refuse an address of a kind that is not read, or none; it is not repeated, as it may hold a password.
 
     Raises:
-        VideoError: Naming those that are.
+        VideoError: Naming the kinds that are read, or saying how an address is written.
     """
-    kind = urlsplit(source).scheme.lower()
+    kind = source.partition("://")[0].lower()
     if kind not in PROTOCOLS:
-        raise VideoError(f"{shown(source)}: addresses of the kind {kind}:// are not read, only {', '.join(PROTOCOLS)}")
+        raise VideoError(f"addresses of the kind {kind}:// are not read, only {', '.join(PROTOCOLS)}")
+    try:
+        _ = urlsplit(source).port
+    except ValueError as error:
+        raise VideoError(
+            f"{kind}://…: host and port of this address cannot be told; in a name or password write / as %2F, ? as "
+            "%3F, # as %23, [ as %5B, ] as %5D"
+        ) from error
 
 
 def is_camera(source: str) -> bool:

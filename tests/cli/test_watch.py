@@ -132,7 +132,15 @@ def test_a_source_that_is_lost_is_no_success_and_its_password_is_nowhere(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("/a/b c.mp4", "b-c"), ("/dev/video0", "video0"), ("rtsp://x/..", "source"), ("ä.mp4", "ä")]
+    ("source", "name"),
+    [
+        ("/a/b c.mp4", "b-c"),
+        ("/dev/video0", "video0"),
+        ("rtsp://x/..", "source"),
+        ("ä.mp4", "ä"),
+        ("http://host:80/video.mjpg?pwd=secret", "video"),
+        ("srt://host:9000?passphrase=secret", "host-9000"),
+    ],
 )
 def test_a_source_gives_a_name(source, name):
     assert default_name(source) == name

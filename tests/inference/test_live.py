@@ -118,6 +118,16 @@ def test_of_an_event_that_reaches_into_a_stretch_what_lies_inside_is_shown(assis
     assert all(6 <= second < 10 for second in answer.videos[0].frame_seconds)
 
 
+def test_what_a_stretch_cuts_off_does_not_mix_two_moments(assistant, tmp_path):
+    """Of an event with frames in pairs 4.5, 4.75 and 7.5, 7.75 s and a stretch that begins between the first two."""
+    memory = watched(tmp_path, scenes=8, options=LiveOptions(recent_seconds=2, event_frames=4))
+    (event,) = (each for each in memory.snapshot().events if each.span.start == 4)
+    (first, second), (third, fourth) = event.seconds[:2], event.seconds[2:]
+    answer = assistant.ask(memory, "What about 1?", start=(first + second) / 2, end=8)
+    memory.close()
+    assert answer.videos[0].frame_seconds == (second, second, third, fourth)
+
+
 def test_where_nothing_of_a_stretch_is_kept_the_nearest_is_shown_and_that_is_said(assistant, tmp_path):
     memory = watched(tmp_path, scenes=8, options=LiveOptions(recent_seconds=2, event_frames=2))
     answer = assistant.ask(memory, "What about 1?", start=4, end=5)

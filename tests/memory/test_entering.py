@@ -131,7 +131,7 @@ def test_where_there_is_no_room_to_compact_the_videos_are_in(library, memory, mo
     monkeypatch.setattr(entering, "COMPACTED_AFTER", 2)
     outcomes = outcomes_of(*map(memory, range(3)))
     assert list(entered(outcomes, library)) == outcomes
-    assert len(library.videos()) == 3 and caplog.text.count("no room for it; it is as it was") == 2
+    assert len(library.videos()) == 3 and caplog.text.count("slower than it could be: no room for it") == 2
     caplog.clear()
 
 

@@ -41,6 +41,15 @@ class Compaction:
         return self._written.done()
 
     def _write(self, notes: Sequence[Mapping[str, Any]], events: Sequence[LiveEvent]) -> None:
+        try:
+            self._fill(notes, events)
+            if self._is_wanted:
+                sync(self._path)
+        except BaseException:
+            self._path.unlink(missing_ok=True)  # at once: the log itself may need the room
+            raise
+
+    def _fill(self, notes: Sequence[Mapping[str, Any]], events: Sequence[LiveEvent]) -> None:
         with open(self._path, "wb") as file:
             for head in notes:
                 file.write(packed(head, None, []))
@@ -50,13 +59,12 @@ class Compaction:
                 if (pictures := intact_pictures(event)) is not None:
                     head = {key: value for key, value in event.record.head.items() if key != "replaces"}
                     file.write(packed(head, event.vector, pictures))
-        sync(self._path)
 
     def put_at(self, path: Path) -> None:
         """Puts all of it in place, durably, once the thread has ended.
 
         Raises:
-            OSError: It cannot be written; nothing is there.
+            OSError: It cannot be written.
         """
         try:
             self._written.result()
@@ -68,8 +76,10 @@ class Compaction:
     def abandon(self) -> None:
         """Ends the thread, and leaves nothing behind."""
         self._is_wanted = False
-        self._written.exception()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._written.exception()
+        finally:
+            self._path.unlink(missing_ok=True)
 
 
 def intact_pictures(event: LiveEvent) -> list[bytes] | None:

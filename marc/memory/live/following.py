@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from marc.memory.live.memory import LiveMemory
 from marc.types import Frames
@@ -25,6 +26,7 @@ WHOLE = 2**26
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two attempts to find a source again."""
 _AHEAD = 8
+_Result = TypeVar("_Result")
 
 
 def follow_file(
@@ -111,7 +113,7 @@ def _watch_once(
     """Pushes what comes until the source ends; gives what it says of itself, again and again."""
     job = Watch(source, memory.detector_size, 1 / memory.options.recent_fps, timeout)
     opened = Opened(0.0, is_finite=False)
-    for result, rgb_THWC in POOL.run(job, 2 * timeout, ahead=_AHEAD):
+    for result, rgb_THWC in _without_secrets(POOL.run(job, 2 * timeout, ahead=_AHEAD), source):
         if isinstance(result, Opened):
             opened = result
             memory.go_on()
@@ -123,6 +125,14 @@ def _watch_once(
         if tick is not None:
             tick()
         yield opened
+
+
+def _without_secrets(results: Iterator[_Result], source: str) -> Iterator[_Result]:
+    """The same; errors name the source without what is secret in its address."""
+    try:
+        yield from results
+    except VideoError as error:
+        raise VideoError(str(error).replace(source, shown(source))) from None
 
 
 class _Consumer:

@@ -75,7 +75,10 @@ class Record:
         Raises:
             DamagedRecordError: The disk holds something else.
         """
-        content, head = self.file.read(self.place, self.size), self.head
+        try:
+            content, head = self.file.read(self.place, self.size), self.head
+        except OSError as error:
+            raise DamagedRecordError(f"{self.file.path}: a picture cannot be read ({error.strerror})") from error
         with as_written(self.file):
             if sha256_of(content) != head["pictures"]:
                 raise DamagedRecordError(f"{self.file.path}: a picture is damaged; get the file from a backup")

@@ -268,3 +268,7 @@ class LiveState:
         """The records of all that is no event, to be written anew."""
         told = [{"kind": "told", "question": text, "second": second} for text, second in self.told.items()]
         return [*({"kind": "gap", **vars(gap)} for gap in self.gaps), *told]
+
+    def heads_of_the_end(self) -> list[Mapping[str, Any]]:
+        """The record that says that the source has ended, if it has; behind all events."""
+        return [] if self.ended is None else [{"kind": "ended", "second": self.ended}]

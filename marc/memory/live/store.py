@@ -76,7 +76,7 @@ def find_watch(name: str) -> Path:
         ValueError: If nothing can be called so.
     """
     path = Path(name)
-    return path if (path / HEADER).exists() else watch_folder(name)
+    return path if (path / HEADER).exists() or path.name != name else watch_folder(name)
 
 
 class LiveStore:
@@ -107,7 +107,7 @@ class LiveStore:
         except Timeout as error:
             raise ValueError(f"{folder}: another process watches under this name; choose another --name") from error
         try:
-            clear_leftovers(folder)
+            clear_leftovers(folder, older_than=0.0)  # whoever left them held the lock
             self._check_settings(settings)
             self.state = LiveState()
             self._open_events()
@@ -133,8 +133,8 @@ class LiveStore:
         numbers = _numbers(self.folder, "events")
         for number in numbers[:-1]:
             _path(self.folder, "events", number).unlink(missing_ok=True)
-        self._generation = numbers[-1] if numbers else 0
-        self._events = RecordWriter(_path(self.folder, "events", self._generation))
+        self._last_number = numbers[-1] if numbers else 0
+        self._events = RecordWriter(_path(self.folder, "events", self._last_number))
         for record in self._events.records:
             self.state.apply(record)
         self._events.records = []
@@ -162,43 +162,42 @@ class LiveStore:
         Raises:
             OSError: It cannot be written; everything is as before.
         """
+        self._take_up_compaction()
         content = packed(head, vector, pictures)
         for record in self._events.append(content):
             self.state.apply(record)
         if self._compaction is not None:
             self._compaction.added.append(content)
-        self._compact()
+        elif self._events.size > 2 * self.state.size + SLACK and time.monotonic() >= self._compacted_after:
+            self._compaction = Compaction(self.folder, self.state.heads_of_notes(), tuple(self.state.events))
+            self._compaction.added += [packed(each, None, []) for each in self.state.heads_of_the_end()]
 
-    def _compact(self) -> None:
-        """Has the log written anew where less than half of it counts, and goes on with it when that is done."""
-        running = self._compaction
-        if running is None:
-            if self._events.size > 2 * self.state.size + SLACK and time.monotonic() >= self._compacted_after:
-                self._compaction = Compaction(self.folder, self.state.heads_of_notes(), tuple(self.state.events))
+    def _take_up_compaction(self) -> None:
+        """Goes on with the log that was written anew, if one is there."""
+        if self._compaction is None or not self._compaction.is_done:
             return
-        if not running.is_done:
-            return
-        self._compaction = None
+        written, self._compaction = self._compaction, None
         try:
-            self._go_on_with(running)
-        except OSError as error:
+            self._go_on_with(written)
+        except (OSError, DamagedRecordError) as error:
             self._compacted_after = time.monotonic() + COMPACTION_PAUSE
             logger.warning("%s: the log of events cannot be written anew: %s", self.folder, message_of(error))
 
     def _go_on_with(self, written: Compaction) -> None:
-        path, old, state = _path(self.folder, "events", self._generation + 1), self._events.file.path, LiveState()
-        written.put_at(path)
+        old, state = self._events.file.path, LiveState()
+        self._last_number += 1  # never twice: readers know files by their numbers
+        path = _path(self.folder, "events", self._last_number)
         try:
-            self._events = RecordWriter(path)
-        except OSError:
+            written.put_at(path)
+            events = RecordWriter(path)
+            for record in events.records:
+                state.apply(record)
+        except (OSError, DamagedRecordError):
             path.unlink(missing_ok=True)  # whoever reads follows the newest
             raise
-        self._generation += 1
-        for record in self._events.records:
-            state.apply(record)
-        self._events.records = []
+        events.records = []
         state.closed, state.next_number, state.ended = self.state.closed, self.state.next_number, self.state.ended
-        self.state = state
+        self._events, self.state = events, state
         old.unlink(missing_ok=True)
 
     def drop_damaged(self, events: Sequence[LiveEvent]) -> None:
@@ -221,6 +220,7 @@ class LiveStore:
         Raises:
             OSError: They cannot be written.
         """
+        self._take_up_compaction()
         if not frames:
             return
         content = [
@@ -247,9 +247,11 @@ class LiveStore:
 
     def close(self) -> None:
         """Lets others write it."""
-        if self._compaction is not None:
-            self._compaction.abandon()
-        self._lock.release()
+        try:
+            if self._compaction is not None:
+                self._compaction.abandon()
+        finally:
+            self._lock.release()
 
 
 class StoredWatch:
@@ -277,8 +279,6 @@ class StoredWatch:
             self.settings = _settings_of(self.folder)
         except FileNotFoundError as error:
             raise ValueError(f"{self.folder}: nothing is watched under this name; `marc watch` does it") from error
-        if self.settings["format"] != FORMAT:
-            raise ValueError(f"{self.folder}: not a memory of format {FORMAT}; watch the source under another --name")
         self._state, self._generation = LiveState(), -1
         self._file: RecordFile | None = None
 
@@ -328,9 +328,14 @@ def _settings_of(folder: Path) -> dict[str, Any]:
         ValueError: The file says something else.
     """
     found = read_json(folder / HEADER)
-    if not isinstance(found, dict) or not found.keys() >= {"format", "name", "source", "embedder"}:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{folder}: not a memory of format {FORMAT}; watch the source under another --name")
+    texts, rate = ("name", "source", "embedder"), found.get("rate", 0.0)
+    wrong = [key for key in texts if not isinstance(found.get(key), str)]
+    if wrong := [*wrong, *["rate"] * (not isinstance(rate, int | float))]:
         raise ValueError(
-            f"{folder / HEADER}: not the settings of a watched source; choose another --name, or delete the folder"
+            f"{folder / HEADER}: {wrong[0]} is {found.get(wrong[0])!r}, which nobody has written so; choose another "
+            "--name, or delete the folder"
         )
     return found
 

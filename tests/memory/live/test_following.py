@@ -115,6 +115,19 @@ def test_an_address_where_nothing_answers_is_said(open_memory, monkeypatch):
         server.close()
 
 
+def test_no_message_of_the_decoder_holds_a_password(open_memory, monkeypatch):
+    """Messages that are none of FFmpeg's: the process that reads does not answer in time."""
+
+    def silent(job, timeout, ahead):
+        raise VideoError(f"{job.path}: nothing came for {timeout:g} s")
+        yield
+
+    monkeypatch.setattr("marc.memory.live.following.POOL.run", silent)
+    with pytest.raises(VideoError, match=r"rtsp://camera/garden: nothing came") as failure:
+        follow_live("rtsp://me:secret@camera/garden?key=secret", open_memory(), patience=0)
+    assert "secret" not in str(failure.value)
+
+
 def test_what_answers_names_no_file_of_this_machine(film, open_memory, monkeypatch):
     monkeypatch.setattr("marc.memory.live.following.FIRST_PAUSE", 0.1)
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nfile://{film}\n#EXT-X-ENDLIST\n".encode()

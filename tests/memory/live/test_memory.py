@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from marc.memory import MemoryOptions
-from marc.memory.live import LiveOptions, StoredWatch
+from marc.memory.live import LiveOptions, StoredWatch, compaction, records
 from marc.memory.live.compaction import Compaction
 
 
@@ -249,10 +249,10 @@ def test_what_comes_while_the_log_is_written_anew_is_in_it(open_memory, show, sl
         at = show(memory, colour, 3, at)
         assert spans(watching.snapshot()) == spans(memory.snapshot())
     memory.tell("a red car", 4.0)
-    assert memory._store._generation == 0 and memory.closed == 4
+    assert memory._store._last_number == 0 and memory.closed == 4
     slow_compaction.set()
     at = settle_once(memory, show, at)
-    assert memory._store._generation == 1
+    assert memory._store._last_number == 1
     assert spans(watching.snapshot()) == spans(memory.snapshot())
     before = memory.snapshot()
     memory.close()
@@ -262,8 +262,8 @@ def test_what_comes_while_the_log_is_written_anew_is_in_it(open_memory, show, sl
 
 
 def settle_once(memory, show, at: float) -> float:
-    generation = memory._store._generation
-    while memory._store._generation == generation:
+    generation = memory._store._last_number
+    while memory._store._last_number == generation:
         at = show(memory, ("red", "blue")[round(at) % 2], 1.5, at)
     return at
 
@@ -298,6 +298,99 @@ def test_where_there_is_no_room_to_compact_events_follow_one_another(open_memory
     assert spans(memory.snapshot()) == [(0, 3), (3, 6), (6, 9), (9, 12)]
     assert spans(StoredWatch(memory_folder(memory)).snapshot()) == [(0, 3), (3, 6), (6, 9), (9, 12)]
     caplog.clear()
+
+
+def test_a_compaction_that_fills_the_disk_makes_room_at_once(open_memory, show, monkeypatch, caplog):
+    """As long as its half file is there nothing else can be written."""
+    memory = open_memory()
+    folder, append = memory_folder(memory), records.append_bytes
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def append_if_room(path, content):
+        append(path, content) if not list(folder.glob(".*marc-tmp*")) else full()
+
+    monkeypatch.setattr("marc.memory.live.store.SLACK", -(2**40))
+    monkeypatch.setattr("marc.memory.live.compaction.sync", full)
+    monkeypatch.setattr(records, "append_bytes", append_if_room)
+    at = 0.0
+    for colour in ("red", "green", "blue", "red"):
+        at = show(memory, colour, 3, at)
+    memory.end()
+    assert "cannot be written anew" in caplog.text and not list(folder.glob(".*marc-tmp*"))
+    assert spans(StoredWatch(folder).snapshot()) == [(0, 3), (3, 6), (6, 9), (9, 12)]
+    caplog.clear()
+
+
+@pytest.mark.parametrize("name", ["put_in_place", "append_bytes"])
+def test_a_compaction_that_fails_at_its_end_loses_nothing(name, open_memory, show, monkeypatch, caplog):
+    """Also when the new log is in its place already: readers would follow it, and the next start."""
+    memory, done = open_memory(), getattr(compaction, name)
+    monkeypatch.setattr("marc.memory.live.store.SLACK", -(2**40))
+
+    def broken(*arguments):
+        done(*arguments)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(compaction, name, broken)
+    at = 0.0
+    for colour in ("red", "green", "blue"):
+        at = show(memory, colour, 3, at)
+    memory.end()
+    assert "cannot be written anew" in caplog.text
+    expected = [(0, 3), (3, 6), (6, 9)]
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == spans(memory.snapshot()) == expected
+    memory.close()
+    assert spans(open_memory().snapshot()) == expected
+    caplog.clear()
+
+
+def test_an_event_that_is_left_out_of_a_new_log_and_joined_meanwhile_loses_nothing(
+    open_memory, show, monkeypatch, caplog, slow_compaction
+):
+    monkeypatch.setattr(
+        compaction, "intact_pictures", lambda event: None if event.number < 2 else event.record.pictures()
+    )
+    memory, at = open_memory(options=LiveOptions(most_events=3, whole_seconds=0)), 0.0
+    for colour in ("red", "red", "green", "blue", "green", "blue"):
+        at = show(memory, colour, 2, at)
+        memory._cut(at)
+    assert any(each.parts > 1 for each in memory.snapshot().events)
+    slow_compaction.set()
+    memory._store._compaction._written.result()
+    at = show(memory, "red", 2, at)
+    memory.flush()
+    assert "cannot be written anew" in caplog.text
+    assert spans(StoredWatch(memory_folder(memory)).snapshot()) == spans(memory.snapshot())
+    memory.close()
+    caplog.clear()
+
+
+def test_the_end_of_a_source_outlives_a_new_log(open_memory, show, monkeypatch):
+    memory = open_memory()
+    at = show(memory, "red", 3)
+    monkeypatch.setattr("marc.memory.live.store.SLACK", -(2**40))
+    show(memory, "green", 3, at)
+    memory.end()
+    while memory._store._compaction is not None:
+        memory.flush()
+    memory.close()
+    assert open_memory().ended is not None
+
+
+def test_a_picture_that_cannot_be_read_is_a_damaged_one(open_memory, show, monkeypatch):
+    memory = open_memory()
+    show(memory, "green", 3, show(memory, "red", 3))
+    (event,) = memory.snapshot().events
+
+    def broken(self, place, count):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.RecordFile, "read", broken)
+        with pytest.raises(records.DamagedRecordError, match="cannot be read"):
+            event.thumbnail()
 
 
 def test_what_lasts_too_long_is_not_tried_to_be_written_at_every_frame(open_memory, show, monkeypatch, caplog):

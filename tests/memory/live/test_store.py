@@ -108,12 +108,12 @@ def test_any_changed_byte_is_noticed_or_changes_nothing(written):
         assert intact >= 2
 
 
-@pytest.mark.parametrize("settings", ["[]", '{"format": 1}'])
+@pytest.mark.parametrize("settings", ["[]", '{"format": 1}', json.dumps({**SETTINGS, "rate": None})])
 def test_who_goes_on_with_a_folder_of_something_else_is_told(settings, tmp_path):
     folder = tmp_path / "camera"
     folder.mkdir()
     (folder / "watch.json").write_text(settings)
-    with pytest.raises(ValueError, match=r"watch\.json: not the settings of a watched source"):
+    with pytest.raises(ValueError, match=r"not a memory of format|which nobody has written so"):
         LiveStore(folder, SETTINGS, LiveOptions())
 
 
