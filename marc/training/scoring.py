@@ -50,7 +50,7 @@ class ScoringTrainer(VideoTrainer):
         """
         shown = self._row_visuals
         base = base_model(self.accelerator.unwrap_model(model))
-        if not (shown and self._step_encodings.is_open and self._can_pack) or self._reads_otherwise(base):
+        if not (shown and self._step_encodings.is_open and self._can_pack) or self._reads_otherwise:
             return
         wanted = self._step_prompts.next_pass(inputs, self._nothing_to_learn)
         count = torch.tensor(len(wanted.kept), device=self.accelerator.device)
@@ -65,9 +65,11 @@ class ScoringTrainer(VideoTrainer):
         with self._at_budget_of(model, some), self.accelerator.autocast():
             read_prompts(base, inputs["prompt_ids"][rows], inputs["prompt_mask"][rows], some, given, wanted)
 
-    def _reads_otherwise(self, base: Any) -> bool:
-        """Whether the policy reads the same prompt otherwise each time, by dropout or noise."""
-        return varies(base.model) or bool(self.args.neftune_noise_alpha)
+    @cached_property
+    def _reads_otherwise(self) -> bool:
+        """Whether the policy in training reads the same prompt otherwise each time, by dropout or noise."""
+        policy = base_model(self.accelerator.unwrap_model(self.model))
+        return varies(policy.model) or bool(self.args.neftune_noise_alpha)
 
     def _end_pass(self) -> None:
         """Lets go what only the pass needed."""
