@@ -154,12 +154,12 @@ def _open(path: str, timeout: float) -> Iterator[InputContainer]:
             with av.open(path, "r", format=CAMERA) as container:
                 yield _with_video(path, container)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{shown(path)}: the source cannot be read ({error.strerror}); is it there?") from error
+        raise VideoError(f"{path}: the source cannot be read ({error.strerror}); is it there?") from error
 
 
 def _with_video(path: str, container: InputContainer) -> InputContainer:
     if not container.streams.video or container.streams.video[0].codec_context is None:
-        raise VideoError(f"{shown(path)}: no video in this source can be read; name one with moving pictures")
+        raise VideoError(f"{path}: there is no video in this source that can be read; name one with moving pictures")
     return container
 
 
@@ -179,7 +179,7 @@ def _pictures(path: str, container: InputContainer, rate: float) -> Iterator[tup
     has_clock = container.format.name not in WITHOUT_CLOCK
     for frame in container.decode(video=0):
         if frame.width * frame.height > most:
-            raise beyond(shown(path), f"a picture of {frame.width}x{frame.height} pixels", "video_pixels")
+            raise beyond(path, f"a picture of {frame.width}x{frame.height} pixels", "video_pixels")
         came = time.monotonic()
         began = came if began is None else began
         if has_clock:

@@ -330,9 +330,9 @@ def _settings_of(folder: Path) -> dict[str, Any]:
     found = read_json(folder / HEADER)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{folder}: not a memory of format {FORMAT}; watch the source under another --name")
-    texts, rate = ("name", "source", "embedder"), found.get("rate", 0.0)
-    wrong = [key for key in texts if not isinstance(found.get(key), str)]
-    if wrong := [*wrong, *["rate"] * (not isinstance(rate, int | float))]:
+    is_right = {key: isinstance(found.get(key), str) for key in ("name", "source", "embedder")}
+    is_right["rate"] = isinstance(found.get("rate", 0.0), int | float)
+    if wrong := [key for key, is_so in is_right.items() if not is_so]:
         raise ValueError(
             f"{folder / HEADER}: {wrong[0]} is {found.get(wrong[0])!r}, which nobody has written so; choose another "
             "--name, or delete the folder"
