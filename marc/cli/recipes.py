@@ -1,4 +1,4 @@
-"""The options of ``marc train grpo|sft``, as ``--help`` shows them without importing TRL, which takes seconds.
+"""The options of ``marc train grpo|sft|tower``, as ``--help`` shows them without importing TRL, which takes seconds.
 
 Most of them are TRL's, and TRL's parser says what they are. What it says is written down beside this file:
 
@@ -18,7 +18,7 @@ from typing import Any
 from marc.io import write_text
 
 WRITTEN = Path(__file__).with_suffix(".json")
-METHODS = ("grpo", "sft")
+METHODS = ("grpo", "sft", "tower")
 _DESCRIBED = ("nargs", "choices", "default", "help")
 
 

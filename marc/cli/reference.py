@@ -129,15 +129,16 @@ def _in_recipes(record: type) -> bool:
 
 def _recipes() -> Iterator[str]:
     """What recipes know beside the records."""
-    from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
+    from marc.training.config import CGRPOConfig, TowerConfig, VideoOptions, VideoSFTConfig
     from marc.training.run import RunOptions, SFTRunOptions
 
     yield "## Recipes\n"
     yield (
         "Beside the options of records above (of `WorldOptions` with `world_` before their names), a recipe (`marc "
-        "train grpo|sft --config RECIPE`) has these, and all those of TRL's `GRPOConfig` or `SFTConfig`.\n"
+        "train grpo|sft|tower --config RECIPE`) has these, and all those of TRL's `GRPOConfig` or `SFTConfig`, or of "
+        "transformers' `TrainingArguments`.\n"
     )
-    for cls in (RunOptions, VideoOptions, SFTRunOptions, VideoSFTConfig, CGRPOConfig):
+    for cls in (RunOptions, VideoOptions, SFTRunOptions, VideoSFTConfig, CGRPOConfig, TowerConfig):
         helps = helps_of(cls)
         annotations = inspect.get_annotations(cls)  # a field's own type may have been narrowed by TRL's parser
         own = [each for each in fields(cls) if each.name in annotations and each.name in helps]

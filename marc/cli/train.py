@@ -41,6 +41,21 @@ def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> N
         run_sft(arguments)
 
 
+@app.command(context_settings=PASSED_ON)
+def tower(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
+    """The vision tower, to merge early: --config RECIPE [--option value ...]; --help lists the options."""
+    with user_errors("marc train tower"):
+        from marc.cli import recipes
+
+        if recipes.is_asked_for(context.args):
+            recipes.print_help("tower", context.command.help or "")
+            return
+        arguments = _arguments("tower", context, verbose, quiet)
+        from marc.training.run import run_tower
+
+        run_tower(arguments)
+
+
 def _arguments(method: str, context: typer.Context, verbose: int, quiet: bool) -> list[str]:
     """What is passed on, its recipe looked at; ``--quiet`` is Trainer's option for its progress bar, too."""
     from marc.cli.recipes import known_options

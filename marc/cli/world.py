@@ -7,7 +7,7 @@ How the embedded model was trained, and what the training methods are worth, is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from marc.cli.checkout import PASSED_ON, from_checkout
 from marc.cli.errors import user_errors
 from marc.cli.options import Part, command
 from marc.cli.output import echo, make_console
+from marc.compression.config import CompressionConfig
 from marc.types import ModelOptions
 from marc.world.options import WorldOptions
 
@@ -76,6 +77,9 @@ def measure(
     ] = None,
     model: Annotated[ModelOptions, Part(("name",))],
     world: Annotated[WorldOptions, Part(defaults={"seed": 1, "videos": 128, "questions": 24})],
+    merging: Annotated[
+        dict[str, Any], Part(("ratio", "window", "merge", "tower_layer"), CompressionConfig, otherwise="the model's")
+    ],
 ) -> None:
     """Accuracy on fresh test videos, without files: thousands of questions in a minute."""
     from functools import partial
@@ -90,7 +94,7 @@ def measure(
     check_style(style)
     if unknown := set(layout or ()) - set(LAYOUTS):
         raise ValueError(f"--layout must be one of {', '.join(LAYOUTS)}, got {', '.join(sorted(unknown))}")
-    loaded, processor = load_model(model.name, device="cpu")
+    loaded, processor = load_model(model.name, device="cpu", **merging)
     ask = partial(measure_layout, loaded, processor, world, style=style)
     columns = {name: summarise(ask(layout=name)) for name in layout or LAYOUTS}
     columns["another video"] = summarise(ask(layout="events", shuffled=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,8 +13,8 @@ from peft import PeftModel
 from tqdm import tqdm
 
 from marc.data.rows import first_few
-from marc.model import CompressedProcessor
-from marc.training.config import CGRPOConfig, VideoOptions
+from marc.model import CompressedProcessor, CompressedVLM
+from marc.training.config import CGRPOConfig, TowerConfig, VideoOptions
 from marc.training.inputs import Messages, prompt_length, visual_sources
 from marc.training.reader import VisualReader
 
@@ -82,6 +83,23 @@ def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
     for each in args.budget_mix.all(processor.compression):
         if each.rule is not None and each.rule.wants_more:
             raise ValueError(f"the layout {each.layout} rebuilds the tower, which ZeRO-3 cannot follow; use ZeRO-2")
+
+
+def check_tower_training(model: Any, processor: Any, args: TowerConfig) -> None:
+    """Refuses what training of a tower that merges inside cannot do.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if not isinstance(model, CompressedVLM):
+        raise ValueError(f"model must be a CompressedVLM, got {type(model).__name__}")
+    check_video_options(model, processor, args)
+    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+        raise ValueError("the tower is run in parts, which ZeRO-3 cannot follow; use ZeRO-2")
+    places = args.tower_layers or model.compression.tower_layer
+    if not places:
+        raise ValueError("tower_layer says after which block grids merge, or tower_layers of several: set one of them")
+    args.budget_mix.all(replace(processor.compression, tower_layer=1))  # names a layout that works behind the tower
 
 
 def check_rules(processor: CompressedProcessor, args: CGRPOConfig, *, trains_tower: bool) -> None:

@@ -7,13 +7,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from transformers import TrainingArguments
 from trl import GRPOConfig, SFTConfig
 
 from marc.compression.config import CompressionConfig, parse_budget
 from marc.options import build, explained, values_from, with_options_of
 from marc.rewards import RetentionConfig, TemporalConfig
 from marc.rewards.named import find_reward
-from marc.training.budgets import BudgetMix
+from marc.training.budgets import BudgetMix, LayerMix
 from marc.training.processes import connect_deepspeed, use_cpu_processes
 from marc.video.options import FrameOptions
 
@@ -123,6 +124,39 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns would remove the questions: leave it false")
         self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+
+
+@explained
+@dataclass
+class TowerConfig(VideoOptions, TrainingArguments):
+    """transformers' `TrainingArguments` with `VideoOptions`, for `marc.training.tower`.
+
+    Attributes:
+        tower_layers: Shares of the places at which a step's grids merge inside the tower, each as ``tower_layer`` is
+            typed, such as ``{8: 0.5, "4:2,8:1": 0.25, none: 0.25}``, on the command line as JSON; None: the model's
+            ``tower_layer`` in three of four steps, and none in the others.
+    """
+
+    tower_layers: dict[str, float] | str | None = None
+    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must be false."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.tower_layers, str):
+            self.tower_layers = json.loads(self.tower_layers)
+        self.layer_mix  # noqa: B018  (checks the names and shares)
+        if self.freeze_tower:
+            raise ValueError("freeze_tower: it is the tower that is trained; leave it out")
+        if self.eval_budgets:
+            raise ValueError("eval_budgets: nothing is answered in this training; ask the trained model (`marc eval`)")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns would remove the videos: leave it false")
+
+    @property
+    def layer_mix(self) -> LayerMix:
+        """What steps draw the place from at which grids merge."""
+        assert not isinstance(self.tower_layers, str)
+        return LayerMix({str(name).lower(): share for name, share in (self.tower_layers or {}).items()})
 
 
 @explained

@@ -46,6 +46,26 @@ def to_example(row: TrainingRow, root: str | Path, *, style: str = STYLE) -> dic
     }
 
 
+def to_videos(rows: Sequence[TrainingRow], root: str | Path) -> Dataset:
+    """The columns ``prompt`` and ``problem_id``, one row per video: the first that is about it.
+
+    Args:
+        rows: The questions; those about images and texts are left out.
+        root: The data set's folder, to which paths are relative.
+
+    Raises:
+        ValueError: If no row is about a video.
+    """
+    first: dict[tuple[str | None, tuple[float, ...] | None], TrainingRow] = {}
+    for row in rows:
+        if row.data_type == "video":
+            first.setdefault((row.path, row.cuts), row)
+    if not first:
+        raise ValueError("there are no videos to train on")
+    examples = [to_example(row, root) for row in first.values()]
+    return Dataset.from_list([{name: row[name] for name in ("prompt", "problem_id")} for row in examples])
+
+
 def to_supervised(
     rows: Sequence[TrainingRow],
     root: str | Path,

@@ -84,13 +84,20 @@ def room_for_checkpoints(size: int, args: TrainingArguments, steps: int) -> str:
 
 
 class RoomForCheckpoints(TrainerCallback):
-    """Says before the first step how much room the run's checkpoints take (`room_for_checkpoints`)."""
+    """Says before the first step how much room the run's checkpoints take (`room_for_checkpoints`).
+
+    Args:
+        saved: What a checkpoint holds, if not what the trainer trains.
+    """
+
+    def __init__(self, saved: Any = None) -> None:
+        self._saved = saved
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **about: Any) -> None:
         """See the class."""
         if not state.is_world_process_zero:  # others may have no output folder yet
             return
-        if said := room_for_checkpoints(checkpoint_bytes(about["model"]), args, state.max_steps):
+        if said := room_for_checkpoints(checkpoint_bytes(self._saved or about["model"]), args, state.max_steps):
             print(said, file=sys.stderr)
 
 

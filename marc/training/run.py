@@ -1,4 +1,4 @@
-"""The runs of recipes: what ``training_script/*.py`` and ``marc train grpo|sft`` do.
+"""The runs of recipes: what ``training_script/*.py`` and ``marc train grpo|sft|tower`` do.
 
     python training_script/grpo.py --config configs/grpo_world.yaml [--any_option value] [--dry_run true]
     python training_script/sft_video.py --config configs/sft_world.yaml [--any_option value] [--dry_run true]
@@ -33,8 +33,8 @@ from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.checkpoints import loading_quietly
 from marc.model.loading import load_model
 from marc.options import build, changes, explained, values_from, with_options_of
-from marc.training.config import CGRPOConfig, VideoOptions, VideoSFTConfig
-from marc.training.dataset import STYLE, to_dataset, to_supervised
+from marc.training.config import CGRPOConfig, TowerConfig, VideoOptions, VideoSFTConfig
+from marc.training.dataset import STYLE, to_dataset, to_supervised, to_videos
 from marc.training.recipe_files import check_recipe, check_typed, recipe_in
 from marc.training.resume import RoomForCheckpoints, last_checkpoint
 from marc.types import ModelOptions
@@ -173,15 +173,38 @@ def run_sft(arguments: Sequence[str] | None = None) -> None:
         _run(VideoSFTTrainer, options, config, dataset, frames)
 
 
+def run_tower(arguments: Sequence[str] | None = None) -> None:
+    """The run of a recipe that trains the vision tower to merge early; see `run_grpo`."""
+    from marc.training.tower import TowerTrainer
+
+    if resolved := read_options(RunOptions, TowerConfig, arguments):
+        options, config = resolved
+        if options.lora_rank:
+            raise ValueError("lora_rank: adapters are the language model's, and the tower is trained; leave it out")
+        rows, root, frames = read_data(options, config)
+        held_out = None if config.eval_strategy == "no" else to_videos(*read_held_out(options))
+        model, processor = load_policy(options, config)
+        trainer = TowerTrainer(
+            model=model,
+            args=config,
+            train_dataset=to_videos(rows, root),
+            eval_dataset=held_out,
+            processing_class=processor,
+            frames=frames,
+        )
+        _train(trainer, options, RoomForCheckpoints(model))
+
+
 def _run(
     trainer_class: Callable[..., Trainer],
     options: RunOptions,
-    config: TrainingArguments,
+    config: VideoOptions,
     dataset: Dataset,
     frames: FrameSource | None,
 ) -> None:
-    """Trains to the end, from the output folder's last whole checkpoint if so wanted, and saves the model."""
-    model, processor = load_policy(options, config)
+    """Trains a model on a data set."""
+    arguments: Any = config
+    model, processor = load_policy(options, arguments)
     trainer = trainer_class(
         model=model,
         args=config,
@@ -191,9 +214,15 @@ def _run(
         frames=frames,
         peft_config=lora(model, options.lora_rank),
     )
-    trainer.add_callback(RoomForCheckpoints())
+    _train(trainer, options, RoomForCheckpoints())
+
+
+def _train(trainer: Trainer, options: RunOptions, room: RoomForCheckpoints) -> None:
+    """Trains to the end, from the output folder's last whole checkpoint if so wanted, and saves the model."""
+    trainer.add_callback(room)
+    output = str(trainer.args.output_dir)
     with _undisturbed():
-        trainer.train(resume_from_checkpoint=last_checkpoint(config.output_dir) if options.resume else None)
+        trainer.train(resume_from_checkpoint=last_checkpoint(output) if options.resume else None)
         trainer.save_model()
 
 
@@ -236,8 +265,12 @@ class RecipeParser(TrlParser):
 
 
 def recipe_parser(method: str, typed: Sequence[str]) -> RecipeParser:
-    """The parser of a recipe's options: of ``"grpo"`` or ``"sft"``."""
-    classes = {"grpo": (RunOptions, CGRPOConfig), "sft": (SFTRunOptions, VideoSFTConfig)}
+    """The parser of a recipe's options: of ``"grpo"``, ``"sft"`` or ``"tower"``."""
+    classes: dict[str, tuple[type, type]] = {
+        "grpo": (RunOptions, CGRPOConfig),
+        "sft": (SFTRunOptions, VideoSFTConfig),
+        "tower": (RunOptions, TowerConfig),
+    }
     return RecipeParser(classes[method], typed)
 
 
@@ -378,15 +411,21 @@ def read_evaluation(options: RunOptions, config: VideoOptions) -> Dataset | None
         if options.eval_rows is not None:
             raise ValueError("eval_rows: at which budgets they are asked is eval_budgets, such as [events, full]")
         return None
+    return to_dataset(*read_held_out(options), style=options.style)
+
+
+def read_held_out(options: RunOptions) -> tuple[list[TrainingRow], Path]:
+    """The rows of evaluations, and the folder of their videos.
+
+    Raises:
+        ValueError: If rows are trained on and none of them are named.
+    """
     if options.eval_rows is not None:
         root = Path(options.root or Path(options.eval_rows).parent)
-        rows = read_rows(options.eval_rows, root, allow_outside=options.allow_outside)
-    elif options.rows is None:
-        root, asked = Path(), replace(options.world, videos=options.eval_videos)
-        rows = world_rows(**vars(asked), split="validation")
-    else:
-        raise ValueError("eval_budgets: which rows are asked at them is eval_rows")
-    return to_dataset(rows, root, style=options.style)
+        return read_rows(options.eval_rows, root, allow_outside=options.allow_outside), root
+    if options.rows is None:
+        return world_rows(**vars(replace(options.world, videos=options.eval_videos)), split="validation"), Path()
+    raise ValueError("eval_rows: which rows an evaluation is about")
 
 
 def lora(model: CompressedVLM, rank: int) -> Any:

@@ -15,7 +15,7 @@ from tiny_training import make_trainer
 from transformers import TrainerState, TrainingArguments
 
 from marc.training.resume import RoomForCheckpoints, checkpoint_bytes, last_checkpoint, room_for_checkpoints
-from marc.training.run import run_grpo, run_sft
+from marc.training.run import run_grpo, run_sft, run_tower
 from robustness.toy_training import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,7 @@ NOT_RESUMED = ("step_time", "train_runtime", "train_samples_per_second", "train_
 KINDS = {
     "grpo": (run_grpo, {"--per_device_train_batch_size": "8", "--max_completion_length": "6"}),
     "sft": (run_sft, {"--per_device_train_batch_size": "1", "--logging_steps": "1"}),
+    "tower": (run_tower, {"--per_device_train_batch_size": "1", "--logging_steps": "1"}),
 }
 
 
@@ -49,7 +50,7 @@ def history(output: Path) -> list[dict]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["grpo", pytest.param("sft", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["grpo", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sft", "tower"))])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(kind, tmp_path):
     """``kill -9`` after the first checkpoint of the real launcher, called from another folder; then ``--resume``."""
     main, config = KINDS[kind][0], ["--config", str(ROOT / "configs" / f"{kind}_world.yaml")]

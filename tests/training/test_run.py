@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.training import run as launch
-from marc.training.run import run_grpo, run_sft
+from marc.training.run import run_grpo, run_sft, run_tower
 
 ROOT = Path(__file__).resolve().parents[2]
-MAINS = {"grpo": run_grpo, "distill": run_grpo, "sft": run_sft}
+MAINS = {"grpo": run_grpo, "distill": run_grpo, "sft": run_sft, "tower": run_tower}
 RECIPES = sorted(path for kind in MAINS for path in (ROOT / "configs").glob(f"{kind}_*.yaml"))
 TINY_RUN = ["--world_videos", "2", "--world_questions", "2", "--max_steps", "2", "--save_steps", "1"]
-SMALL_BATCH = {"grpo": ["--per_device_train_batch_size", "8"], "sft": ["--per_device_train_batch_size", "1"]}
+SMALL_BATCH = {kind: ["--per_device_train_batch_size", "8" if kind == "grpo" else "1"] for kind in MAINS}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -44,7 +44,7 @@ def test_recipes_of_a_kind_differ_in_their_model_alone(recipe):
         assert {**own, "model": 0, "output_dir": 0} == {**other, "model": 0, "output_dir": 0}
 
 
-@pytest.mark.parametrize("kind", ["grpo", "sft"])
+@pytest.mark.parametrize("kind", ["grpo", "sft", "tower"])
 def test_the_world_recipe_trains_and_resumes(kind, tmp_path):
     recipe = ROOT / "configs" / f"{kind}_world.yaml"
     arguments = ["--config", str(recipe), "--output_dir", str(tmp_path), *TINY_RUN, *SMALL_BATCH[kind]]
@@ -173,7 +173,7 @@ def test_the_launcher_takes_any_free_port_of_one_machine(environment, expected, 
     assert ("--master_port" in result.stderr) == bool(environment)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "sft"])
+@pytest.mark.parametrize("kind", ["grpo", "sft", "tower"])
 @pytest.mark.parametrize(
     "options", [["--lora_rank", "-1"], ["--layout", "none"], ["--budgets", '{"frame": 1}'], ["--no_such_option", "1"]]
 )
@@ -182,7 +182,7 @@ def test_wrong_options_are_refused(kind, options, tmp_path):
         MAINS[kind](["--output_dir", str(tmp_path), "--bf16", "false", "--dry_run", "true", *options])
 
 
-@pytest.mark.parametrize("kind", ["grpo", "sft"])
+@pytest.mark.parametrize("kind", ["grpo", "sft", "tower"])
 def test_the_command_prints_what_it_would_do(kind, tmp_path):
     recipe = ROOT / "configs" / f"{kind}_world.yaml"
     budgets = '{"events": 1.0}'

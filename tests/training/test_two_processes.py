@@ -44,6 +44,7 @@ LATER = {**SAVES, "resume": 4, "max_steps": 6, "shuffle_dataset": True, "train_s
 """Goes on in the middle of the second epoch, whose order is not the first one's."""
 EVALUATED = {"eval_budgets": ["events", "full"], "eval_strategy": "steps", "eval_steps": 1, "eval_new_tokens": 4}
 SFT = {"sft": True, "per_device_train_batch_size": 1}
+TOWER = {"tower": True, "per_device_train_batch_size": 1, "tower_layers": {"1": 1.0}}
 BROKEN = {"broken": True, "bad_video": "skip"}
 SPREAD = {
     "per_device_train_batch_size": 1,
@@ -84,6 +85,7 @@ DEEPSPEED = {
     "zero3, spread": {**ZERO3, **SPREAD, **SAVES, "resume": 2},
     "sft, zero2": {**ZERO2, **SAVES, **SFT},
     "sft, zero3": {**ZERO3, **SAVES, **SFT},
+    "tower, zero2": {**ZERO2, **SAVES, **TOWER},
 }
 
 
@@ -124,6 +126,8 @@ def check(ranks: list[dict], *, tower_moves: bool = True, asked: tuple[int, int]
 TOGETHER = {
     "ddp": {"gradient_checkpointing": True, "ddp_find_unused_parameters": False, **SAVES},
     "distillation and online teacher": {"distill_coef": 1.0, "teacher": "online", "alpha": 0.3},
+    "tower": {**SAVES, **TOWER, "ddp_find_unused_parameters": False},
+    "tower, broken": {**BROKEN, **TOWER},
     "evaluated, grpo": EVALUATED,
     "evaluated, sft": {**EVALUATED, **SFT},
     "qwen3_vl": {"family": "qwen3_vl", "ddp_find_unused_parameters": False},
@@ -154,6 +158,16 @@ def test_processes_stay_equal(results):
     check(results["qwen3_vl"])
     check(results["distillation and online teacher"], asked=(2, 0))
     assert results["ddp"][0]["resumed"] == results["ddp"][0]["steps"]
+
+
+@pytest.mark.timeout(1000)
+def test_processes_train_one_tower(results):
+    """Each reads one of the two videos; where one cannot be read, its process has gradients of zero."""
+    check(results["tower"])
+    check(results["tower, broken"])
+    parts_of_a_tower, videos = 2, [results[case][0]["videos"] for case in ("tower", "tower, broken")]
+    assert videos[0] == parts_of_a_tower * 2 * OPTIONS["max_steps"] > videos[1]
+    assert results["tower"][0]["resumed"] == results["tower"][0]["steps"]
 
 
 @pytest.mark.timeout(1000)
@@ -213,7 +227,8 @@ def test_a_later_epoch_is_resumed_and_skipped_rows_are_counted(trainer, results)
 @pytest.fixture(scope="module")
 def deepspeed(files, tmp_path_factory) -> tuple[dict[str, list[dict]], Path]:
     output = tmp_path_factory.mktemp("deepspeed")
-    plain = {"ddp": {}, "ddp, spread": SPREAD, "ddp, qlora": QLORA, "sft, ddp": SFT, "ddp, evaluated": EVALUATED}
+    plain = {"ddp": {}, "ddp, spread": SPREAD, "ddp, qlora": QLORA, "sft, ddp": SFT, "tower, ddp": TOWER}
+    plain["ddp, evaluated"] = EVALUATED
     plain |= {f"ddp, {case}": options for case, options in TAUGHT.items()}
     return run(files, output, {**plain, **DEEPSPEED}, timeout=3000), output
 
@@ -246,9 +261,12 @@ def test_deepspeed_teaches_as_ddp(zero, case, deepspeed):
 @pytest.mark.parametrize(
     ("case", "plain"),
     [
-        (f"{trainer}{zero}{shape}", f"{trainer}ddp{shape}")
-        for zero in ("zero2", "zero3")
-        for trainer, shape in (("", ""), ("", ", spread"), ("sft, ", ""))
+        *(
+            (f"{trainer}{zero}{shape}", f"{trainer}ddp{shape}")
+            for zero in ("zero2", "zero3")
+            for trainer, shape in (("", ""), ("", ", spread"), ("sft, ", ""))
+        ),
+        ("tower, zero2", "tower, ddp"),
     ],
 )
 def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
@@ -259,7 +277,8 @@ def test_deepspeed_equals_ddp_and_resumes(case, plain, deepspeed):
     assert ours["sums"] == pytest.approx(theirs["sums"], rel=1e-2, abs=1e-2)
     assert ours["resumed"] == ours["steps"]
     model, _ = load_model(output / case / "saved", device="cpu")
-    saved = {name: weight.double().sum().item() for name, weight in model.named_parameters()}
+    root = model.model if case.startswith("tower") else model
+    saved = {name: weight.double().sum().item() for name, weight in root.named_parameters()}
     assert {name: saved[name] for name in ours["sums"]} == pytest.approx(ours["sums"], abs=1e-6)
 
 

@@ -1,16 +1,17 @@
 """Trains on rows of different kinds in each process; run by torchrun from the tests of several processes.
 
 Arguments: the folder of the files and the models, the output folder, and a JSON object of cases: names and the options
-of the trainer for each, with seven more: ``family`` (of the model), ``sft`` (instead of C-GRPO), ``lora`` (on the
-language model), ``four_bits`` (its weights, as recipes load them), ``broken`` (the last row names a video that cannot
-be read), ``often`` (each batch encodes its videos with gradients) and ``resume`` (train again from the checkpoint of
-this step).
+of the trainer for each, with eight more: ``family`` (of the model), ``sft`` or ``tower`` (trained instead of by
+C-GRPO), ``lora`` (on the language model), ``four_bits`` (its weights, as recipes load them), ``broken`` (the last row
+names a video that cannot be read), ``often`` (each batch encodes its videos with gradients) and ``resume`` (train
+again from the checkpoint of this step).
 """
 
 import gc
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,12 +26,15 @@ from marc.rewards import accuracy_reward
 from marc.training import (
     CGRPOConfig,
     CGRPOTrainer,
+    TowerConfig,
+    TowerTrainer,
     VideoSFTConfig,
     VideoSFTTrainer,
     evaluating,
     teacher,
     to_dataset,
     to_supervised,
+    to_videos,
 )
 from marc.training.encoded_once import StepEncodings
 from marc.training.run import RunOptions, load_policy
@@ -69,22 +73,26 @@ def build(
     *,
     family: str = EMBEDDED_FAMILY,
     sft: bool = False,
+    tower: bool = False,
     lora: bool = False,
     four_bits: bool = False,
     broken: bool = False,
     often: bool = False,
 ) -> Trainer:
-    config_class = VideoSFTConfig if sft else CGRPOConfig
+    config_class = TowerConfig if tower else VideoSFTConfig if sft else CGRPOConfig
     known = {name: value for name, value in options.items() if name in config_class.__dataclass_fields__}
     config = config_class(str(output), **known)
     assert config.world_size == 2
-    teachers = {"video": 0.5} if not sft and config.curriculum else {}
+    teachers = {"video": 0.5} if not (sft or tower) and config.curriculum else {}
     rows = [
         TrainingRow(str(index), f"What is {index}?", "free-form", "seven", kind, path, a_full=teachers.get(kind))
         for index, (kind, path) in enumerate([*KINDS[:-1], ("video", "broken.mp4")] if broken else KINDS)
     ]
     loading = RunOptions(model=str(files / family), load_in_4bit=four_bits, lora_rank=4 * lora)
     model, processor = load_policy(loading, config)
+    if tower:
+        shown = to_videos([replace(row, cuts=(1.2, 2.1)) for row in rows if row.data_type == "video"], files)
+        return TowerTrainer(model=model, args=config, processing_class=processor, train_dataset=shown)
     given = {
         "model": model,
         "args": config,
@@ -123,7 +131,7 @@ def counted_videos(model: torch.nn.Module) -> list[int]:
         if output.pooler_output.requires_grad:
             counts.append(int((kwargs["grid_thw"][:, 0] > 1).sum()))
 
-    (tower,) = (module for name, module in model.named_modules() if name.endswith("model.visual"))
+    (tower,) = (module for name, module in model.named_modules() if name.endswith("visual"))
     tower.register_forward_hook(count, with_kwargs=True)
     return counts
 
@@ -186,7 +194,7 @@ def main() -> None:
     for name, options in cases.items():
         built = {
             key: options.pop(key)
-            for key in ("family", "sft", "lora", "four_bits", "broken", "often")
+            for key in ("family", "sft", "tower", "lora", "four_bits", "broken", "often")
             if key in options
         }
         saved.clear()
