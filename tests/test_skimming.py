@@ -216,6 +216,17 @@ def test_what_is_brief_hides_no_camera_that_moves_later_in_the_only_group(tmp_pa
     assert set(range(110, count)) <= given
 
 
+@pytest.mark.parametrize("rate", [5, 8, 12, 15])
+@pytest.mark.parametrize("key", [50, 100])
+def test_pictures_that_are_decoded_again_are_no_new_clock(tmp_path: Path, rate: int, key: int):
+    """What the first pictures of a group do not settle is decoded from its start, where the time falls back to."""
+    frames = np.concatenate([panned([8 * step for step in range(100)]), panned([8 * step for step in range(100)], 1)])
+    options = {"x264-params": f"keyint={key}:min-keyint={key}:scenecut=0", "preset": "veryfast"}
+    write_video(tmp_path / "again.mp4", frames, rate, options=options)
+    given, count = skimmed(tmp_path / "again.mp4")
+    assert given == set(range(count))
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_the_last_group_of_a_still_shot_is_decoded_only_if_the_camera_begins_to_move(tmp_path: Path, moves: bool):
     last = panned([8 * step for step in range(100)]) if moves else panned([0] * 100)

@@ -298,13 +298,20 @@ class VideoReader:
         self._latest, self._shift = None, 0.0
         yield from packets(self._container, self._stream)
 
-    def rest(self) -> Iterator[Picture]:
-        """The pictures that the decoder still holds; the next packet that it is given must be of a key picture."""
+    def rest(self, back_to: float = math.inf) -> Iterator[Picture]:
+        """The pictures that the decoder still holds.
+
+        Args:
+            back_to: When the picture is shown of which the next packet may be: a key picture, perhaps one that was
+                given before. That the time falls back to it is then no new clock.
+        """
         assert self._stream.time_base is not None
         end = Packet()
         end.stream, end.time_base = self._stream, self._stream.time_base
         yield from self.pictures_of(end)
         self._stream.codec_context.flush_buffers()
+        if self._latest is not None and not self.has_new_clock:
+            self._latest = min(self._latest, back_to - self._interval)
 
     def ticks(self, seconds: float) -> float:
         """A length of time in ticks of the stream."""

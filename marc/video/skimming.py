@@ -431,9 +431,12 @@ class Skimmer:
         return Skipped(LeftOut(seconds_N, then), stand_in.frame)
 
     def _head(self, packets: Sequence[Packet], last: int) -> Iterator[Picture]:
-        """The pictures up to one that is shown at a tick; the decoder is as good as new afterwards."""
+        """The pictures up to one that is shown at a tick; the decoder is as good as new afterwards.
+
+        Whoever then wants all of them gives the same packets again.
+        """
         yield from self._feed(packets, last)
-        yield from self._noted(self._reader.rest(), last)
+        yield from self._noted(self._reader.rest(self._reader.seconds_at(shown_at(packets[0]))), last)
         self._is_decoding = False
 
     def _feed(self, packets: Sequence[Packet], last: float) -> Generator[Picture, None, int]:
