@@ -1,8 +1,8 @@
 """Accuracy beside speed: what each setting of the bench answers right, on generated videos with known answers.
 
-The embedded model answers through the assistant, from H.264 files, with events that the memory found; its tower has
-two blocks, so what merges after a quarter of a large tower merges here after the first. The questions are those of the
-micro-world's test videos, of which training saw none.
+The embedded model, or another one of the micro-world, answers through the assistant, from H.264 files, with events
+that the memory found. The embedded one's tower has two blocks, so what merges after a quarter of a large tower merges
+there after the first. The questions are those of the micro-world's test videos, of which training saw none.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class Accuracy:
 
 
 def measure_accuracy(
-    videos: int, *, questions: int = 12, seed: int = 0, own: Mapping[str, Any] | None = None
+    videos: int, *, model: str = "tiny", questions: int = 12, seed: int = 0, own: Mapping[str, Any] | None = None
 ) -> tuple[Accuracy, ...]:
-    """Asks the embedded model the same questions in every setting.
+    """Asks a model of the micro-world the same questions in every setting.
 
     Args:
         videos: Number of videos.
+        model: The embedded one, or another's folder.
         questions: Questions about each.
         seed: Of the test set.
         own: See `benchmarks.systems.settings`.
@@ -68,7 +69,7 @@ def measure_accuracy(
     with TemporaryDirectory(prefix="marc-bench-") as name:
         folder = Path(name)
         rows = load_rows(export_world(folder, WorldOptions(seed=seed, videos=videos, questions=questions)))
-        backend = HFBackend(*load_model(device="cpu"))
+        backend = HFBackend(*load_model(model, device="cpu"))
         embedder = EventEmbedder.from_pretrained("tiny", device="cpu")
         compared = settings(backend.config.vision_config.depth, own)
         return tuple(

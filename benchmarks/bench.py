@@ -47,6 +47,7 @@ class BenchOptions:
         video: A file of your own instead of the generated one.
         processor_time: Time by the processor, not the wall: for a CPU that is busy otherwise.
         accuracy: Generated videos for the accuracy of each setting; 0: none.
+        accuracy_model: Whose accuracy that is: the embedded model, or the folder of another one of the micro-world.
         endurance: Questions asked in a row in the setting "inside", to see whether memory grows; 0: none.
 
     Raises:
@@ -65,6 +66,7 @@ class BenchOptions:
     video: str | None = None
     processor_time: bool = False
     accuracy: Annotated[int, Limits(least=0)] = 4
+    accuracy_model: str = "tiny"
     endurance: Annotated[int, Limits(least=0)] = 0
 
     def __post_init__(self) -> None:
@@ -96,7 +98,7 @@ def main(options: BenchOptions, own: Mapping[str, Any] | None = None) -> None:
     write_report(result, options.output)
     if options.accuracy:
         _say(f"accuracy on {options.accuracy} generated videos")
-        result = replace(result, accuracies=measure_accuracy(options.accuracy, own=own))
+        result = replace(result, accuracies=measure_accuracy(options.accuracy, model=options.accuracy_model, own=own))
         write_report(result, options.output)
     console = Console(width=max(WIDTH, Console().width))
     console.print(summary(result), markup=False)

@@ -70,6 +70,7 @@ def build_world_model(settings: TrainSettings) -> tuple[CompressedVLM, Compresse
         config.text_config.num_hidden_layers = settings.layers
         config.text_config.num_key_value_heads = config.text_config.num_attention_heads
         config.text_config.layer_types = ["full_attention"] * settings.layers
+        config.vision_config.depth = settings.tower_blocks or config.vision_config.depth
         model = family.build_model(config)
         torch.manual_seed(settings.seed)  # again, so that tower and embeddings do not depend on the number of layers
         initialise_embeddings(model.model.language_model.embed_tokens.weight, tokenizer)

@@ -73,6 +73,7 @@ class TrainSettings:
         start_from: Model whose language model is taken over instead of random weights, as `marc.load_model` takes it.
         layers: Layers of the language model.
         rope_theta: Base of its rotary positions.
+        tower_blocks: Blocks of the vision tower; ``None``: as many as the family's tiny flavour has.
         tower_steps: Steps of the tower's pre-training.
         tower_batch: Grids of a step.
         variants: Clips of every label in the feature bank.
@@ -92,6 +93,7 @@ class TrainSettings:
     start_from: str | None = None
     layers: int = 4
     rope_theta: float = 1_000_000.0
+    tower_blocks: int | None = None
     tower_steps: int = 1600
     tower_batch: int = 160
     variants: int = 12
@@ -110,6 +112,8 @@ class TrainSettings:
             raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}")
+        if self.tower_blocks is not None and self.tower_blocks < 2:
+            raise ValueError(f"tower_blocks must be at least 2, got {self.tower_blocks}")
 
 
 def read_settings(path: Path) -> TrainSettings:

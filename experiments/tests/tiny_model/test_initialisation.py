@@ -118,3 +118,9 @@ def test_the_start_follows_from_the_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     name = "model.language_model.layers.0.self_attn.k_proj.weight"
     assert torch.equal(one[name], again[name]) and not torch.equal(one[name], two[name])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_may_have_more_blocks(family: str) -> None:
+    model, _ = build_world_model(TrainSettings(family=family, tower_blocks=5))
+    assert len(model.model.visual.blocks) == model.config.vision_config.depth == 5

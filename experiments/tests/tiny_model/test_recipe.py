@@ -9,7 +9,7 @@ from experiments.tiny_model.recipe import Phase, TrainSettings, read_settings
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-@pytest.mark.parametrize("name", ["world_tiny", "world_text_only", "world_qwen3_vl"])
+@pytest.mark.parametrize("name", ["world_tiny", "world_text_only", "world_qwen3_vl", "world_deep_tower"])
 def test_a_recipe_reads(name: str) -> None:
     settings = read_settings(CONFIGS / f"{name}.yaml")
     assert settings.phases and settings.phases[-1].max_events == 4
@@ -30,6 +30,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         read_settings(recipe)
     with pytest.raises(ValueError, match="family must be one of qwen2_5_vl, qwen3_vl, got 'gpt'"):
         TrainSettings(family="gpt")
+    with pytest.raises(ValueError, match="tower_blocks must be at least 2, got 1"):
+        TrainSettings(tower_blocks=1)
     with pytest.raises(ValueError, match="layouts must sum to 1"):
         Phase(1, {"events": 0.5}, {"plain": 1.0})
     with pytest.raises(ValueError, match="smell"):
