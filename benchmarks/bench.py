@@ -73,6 +73,8 @@ class BenchOptions:
         check(self)
         if self.processor_time and self.device != "cpu":
             raise OptionError("processor_time", "is for --device cpu: a GPU's work takes no processor time")
+        if self.accuracy_model != "tiny" and not Path(self.accuracy_model).is_dir():
+            raise OptionError("accuracy_model", f"must be tiny or a folder, got {self.accuracy_model!r}")
         if 0 < self.endurance < LOOKS:
             raise OptionError("endurance", f"must be 0 or at least {LOOKS}, got {self.endurance}")
 

@@ -46,7 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--videos", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     world = WorldOptions(level=options.level, seed=options.seed, videos=options.videos, questions=24)
     print("| model | merged after block | right, % | against the first | fewer operations |\n|---|---|---|---|---|")
     for name in options.models:

@@ -190,8 +190,8 @@ def memory_table(result: BenchResult) -> Table:
 
 
 def accuracy_table(result: BenchResult) -> Table:
-    """What the embedded model answers right on the micro-world in each setting."""
-    table = _table("Micro-world, embedded model: exact answers in percent [95 % interval over videos]", result)
+    """What a model of the micro-world answers right on it in each setting."""
+    table = _table("Micro-world, a model of it: exact answers in percent [95 % interval over videos]", result)
     asked = result.accuracies[0].right.n
     table.add(f"{asked} questions", *(interval(accuracy.right) for accuracy in result.accuracies))
     table.add("visual tokens, mean", *(f"{accuracy.visual_tokens:.0f}" for accuracy in result.accuracies))

@@ -73,7 +73,7 @@ class TrainSettings:
         start_from: Model whose language model is taken over instead of random weights, as `marc.load_model` takes it.
         layers: Layers of the language model.
         rope_theta: Base of its rotary positions.
-        tower_blocks: Blocks of the vision tower; ``None``: as many as the family's tiny flavour has.
+        tower_blocks: Blocks of the vision tower, each of which sees a whole picture of the world; ``None``: two.
         tower_steps: Steps of the tower's pre-training.
         tower_batch: Grids of a step.
         variants: Clips of every label in the feature bank.

@@ -1,8 +1,9 @@
-"""``marc data``: which training videos to get, and whether they can be read."""
+"""``marc data``: which training videos to get, whether they can be read, what is known of them before training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from marc.cli.options import Part, command
 from marc.cli.output import echo
+from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions
 
@@ -107,6 +109,77 @@ def check(
         echo(line)
     echo(f"{output}: {sum(strata.values())} rows can be used; {bad} cannot")
     if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+@command("data cuts", decodes=True)
+def cuts(
+    rows: Annotated[Path, typer.Argument(help="File of rows or manifest, all usable.")],
+    output: Annotated[Path, typer.Argument(help="Rows to write, with cuts.")],
+    *,
+    root: Root = None,
+    allow_outside: AllowOutside = False,
+    workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.", min=1)] = 1,
+    memory: MemoryOptions,
+    retrieval: Annotated[
+        RetrievalOptions,
+        Part(
+            ("embedder", "folder"),
+            defaults={"embedder": "tiny"},
+            helps={
+                "embedder": "Embedding model of the memories, which has no say in the cuts; name the one that will be "
+                "asked with, and they need not be made again."
+            },
+        ),
+    ],
+) -> None:
+    """Find out where the events of the rows' videos begin, which training in the event layout wants to know.
+
+    Each video is remembered as by `marc remember`, but in no library; a killed run goes on where it was. Rows about
+    videos that cannot be read are named and left out, and the exit code is 1.
+    """
+    from functools import partial
+
+    from rich.progress import Progress
+
+    from marc.cli.progress import progress_console
+    from marc.data.rows import read_rows
+    from marc.data.sampling import write_manifest
+    from marc.memory.embedder import EventEmbedder
+    from marc.memory.workers import remember_all
+
+    folder = root or rows.parent
+    known = read_rows(rows, folder, allow_outside=allow_outside)
+    videos = list(dict.fromkeys(str(row.file(folder)) for row in known if row.data_type == "video"))
+    load = partial(EventEmbedder.from_pretrained, retrieval.embedder or "tiny")
+    found: dict[str, tuple[float, ...]] = {}
+    with Progress(*Progress.get_default_columns(), console=progress_console()) as progress:
+        task = progress.add_task(f"cutting {len(videos)}", total=1.0)
+        for outcome in remember_all(
+            videos,
+            load,
+            memory,
+            folder=retrieval.folder,
+            subtitles="none",
+            workers=workers,
+            progress=lambda share: progress.update(task, completed=share),
+        ):
+            if outcome.memory is None:
+                echo(f"{outcome.error}", err=True)
+            else:
+                found[outcome.video] = tuple(event.start for event in outcome.memory.events[1:])
+    written = [
+        replace(row, cuts=found[str(row.file(folder))]) if row.data_type == "video" else row
+        for row in known
+        if row.data_type != "video" or str(row.file(folder)) in found
+    ]
+    write_manifest(output, lambda: written, folder, source={"file": rows.name}, segmenter=memory.segmenter)
+    events = sum(len(each) + 1 for each in found.values())
+    echo(
+        f"{output}: {len(written)} rows, {len(found)} videos of {events} events; {len(known) - len(written)} left out"
+    )
+    if len(found) < len(videos):
         raise typer.Exit(1)
 
 

@@ -86,8 +86,12 @@ class TrainingRow:
         return None if self.path is None else Path(root) / self.path
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON, without the columns that it does not have."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        """The row as JSON, without the columns that it does not have; a video without inner cuts has none of them."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None and (value != () or name == "cuts")
+        }
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from marc.compression.duplicates import distinct_grids
-from marc.compression.merge import compress_videos
+from marc.compression.merge import CompressedVideo, compress_videos
 from marc.compression.plan import VideoPlan
 from marc.model.streams import side_by_side
 
@@ -48,11 +48,13 @@ class TowerOutput:
         tokens: ``[S, P, W]``.
         members: ``int64 [T]``: the grid in which each temporal grid ended.
         counts: ``[S]``: how many temporal grids each stands for.
+        weights: ``[S, T]``: the part that each temporal grid has in each, as if merging came last; rows sum to 1.
     """
 
     tokens: Tensor
     members: Tensor
     counts: Tensor
+    weights: Tensor
 
 
 class UnmergedCells(nn.Module):
@@ -133,10 +135,12 @@ class MergingTower:
         videos_TPW = self._first_blocks([*layers, depth][0], split_videos(pixels, grids), sizes, plans)
         members = [torch.arange(grid[0], device=pixels.device) for grid in grids]
         counts = [torch.ones(grid[0], device=pixels.device) for grid in grids]
+        weights = [torch.eye(grid[0], device=pixels.device) for grid in grids]
         for stage, (start, stop) in enumerate(pairwise([*layers, depth])):
             inside = [plan.tower[stage][1] for plan in plans]
             merged = compress_videos(videos_TPW, inside, counts if stage > 0 else None, decided_by=cell)
             members = [video.grid_of(member) for video, member in zip(merged, members, strict=True)]
+            weights = [_composed(video, before) for video, before in zip(merged, weights, strict=True)]
             counts = [
                 (member == torch.arange(len(video.grids), device=member.device)[:, None]).sum(1)
                 for video, member in zip(merged, members, strict=True)
@@ -148,7 +152,7 @@ class MergingTower:
                 torch.cat((later[..., :width], video.tokens[..., cell:], later[..., width:]), -1)
                 for video, later in zip(merged, later_TPW, strict=True)
             ]
-        return [TowerOutput(*video) for video in zip(videos_TPW, members, counts, strict=True)]
+        return [TowerOutput(*video) for video in zip(videos_TPW, members, counts, weights, strict=True)]
 
     def _first_blocks(
         self, stop: int, videos_TNC: Sequence[Tensor], sizes: Sequence[tuple[int, int]], plans: Sequence[VideoPlan]
@@ -168,6 +172,12 @@ class MergingTower:
             tokens = run_in_chunks(self.cut(tower, 0, stop), own_TNC, own_sizes, self.chunk)
             outputs.update(zip(own, tokens, strict=True))
         return [outputs[video][numbers] for video, (_, numbers) in enumerate(stands_for)]
+
+
+def _composed(merged: CompressedVideo, before_ST: Tensor) -> Tensor:
+    """The part of each temporal grid in each that remains, after one more stage."""
+    assert merged.weights is not None, "grids merge whole"
+    return merged.weights.to(before_ST) @ before_ST
 
 
 def split_videos(pixels: Tensor, grids: Sequence[GridThw]) -> list[Tensor]:

@@ -69,12 +69,15 @@ class LayerMix:
         _check_shares(self.shares, "place")
 
     @classmethod
-    def of(cls, layer: int | Schedule | None) -> LayerMix:
+    def of(cls, layer: int | Schedule) -> LayerMix:
         """One place in three of four steps, and none in the others."""
-        if layer is None:
-            return cls({"none": 1.0})
         name = str(layer) if isinstance(layer, int) else ",".join(f"{blocks}:{grids}" for blocks, grids in layer)
         return cls({name: 0.75, "none": 0.25})
+
+    @property
+    def drawn(self) -> list[str]:
+        """The names of all places that may be drawn."""
+        return [name for name, share in self.shares.items() if share > 0]
 
     def draw(self, seed: int, step: int) -> str:
         """The name of a step's place, see `BudgetMix.draw`."""

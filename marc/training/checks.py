@@ -12,8 +12,10 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from tqdm import tqdm
 
+from marc.compression.config import parse_budget
 from marc.data.rows import first_few
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.training.budgets import LayerMix
 from marc.training.config import CGRPOConfig, TowerConfig, VideoOptions
 from marc.training.inputs import Messages, prompt_length, visual_sources
 from marc.training.reader import VisualReader
@@ -85,21 +87,44 @@ def check_tower_parts(processor: CompressedProcessor, args: Any) -> None:
             raise ValueError(f"the layout {each.layout} rebuilds the tower, which ZeRO-3 cannot follow; use ZeRO-2")
 
 
-def check_tower_training(model: Any, processor: Any, args: TowerConfig) -> None:
+def check_tower_training(model: Any, processor: Any, args: Any) -> LayerMix:
     """Refuses what training of a tower that merges inside cannot do.
+
+    Returns:
+        The places at which steps merge.
 
     Raises:
         ValueError: Naming the option.
     """
+    if not isinstance(args, TowerConfig):
+        raise ValueError(f"args must be a TowerConfig, got {type(args).__name__}")
     if not isinstance(model, CompressedVLM):
         raise ValueError(f"model must be a CompressedVLM, got {type(model).__name__}")
     check_video_options(model, processor, args)
-    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
-        raise ValueError("the tower is run in parts, which ZeRO-3 cannot follow; use ZeRO-2")
-    places = args.tower_layers or model.compression.tower_layer
-    if not places:
-        raise ValueError("tower_layer says after which block grids merge, or tower_layers of several: set one of them")
-    args.budget_mix.all(replace(processor.compression, tower_layer=1))  # names a layout that works behind the tower
+    own = model.compression.tower_layer
+    if not args.tower_layers and own is None:
+        raise ValueError("tower_layer: after which block are grids to merge? (tower_layers: after which of several)")
+    mix = args.layer_mix if args.tower_layers or own is None else LayerMix.of(own)
+    layers = {name: mix.at(name, processor.compression).tower_layer for name in mix.drawn}
+    if own is not None and own not in layers.values():
+        raise ValueError(
+            f"tower_layer {own} is where the model would merge, but no step does: tower_layers {[*layers]}"
+        )
+    if set(layers.values()) == {None}:
+        raise ValueError("tower_layers: no step merges anywhere; name a block")
+    depth = len(model.model.visual.blocks)
+    for name, layer in layers.items():
+        if layer is not None and (layer if isinstance(layer, int) else layer[-1][0]) >= depth:
+            raise ValueError(f"tower_layers {name}: that is not inside the vision tower of {depth} blocks")
+    _check_budgets_of_tower(processor, args)
+    return mix
+
+
+def _check_budgets_of_tower(processor: CompressedProcessor, args: TowerConfig) -> None:
+    inside = replace(processor.compression, tower_layer=1)  # refuses, as every budget does, a layout behind the tower
+    drawn = [parse_budget(name, inside) for name, share in args.budget_mix.shares.items() if share > 0] or [inside]
+    if not any(each.enabled for each in drawn):
+        raise ValueError("budget: every token of a video remains, so that nothing merges; set another one")
 
 
 def check_rules(processor: CompressedProcessor, args: CGRPOConfig, *, trains_tower: bool) -> None:

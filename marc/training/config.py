@@ -88,6 +88,11 @@ class VideoOptions:
         return BudgetMix(self.budgets or {})
 
 
+def _check_kept(options: Any) -> None:
+    if options.keep_visuals and options.dataloader_num_workers:
+        raise ValueError("keep_visuals needs dataloader_num_workers=0: workers cannot share what is kept")
+
+
 @explained
 @dataclass
 class VideoSFTConfig(VideoOptions, SFTConfig):
@@ -110,8 +115,7 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.keep_visuals and self.dataloader_num_workers:
-            raise ValueError("keep_visuals needs dataloader_num_workers=0: workers cannot share encodings")
+        _check_kept(self)
         if self.completion_only_loss is False:
             raise ValueError("completion_only_loss: the loss is always on the completion alone; leave it out")
         if self.pad_to_multiple_of is not None:
@@ -124,6 +128,17 @@ class VideoSFTConfig(VideoOptions, SFTConfig):
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns would remove the questions: leave it false")
         self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+
+
+_NOT_FOR_A_TOWER = {
+    "freeze_tower": "it is the tower that is trained; leave it out",
+    "eval_budgets": "nothing is answered in this training; ask the trained model (`marc eval`)",
+    "remove_unused_columns": "would remove the videos; leave it false",
+    "fsdp": "the tower is run in parts, which it cannot follow; use DDP or DeepSpeed's ZeRO-2",
+    "push_to_hub": "the trained tower is saved inside its model; share that (`marc export`)",
+    "label_smoothing_factor": "there are no labels; leave it out",
+    "neftune_noise_alpha": "there are no embeddings of words; leave it out",
+}
 
 
 @explained
@@ -139,18 +154,19 @@ class TowerConfig(VideoOptions, TrainingArguments):
 
     tower_layers: dict[str, float] | str | None = None
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must be false."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in transformers."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.tower_layers, str):
             self.tower_layers = json.loads(self.tower_layers)
         self.layer_mix  # noqa: B018  (checks the names and shares)
-        if self.freeze_tower:
-            raise ValueError("freeze_tower: it is the tower that is trained; leave it out")
-        if self.eval_budgets:
-            raise ValueError("eval_budgets: nothing is answered in this training; ask the trained model (`marc eval`)")
-        if self.remove_unused_columns:
-            raise ValueError("remove_unused_columns would remove the videos: leave it false")
+        for name, reason in _NOT_FOR_A_TOWER.items():
+            if getattr(self, name):
+                raise ValueError(f"{name}: {reason}")
+        if self.deepspeed_plugin is not None and self.deepspeed_plugin.zero_stage == 3:
+            raise ValueError("deepspeed: the tower is run in parts, which ZeRO-3 cannot follow; use ZeRO-2")
+        _check_kept(self)
 
     @property
     def layer_mix(self) -> LayerMix:

@@ -9,6 +9,7 @@ A recipe's options are those of the trainer's configuration and of `RunOptions`;
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -41,6 +42,8 @@ from marc.types import ModelOptions
 from marc.video.sources import FrameSource
 from marc.world.frames import WorldFrames, world_rows
 from marc.world.options import WorldOptions
+
+logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound=TrainingArguments)
 
@@ -75,8 +78,8 @@ class RunOptions:
         rows: File of rows or manifest; None: the micro-world, drawn in memory.
         root: Folder of the videos; None: that of the rows' file.
         allow_outside: Also read files that rows name outside of it.
-        eval_rows: File of rows that are asked in between, see ``eval_budgets``; their videos lie as those of ``rows``
-            do. None: the micro-world's, where training is about it, else none.
+        eval_rows: File of rows that are asked in between, see ``eval_budgets`` (or, of the tower, looked at); their
+            videos lie as those of ``rows`` do. None: the micro-world's, where training is about it, else none.
         eval_videos: Videos of the micro-world that are asked about in between; training does not see them.
         style: Prompt style, one of `marc.data.prompts.style_names`.
         budget: How many visual tokens a video costs, see `marc.compression.config`, instead of ``layout``,
@@ -142,6 +145,18 @@ class SFTRunOptions(RunOptions):
     questions_per_video: int = 1
 
 
+@explained
+@dataclass
+class TowerRunOptions(RunOptions):
+    """`RunOptions` for the vision tower by itself: of prompts, adapters and weights in 4 bits there are none."""
+
+    def __post_init__(self) -> None:
+        for name, plain in (("lora_rank", 0), ("load_in_4bit", False), ("style", STYLE)):
+            if getattr(self, name) != plain:
+                raise ValueError(f"{name}: it is the vision tower alone that is trained; leave it out")
+        super().__post_init__()
+
+
 def run_grpo(arguments: Sequence[str] | None = None) -> None:
     """The C-GRPO run of a recipe.
 
@@ -177,22 +192,45 @@ def run_tower(arguments: Sequence[str] | None = None) -> None:
     """The run of a recipe that trains the vision tower to merge early; see `run_grpo`."""
     from marc.training.tower import TowerTrainer
 
-    if resolved := read_options(RunOptions, TowerConfig, arguments):
+    if resolved := read_options(TowerRunOptions, TowerConfig, arguments):
         options, config = resolved
-        if options.lora_rank:
-            raise ValueError("lora_rank: adapters are the language model's, and the tower is trained; leave it out")
         rows, root, frames = read_data(options, config)
-        held_out = None if config.eval_strategy == "no" else to_videos(*read_held_out(options))
+        videos, held_out = to_videos(rows, root), _held_out_videos(options, config)
         model, processor = load_policy(options, config)
+        _require_cuts(rows, config.budget_mix.all(processor.compression))
         trainer = TowerTrainer(
             model=model,
             args=config,
-            train_dataset=to_videos(rows, root),
+            train_dataset=videos,
             eval_dataset=held_out,
             processing_class=processor,
             frames=frames,
         )
         _train(trainer, options, RoomForCheckpoints(model))
+
+
+def _held_out_videos(options: RunOptions, config: TowerConfig) -> Dataset | None:
+    if config.eval_strategy != "no":
+        return to_videos(*read_held_out(options))
+    if options.eval_rows is not None:
+        raise ValueError("eval_rows: when they are looked at is eval_strategy, steps or epoch")
+    return None
+
+
+def _require_cuts(rows: Sequence[TrainingRow], budgets: Sequence[CompressionConfig]) -> None:
+    """Refuses videos of which nothing merges: in the event layout, without cuts, each grid is an event.
+
+    Raises:
+        ValueError: If that is so of all.
+    """
+    videos = {row.path: row.cuts for row in rows if row.data_type == "video"}
+    uncut = sum(cuts is None for cuts in videos.values())
+    if uncut and all(budget.layout == "events" for budget in budgets if budget.enabled):
+        what = f"{uncut} of {len(videos)} videos have no cuts: in the layout events nothing of them merges"
+        advice = "`marc data cuts` finds cuts"
+        if uncut == len(videos):
+            raise ValueError(f"{what}; {advice}, layout: frames needs none")
+        logger.warning("%s; %s", what, advice)
 
 
 def _run(
@@ -203,8 +241,7 @@ def _run(
     frames: FrameSource | None,
 ) -> None:
     """Trains a model on a data set."""
-    arguments: Any = config
-    model, processor = load_policy(options, arguments)
+    model, processor = load_policy(options, config)
     trainer = trainer_class(
         model=model,
         args=config,
@@ -269,7 +306,7 @@ def recipe_parser(method: str, typed: Sequence[str]) -> RecipeParser:
     classes: dict[str, tuple[type, type]] = {
         "grpo": (RunOptions, CGRPOConfig),
         "sft": (SFTRunOptions, VideoSFTConfig),
-        "tower": (RunOptions, TowerConfig),
+        "tower": (TowerRunOptions, TowerConfig),
     }
     return RecipeParser(classes[method], typed)
 
@@ -324,7 +361,7 @@ def _take_one_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
 
 
-def load_policy(options: RunOptions, config: TrainingArguments) -> tuple[CompressedVLM, CompressedProcessor]:
+def load_policy(options: RunOptions, config: Any) -> tuple[CompressedVLM, CompressedProcessor]:
     """The model on the CPU, from where the trainer moves it, and its processor.
 
     Raises:
@@ -425,7 +462,7 @@ def read_held_out(options: RunOptions) -> tuple[list[TrainingRow], Path]:
         return read_rows(options.eval_rows, root, allow_outside=options.allow_outside), root
     if options.rows is None:
         return world_rows(**vars(replace(options.world, videos=options.eval_videos)), split="validation"), Path()
-    raise ValueError("eval_rows: which rows an evaluation is about")
+    raise ValueError("an evaluation needs rows that are not trained on: eval_rows names their file")
 
 
 def lora(model: CompressedVLM, rank: int) -> Any:

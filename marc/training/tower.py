@@ -24,15 +24,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from marc.compression import CompressionConfig, VideoPlan
-from marc.compression.plan import event_ids
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.family import load_name
 from marc.model.tower import CutTower, MergingTower, TowerOutput
-from marc.training.budgets import LayerMix
 from marc.training.checks import check_tower_training
 from marc.training.config import TowerConfig
 from marc.training.inputs import visual_sources
@@ -57,20 +54,27 @@ class TrainedTower(nn.Module):
     def forward(
         self, videos: Sequence[VisualPatches], plans: Sequence[VideoPlan], compression: CompressionConfig
     ) -> list[TowerOutput]:
-        """What the tower gives of some videos, see `MergingTower`."""
-        merging = MergingTower(self.visual, self._cut, compression.tower_chunk, compression.duplicates)
+        """What the tower gives of some videos, see `MergingTower`; together if they fit into a chunk."""
         pixels = torch.cat([video.pixels for video in videos if video.pixels is not None]).to(self.visual.device)
+        chunk = compression.tower_chunk
+        fits = chunk is None or len(pixels) <= chunk
+        merging = MergingTower(self.visual, self._cut, None if fits else chunk, compression.duplicates)
         return merging(pixels, [video.grid_thw for video in videos], plans)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """The tower's."""
-        self.visual.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        self.visual.activation_checkpointing_enable(**options)
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """The tower's, under its older name."""
+        self.visual.gradient_checkpointing_enable(**options)
 
 
 def tower_error(merged: Sequence[TowerOutput], whole: Sequence[TowerOutput]) -> Tensor:
-    """How far merged grids are from the mean of what a teacher says of those that they stand for.
+    """How far merged grids are from what a teacher says of those that they stand for, averaged as they were merged.
 
-    ``sum |s - t|^2 / sum |t|^2`` over all videos, ``t`` of a merged grid being the mean of its grids' tokens.
+    ``sum |s - t|^2 / sum |t|^2`` over all videos, ``t`` of a merged grid being the weighted mean of the teacher's
+    tokens: what merging behind the tower would give.
 
     Args:
         merged: Of each video, ``[S, P, W]``.
@@ -79,27 +83,26 @@ def tower_error(merged: Sequence[TowerOutput], whole: Sequence[TowerOutput]) -> 
     Returns:
         A number in float32, 0 where nothing is lost.
     """
-    distance, size = torch.zeros(()), torch.zeros(())
+    distances, sizes = [], []
     for own, teacher in zip(merged, whole, strict=True):
-        belongs_TS = F.one_hot(own.members, len(own.tokens)).to(torch.float32)
-        wanted_SPW = torch.einsum("ts,tpw->spw", belongs_TS / belongs_TS.sum(0), teacher.tokens.float())
-        distance = distance.to(wanted_SPW.device) + (own.tokens.float() - wanted_SPW).square().sum()
-        size = size.to(wanted_SPW.device) + wanted_SPW.square().sum()
-    return distance / size.clamp_min(torch.finfo(torch.float32).tiny)
+        wanted_SPW = torch.einsum("st,tpw->spw", own.weights.float(), teacher.tokens.float())
+        distances.append((own.tokens.float() - wanted_SPW).square().sum())
+        sizes.append(wanted_SPW.square().sum())
+    return torch.stack(distances).sum() / torch.stack(sizes).sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True)
 class VideoCollator:
-    """Reads the videos of some items, as ``videos``; an item whose file cannot be read may be left out."""
+    """Reads the videos of some items; those of an item whose file cannot be read may be left out."""
 
     reader: VisualReader
     skip_bad: bool
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, list[VisualPatches]]:
-        """Reads."""
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Returns ``videos``, and ``bad``, how many are left out."""
         sources = [visual_sources(item["prompt"]) for item in items]
         read = read_rows(self.reader, sources, [item["problem_id"] for item in items], skip_bad=self.skip_bad)
-        return {"videos": [video for row in read if row is not None for video in row]}
+        return {"videos": [video for row in read if row is not None for video in row], "bad": read.count(None)}
 
 
 class TowerTrainer(ExactResume):
@@ -110,7 +113,7 @@ class TowerTrainer(ExactResume):
         args: The options.
         train_dataset: From `marc.training.to_videos`: columns ``prompt`` (a chat that names a video) and
             ``problem_id``.
-        eval_dataset: Likewise; its loss is the mean over all places where grids merge.
+        eval_dataset: Likewise; its loss is the mean over all places that steps may draw, at the model's own budget.
         processing_class: A `CompressedProcessor` with the model's compression.
         frames: Where the videos that prompts name come from; by default they are files.
         **kwargs: As in transformers.
@@ -134,12 +137,11 @@ class TowerTrainer(ExactResume):
         **kwargs: Any,
     ) -> None:
         args = args or TowerConfig("tower")
-        check_tower_training(model, processing_class, args)
+        self._places = check_tower_training(model, processing_class, args)
         reader = make_reader(processing_class, args, frames)
         assert reader is not None
         self._policy = model.requires_grad_(False)
-        self._places = args.layer_mix if args.tower_layers else LayerMix.of(model.compression.tower_layer)
-        self._errors: dict[str, list[float]] = defaultdict(list)
+        self._logged: dict[str, list[float]] = defaultdict(list)
         tower, cut = model.model.visual, load_name(model.family.tower_part)
         self._teacher = TrainedTower(deepcopy(tower).eval(), cut).to(args.device)
         tower.requires_grad_(True)
@@ -156,45 +158,62 @@ class TowerTrainer(ExactResume):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """`tower_error` at the place and budget of this step; in evaluation the mean over all places.
+        """`tower_error` at the place and budget of this step.
 
         A process whose videos could not be read encodes a smallest one, for gradients of zero.
         """
-        seed, step, own = self.args.seed, self.state.global_step, self.processing_class.compression
-        _, budget = self.args.budget_mix.draw(seed, step, own)
-        videos: list[VisualPatches] = inputs["videos"]
+        seed, step = self.args.seed, self.state.global_step
+        _, budget = self.args.budget_mix.draw(seed, step, self.processing_class.compression)
+        place, videos = self._places.draw(seed, step), inputs["videos"]
         read = videos or [VideoInput.dummy("video", self.processing_class, budget).patches]
-        whole = replace(budget, tower_layer=None)
+        (error,) = self._errors(model, read, [place], budget)
+        error = error if videos else 0 * error
+        self._note(place, error, len(videos), inputs["bad"])
+        return (error, {}) if return_outputs else error
+
+    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, None, None]:
+        """The mean error at all places; there are no logits and labels.
+
+        Raises:
+            ValueError: If none of the batch's videos could be read.
+        """
+        if not inputs["videos"]:
+            raise ValueError("an evaluation needs videos that can be read; leave out the rows that were named above")
+        own = self.processing_class.compression
         with torch.no_grad():
-            wanted = self._teacher(read, self._plans(read, whole), whole)
-        losses = []
-        for name in [self._places.draw(seed, step)] if model.training else self._places.shares:
-            merging = self._places.at(name, budget)
-            error = tower_error(model(read, self._plans(read, merging), merging), wanted)
-            losses.append(error if videos else 0 * error)
-            if videos and model.training:
-                self._errors[name].append(error.item())
-        loss = torch.stack(losses).mean()
-        return (loss, {}) if return_outputs else loss
+            errors = self._errors(model, inputs["videos"], self._places.drawn, own)
+        return torch.stack(errors).mean(), None, None
+
+    def _errors(
+        self, model: Any, videos: Sequence[VisualPatches], places: Sequence[str], budget: CompressionConfig
+    ) -> list[Tensor]:
+        """How far a tower is from the teacher at each place."""
+        whole = replace(budget, tower_layer=None)
+        with torch.no_grad(), self.accelerator.autocast():
+            wanted = self._teacher(videos, self._plans(videos, whole), whole)
+        merging = [self._places.at(place, budget) for place in places]
+        return [tower_error(model(videos, self._plans(videos, each), each), wanted) for each in merging]
 
     def _plans(self, videos: Sequence[VisualPatches], compression: CompressionConfig) -> list[VideoPlan]:
         """What becomes of each video at a budget."""
         return [
-            self.processing_class.plan(
-                video.grid_thw, compression, events=tuple(event_ids(video.grid_thw[0], compression, video.events))
-            )
+            VideoInput.of(video, self.processing_class, compression).plan
+            or VideoPlan.whole(video.grid_thw[0], video.size)
             for video in videos
         ]
 
-    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, None, None]:
-        """The loss alone; there are no logits and labels."""
-        with torch.no_grad():
-            return self.compute_loss(model, inputs).detach(), None, None
+    def _note(self, place: str, error: Tensor, read: int, bad: int) -> None:
+        """Notes for the log what all processes have seen in a step."""
+        own = torch.stack([error.detach().float(), *error.new_tensor([float(read > 0), float(bad)]).float()])
+        total, processes, unread = self.accelerator.reduce(own).tolist()
+        self._logged["bad_videos"].append(unread)
+        if processes:
+            self._logged[f"tower_error/{place}"].append(total / processes)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """With the mean error at each place since the last time, as ``tower_error/PLACE``."""
-        means = {f"tower_error/{name}": sum(errors) / len(errors) for name, errors in self._errors.items()}
-        self._errors.clear()
+        """With the mean error at each place since the last time, and of how many videos a batch had to do without."""
+        means = {name: sum(values) / len(values) for name, values in self._logged.items()}
+        self._logged.clear()
         super().log({**logs, **means}, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
