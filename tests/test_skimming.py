@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from make_videos import write_video
@@ -480,3 +481,116 @@ def test_damage_in_what_is_decoded_and_a_file_that_was_cut_off_are_refused_as_ev
             read(tmp_path / "broken.mkv", [Listener(EveryFrame(48, 27))])
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+def keyed(every: int, more: str = "bframes=3:b-adapt=0") -> dict[str, str]:
+    """Key pictures at a fixed distance."""
+    params = f"keyint={every}:min-keyint={every}:scenecut=0:{more}"
+    return {"x264-params": params, "preset": "veryfast"}
+
+
+@pytest.mark.parametrize("more", ["bframes=3:b-adapt=0", "bframes=0", "open-gop=1:bframes=3:b-adapt=0"])
+@pytest.mark.parametrize("every", [10, 16])
+def test_nothing_is_passed_over_while_the_decoder_holds_pictures(tmp_path: Path, every: int, more: str):
+    """Behind a short group that is decoded whole, for what comes behind a cut, there is another quiet one."""
+    busy = np.random.default_rng(0).integers(0, 256, (2 * every, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    frames = np.concatenate([busy, still(1, 2 * every), still(2, 6 * every)])
+    write_video(tmp_path / "short.mp4", frames, FPS, options=keyed(every, more))
+    skimmed(tmp_path / "short.mp4")
+    shots = find_shots(tmp_path / "short.mp4", TransNetV2Detector(device="cpu"))
+    assert shots.duration == pytest.approx(len(frames) / FPS)
+    assert shots.boundaries[-1] == pytest.approx(4 * every / FPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        (
+            "cut.mp4",
+            "libx265",
+            {"x265-params": "keyint=50:scenecut=0:log-level=none:bframes=0", "preset": "ultrafast"},
+        ),
+        ("cut.mp4", "libx264", keyed(50, "bframes=0")),
+    ],
+)
+def test_a_cut_right_behind_a_key_picture(tmp_path: Path, name: str, codec: str, options: dict[str, str]):
+    write_video(tmp_path / name, np.concatenate([still(1, 101), still(2, 149)]), FPS, codec, options=options)
+    skimmed(tmp_path / name)
+    shots = find_shots(tmp_path / name, TransNetV2Detector(device="cpu"))
+    assert shots.boundaries == pytest.approx([101 / FPS])
+
+
+@pytest.mark.parametrize("ending", ["flv", "mp4", "mkv"])
+def test_files_that_go_on_with_a_new_clock_are_read_to_their_end(tmp_path: Path, ending: str):
+    """As cameras and capture programs join them: whole files, fragments or clusters one behind the other."""
+    about = {"flv": {}, "mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}, "mkv": {"live": "1"}}[
+        ending
+    ]
+    parts = []
+    for seed, count in ((1, 100), (2, 75)):
+        path = tmp_path / f"{seed}.{ending}"
+        write_video(path, still(seed, count), FPS, options=keyed(25), container_options=about)
+        parts.append(path.read_bytes())
+    begins = {"flv": 13, "mp4": parts[1].find(b"moof") - 4, "mkv": parts[1].find(bytes.fromhex("1f43b675"))}[ending]
+    joined = tmp_path / f"joined.{ending}"
+    joined.write_bytes(parts[0] + parts[1][begins:])
+    with open_video(str(joined)) as reader:
+        times = [picture.seconds for picture in reader.pictures_from(0)]
+    with open_video(str(joined)) as reader:
+        told = [
+            second
+            for event in Skimmer(reader).pictures()
+            for second in (event.frames.seconds.tolist() if isinstance(event, Skipped) else [event.seconds])
+        ]
+    assert told == pytest.approx(times) and len(times) > 125
+    shots = find_shots(joined, TransNetV2Detector(device="cpu"))
+    assert shots.boundaries == pytest.approx([4.0]) and shots.duration == pytest.approx(times[-1] + 1 / FPS)
+
+
+def test_a_last_picture_that_is_held_is_no_missing_end(tmp_path: Path):
+    write_video(tmp_path / "held.mkv", still(1, 1000)[:, ::4, ::4], FPS, options=keyed(50), last_seconds=2.0)
+    skimmed(tmp_path / "held.mkv")
+
+
+@pytest.mark.parametrize("reordered", [0, 2])
+def test_packets_without_a_time_are_decoded(tmp_path: Path, reordered: int):
+    """Two pictures in a packet of a transport stream, of which the first alone has a time."""
+    path = tmp_path / "pairs.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options=keyed(24, f"bframes={reordered}:b-adapt=0"))
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        pictures = np.concatenate([still(1, 110), still(2, 140)])
+        packets = [
+            packet
+            for each in (*(av.VideoFrame.from_ndarray(rgb, format="rgb24") for rgb in pictures), None)
+            for packet in stream.encode(each)
+        ]
+        for first, second in zip(packets[::2], packets[1::2], strict=True):
+            pair = av.Packet(bytes(first) + bytes(second))
+            pair.stream, pair.time_base, pair.pts, pair.dts = stream, first.time_base, first.pts, first.dts
+            pair.is_keyframe = first.is_keyframe
+            container.mux(pair)
+    with open_video(str(path)) as reader:
+        count = sum(1 for _ in reader.pictures_from(0))
+    with open_video(str(path)) as reader:
+        given = sum(not isinstance(event, Skipped) for event in Skimmer(reader).pictures())
+    assert given == count == 250
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_times_are_those_of_reading_it_all(tmp_path: Path, seed: int):
+    """Of shots that stand, move, dissolve or are black, at any rate and distance of key pictures."""
+    rng = np.random.default_rng(seed)
+    every, rate = int(rng.choice([5, 10, 16, 24, 60])), float(rng.choice([0.5, 2, 8, 15, 25, 60, 240]))
+    more = str(rng.choice(["bframes=0", "bframes=3:b-adapt=0", "open-gop=1:bframes=2:b-adapt=0"]))
+    shots = [
+        still(int(rng.integers(4)), int(rng.integers(5, 60))),
+        panned(range(0, 8 * int(rng.integers(5, 40)), 8)),
+        np.zeros((int(rng.integers(1, 40)), HEIGHT, WIDTH, 3), np.uint8),
+        blend(place(1), place(2), int(rng.integers(2, 30))),
+        still(int(rng.integers(4)), 3 * every),
+        noise()[: int(rng.integers(1, 30))],
+    ]
+    frames = np.concatenate([shots[index] for index in rng.permutation(len(shots))])[:, ::2, ::2]
+    write_video(tmp_path / "mixed.mkv", frames, rate, options=keyed(every, more))
+    assert skimmed(tmp_path / "mixed.mkv")[1] == len(frames)

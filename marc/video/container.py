@@ -36,8 +36,8 @@ NEAR = 1.0
 TAG_SLACK = 1.0
 NEW_CLOCK = 1.0
 """Seconds by which times must fall back for a file to be several, one behind another."""
-PLACES = 32
-"""At which a file is looked into for that."""
+PLACES, HALVES = 32, 5
+"""At which a file is looked into for that, and further ones, each half as far from its end as the one before."""
 
 Span = tuple[float, float] | None
 
@@ -248,14 +248,15 @@ def last_end(path: str, index: int, interval: float, near: float) -> float:
 def is_joined(path: str, index: int) -> bool:
     """Whether a file is several, one behind another, whose clocks begin anew.
 
-    It is looked into at some places, and read as a whole where those are not in order. A part is overlooked that is
-    shorter than the distance between them.
+    It is looked into at some places, the closer to each other the nearer the end, and read as a whole where those are
+    not in order. A part is overlooked that is shorter than the distance between them.
     """
     with _only(path, index) as (container, stream):
         size, times = os.path.getsize(path), list[float]()
-        for place in range(PLACES):
+        places = [size * place // PLACES for place in range(PLACES)]
+        for place in [*places, *(size - size // (PLACES * 2**half) for half in range(1, HALVES + 1))]:
             try:
-                container.seek(size * place // PLACES, unsupported_byte_offset=True)
+                container.seek(place, unsupported_byte_offset=True)
             except av.FFmpegError:
                 continue
             times += itertools.islice(_decoding_times(container, stream), 1)

@@ -100,6 +100,8 @@ class Skimmer:
         self._in_vain, self._unlooked = 0, 0
         self._lengths: list[int] = []
         self._sizes_before = np.zeros(0, np.int64)
+        self._has_new_clock = False
+        self._last, self._lasts = -math.inf, 0
 
     def pictures(self) -> Iterator[Picture | Skipped]:
         """All pictures in order, those that were left out as `Skipped`.
@@ -109,15 +111,16 @@ class Skimmer:
         """
         yield from self._events()
         if self._latest is not None:
-            self._reader.check_last(self._end)
+            self._reader.check_last(self._end, self._lasts / self._reader.ticks(1.0))
 
     def _events(self) -> Iterator[Picture | Skipped]:
         waiting: list[Group] = []
         for group in groups(self._reader.undecoded()):
+            self._note_last(group)
             if waiting:
                 self._lengths = [*self._lengths[-1:], len(waiting[-1].packets)]
-                self._sizes_before = sizes_between(waiting[-1], group)
                 where = self._spikes(waiting[-1], group)
+                self._sizes_before = np.zeros(0, np.int64) if where is None else sizes_between(waiting[-1], group)
                 if where is None or len(where):
                     seen = len(waiting) - 1 - _gives_context(waiting[:-1])
                     yield from self._read(waiting[:seen], waiting[seen])
@@ -134,11 +137,22 @@ class Skimmer:
             yield from self._read_last(waiting[-1])
         yield from self._noted(self._reader.rest())
 
+    def _note_last(self, group: Group) -> None:
+        """Take note of how long the picture lasts that is shown last."""
+        for packet in group.packets:
+            if packet.pts is not None and packet.pts >= self._last:
+                self._last, self._lasts = packet.pts, packet.duration or 0
+
     def _spikes(self, group: Group, after: Group | None) -> NDArray[np.intp] | None:
-        """Which packets behind a group's first one may bring something else into the picture; None if unknown."""
-        if self._reader.has_new_clock or not group.is_whole:
+        """Which packets behind a group's first one may bring something else into the picture; None if unknown.
+
+        Where the times fall back between two groups, nothing is known of what follows.
+        """
+        if group.is_whole and after is not None and after.is_whole and after.start <= group.start:
+            self._has_new_clock = True
+        if self._has_new_clock or self._reader.has_new_clock or not group.is_whole:
             return None
-        if after is not None and not (after.is_whole and group.start < after.start):
+        if after is not None and not after.is_whole:
             return None
         key = group.key.size if after is None else min(group.key.size, after.key.size)
         return spikes(sizes_between(group, after), key)
@@ -294,7 +308,7 @@ class Skimmer:
         """What is shown in a group with large packets, if it is one place, or one that surely gives way to another.
 
         Its first picture stands for the place. If all behind a cut surely shows what the next key picture shows, the
-        first picture behind it stands for the other.
+        first picture behind it stands for the other. A cut behind the first picture leaves nothing out in front of it.
 
         Returns:
             Whether that is so. Else nothing has been given but perhaps the first few pictures.
@@ -314,7 +328,7 @@ class Skimmer:
         is_fixed = self._lengths == [len(group.packets)] * 2
         found = self._changes.tell_cut(suspect, self._before) if is_fixed else None
         found = found or self._changes.find(suspect)
-        if found is None or (found.cut is not None) != suspect.has_cut:
+        if found is None or (found.cut is not None) != suspect.has_cut or found.cut == 1:
             self._looked_in_vain()
             return False
         self._in_vain = 0
@@ -351,7 +365,10 @@ class Skimmer:
         return LAYERED + HEAD if self._reader.info.codec in LAYERED_CODECS else 2 * HEAD
 
     def _read_to_another_place(self, group: Group, after: Group) -> Iterator[Picture | Skipped]:
-        """What is shown in a quiet group whose key picture does not look like the next one."""
+        """What is shown in a quiet group whose key picture does not look like the next one.
+
+        A decoder that is at work still holds pictures of the group before: it is emptied by some of this one's.
+        """
         look, ticks = self._looks.at_key(group.key), ticks_of([group], after)
         other = self._looks.at_key(after.key)
         largest = max(packet.size for packet in between(group, after))
@@ -359,7 +376,7 @@ class Skimmer:
         if is_too_large or look is None or other is None or not show_other_place(look.glance, other.glance):
             yield from self._decode_in_vain([group])
             return
-        before, latest = self._before, look
+        before, latest = None if self._is_decoding else self._before, look
         if before is None and len(ticks) > HEAD * LONG:
             before = look
             latest = (yield from self._some_way_on(group.packets, ticks)) or look
@@ -448,8 +465,9 @@ class Skimmer:
             How many packets were needed.
         """
         needed = packets if last == math.inf else needed_for(packets, last)
+        begins = packets[0].pts
         for packet in needed:
-            if self._is_decoding or shown_at(packet) >= shown_at(packets[0]):
+            if self._is_decoding or packet.pts is None or begins is None or packet.pts >= begins:
                 yield from self._noted(self._reader.pictures_of(packet), last)
         return len(needed)
 
@@ -457,7 +475,7 @@ class Skimmer:
         """Those of some decoded pictures that were not given before, up to a tick; key pictures are remembered."""
         for picture in pictures:
             tick = picture.frame.pts
-            if tick is not None and not self._given < tick <= last:
+            if tick is not None and not self._reader.has_new_clock and not self._given < tick <= last:
                 continue
             if tick is not None:
                 self._given = tick
