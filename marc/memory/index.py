@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 LATE = 1.0
 """Seconds by which an event may end after what is known of the video's end."""
-REVISION = 9
+REVISION = 10
 """Of what a memory is computed by; raised with every change of cutting, decoding or embedding that changes results."""
 _RECORDED_PACKAGES = ("marc-video", "open_clip_torch", "torch", "numpy", "av")
 
