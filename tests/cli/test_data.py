@@ -1,4 +1,4 @@
-"""``marc data teacher`` from the command line, on checkpoints of every family."""
+"""``marc data teacher`` on checkpoints of every family and ``marc data cuts``, from the command line."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from marc.cli import app
+from marc.data.rows import read_rows
 from marc.inference.hf import HFBackend
 from marc.inference.vllm_backend import VllmBackend
 from marc.model.family import families
 from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
 from marc.training import teacher
+from marc.training.reader import VisualSource
 from marc.video import write_video
 
 ROW = {"problem": "What moves?", "problem_type": "OCR", "solution": "<answer>a cat</answer>"}
@@ -77,3 +79,23 @@ def test_another_engine_is_asked_anew_and_once(rows, tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
     assert asked == [1]
     assert len((tmp_path / "teacher" / "teacher-0.jsonl").read_text().splitlines()) == 2
+
+
+def test_cuts_are_where_the_memory_begins_events(tmp_path):
+    """Of each video once; a row about nothing stays, one about a video that cannot be read is named and left out."""
+    rng = np.random.default_rng(0)
+    places = rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8).repeat(14, 1).repeat(14, 2)
+    write_video(tmp_path / "cut.mp4", places.repeat(32, 0), fps=8)
+    write_video(tmp_path / "whole.mp4", places[:1].repeat(64, 0), fps=8)
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    about = [("video", "cut.mp4"), ("text", ""), ("video", "whole.mp4"), ("video", "broken.mp4"), ("video", "cut.mp4")]
+    rows = [{**ROW, "problem_id": n, "data_type": kind, "path": path} for n, (kind, path) in enumerate(about)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    for _ in range(2):  # the second time all but the broken one is known
+        done = CliRunner().invoke(app, ["data", "cuts", str(tmp_path / "rows.json"), str(tmp_path / "cut.json")])
+        assert done.exit_code == 1 and "broken.mp4" in done.output, done.output
+        assert "4 rows, 2 videos of 4 events; 1 left out" in done.stdout
+        written = read_rows(tmp_path / "cut.json", tmp_path)
+        assert [row.problem_id for row in written] == ["0", "1", "2", "4"]
+        assert [row.cuts for row in written] == [(4.0, 8.0), None, (), (4.0, 8.0)]
+        assert VisualSource("video", "a", written[2].cuts).cuts == (), "one event, not one for each grid"

@@ -1,0 +1,26 @@
+"""``marc world measure`` from the command line: what is measured is what was asked for."""
+
+import pytest
+from typer.testing import CliRunner
+
+from marc.cli import app
+
+SMALL = ["world", "measure", "--layout", "events", "--videos", "2", "--questions", "12"]
+
+
+def accuracy(*options: str) -> float:
+    result = CliRunner().invoke(app, [*SMALL, *options])
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stdout.splitlines() if line.split()[1:2] == ["all"])
+    return float(line.split()[5])
+
+
+def test_merging_inside_the_tower_is_measured():
+    """The embedded model's tower was not trained for it, which costs right answers."""
+    assert accuracy("--tower-layer", "1") < accuracy() == accuracy("--tower-layer", "none")
+
+
+@pytest.mark.parametrize("layer", ["2", "9"])
+def test_there_must_be_such_a_block(layer):
+    result = CliRunner().invoke(app, [*SMALL, "--tower-layer", layer])
+    assert result.exit_code and f"tower_layer {layer} is not inside the vision tower of 2 blocks" in result.output
