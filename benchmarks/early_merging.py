@@ -4,8 +4,8 @@
 
 prints a row for each model of the micro-world and each place (`tower_layer`): right answers in the event layout with
 the true events, how far that is from the first place of the same model (paired by question, 95 % over videos), and how
-many times fewer operations the vision tower and its merge take than there. Operations are counted while they run: at
-these models' size, time is that of starting them.
+many times fewer operations the vision tower and its merge take than with every token, alone and together with the
+prefill of a question. Operations are counted while they run: at these models' size, time is that of starting them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from benchmarks.counters import WorkCounter
 from marc.evaluation.statistics import Estimate, compare_paired
-from marc.inference.encoding import encode
 from marc.inference.hf import HFBackend
+from marc.inference.prompts import Prompt
 from marc.model.loading import load_model
 from marc.training.budgets import LayerMix
+from marc.types import GenerationOptions
+from marc.world.export import video_questions
 from marc.world.levels import sample
 from marc.world.measure import measure, show
 from marc.world.options import WorldOptions
+from marc.world.texts import prompt_ids
 
 COUNTED_VIDEOS = 8
 """Test videos on which operations are counted."""
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     world = WorldOptions(level=options.level, seed=options.seed, videos=options.videos, questions=24)
-    print("| model | merged after block | right, % | against the first | fewer operations |\n|---|---|---|---|---|")
+    print("| model | merged after block | right, % | against the first | tower | tower + prefill |")
+    print("|---|---|---|---|---|---|")
     for name in options.models:
         for row in rows_of(name, options.place, world):
             print(f"| {name} | {row}", flush=True)
@@ -64,28 +66,35 @@ def rows_of(name: str, places: Sequence[str], world: WorldOptions) -> list[str]:
     backend = HFBackend(*load_model(name, device="cpu"))
     own, mix = backend.compression, LayerMix(dict.fromkeys(places, 1.0))
     compressions = [replace(mix.at(place, own), duplicates=None) for place in places]
+    whole = _operations(backend, world, "full")
     right, operations = [], []
     for compression in compressions:
         backend.compression = compression
         measured = measure(backend.model, backend.processor, world, layout="events")
         right.append([float(each.correct) for each in measured])
-        operations.append(_operations(backend, world))
+        operations.append(_operations(backend, world, "events"))
     videos = [number // world.questions for number in range(len(right[0]))]
     rows = []
     for place, scores, count in zip(places, right, operations, strict=True):
         against = _points(compare_paired(right[0], scores, videos).difference)
-        rows.append(f"{place} | {100 * statistics.mean(scores):.1f} | {against} | {operations[0] / count:.1f}x |")
+        fewer = " | ".join(f"{every / own:.1f}x" for every, own in zip(whole, count, strict=True))
+        rows.append(f"{place} | {100 * statistics.mean(scores):.1f} | {against} | {fewer} |")
     return rows
 
 
-def _operations(backend: HFBackend, world: WorldOptions) -> float:
-    """What the tower and the merge of some test videos take."""
-    drawn = [sample(world.level, "test", world.seed, index) for index in range(COUNTED_VIDEOS)]
-    shown = [show(video, "events", backend) for video in drawn]
-    with torch.no_grad(), WorkCounter() as counter:
-        for each in shown:
-            encode(backend.model, [each])
-    return float(counter.get_total_flops())
+def _operations(backend: HFBackend, world: WorldOptions, layout: str) -> tuple[float, float]:
+    """What some test videos take: the tower with its merge, and that with the prefill of a question about each."""
+    tower, both = WorkCounter(), WorkCounter()
+    for index in range(COUNTED_VIDEOS):
+        video = sample(world.level, "test", world.seed, index)
+        (question,) = video_questions(video, "test", world.seed, index, 1)
+        shown = show(video, layout, backend)
+        prompt = Prompt(tuple(prompt_ids(backend.processor, question, backend.config.prompt_style)), (shown,))
+        with both:
+            with tower:
+                backend.encode([shown])
+            backend.generate([prompt], GenerationOptions(max_new_tokens=1))
+    return tower.work.flops, both.work.flops
 
 
 def _points(difference: Estimate) -> str:
