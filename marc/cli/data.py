@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marc.cli.options import Part, command
+from marc.cli.memory import Answering, chosen_embedder, load_embedder
+from marc.cli.options import Given, Part, command
 from marc.cli.output import echo
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.types import GenerationOptions, ModelOptions
@@ -18,9 +20,15 @@ from marc.video.options import FrameOptions
 if TYPE_CHECKING:
     from marc.data.rows import TrainingRow
     from marc.inference.backend import Backend
+    from marc.memory.embedder import EventEmbedder
+    from marc.memory.store import VideoMemory
+    from marc.memory.workers import Outcome
     from marc.training.teacher import TeacherCache, TeacherGrader, TeacherOptions
 
-app = typer.Typer(help="Training data in Video-R1's format: sample it, check it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Training data in Video-R1's format: sample it, check it, ask a teacher about it, cut its videos.",
+    no_args_is_help=True,
+)
 
 Root = Annotated[Path | None, typer.Option(help="Folder of the videos.", show_default="that of the rows' file")]
 AllowOutside = Annotated[
@@ -121,66 +129,81 @@ def cuts(
     root: Root = None,
     allow_outside: AllowOutside = False,
     workers: Annotated[int, typer.Option(help="Videos at a time, each in a process of its own.", min=1)] = 1,
+    model: Answering,
     memory: MemoryOptions,
-    retrieval: Annotated[
-        RetrievalOptions,
-        Part(
-            ("embedder", "folder"),
-            defaults={"embedder": "tiny"},
-            helps={
-                "embedder": "Embedding model of the memories, which has no say in the cuts; name the one that will be "
-                "asked with, and they need not be made again."
-            },
-        ),
-    ],
+    retrieval: Annotated[RetrievalOptions, Part(("embedder", "folder"))],
+    given: Given,
 ) -> None:
-    """Find out where the events of the rows' videos begin, which training in the event layout wants to know.
+    """Find out where the events of the rows' videos begin, as the memory of these videos would be cut.
 
-    Each video is remembered as by `marc remember`, but in no library; a killed run goes on where it was. Rows about
-    videos that cannot be read are named and left out, and the exit code is 1.
+    Each is remembered as by `marc remember`, but in no library; a killed run goes on where it was. Rows about videos
+    that cannot be read, or are not those of a manifest, are named and left out, and the exit code is 1.
     """
-    from functools import partial
+    from marc.data.rows import first_few, read_rows
+    from marc.data.sampling import read_checksums, write_manifest
 
+    folder, expected = root or rows.parent, read_checksums(rows)
+    known = read_rows(rows, folder, allow_outside=allow_outside)
+    asked: dict[str, list[TrainingRow]] = {}
+    for row in known:
+        if row.data_type == "video":
+            asked.setdefault(str(row.file(folder)), []).append(row)
+    embedder = chosen_embedder(retrieval, model, given)
+    found: dict[str, VideoMemory] = {}
+    for outcome in _remembered(
+        list(asked), partial(load_embedder, embedder, model.device), memory, retrieval, workers
+    ):
+        own, problem = asked[outcome.video], outcome.error
+        if outcome.memory is not None and expected.get(str(own[0].path)) not in (None, outcome.memory.content):
+            problem = f"{outcome.video}: the file is not the one of the manifest (its checksum differs)"
+        if problem is not None:
+            echo(f"{problem} (problem_id {first_few([row.problem_id for row in own])})", err=True)
+        elif outcome.memory is not None:
+            found[outcome.video] = outcome.memory
+    if asked and not found:
+        raise ValueError(f"{rows}: none of its {len(asked)} videos could be read; is --root {folder} their folder?")
+    left = [row for row in known if row.data_type != "video" or str(row.file(folder)) in found]
+    about = {"source": {"file": rows.name}, "embedder": embedder, "events": asdict(memory)}
+    checksums = {str(asked[video][0].path): each.content for video, each in found.items()}
+    write_manifest(output, lambda: (_with_cuts(row, folder, found) for row in left), folder, checksums, **about)
+    events = sum(len(each.events) for each in found.values())
+    echo(f"{output}: {len(left)} rows, {len(found)} videos of {events} events; {len(known) - len(left)} left out")
+    if len(found) < len(asked):
+        raise typer.Exit(1)
+
+
+def _remembered(
+    videos: list[str],
+    load: Callable[[], EventEmbedder],
+    memory: MemoryOptions,
+    retrieval: RetrievalOptions,
+    workers: int,
+) -> Iterator[Outcome]:
+    """What becomes of each video, under a progress bar."""
     from rich.progress import Progress
 
     from marc.cli.progress import progress_console
-    from marc.data.rows import read_rows
-    from marc.data.sampling import write_manifest
-    from marc.memory.embedder import EventEmbedder
     from marc.memory.workers import remember_all
 
-    folder = root or rows.parent
-    known = read_rows(rows, folder, allow_outside=allow_outside)
-    videos = list(dict.fromkeys(str(row.file(folder)) for row in known if row.data_type == "video"))
-    load = partial(EventEmbedder.from_pretrained, retrieval.embedder or "tiny")
-    found: dict[str, tuple[float, ...]] = {}
     with Progress(*Progress.get_default_columns(), console=progress_console()) as progress:
         task = progress.add_task(f"cutting {len(videos)}", total=1.0)
-        for outcome in remember_all(
+        told = partial(progress.update, task)
+        yield from remember_all(
             videos,
             load,
             memory,
             folder=retrieval.folder,
             subtitles="none",
             workers=workers,
-            progress=lambda share: progress.update(task, completed=share),
-        ):
-            if outcome.memory is None:
-                echo(f"{outcome.error}", err=True)
-            else:
-                found[outcome.video] = tuple(event.start for event in outcome.memory.events[1:])
-    written = [
-        replace(row, cuts=found[str(row.file(folder))]) if row.data_type == "video" else row
-        for row in known
-        if row.data_type != "video" or str(row.file(folder)) in found
-    ]
-    write_manifest(output, lambda: written, folder, source={"file": rows.name}, segmenter=memory.segmenter)
-    events = sum(len(each) + 1 for each in found.values())
-    echo(
-        f"{output}: {len(written)} rows, {len(found)} videos of {events} events; {len(known) - len(written)} left out"
-    )
-    if len(found) < len(videos):
-        raise typer.Exit(1)
+            progress=lambda share: told(completed=share),
+        )
+
+
+def _with_cuts(row: TrainingRow, folder: Path, found: Mapping[str, VideoMemory]) -> TrainingRow:
+    """A row with the cuts of its video, if it has one."""
+    if row.data_type != "video":
+        return row
+    return replace(row, cuts=tuple(event.start for event in found[str(row.file(folder))].events[1:]))
 
 
 @app.command()

@@ -98,7 +98,7 @@ def remember(
         raise ValueError(f"--subtitles {subtitles.choice} cannot belong to {len(paths)} videos; name one, or say auto")
     check_tags(tag or ())
     check_runs(model.device)
-    load = partial(_load_embedder, _chosen_embedder(retrieval, model, given), model.device)
+    load = partial(load_embedder, chosen_embedder(retrieval, model, given), model.device)
     run = partial(
         _remembering(cluster),
         paths,
@@ -210,11 +210,11 @@ def recall(
     among = EventFilter(tuple(video or ()), after, before, tuple(tag or ()))
     number, version = _page_of(shown.page)
     check_runs(model.device)
-    embedder = _chosen_embedder(retrieval, model, given)
+    embedder = chosen_embedder(retrieval, model, given)
     shelf = MemoryLibrary(library or default_library())
     shelf.check_there()
     page = shelf.recall_page(
-        _load_embedder(embedder, model.device),
+        load_embedder(embedder, model.device),
         question,
         k,
         among=among,
@@ -291,7 +291,7 @@ def default_library() -> Path:
     return Path(data) / "marc" / "library"
 
 
-def _chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Given) -> str:
+def chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Given) -> str:
     """What the user named, or else what goes with the model, with a word about it if that knows no real footage."""
     from marc.memory.select import default_embedder, knows_generated_videos_only
 
@@ -305,7 +305,8 @@ def _chosen_embedder(retrieval: RetrievalOptions, model: ModelOptions, given: Gi
     return name
 
 
-def _load_embedder(name: str, device: str | None) -> EventEmbedder:
+def load_embedder(name: str, device: str | None) -> EventEmbedder:
+    """An embedder on a device, for worker processes, too."""
     from marc.memory.embedder import EventEmbedder
 
     return EventEmbedder.from_pretrained(name, device=device)

@@ -136,7 +136,7 @@ def compress_planned(
     """
     batch, count, cells, _ = tokens_BTPD.shape
     assert (count, cells) == (plan.grids, plan.size[0] * plan.size[1])
-    with _no_autocast(tokens_BTPD.device.type):
+    with no_autocast(tokens_BTPD.device.type):
         weights_BST = merge_weights(tokens_BTPD[..., :decided_by], plan, counts_BT=counts_BT)
         merged_BSPD = _weighted_sum(weights_BST, tokens_BTPD)
         grids = _pooled(merged_BSPD, plan)
@@ -191,12 +191,12 @@ def _kept_by_rule(rule: Rule, channels_TPX: Tensor, plan: VideoPlan, width: int 
     if channels_TPX.shape[-1] > width:
         known = {"attention": channels_TPX[..., width], "keys": channels_TPX[..., width + 1 :]}
     events = [event for event, window in enumerate(plan.windows) for _ in range(window.length)]
-    with _no_autocast(channels_TPX.device.type):
+    with no_autocast(channels_TPX.device.type):
         kept = rule.keep(EncodedVideo(channels_TPX[..., :width], plan.size, events, **known), plan.tokens)
     return CompressedVideo((kept.tokens,), plan.cells, None, None, plan.centers, kept.places)
 
 
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+def no_autocast(device_type: str) -> AbstractContextManager[object]:
     """Autocast off; torch refuses even that for devices that have none, such as the meta device."""
     return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
 

@@ -12,7 +12,7 @@ import json
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import floor
 from pathlib import Path
 from typing import IO, Any
@@ -59,18 +59,22 @@ def sample_rows(rows: Sequence[TrainingRow], n: int, seed: int) -> list[Training
     return [rows[index] for index in sorted(chosen)]
 
 
-def manifest_head(rows: Iterable[TrainingRow], root: str | Path, **about: Any) -> dict[str, Any]:
+def manifest_head(
+    rows: Iterable[TrainingRow], root: str | Path, checksums: Mapping[str, str] | None = None, **about: Any
+) -> dict[str, Any]:
     """What a manifest says before its rows.
 
     Args:
         rows: The rows.
         root: The data set's folder.
+        checksums: SHA-256 of files that is known, by their path; others are read for it.
         about: What else to record, such as the seed.
 
     Returns:
         ``about``, ``strata`` (rows of each) and ``files``. A file has its ``path``, the ids of its ``rows``, and
         ``bytes`` and ``sha256``, both null while it is not there.
     """
+    known = checksums or {}
     users: dict[str, list[str]] = defaultdict(list)
     counts: Counter[Stratum] = Counter()
     for row in rows:
@@ -80,12 +84,19 @@ def manifest_head(rows: Iterable[TrainingRow], root: str | Path, **about: Any) -
     return {
         **about,
         "strata": {" / ".join(name): counts[name] for name in sorted(counts)},
-        "files": [{"path": path, "rows": ids, **_fingerprint(Path(root) / path)} for path, ids in users.items()],
+        "files": [
+            {"path": path, "rows": ids, **_fingerprint(Path(root) / path, known.get(path))}
+            for path, ids in users.items()
+        ],
     }
 
 
 def write_manifest(
-    output: str | Path, rows: Callable[[], Iterable[TrainingRow]], root: str | Path, **about: Any
+    output: str | Path,
+    rows: Callable[[], Iterable[TrainingRow]],
+    root: str | Path,
+    checksums: Mapping[str, str] | None = None,
+    **about: Any,
 ) -> dict[str, Any]:
     """Writes a manifest, a row a line: what `manifest_head` gives, and ``rows``.
 
@@ -93,12 +104,13 @@ def write_manifest(
         output: File to write.
         rows: Gives the rows, twice: they need not be in memory.
         root: The data set's folder.
+        checksums: See `manifest_head`.
         about: What else to record.
 
     Returns:
         The head.
     """
-    head = manifest_head(rows(), root, **about)
+    head = manifest_head(rows(), root, checksums, **about)
 
     def write(file: IO[bytes]) -> None:
         file.write(_json(head, indent=1).removesuffix(b"\n}") + b',\n "rows": [')
@@ -131,7 +143,7 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     return dict(known)
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def _fingerprint(path: Path, checksum: str | None) -> dict[str, Any]:
     if not os.path.isfile(path):  # which also says so of names that no file can have
         return {"bytes": None, "sha256": None}
-    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    return {"bytes": path.stat().st_size, "sha256": checksum or sha256_file(path)}

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from marc.compression.duplicates import distinct_grids
-from marc.compression.merge import CompressedVideo, compress_videos
+from marc.compression.merge import CompressedVideo, compress_videos, no_autocast
 from marc.compression.plan import VideoPlan
 from marc.model.streams import side_by_side
 
@@ -177,7 +177,8 @@ class MergingTower:
 def _composed(merged: CompressedVideo, before_ST: Tensor) -> Tensor:
     """The part of each temporal grid in each that remains, after one more stage."""
     assert merged.weights is not None, "grids merge whole"
-    return merged.weights.to(before_ST) @ before_ST
+    with no_autocast(before_ST.device.type):
+        return merged.weights.to(before_ST) @ before_ST
 
 
 def split_videos(pixels: Tensor, grids: Sequence[GridThw]) -> list[Tensor]:

@@ -44,8 +44,12 @@ class BudgetMix:
         name = _draw(self.shares, f"budget/{seed}/{step}")
         return name, parse_budget(name, base)
 
+    def drawn(self, base: CompressionConfig) -> list[CompressionConfig]:
+        """Every budget that may be drawn."""
+        return [parse_budget(name, base) for name, share in self.shares.items() if share > 0] or [base]
+
     def all(self, base: CompressionConfig) -> list[CompressionConfig]:
-        """Every budget that may be drawn, and the model's own."""
+        """Every budget that is named, and the model's own."""
         return [base, *(parse_budget(name, base) for name in self.shares)]
 
 

@@ -12,7 +12,6 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from tqdm import tqdm
 
-from marc.compression.config import parse_budget
 from marc.data.rows import first_few
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.training.budgets import LayerMix
@@ -122,8 +121,7 @@ def check_tower_training(model: Any, processor: Any, args: Any) -> LayerMix:
 
 def _check_budgets_of_tower(processor: CompressedProcessor, args: TowerConfig) -> None:
     inside = replace(processor.compression, tower_layer=1)  # refuses, as every budget does, a layout behind the tower
-    drawn = [parse_budget(name, inside) for name, share in args.budget_mix.shares.items() if share > 0] or [inside]
-    if not any(each.enabled for each in drawn):
+    if not any(each.enabled for each in args.budget_mix.drawn(inside)):
         raise ValueError("budget: every token of a video remains, so that nothing merges; set another one")
 
 

@@ -195,25 +195,27 @@ def run_tower(arguments: Sequence[str] | None = None) -> None:
     if resolved := read_options(TowerRunOptions, TowerConfig, arguments):
         options, config = resolved
         rows, root, frames = read_data(options, config)
-        videos, held_out = to_videos(rows, root), _held_out_videos(options, config)
+        videos, held_out = to_videos(rows, root), _held_out(options, config)
         model, processor = load_policy(options, config)
-        _require_cuts(rows, config.budget_mix.all(processor.compression))
+        _require_cuts(rows, config.budget_mix.drawn(processor.compression))
+        if held_out is not None:
+            _require_cuts(held_out[0], [processor.compression])
         trainer = TowerTrainer(
             model=model,
             args=config,
             train_dataset=videos,
-            eval_dataset=held_out,
+            eval_dataset=None if held_out is None else to_videos(*held_out),
             processing_class=processor,
             frames=frames,
         )
         _train(trainer, options, RoomForCheckpoints(model))
 
 
-def _held_out_videos(options: RunOptions, config: TowerConfig) -> Dataset | None:
+def _held_out(options: RunOptions, config: TowerConfig) -> tuple[list[TrainingRow], Path] | None:
     if config.eval_strategy != "no":
-        return to_videos(*read_held_out(options))
+        return read_held_out(options)
     if options.eval_rows is not None:
-        raise ValueError("eval_rows: when they are looked at is eval_strategy, steps or epoch")
+        raise ValueError("eval_rows needs an eval_strategy: steps or epoch")
     return None
 
 

@@ -2,9 +2,9 @@
 
 With ``compression.tower_layer`` grids merge between two blocks, and the blocks behind see averages, which a stock
 tower was not trained for. Here it is, by itself: its teacher is the same tower before training, which reads every
-grid, and a grid that stands for several is to say the mean of what the teacher says of these. No labels, no questions,
-no language model: videos alone. Steps draw where grids merge, at times nowhere, so that one set of weights serves all
-places and keeps saying of every grid what it said.
+grid, and a grid that stands for several is to say what the teacher says of these, averaged as they were merged. No
+labels, no questions, no language model: videos alone. Steps draw where grids merge, at times nowhere, so that one set
+of weights serves all places and keeps saying of every grid what it said.
 
 What is changed of transformers' `Trainer`, and where: the data collator reads videos, `compute_loss` is the distance
 to the teacher, and a checkpoint holds the whole model, so that `marc.load_model` reads it.
@@ -30,7 +30,7 @@ from marc.inference.video_input import VideoInput, VisualPatches
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.family import load_name
 from marc.model.tower import CutTower, MergingTower, TowerOutput
-from marc.training.checks import check_tower_training
+from marc.training.checks import check_tower_training, rows_of
 from marc.training.config import TowerConfig
 from marc.training.inputs import visual_sources
 from marc.training.reader import VisualReader, read_rows
@@ -74,7 +74,7 @@ def tower_error(merged: Sequence[TowerOutput], whole: Sequence[TowerOutput]) -> 
     """How far merged grids are from what a teacher says of those that they stand for, averaged as they were merged.
 
     ``sum |s - t|^2 / sum |t|^2`` over all videos, ``t`` of a merged grid being the weighted mean of the teacher's
-    tokens: what merging behind the tower would give.
+    tokens: what merging the same grids in the same order behind the tower would give.
 
     Args:
         merged: Of each video, ``[S, P, W]``.
@@ -140,6 +140,8 @@ class TowerTrainer(ExactResume):
         self._places = check_tower_training(model, processing_class, args)
         reader = make_reader(processing_class, args, frames)
         assert reader is not None
+        for row in rows_of(eval_dataset):
+            _check_readable(reader, row)
         self._policy = model.requires_grad_(False)
         self._logged: dict[str, list[float]] = defaultdict(list)
         tower, cut = model.model.visual, load_name(model.family.tower_part)
@@ -154,6 +156,8 @@ class TowerTrainer(ExactResume):
             processing_class=processing_class,
             **kwargs,
         )
+        if self.is_fsdp_enabled:
+            raise ValueError("fsdp: the tower is run in parts, which it cannot follow; use DDP or DeepSpeed's ZeRO-2")
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -178,7 +182,7 @@ class TowerTrainer(ExactResume):
             ValueError: If none of the batch's videos could be read.
         """
         if not inputs["videos"]:
-            raise ValueError("an evaluation needs videos that can be read; leave out the rows that were named above")
+            raise ValueError("eval_rows: no video of a batch could be read (warnings name them); leave these rows out")
         own = self.processing_class.compression
         with torch.no_grad():
             errors = self._errors(model, inputs["videos"], self._places.drawn, own)
@@ -211,10 +215,11 @@ class TowerTrainer(ExactResume):
             self._logged[f"tower_error/{place}"].append(total / processes)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """With the mean error at each place since the last time, and of how many videos a batch had to do without."""
-        means = {name: sum(values) / len(values) for name, values in self._logged.items()}
-        self._logged.clear()
-        super().log({**logs, **means}, start_time)
+        """Training's with the mean error at each place since the last time, and how many videos batches lacked."""
+        if "loss" in logs:
+            logs = {**logs, **{name: sum(values) / len(values) for name, values in self._logged.items()}}
+            self._logged.clear()
+        super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         trained, self.model = self.model, self._policy
@@ -225,3 +230,16 @@ class TowerTrainer(ExactResume):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, self._policy)
+
+
+def _check_readable(reader: VisualReader, row: dict[str, Any]) -> None:
+    """Refuses a row whose file cannot be opened.
+
+    Raises:
+        ValueError: Naming the row.
+    """
+    for source in visual_sources(row["prompt"]):
+        try:
+            reader.look(source)
+        except ValueError as error:
+            raise ValueError(f"evaluation row with problem_id {row['problem_id']}: {error}") from error

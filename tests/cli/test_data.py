@@ -11,6 +11,7 @@ from marc.cli import app
 from marc.data.rows import read_rows
 from marc.inference.hf import HFBackend
 from marc.inference.vllm_backend import VllmBackend
+from marc.io import sha256_file
 from marc.model.family import families
 from marc.model.loading import load_model
 from marc.model.tiny import build_tiny
@@ -99,3 +100,18 @@ def test_cuts_are_where_the_memory_begins_events(tmp_path):
         assert [row.problem_id for row in written] == ["0", "1", "2", "4"]
         assert [row.cuts for row in written] == [(4.0, 8.0), None, (), (4.0, 8.0)]
         assert VisualSource("video", "a", written[2].cuts).cuts == (), "one event, not one for each grid"
+    head = json.loads((tmp_path / "cut.json").read_text())
+    assert head["files"][0]["sha256"] == sha256_file(tmp_path / "cut.mp4")
+    assert (head["embedder"], head["events"]["segmenter"]) == ("tiny", "transnetv2")
+
+
+def test_cuts_are_of_the_files_that_a_manifest_names(tmp_path):
+    write_video(tmp_path / "a.mp4", np.zeros((16, 56, 56, 3), dtype=np.uint8), fps=8)
+    row = {**ROW, "problem_id": 1, "data_type": "video", "path": "a.mp4"}
+    manifest = {"rows": [row], "files": [{"path": "a.mp4", "sha256": 64 * "0"}]}
+    (tmp_path / "rows.json").write_text(json.dumps(manifest))
+    (tmp_path / "cut.json").write_text("as it was")
+    done = CliRunner().invoke(app, ["data", "cuts", str(tmp_path / "rows.json"), str(tmp_path / "cut.json")])
+    assert done.exit_code and "its checksum differs) (problem_id 1)" in done.output
+    assert "none of its 1 videos could be read" in done.output
+    assert (tmp_path / "cut.json").read_text() == "as it was"

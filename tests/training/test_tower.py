@@ -157,6 +157,7 @@ def test_an_evaluation_is_the_mean_over_all_places(files, rows, tmp_path):
     for name in places:
         trainer._places = LayerMix({name: 1.0, "2": 0.0})
         alone.append(trainer.evaluate()["eval_loss"])
+    assert not any("tower_error/1" in row for row in trainer.state.log_history if "eval_loss" in row)
     assert whole == pytest.approx(sum(alone) / 2, rel=1e-5) and alone[0] != alone[1]
 
 
@@ -169,6 +170,8 @@ def test_a_video_that_cannot_be_read(files, rows, tmp_path):
     before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
     trainer.train()
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+    with pytest.raises(ValueError, match=r"evaluation row with problem_id 0: .*broken\.mp4"):
+        make_tower_trainer(files, rows, tmp_path, bad_video="skip", held_out=bad)
     mixed = make_tower_trainer(files, [*bad, rows[0]], tmp_path, bad_video="skip", tower_layers={"1": 1.0})
     alone = make_tower_trainer(files, rows[:1], tmp_path, tower_layers={"1": 1.0})
     losses = [
@@ -284,7 +287,7 @@ def test_a_recipe_looks_at_held_out_videos(tmp_path, capsys):
     small = ["--world_videos", "4", "--eval_videos", "2", "--save_strategy", "no"]
     run_tower([*recipe, *small, "--eval_strategy", "steps", "--eval_steps", "1"])
     assert "'eval_loss'" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="eval_rows: when they are looked at is eval_strategy"):
+    with pytest.raises(ValueError, match="eval_rows needs an eval_strategy"):
         run_tower([*recipe, *small, "--eval_rows", "rows.json"])
 
 
