@@ -100,6 +100,9 @@ class GenerationOptions:
         think_below: Ask for the bare answer first, and to think only where its probability, the product of its
             tokens', is less than this: 0 never thinks, more than 1 always does. The prompt style must be one that asks
             to think, such as video-r1. ``None``: the question is asked once.
+        repetition_penalty: By what the scores of tokens are divided that the prompt or the answer has already
+            (multiplied where negative), letters of options among them; 1 leaves them alone. ``None``: the checkpoint's
+            own, in bare answers of ``think_below`` none.
 
     Raises:
         ValueError: If a value is out of range, or two of them exclude each other.
@@ -111,6 +114,7 @@ class GenerationOptions:
     seed: int = 0
     static: Annotated[bool, Named("static_cache")] = False
     think_below: Annotated[float | None, Limits(least=0)] = None
+    repetition_penalty: Annotated[float | None, Limits(above=0)] = None
 
     def __post_init__(self) -> None:
         check(self)
@@ -120,7 +124,7 @@ class GenerationOptions:
 
     @property
     def identity(self) -> dict[str, int | float | bool]:
-        """What tells outputs of other options apart, by name; ``think_below`` only if given: older runs go on."""
+        """What tells outputs of other options apart, by name, without those that are not given: older runs go on."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

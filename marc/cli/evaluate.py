@@ -37,7 +37,14 @@ Sampling = Annotated[
     Part(
         record=GenerationOptions,
         otherwise="the protocol's",
-        defaults={"temperature": 0.0, "top_p": 1.0, "seed": 0, "static": False, "think_below": None},
+        defaults={
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "seed": 0,
+            "static": False,
+            "think_below": None,
+            "repetition_penalty": 1.0,
+        },
     ),
 ]
 
@@ -188,7 +195,8 @@ class Runs:
 
         failed = 0
         for task in tasks:
-            generation = GenerationOptions(**{"max_new_tokens": task.spec.max_new_tokens, **sampling})
+            own = {"max_new_tokens": task.spec.max_new_tokens, "repetition_penalty": 1.0}
+            generation = GenerationOptions(**{**own, **sampling})
             asked = RunOptions(task.protocol, generation, self.batch_size, self.retry_failed)
             folder = self.folder / task.benchmark.name / method.name
             summary = run_task(task, engine, folder, asked, self.console, self.wait)

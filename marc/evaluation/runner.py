@@ -35,7 +35,7 @@ ROWS = "rows.rank*.jsonl"
 CARD = "run.json"
 FAILURES_IN_A_ROW = 20
 _LARGEST = 1e300
-DEFAULT_GENERATION = GenerationOptions(max_new_tokens=1024)
+DEFAULT_GENERATION = GenerationOptions(max_new_tokens=1024, repetition_penalty=1.0)
 
 Row = dict[str, Any]
 

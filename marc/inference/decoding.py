@@ -28,6 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from marc.inference.prompts import pad_rows
 from marc.inference.thinking import GreedyOutput, probability_of
 from marc.model.attention import attention, why_not_shared
+from marc.types import GenerationOptions
 
 DECODING_ATTENTION = "rows_behind_prefixes"
 TOGETHER = 4
@@ -378,6 +379,16 @@ class Draw(Protocol):
     def __call__(self, scores_NV: Tensor, rows_N: Tensor) -> Tensor:
         """Tokens ``int64 [N]`` of the rows that have not ended; ``rows_N`` says which of all they are."""
         ...
+
+
+def as_transformers_takes(options: GenerationOptions) -> dict[str, Any]:
+    """What ``generate`` is told of options; what they leave open is the checkpoint's."""
+    told: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "do_sample": bool(options.temperature)}
+    if options.temperature:
+        told |= {"temperature": options.temperature, "top_p": options.top_p}
+    if options.repetition_penalty is not None:
+        told["repetition_penalty"] = options.repetition_penalty
+    return told
 
 
 UNWARPED: Mapping[str, Any] = {

@@ -31,6 +31,7 @@ from marc.inference.decoding import (
     Draw,
     GreedyDraw,
     SharedPrompts,
+    as_transformers_takes,
     decode_rows,
     drawn_apart,
     drawn_as_transformers_does,
@@ -143,9 +144,6 @@ class HFBackend:
         """See `marc.inference.backend.Backend`."""
         if options.static and "static" in self.cannot:
             raise ValueError(self.cannot["static"])
-        sampling: dict[str, Any] = {}
-        if options.temperature:
-            sampling = {"temperature": options.temperature, "top_p": options.top_p}
         torch.manual_seed(options.seed)
         with prefill_and_decode(clock or StageClock(self.device)) as first:
             outputs = complete(
@@ -154,10 +152,8 @@ class HFBackend:
                 cache=self._static_cache if options.static else None,
                 listening=self._listening(listeners, options),
                 logits_processor=LogitsProcessorList([first]),
-                max_new_tokens=options.max_new_tokens,
-                do_sample=bool(options.temperature),
                 compile_config=self.compile_config,
-                **sampling,
+                **as_transformers_takes(options),
             )
         return outputs[: len(prompts)]
 

@@ -19,6 +19,7 @@ from marc.inference.decoding import (
     Draw,
     GreedyDraw,
     SharedPrompts,
+    as_transformers_takes,
     decode_rows,
     drawn_as_transformers_does,
     ends_of,
@@ -57,10 +58,8 @@ class HFTurns:
         self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None, tell: Tell | None = None
     ) -> list[int]:
         """See `marc.inference.backend.Turns`."""
-        sampling = {"temperature": options.temperature, "top_p": options.top_p} if options.temperature else {}
-        how = {"max_new_tokens": options.max_new_tokens, "do_sample": bool(options.temperature), **sampling}
         torch.manual_seed(options.seed)
-        return self._generate(prompt, clock, drawn_as_transformers_does(1), how, tell)
+        return self._generate(prompt, clock, drawn_as_transformers_does(1), as_transformers_takes(options), tell)
 
     @torch.no_grad()
     def greedy(self, prompt: Prompt, options: GenerationOptions, clock: StageClock | None = None) -> GreedyOutput:

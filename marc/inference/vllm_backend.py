@@ -195,6 +195,8 @@ class VllmBackend:
         sampling = self.engine.get_default_sampling_params()
         sampling.max_tokens, sampling.seed = options.max_new_tokens, options.seed
         sampling.temperature, sampling.top_p = options.temperature, options.top_p
+        if options.repetition_penalty is not None:
+            sampling.repetition_penalty = options.repetition_penalty
         for name, value in others.items():
             setattr(sampling, name, value)
         return sampling

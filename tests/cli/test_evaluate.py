@@ -92,7 +92,7 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
     ]
     assert call("eval", *options, "--model", "m", "--seed", 3, "--paper-sampling", "--static-cache").exit_code == 0
     assert [entry[:2] for entry in scripted if isinstance(entry, tuple)] == [("m", "full"), ("m", "tiny+memory")]
-    assert scripted[1] == GenerationOptions(1024, 0.01, 0.001, 3, static=True)
+    assert scripted[1] == GenerationOptions(1024, 0.01, 0.001, 3, static=True, repetition_penalty=1.0)
     card = json.loads((tmp_path / "mmvu" / "full" / "run.json").read_text())
     assert card["run"]["samples"] == 8 and card["run"]["method"] == "full" and card["environment"]["packages"]["torch"]
     scripted.clear()

@@ -172,6 +172,22 @@ def test_a_sample_follows_from_its_seed(tiny):
     assert outputs(1) == outputs(1) != outputs(2)
 
 
+@pytest.mark.parametrize("in_turns", [False, True], ids=["generate", "converse"])
+def test_a_checkpoints_penalty_on_what_was_said_holds_unless_another_is_given(tiny, in_turns, monkeypatch):
+    backend = HFBackend(*tiny(layout="events"))
+    video = encoded(backend, 0)
+    (asked,) = prompts(backend, video, QUESTIONS[:1])
+
+    def answer(penalty: float | None) -> list[int]:
+        options = GenerationOptions(8, repetition_penalty=penalty)
+        return backend.converse().generate(asked, options) if in_turns else backend.generate([asked], options)[0]
+
+    plain = answer(None)
+    assert answer(1.0) == plain != answer(50.0)
+    monkeypatch.setattr(backend.model.generation_config, "repetition_penalty", 50.0)
+    assert answer(1.0) == plain != answer(None) == answer(50.0)
+
+
 def test_stages_are_timed_apart(tiny):
     backend = HFBackend(*tiny(layout="events"))
     clock, video = StageClock(), shown(backend.processor, 1)
