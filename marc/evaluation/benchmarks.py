@@ -195,7 +195,7 @@ _BENCHMARKS = (
                 16,
                 "huggingface.co/datasets/lmms-lab/Video-MME",
                 official.read_videomme,
-                note="Without subtitles.",
+                note="Without subtitles, unless `subtitles` of the card says that they are in the prompt.",
             ),
         },
     ),

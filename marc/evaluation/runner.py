@@ -14,8 +14,9 @@ video does not touch the others of its batch: the batch is asked again one by on
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,8 @@ from marc.io import append_line, cause_of, drop_torn_line, make_folders, parse_j
 from marc.records import AnswerRecord, FailureRecord, as_json
 from marc.types import Answer, GenerationOptions
 from marc.video import VideoError
+
+logger = logging.getLogger(__name__)
 
 ROWS = "rows.rank*.jsonl"
 CARD = "run.json"
@@ -251,8 +254,21 @@ def open_run(folder: Path, card: dict[str, Any], *, main: bool = True) -> None:
         if different:
             changes = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in sorted(different))
             raise ValueError(f"{folder} holds another run ({changes}): choose another folder, or delete it")
+        if main:
+            _note_other_environment(path, card)
     elif main:
         write_json(path, card)
+
+
+def _note_other_environment(path: Path, card: Mapping[str, Any]) -> None:
+    """Adds to a run's card under ``resumed`` that it goes on with other versions, another commit or machine."""
+    known = read_card(path.parent)
+    latest = [known, *known.get("resumed", ())][-1].get("environment")
+    if latest == json.loads(json.dumps(card.get("environment"))):
+        return
+    logger.warning("%s goes on in another environment than it was begun in; its card tells both", path.parent)
+    now = {name: card.get(name) for name in ("environment", "command", "started")}
+    write_json(path, {**known, "resumed": [*known.get("resumed", ()), now]})
 
 
 def read_card(folder: Path) -> dict[str, Any]:

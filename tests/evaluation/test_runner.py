@@ -19,6 +19,7 @@ from marc.evaluation.runner import (
     TooManyFailuresError,
     missing_ids,
     open_run,
+    read_card,
     read_run_rows,
     run,
 )
@@ -158,6 +159,18 @@ def test_another_run_in_the_folder_is_refused(make_samples, card, tmp_path):
     open_run(tmp_path, card(samples))
     with pytest.raises(ValueError, match="method was 'full', now 'tiny'"):
         open_run(tmp_path, card(samples, method="tiny"))
+
+
+def test_another_environment_is_noted_and_not_refused(make_samples, card, tmp_path, caplog):
+    about = card(make_samples(2))
+    for commit in ("a", "a", "b", "b", "a"):
+        open_run(tmp_path, {**about, "environment": {"commit": commit}, "command": f"marc eval {commit}"})
+    known = read_card(tmp_path)
+    assert known["environment"] == {"commit": "a"} and known["run"] == about["run"]
+    assert [each["command"] for each in known["resumed"]] == ["marc eval b", "marc eval a"]
+    assert caplog.text.count("goes on in another environment") == 2
+    open_run(tmp_path, {**about, "environment": {"commit": "c"}}, main=False)
+    assert read_card(tmp_path) == known, "one process writes it"
 
 
 SCRIPT = """
