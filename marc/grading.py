@@ -103,9 +103,9 @@ def extract_answer(output: str, *, protocol: str = "reward", strict: bool = True
     """The part of an output that is its answer.
 
     Strict extraction is Video-R1's: what stands between the first ``<answer>`` and the ``</answer>`` after it,
-    wherever that is. Lenient (and official) extraction removes the reasoning first (`remove_reasoning`), so that an
-    answer that was only considered does not count, and drops stray tags. Without tags the answer is empty under
-    ``reward``, and the whole output (lenient: what is left without the reasoning) otherwise.
+    wherever that is. Lenient (and official) extraction completes a last ``</answer``, removes the reasoning
+    (`remove_reasoning`), so that an answer that was only considered does not count, and drops stray tags. Without tags
+    the answer is empty under ``reward``, and the whole output (lenient: what is left without the reasoning) otherwise.
 
     Args:
         output: The model's whole output, any string.
@@ -117,7 +117,7 @@ def extract_answer(output: str, *, protocol: str = "reward", strict: bool = True
     """
     _check(protocol)
     lenient = not strict or protocol == "official"
-    text = remove_reasoning(output) if lenient else output
+    text = remove_reasoning(_CUT_TAG.sub("</answer>", output)) if lenient else output
     tagged = _between_tags(text)
     if tagged is None or (not tagged and protocol == "video-r1"):
         tagged = "" if protocol == "reward" else text
@@ -132,16 +132,19 @@ def gold_answer(solution: str) -> str:
 
 _REASONING_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _STRAY_TAG = re.compile(r"</?(?:answer|think|thinking)>", re.IGNORECASE)
+_CUT_TAG = re.compile(r"</a(?:n(?:s(?:w(?:er?)?)?)?)?\s*\Z")
 
 
 def remove_reasoning(output: str) -> str:
     """An output without its ``<think>`` blocks, nested ones included.
 
-    A ``</think>`` that nothing opened ends reasoning that began in the prompt: everything before it goes. A
-    ``<think>`` that nothing closes is a cut-off thought and goes as well, unless the output ends with ``</answer>``:
-    then only the closing tag was forgotten, and that last answer stays.
+    A ``</think>`` that nothing opened ends reasoning that began in the prompt: everything before it goes, unless that
+    holds an ``<answer>`` and nothing is said afterwards. A ``<think>`` that nothing closes is a cut-off thought and
+    goes as well, unless the output ends with ``</answer>``: then only the closing tag was forgotten, and that last
+    answer stays.
     """
     kept: list[str] = []
+    before = ""
     depth = position = 0
     for tag in _REASONING_TAG.finditer(output):
         if depth == 0:
@@ -149,6 +152,7 @@ def remove_reasoning(output: str) -> str:
         if not tag.group(1):
             depth += 1
         elif depth == 0:
+            before = "".join(kept).strip() or before
             kept.clear()
         else:
             depth -= 1
@@ -158,7 +162,8 @@ def remove_reasoning(output: str) -> str:
         kept.append(rest)
     elif rest.rstrip().endswith("</answer>") and "<answer>" in rest:
         kept.append(rest[rest.rindex("<answer>") :])
-    return "".join(kept)
+    said = "".join(kept)
+    return said if said.strip() or "<answer>" not in before else before
 
 
 def _between_tags(text: str) -> str | None:
@@ -174,10 +179,10 @@ _LETTER = "A-J"
 _WHOLE_LETTER = re.compile(rf"[\W_]*([{_LETTER}])[\W_]*", re.IGNORECASE)
 _LEADING_LETTER = re.compile(
     rf"(?:(?i:option|choice|answer)\b[\s\"'*(\[:]*)?"
-    rf"(?:((?i:[{_LETTER}]))[\"'*]*(?:[):\]]|\.(?!\w))|([{_LETTER}])[\"'*]* ?[-–—] )"
+    rf"(?:((?i:[{_LETTER}]))[\"'*]*(?:[):\]]|\.(?!\w))|([{_LETTER}])[\"'*]* ?[-–—] "
+    rf"|([A-HJ])[\"'*]*, (?![A-HJ]\b))"
 )
 _TRAILING_LETTER = re.compile(rf"(?:^|[\s\"'*(\[:,])([{_LETTER}])[\W_]*$")
-_HEDGE = re.compile(rf"\b[{_LETTER}]\)?(?:,? or |,? and |, ?| ?/ ?| ?& ?)\(?[{_LETTER}][\W_]*$")
 _LETTERS = re.compile(rf"[\W_]*[{_LETTER}](?:(?:[\W_]|and)*[{_LETTER}])+[\W_]*")
 _BRACKETED_LETTER = re.compile(rf"\(([{_LETTER}])\)")
 
@@ -186,13 +191,38 @@ _ANSWER_IS = (
     r"(?: is| are| would be| should be| must be)?|\b(?:option|choice) is|\bi (?:choose|select|pick))"
 )
 # Before another word, a bare "A" is an article and a bare "I" a pronoun.
-_NO_WORD_FOLLOWS = r"(?! (?!because|since|as\b|and\b|or\b)[a-z])"
+_NO_WORD_FOLLOWS = r"(?! (?!because|since|depending|maybe|perhaps|probably|though|(?:as|and|or|but|if)\b)[a-z])"
 _STATED_LETTER = re.compile(
     rf"{_ANSWER_IS} ?:? ?(?i:option )?[\"'*(\[]*(?:([AI])(?![\w'’]){_NO_WORD_FOLLOWS}|([B-HJ])(?![\w'’]))"
     rf"|{_ANSWER_IS} ?:? ?[\"'*(\[]*([a-j])\W*$"
     rf"|\\boxed\{{(?:\\[a-z]+\{{){{0,3}}\(?([{_LETTER}])\)?\}}"
     rf"|(?:答案|选项|选择|选)(?:应该|应)?(?:是|为)?[\s\"'*(\[:]*([{_LETTER}])(?![A-Za-z0-9])"
     rf"|(?<![\w'’])([{_LETTER}])\)? is (?:the )?(?:correct|right|best|answer)\b"
+)
+
+_NO_LATIN = r"(?![A-Za-z0-9_'’])"  # Chinese words may touch a letter
+_OTHER_LETTER = (
+    r"[\W_]{0,9}(?:[,;/&+、]|\b(?:and|or)\b|或|和)[\W_]{0,9}"
+    r"(?:(?i:and|or|maybe|perhaps|possibly|probably|even|also|option|choice)[\W_]{1,9}){0,3}"
+    rf"(?:[AI]{_NO_LATIN}{_NO_WORD_FOLLOWS}|[B-HJ]{_NO_LATIN}|(?<=\()[a-j](?=\)))"
+)
+# "B, C is wrong" says B; "B or C is right" does not.
+_SAID_TO_BE_WRONG = (
+    r"[\W_]{0,9} (?:(?:is|are|was|were|does|can|shows?)\b(?! (?:both |also |the )?(?:correct|right|best|possible))"
+    r"|cannot\b|\w{1,9}n['’]t\b)"
+)
+_HEDGE = re.compile(  # a list is taken whole or not at all
+    rf"(?<![A-Za-z0-9_'’])(?:[{_LETTER}]{_NO_LATIN}|(?<=\()[a-j](?=\))|^[a-j](?=\)))"
+    rf"(?=((?:{_OTHER_LETTER}){{1,9}}))\1(?!{_SAID_TO_BE_WRONG})"
+)
+_DENIAL = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|than|instead of)|n['’]t)(?: be)?(?: (?:option|choice))? [\"'*(\[]*$",
+    re.IGNORECASE,
+)
+
+_LETTERS_AS_TEXT = re.compile(  # an option "C. A and B"
+    rf"(?:.*{_ANSWER_IS}[ :]*)?[\"'*(\[]*[{_LETTER}][\"'*]*[.:)\]] "
+    rf"[{_LETTER}](?:(?:, [{_LETTER}])*,? and [{_LETTER}])?[\"'*.]*"
 )
 
 
@@ -202,7 +232,8 @@ def read_choice(answer: str) -> str:
     Tried in this order: the letter alone (``b``, ``(B)``, ``**B.**``), the last explicit statement ("the answer is
     B", ``\\boxed{B}``), the letter alone on the first line, a leading letter with a delimiter (``B: the red one``,
     ``B - the red one``), a capital letter at the end ("so, C") and the only letter in brackets. A letter inside a
-    word, the article "a" and the pronoun "I" are never read, and neither is a hedge ("A or B").
+    word, the article "a" and the pronoun "I" are never read. Neither is one of several letters ("A or B", "A, C"), nor
+    one that is denied ("not B").
 
     Args:
         answer: An extracted answer, without reasoning.
@@ -211,18 +242,27 @@ def read_choice(answer: str) -> str:
     text = " ".join(lines)
     if whole := _WHOLE_LETTER.fullmatch(text):
         return whole.group(1).upper()
-    stated = [next(group for group in match.groups() if group) for match in _STATED_LETTER.finditer(text)]
-    if stated:
-        return stated[-1].upper()
-    if lines and (first := _WHOLE_LETTER.fullmatch(lines[0])):
-        return first.group(1).upper()
-    start = text.lstrip("\"'*([ ")
-    if leading := _LEADING_LETTER.match(start):
-        return "" if _HEDGE.match(start) else (leading.group(1) or leading.group(2)).upper()
-    if trailing := _TRAILING_LETTER.search(text):
-        return "" if _HEDGE.search(text) else trailing.group(1)
-    bracketed = set(_BRACKETED_LETTER.findall(text))
-    return bracketed.pop() if len(bracketed) == 1 else ""
+    if len(read_choices(answer)) > 1 and not (len(lines) == 1 and _LETTERS_AS_TEXT.fullmatch(text)):
+        return ""
+    named = _named_letter(text, lines[0] if lines else "")
+    if named is None:
+        return ""
+    at = named.start(named.lastindex or 0)
+    hedged = any(hedge.start() <= at < hedge.end() for hedge in _HEDGE.finditer(text))
+    return "" if hedged or _DENIAL.search(text[:at]) else text[at].upper()
+
+
+def _named_letter(text: str, first_line: str) -> re.Match[str] | None:
+    """The match in the text whose only group is the letter that it names first of all."""
+    *_, stated = None, *_STATED_LETTER.finditer(text)
+    bracketed = {match[1]: match for match in _BRACKETED_LETTER.finditer(text)}
+    return (
+        stated
+        or _WHOLE_LETTER.fullmatch(text, 0, len(first_line))
+        or _LEADING_LETTER.match(text, len(text) - len(text.lstrip("\"'*([ ")))
+        or _TRAILING_LETTER.search(text)
+        or (bracketed.popitem()[1] if len(bracketed) == 1 else None)
+    )
 
 
 def read_choices(answer: str) -> frozenset[str]:
@@ -239,11 +279,7 @@ def read_choices(answer: str) -> frozenset[str]:
             letters = re.findall(rf"[{_LETTER}]", said)
             return frozenset(letters) if len(set(letters)) == len(letters) else frozenset()
     leading = [_LEADING_LETTER.match(line.lstrip("\"'*([ ")) for line in lines]
-    return (
-        frozenset((each.group(1) or each.group(2)).upper() for each in leading if each)
-        if all(leading)
-        else frozenset()
-    )
+    return frozenset(each[each.lastindex or 0].upper() for each in leading if each) if all(leading) else frozenset()
 
 
 def _lines(answer: str) -> list[str]:
@@ -274,9 +310,11 @@ _NUMBER = re.compile(
     r"(?:[eE][-+]?\d+)?"
 )
 _FRACTION = re.compile(r" ?/ ?(\d+(?:\.\d+)?)(?![\d/.])")
-_MIXED_FRACTION = re.compile(r" (\d+) ?/ ?(\d+)(?![\d/.])")
+_MIXED_FRACTION = re.compile(r" (\d{1,15}) ?/ ?(\d{1,15})(?![\d/.])")
 _POWER_OF_TEN = re.compile(r" ?(?:[x*×·]|\\times|\\cdot) ?10 ?\^ ?\{?([-+]?\d{1,3})\}?")
 _POWER = re.compile(r" ?\^ ?\{?([-+]?\d{1,3})\}?")
+_BEFORE_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
+_BULLET = re.compile(r"(?<=\n)[ \t]*-[ \t]")
 _SIGN_APART = re.compile(r"(?:^|(?<=[=:(])|(?<=\bis)|(?<=\bis ))\s*([-+])\s+(?=[\d.])")
 _NEGATIVE = ("minus", "negative")
 _SIGN_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NEGATIVE)}) (?=\.?\d)", re.IGNORECASE)
@@ -302,8 +340,8 @@ def parse_number(answer: str) -> float | None:
 def read_number(answer: str) -> float | None:
     """The first number in an answer, in digits or English words, or None.
 
-    Understood are ``-1,000.5``, ``1 000``, ``- 3``, ``minus 3``, ``1/2``, ``1 1/2``, ``\\frac{1}{2}``, ``10^3``,
-    ``2 x 10^3``, ``2e3``, "twenty-one" and "minus three".
+    Understood are ``-1,000.5``, ``1 000``, ``- 3``, ``minus 3``, ``1/2``, ``1 1/2``, ``1½``, ``\\frac{1}{2}``,
+    ``10^3``, ``2 x 10^3``, ``2e3``, "twenty-one" and "minus three". A "- " that begins a later line is a bullet.
     """
     whole = parse_number(answer)
     if whole is not None:
@@ -319,7 +357,8 @@ def read_number(answer: str) -> float | None:
 
 def _plain_numerals(answer: str) -> str:
     """An answer with plain digits, single spaces, and each sign before its number."""
-    text = " ".join(normalize("NFKC", answer.translate(_PLAIN_NUMERALS)).split())
+    text = normalize("NFKC", _BEFORE_FRACTION.sub(" ", answer.strip()).translate(_PLAIN_NUMERALS)).replace("⁄", "/")
+    text = " ".join(_BULLET.sub("", text).split())
     text = _LATEX_FRACTION.sub(r"\1/\2", text.replace("{,}", ","))
     return _SIGN_APART.sub(r" \1", _SIGN_IN_WORDS.sub("-", text))
 
@@ -331,10 +370,10 @@ def _value(digits: str, rest: str) -> float | None:
         return None
     if (mixed := _MIXED_FRACTION.match(rest)) and int(mixed[1]) < int(mixed[2]):
         return math.copysign(abs(number) + int(mixed[1]) / int(mixed[2]), number)
-    if (fraction := _FRACTION.match(rest)) and float(fraction[1]):
-        return number / float(fraction[1])
     try:
-        if scale := _POWER_OF_TEN.match(rest):
+        if (fraction := _FRACTION.match(rest)) and float(fraction[1]):
+            number /= float(fraction[1])
+        elif scale := _POWER_OF_TEN.match(rest):
             number *= 10.0 ** int(scale[1])
         elif power := _POWER.match(rest):
             number **= int(power[1])
@@ -354,7 +393,7 @@ def _first_spoken_number(words: list[str]) -> float | None:
             current, previous = current + _SMALL[word], "small"
         elif word in _TENS and previous in ("", "scale"):
             current, previous = current + _TENS[word], "tens"
-        elif word == "hundred":
+        elif word == "hundred" and current < 100:
             current, previous = max(current, 1) * 100, "scale"
         elif word in _SCALES:
             total, current, previous = total + max(current, 1) * _SCALES[word], 0, "scale"

@@ -181,6 +181,30 @@ READABLE = [
     ("因此选择C，因为A不对", "C"),
     (r"\boxed{\textbf{B}}", "B"),
     (r"so $\boxed{\mathrm{(B)}}$", "B"),
+    ("<think>a</think><answer>B</answer></think>", "B"),
+    ("<answer>B</answer> </think>", "B"),
+    ("<think>x</think></think><answer>B</answer>\n</think></thinking>", "B"),
+    ("<think>a</think><answer>B</answer", "B"),
+    ("<think>I was cut off <answer>D</answ", "D"),
+    ("A. a red car and a dog", "A"),
+    ("B, because A is wrong", "B"),
+    ("B, I think", "B"),
+    ("The answer is A. B and C are wrong", "A"),
+    ("The answer is B, C and D are wrong", "B"),
+    ("The answer is B and C isn't correct", "B"),
+    ("The answer is A, but B is close", "A"),
+    ("The answer is A but I am unsure", "A"),
+    ("The answer is (B), not (A) or (C)", "B"),
+    ("Answer: B or so it seems", "B"),
+    ("Between A and B, I choose B", "B"),
+    ("It is A or B. No, so C", "C"),
+    ("Not A, so B", "B"),
+    ("The answer is not A but C", "C"),
+    ("B\nB", "B"),
+    ("A: B", "A"),
+    ("(C) A.", "C"),
+    ("D. A and B", "D"),
+    ("The answer is D. A, B and C", "D"),
 ]
 
 
@@ -207,6 +231,37 @@ UNREADABLE = [
     "a - b",
     "A, C",
     "选择题",
+    "The answer is A or B.",
+    "The answer is B or C",
+    "Answer: A, B, C, D",
+    "The correct answers are A and C",
+    "Answer: (A) or (B)",
+    "(a) or (b)",
+    "A B C D",
+    "A\nB\nC\nD",
+    "A. a cat\nC. a dog",
+    "(A) (B) (C)",
+    "(A) (B)",
+    "A; B",
+    "A/B",
+    "A. or B.",
+    "**A** or **B**",
+    "A or maybe B",
+    "A and/or B",
+    "Option A or option B",
+    "either (A) or (B), I guess",
+    "A or B is correct",
+    "A, B and C are wrong",
+    r"\boxed{A, B}",
+    "答案是B或C",
+    "The answer is not B.",
+    "The answer isn't B",
+    "It cannot be C",
+    "Neither A nor B",
+    "not (B), I think",
+    "I think A is a good option",
+    "so it must be A </think>",
+    "<think>Maybe <answer>A</answer> or </",
 ]
 
 
@@ -319,13 +374,16 @@ def test_an_empty_answer_is_wrong():
         ("1/2/2020", 1), ("1 000", 1000), ("1\u202f000\u202f000 m", 1e6), ("12 34", 12), ("1{,}000", 1000),
         ("10^3", 1000), ("10^{3}", 1000), ("10³", 1000), ("2 x 10^3", 2000), ("2×10^{-3} m", 0.002),
         (r"1.5 \times 10^3", 1500), ("2^10", 1024), ("１２", 12), ("5%", 5), ("30°", 30),
+        ("2½", 2.5), ("about -1½ m", -1.5), ("½", 0.5), ("-½", -0.5), ("2 1⁄2", 2.5), ("1,000½", 1000.5),
+        ("Answer:\n- 3", 3), ("Answer:\n-3", -3), ("Answer:\n- -3", -3), ("Count:\n  - 3\n  - 4", 3),
+        ("1 " + "1" * 5000 + "/2", 1), ("1 1/" + "2" * 5000, 1), ("hundred " * 300, 100), ("- 3 chairs", -3),
     ],
 )  # fmt: skip
 def test_numbers_are_read_from_text(answer, number):
     assert read_number(answer) == number
 
 
-@pytest.mark.parametrize("answer", ["", "none", "nan", "inf", "-", ".", ",", "someone", "9" * 400])
+@pytest.mark.parametrize("answer", ["", "none", "nan", "inf", "-", ".", ",", "someone", "9" * 400, "1e308/0.0001"])
 def test_what_is_no_finite_number_scores_zero(answer):
     assert read_number(answer) is None
     for problem_type in ("numerical", "regression"):
@@ -379,10 +437,18 @@ REPEATED = (
     "A, ",
     "答案是 ",
     "1 000 ",
+    "A, B or C is wrong, ",
+    "(a) or ",
+    "not ",
+    "hundred ",
+    "</think>",
+    "\n -",
+    "</a",
 )
 HOSTILE = [
     "<answer>" + " " * 100_000,
     "(" * 100_000,
+    "A" + "," * 100_000,
     *(20_000 * piece for piece in (*REPEATED, "minus ", "is - ", "\\frac{1}{", "1/")),
 ]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marc.evaluation.samples import Row, Sample, require, require_text, texts
-from marc.grading import SUPERSCRIPTS, extract_answer, gold_answer, grade, read_number, yes_or_no
+from marc.grading import SUPERSCRIPTS, extract_answer, gold_answer, grade, read_choice, read_number, yes_or_no
 
 # --- readers ---------------------------------------------------------------------------------------------------------
 
@@ -185,14 +185,14 @@ def read_videomme(row: Row, part: str, where: str) -> OfficialRow:
 
 
 def score_official(output: str, sample: Sample, *, strict: bool = True) -> float:
-    """Score of an output by the sample's own rule; lenient reading replaces only VSI-Bench's first-token rule.
+    """Score of an output by the sample's own rule; lenient reading replaces only two rules (`LENIENT_RULES`).
 
     Returns:
         A score in ``[0, 1]``.
     """
     if sample.rule == "grade":
         return grade(output, sample.solution, sample.problem_type, protocol="official", strict=strict)
-    rule = RULES["letter" if sample.rule == "first-token" and not strict else sample.rule]
+    rule = RULES[sample.rule] if strict else LENIENT_RULES.get(sample.rule, RULES[sample.rule])
     return rule(extract_answer(output, protocol="official"), gold_answer(sample.solution), sample.options)
 
 
@@ -238,6 +238,20 @@ def score_caption(answer: str, gold: str, options: Sequence[str] = ()) -> float:
     return 0.0
 
 
+def score_named_caption(answer: str, gold: str, options: Sequence[str] = ()) -> float:
+    """TempCompass's caption matching, or the label's letter or digit however the answer names it ("(b)")."""
+    if score_caption(answer, gold, options):
+        return 1.0
+    said, wanted = (_CAPTION_WORD.sub("", text) for text in (answer, gold))
+    if re.match(r"[1-9]\b", wanted):
+        said, wanted = said.translate(_DIGITS_AS_LETTERS), wanted.translate(_DIGITS_AS_LETTERS)
+    return float(read_choice(said) == read_choice(wanted) != "")
+
+
+_CAPTION_WORD = re.compile(r"\b(?:caption|option|sentence) (?=[a-j1-9]\b)", re.IGNORECASE)
+_DIGITS_AS_LETTERS = str.maketrans("123456789", "ABCDEFGHI")
+
+
 def score_mmmu_open(answer: str, gold: str, options: Sequence[str] = ()) -> float:
     """VideoMMMU's open questions, as MMMU parses them: what follows a concluding word, and the numbers in it."""
     clauses = [_conclusion(line) for line in answer.lower().strip().rstrip(".").split("\n") if line.strip()]
@@ -266,12 +280,20 @@ def _conclusion(line: str) -> str:
     return rest if rest.strip(":,.!?;'") else line.strip()
 
 
+_STOP_WORDS = """a an the this that these those it its is are was were be been of in on at to by for from with as and
+or but if than then there"""
+
+
 def score_mmvu_open(answer: str, gold: str, options: Sequence[str] = ()) -> float:
-    """MMVU's open questions by rules: equal, one within the other at word boundaries, or the same number."""
+    """MMVU's open questions by rules: equal, one within the other at word boundaries, or the same number.
+
+    Words such as "the" and signs alone are within nothing.
+    """
     said, wanted = _plain(answer), _plain(gold)
     if not said or not wanted:
         return 0.0
-    if f" {wanted} " in f" {said} " or f" {said} " in f" {wanted} ":
+    says_something = any(re.search(r"\w", word) and word not in _STOP_WORDS.split() for word in said.split())
+    if f" {wanted} " in f" {said} " or (says_something and f" {said} " in f" {wanted} "):
         return 1.0
     number, target = read_number(answer), _plain_number(gold)
     return float(target is not None and number is not None and abs(number - target) < 0.01)
@@ -302,3 +324,6 @@ RULES: dict[str, Rule] = {
     "mmvu-open": score_mmvu_open,
     "exact": score_exact,
 }
+
+LENIENT_RULES: dict[str, Rule] = {"first-token": score_letter, "caption": score_named_caption}
+"""What replaces a rule where only the answer's form is at stake."""

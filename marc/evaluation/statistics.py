@@ -28,7 +28,7 @@ class Estimate:
     """A mean with its bootstrap interval.
 
     Attributes:
-        mean: The mean, NaN without samples.
+        mean: The mean; NaN without samples, or where a component of it has none.
         low: Lower end of the 95 % interval.
         high: Upper end.
         n: Number of samples.
@@ -45,10 +45,10 @@ class PairedComparison:
     """How a second run differs from a first one on the samples that both answered.
 
     Attributes:
-        difference: Mean of the second run's scores minus the first's, with its interval.
+        difference: Average of the second run's scores minus the first's, with its interval.
         only_first: Samples that only the first run has right (scores of exactly 0 and 1 only).
         only_second: Samples that only the second run has right.
-        p_value: Exact two-sided McNemar test of ``only_first`` against ``only_second``.
+        p_value: Two-sided sign-flip permutation test of ``difference`` over the clusters; NaN where that is.
     """
 
     difference: Estimate
@@ -70,35 +70,40 @@ def estimate_macro(
     """Mean over components of each component's mean score, resampled together.
 
     Args:
-        components: The scores of each component, such as a task.
+        components: The scores of each component, such as a task; one without scores leaves no mean.
         clusters: The cluster of each score; one cluster may occur in several components.
         weights: What each component's mean counts; all the same by default.
     """
-    weights = [1.0] * len(components) if weights is None else weights
-    kept = [index for index, scores in enumerate(components) if len(scores)]
-    filled = [(components[index], clusters[index]) for index in kept]
-    if not filled:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+    n = sum(map(len, components))
+    if not all(map(len, components)) or not n:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    sums_GC, counts_GC = _by_cluster(components, clusters)
+    average = partial(_mean_of_means, weights_G=np.ones(len(components)) if weights is None else np.asarray(weights))
+    low, high = percentile_interval((*sums_GC, *counts_GC), average, paired=True)
+    return Estimate(float(average(*sums_GC, *counts_GC)), low, high, n)
+
+
+def _by_cluster(
+    components: Sequence[Sequence[float]], clusters: Sequence[Sequence[Hashable]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of each component's scores in each cluster, ``[G, C]``."""
     position: dict[Hashable, int] = {}
-    for _, names in filled:
+    for names in clusters:
         for name in names:
             position.setdefault(name, len(position))
-    sums_GC = np.zeros((len(filled), len(position)))
+    sums_GC = np.zeros((len(components), len(position)))
     counts_GC = np.zeros_like(sums_GC)
-    for component, (scores, names) in enumerate(filled):
+    for component, (scores, names) in enumerate(zip(components, clusters, strict=True)):
         places = [position[name] for name in names]
         np.add.at(sums_GC[component], places, np.asarray(scores, dtype=np.float64))
         np.add.at(counts_GC[component], places, 1.0)
-    average = partial(_mean_of_means, weights_G=np.array([weights[index] for index in kept]))
-    low, high = percentile_interval((*sums_GC, *counts_GC), average, paired=True)
-    mean = float(average(*sums_GC, *counts_GC))
-    return Estimate(mean, low, high, sum(len(scores) for scores, _ in filled))
+    return sums_GC, counts_GC
 
 
 def _mean_of_means(
     *sums_then_counts: NDArray[np.float64], weights_G: NDArray[np.float64], axis: int = -1
 ) -> NDArray[np.float64]:
-    """Weighted mean over components of sum / count, a component without any score left out.
+    """Weighted mean over components of sum / count; one of which a resample drew no score is left out of that.
 
     Args:
         sums_then_counts: G arrays ``[..., C]`` of sums, then G of counts.
@@ -149,26 +154,68 @@ def percentile_interval(
 
 
 def compare_paired(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable]) -> PairedComparison:
-    """Compares two runs on the same samples.
+    """Compares two runs' means on the same samples.
 
     Args:
         first: Scores of the first run.
         second: Scores of the second run on the same samples, in the same order.
         clusters: The video of each sample.
     """
-    assert len(first) == len(second) == len(clusters), (len(first), len(second), len(clusters))
-    differences = [b - a for a, b in zip(first, second, strict=True)]
-    only_first = sum(a == 1 and b == 0 for a, b in zip(first, second, strict=True))
-    only_second = sum(a == 0 and b == 1 for a, b in zip(first, second, strict=True))
+    return compare_paired_macro([first], [second], [clusters])
+
+
+def compare_paired_macro(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    clusters: Sequence[Sequence[Hashable]],
+    weights: Sequence[float] | None = None,
+) -> PairedComparison:
+    """Compares two runs' means over components, as in `estimate_macro`, on the same samples.
+
+    Args:
+        first: Scores of the first run by component.
+        second: Scores of the second run on the same samples, in the same order.
+        clusters: The video of each sample.
+        weights: What each component's mean counts; all the same by default.
+    """
+    pairs = [list(zip(before, after, strict=True)) for before, after in zip(first, second, strict=True)]
+    differences = [[after - before for before, after in part] for part in pairs]
+    difference = estimate_macro(differences, clusters, weights)
+    p_value = math.nan
+    if not math.isnan(difference.mean):
+        sums_GC, counts_GC = _by_cluster(differences, clusters)
+        weights_G = np.ones(len(pairs)) if weights is None else np.asarray(weights)
+        p_value = sign_flip_p_value(weights_G @ (sums_GC / counts_GC.sum(1, keepdims=True)))
     return PairedComparison(
-        estimate(differences, clusters), only_first, only_second, mcnemar_p_value(only_first, only_second)
+        difference,
+        sum(pair == (1, 0) for part in pairs for pair in part),
+        sum(pair == (0, 1) for part in pairs for pair in part),
+        p_value,
     )
 
 
-def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test: the binomial test of ``only_first`` among both at 1/2."""
-    with extra("eval"):
-        from scipy.stats import binomtest
+def sign_flip_p_value(parts_C: NDArray[np.float64]) -> float:
+    """Two-sided permutation test of a sum against 0: were the runs alike, each cluster's part could have either sign.
 
-    either = only_first + only_second
-    return float(binomtest(only_first, either).pvalue) if either else 1.0
+    Exact where there are few clusters, otherwise of ``RESAMPLES`` seeded draws.
+
+    Args:
+        parts_C: What each cluster adds to the difference of the runs.
+    """
+    with extra("eval"):
+        from scipy.stats import permutation_test
+
+    parts_C = parts_C[parts_C != 0]
+    if len(parts_C) < 2:
+        return 1.0
+    result = permutation_test(
+        (parts_C / np.abs(parts_C).sum(),),
+        lambda flipped, axis: np.abs(flipped.sum(axis)).round(9),  # what is equal but for rounding ties
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        alternative="greater",
+        batch=max(1, _NUMBERS_AT_ONCE // (2 * len(parts_C))),
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)

@@ -1,7 +1,8 @@
 """What a run's rows say: means with intervals by benchmark, task and type, costs, failures; two runs in pairs.
 
 Everything is computed from the rows on disk, so an interrupted and resumed run says exactly what an uninterrupted one
-does. Failed samples are in no mean; they are counted beside it.
+does. Failed samples are in no mean; they are counted beside it. Where all samples of a
+part of the headline failed, there is no headline.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from marc.evaluation.runner import Row, read_card, read_run_rows
-from marc.evaluation.statistics import Estimate, PairedComparison, compare_paired, estimate, estimate_macro
+from marc.evaluation.statistics import Estimate, PairedComparison, compare_paired_macro, estimate, estimate_macro
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the answers cost, over the answered samples.
+    """What the answers cost, over the answered samples; NaN where there are none.
 
     Attributes:
         frames: Mean number of frames decoded.
@@ -70,6 +71,7 @@ class RunSummary:
         costs: What the answers cost.
         failures: Reason and number of samples, most frequent first.
         missing: Samples that have no row yet.
+        unanswered: Parts of the headline that were asked and of which all failed: with one there is no headline.
     """
 
     folder: str
@@ -80,6 +82,7 @@ class RunSummary:
     costs: Costs
     failures: tuple[tuple[str, int], ...]
     missing: int
+    unanswered: tuple[str, ...]
 
     @property
     def failed(self) -> int:
@@ -100,12 +103,17 @@ def summarise(folder: Path) -> RunSummary:
     return RunSummary(
         folder=str(folder),
         card=card,
-        headline=headline(answered, spec, "strict"),
-        headline_lenient=headline(answered, spec, "lenient"),
+        headline=headline(rows, spec, "strict"),
+        headline_lenient=headline(rows, spec, "lenient"),
         lines=tuple(_breakdown(rows)),
         costs=_costs(answered),
         failures=tuple(Counter(row["reason"] for row in rows if row["status"] == "failed").most_common()),
         missing=card["run"]["samples"] - len(rows),
+        unanswered=tuple(
+            "/".join(dict.fromkeys(component))
+            for component, part in _parts(rows, spec).items()
+            if not any(row["status"] == "ok" for row in part)
+        ),
     )
 
 
@@ -113,19 +121,29 @@ def headline(rows: Sequence[Row], spec: str, score: str) -> Estimate:
     """A benchmark's headline.
 
     Args:
-        rows: Answered rows.
+        rows: All rows: a part of the average of which all failed leaves no headline.
         spec: See `marc.evaluation.benchmarks.ProtocolSpec.headline`.
         score: ``"strict"`` or ``"lenient"``.
     """
+    parts = _parts(rows, spec)
+    answered = [[row for row in part if row["status"] == "ok"] for part in parts.values()]
+    scores = [[row[score] for row in part] for part in answered]
+    return estimate_macro(scores, [_videos(part) for part in answered], _weights(parts))
+
+
+def _parts(rows: Iterable[Row], spec: str) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by the mean of a headline that they belong to."""
     parts: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         parts.setdefault(_component(row, spec), []).append(row)
-    sizes = Counter(component[0] for component in parts)
-    return estimate_macro(
-        [[row[score] for row in part] for part in parts.values()],
-        [_videos(part) for part in parts.values()],
-        [1 / sizes[component[0]] for component in parts],
-    )
+    return parts
+
+
+def _weights(components: Iterable[tuple[str, ...]]) -> list[float]:
+    """What each mean of a headline counts: the parts of a part share what that counts."""
+    components = list(components)
+    sizes = Counter(component[0] for component in components)
+    return [1 / sizes[component[0]] for component in components]
 
 
 def _component(row: Row, spec: str) -> tuple[str, ...]:
@@ -144,24 +162,27 @@ def _component(row: Row, spec: str) -> tuple[str, ...]:
 
 
 def compare(first: Path, second: Path) -> tuple[PairedComparison, int]:
-    """The second run against the first on the samples that both answered, and how many only one of them did.
+    """The second run's headline minus the first's on what both answered, and how many samples only one of them did.
 
     Raises:
         ValueError: If a sample's gold answer differs: then the runs are of different data.
     """
-    before, after = (
-        {row["id"]: row for row in read_run_rows(run) if row["status"] == "ok"} for run in (first, second)
-    )
-    common = [key for key in before if key in after]
-    for key in common:
+    before, after = ({row["id"]: row for row in read_run_rows(run)} for run in (first, second))
+    asked = [key for key in before if key in after]
+    for key in asked:
         if before[key]["solution"] != after[key]["solution"]:
             raise ValueError(f"{first} and {second} are of different data: the gold answer of {key} differs")
-    pair = compare_paired(
-        [before[key]["strict"] for key in common],
-        [after[key]["strict"] for key in common],
-        _videos([before[key] for key in common]),
+    answered = [{key for key, row in run.items() if row["status"] == "ok"} for run in (before, after)]
+    both = answered[0] & answered[1]
+    parts = _parts((before[key] for key in asked), read_card(first)["run"]["headline"])
+    common = [[row for row in part if row["id"] in both] for part in parts.values()]
+    pair = compare_paired_macro(
+        [[row["strict"] for row in part] for part in common],
+        [[after[row["id"]]["strict"] for row in part] for part in common],
+        [_videos(part) for part in common],
+        _weights(parts),
     )
-    return pair, len(before.keys() ^ after.keys())
+    return pair, len(answered[0] ^ answered[1])
 
 
 def _breakdown(rows: Sequence[Row]) -> Iterable[Line]:
@@ -183,7 +204,7 @@ def _line(group: str, value: str, rows: Sequence[Row]) -> Line:
 def _costs(rows: Sequence[Row]) -> Costs:
     def mean(name: str) -> float:
         values = [row.get(name) for row in rows]
-        return float(np.mean([math.nan if value is None else value for value in values])) if rows else 0.0
+        return float(np.mean([math.nan if value is None else value for value in values])) if rows else math.nan
 
     thought = [row["has_thought"] for row in rows if row.get("has_thought") is not None]
     stages = dict.fromkeys(stage for row in rows for stage in row["seconds"])

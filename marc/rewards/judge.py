@@ -8,8 +8,10 @@ For captions and other answers of which ROUGE knows too little. Rows of other ty
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from marc.grading import extract_answer, gold_answer, read_number, remove_reasoning
+from marc.grading import extract_answer, gold_answer, remove_reasoning
 from marc.rewards.accuracy import Completion, completion_text
 
 ADDRESS, MODEL, KEY = "MARC_JUDGE_URL", "MARC_JUDGE_MODEL", "MARC_JUDGE_KEY"
@@ -33,6 +35,11 @@ AT_ONCE = 8
 PATIENCE = 120.0
 """Seconds for one judgement."""
 TRIES = 3
+_JUDGEMENT = re.compile(
+    r"[\s*_\"'`(\[]*(?:(?:the )?(?:score|rating|judge?ment)(?: is)?[\s:=*_]*)?"
+    rf"(\d{{1,2}}(?:\.\d{{1,9}})?)[\s*_]*(?:(?:/|out of)\s*{BEST}\b)?[\s*_\"'`)\].]*",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,11 @@ class Judge:
                 time.sleep(attempt)
             try:
                 reply = self._ask(PROMPT.format(question=question, gold=gold, answer=answer))
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 problem = " ".join(str(error).split())[:200] or type(error).__name__
                 continue
-            number = read_number(remove_reasoning(reply))
-            if number is not None and 0 <= number <= BEST:
+            judged = _JUDGEMENT.fullmatch(remove_reasoning(reply))
+            if judged and (number := float(judged[1])) <= BEST:
                 return number / BEST
             problem = f"it replied {reply[:80]!r} instead of a number from 0 to {BEST}"
         raise OSError(f"the judge {self.model} at {self.address} gave no judgement in {TRIES} tries: {problem}")

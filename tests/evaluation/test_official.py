@@ -64,6 +64,38 @@ def test_caption_matching(answer, score):
     assert score_caption(answer, "Caption B: the dog runs.", options) == score
 
 
+@pytest.mark.parametrize(("right", "wrong"), [("B", "A"), ("2", "1")])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "({})",
+        "{}",
+        "{}.",
+        "Caption {}",
+        "**Caption {}**",
+        "The best option is Caption {}.",
+        "Option {}",
+        "Caption {}: so",
+    ],
+)
+def test_captions_are_read_leniently_in_any_form(make_samples, form, right, wrong):
+    options = tuple(f"Caption {label}: the {beast} runs." for label, beast in sorted([(wrong, "cat"), (right, "dog")]))
+    (sample,) = make_samples(1, rule="caption", problem_type="free-form", solution=options[1], options=options)
+    for said in (right, right.lower()):
+        assert score_official(form.format(said), sample, strict=False) == 1
+    assert score_official(form.format(wrong), sample, strict=False) == 0
+    assert score_official(f"Caption {wrong} or Caption {right}", sample, strict=False) == 0
+
+
+@pytest.mark.parametrize("output", ["(B)", "b", "**Caption B**", "The best option is Caption B.", "Option B"])
+def test_the_rule_for_captions_itself_reads_none_of_these(make_samples, output):
+    options = ("Caption A: the cat runs.", "Caption B: the dog runs.")
+    (sample,) = make_samples(1, rule="caption", problem_type="free-form", solution=options[1], options=options)
+    assert score_official(output, sample) == 0
+    assert score_official("the dog runs", sample) == score_official("the dog runs", sample, strict=False) == 1
+    assert score_official("the dog", sample, strict=False) == 0
+
+
 @pytest.mark.parametrize(
     ("answer", "gold", "score"),
     [
@@ -96,6 +128,13 @@ def test_mmmu_open(answer, gold, score):
         ("", "red", 0),
         ("blue", "red", 0),
         ("red", "", 0),
+        ("the", "the number of the cat", 0),
+        ("of", "rate of change", 0),
+        ("a", "a cat", 0),
+        ("of the", "rate of the change", 0),
+        ("-", "x - y", 0),
+        ("a cat", "a cat and a dog", 1),
+        ("the", "The", 1),
     ],
 )
 def test_mmvu_open(answer, gold, score):

@@ -1,6 +1,7 @@
 """Reports: the right numbers in the right places, in text, Markdown, JSON and a picture."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,7 @@ def make_run(make_samples, scripted_engine, card, tmp_path):
 
 def rows_of(*scored):
     return [
-        {"strict": score, "problem_type": kind, "groups": {"task": task}, "path": str(i)}
+        {"status": "ok", "strict": score, "problem_type": kind, "groups": {"task": task}, "path": str(i)}
         for i, (score, kind, task) in enumerate(scored)
     ]
 
@@ -41,7 +42,17 @@ def test_headlines():
     assert headline(rows, "mean", "strict").mean == pytest.approx(0.55)
     assert headline(rows, "accuracy+mra", "strict").mean == pytest.approx((2 / 3 + 0.2) / 2)
     assert headline(rows, "macro:task", "strict").mean == pytest.approx((0.5 + 0.6) / 2)
-    assert headline(rows[:2], "accuracy+mra", "strict").mean == 0.5
+    only_choices = headline(rows[:2], "accuracy+mra", "strict")
+    assert (only_choices.mean, only_choices.n) == (0.5, 2)
+
+
+def test_a_part_of_which_all_failed_leaves_no_headline():
+    rows = rows_of((1, "multiple choice", "a"), (0, "multiple choice", "a"), (0.2, "regression", "b"))
+    rows[2]["status"] = "failed"
+    for spec in ("accuracy+mra", "macro:task"):
+        found = headline(rows, spec, "strict")
+        assert math.isnan(found.mean) and found.n == 2
+    assert headline(rows, "mean", "strict").mean == 0.5
 
 
 def test_the_parts_of_a_task_are_means_of_their_own():
@@ -76,6 +87,25 @@ def test_written_reports(make_run):
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_report_names_what_has_no_answer(make_run):
+    run = make_run("right", "fail", "right", "fail", headline="macro:task")
+    text = markdown(summarise(run))
+    assert "**no answer in odd** (macro:task; lenient reading none; n = 2, 2 failed)" in text
+    assert side_by_side([summarise(run)]).rows[0][2:5] == ("no answer in odd", "", "")
+
+
+def test_a_run_of_which_all_failed_has_no_costs(make_run):
+    failed, fine = make_run("fail", "fail", benchmark="VSI"), make_run("right", "wrong", benchmark="MMVU")
+    summary = summarise(failed)
+    assert "**no answer** (mean;" in markdown(summary) and "frames" not in markdown(summary).split("```")[0]
+    assert math.isnan(summary.costs.frames)
+    write_report(failed)
+    assert json.loads((failed / "report.json").read_text())["costs"]["frames"] is None
+    (row,) = side_by_side([summary, summarise(fine)]).rows
+    assert row[1:4] == ("64", "no answer", "50.00 [50.00, 50.00]")
+    assert row[4:] == ("", "", "4.0", "6.0", "1.00", "0.500", "2", "2", "0")
+
+
 def test_an_unfinished_run_says_so(make_samples, card, tmp_path):
     open_run(tmp_path, card(make_samples(3)))
     assert "Incomplete: 3 of 3 samples" in markdown(summarise(tmp_path))
@@ -90,16 +120,82 @@ def test_runs_side_by_side_with_published_lines(make_run):
         make_run("wrong", "wrong", benchmark="VSI", method="tiny"),
     ]
     table = side_by_side([summarise(folder) for folder in runs])
-    costs = ("visual tokens", "prompt tokens", "peak GiB", "s / question", "failed")
+    costs = ("visual tokens", "prompt tokens", "peak GiB", "s / question", "n", "failed", "missing")
     assert table.columns == ("model", "frames", "VSI", "MMVU", "mean", "mean, lenient", *costs)
-    assert table.rows[0][5:] == ("75.00", "4.0", "6.0", "1.00", "0.500", "0")
-    assert table.rows[0][0] == "scripted full (video-r1)" and table.rows[0][4] == "75.00"
-    assert table.rows[1][2].startswith("0.00") and table.rows[1][3:5] == ("", "")
+    assert table.rows[0][5:] == ("75.00 (of 2)", "4.0", "6.0", "1.00", "0.500", "4", "0", "0")
+    assert table.rows[0][0] == "scripted full (video-r1)" and table.rows[0][4] == "75.00 (of 2)"
+    assert table.rows[1][2].startswith("0.00") and table.rows[1][3:5] == ("", "0.00 (of 1)")
     published = side_by_side([summarise(folder) for folder in runs], published=True)
     assert published.columns[2:8] == ("VSI", "VideoMMMU", "MMVU", "MVBench", "TempCompass", "VideoMME")
     assert published.rows[7][:3] == ("MARC-3B (C-GRPO + VMR) (published)", "1", "27.55")
     with pytest.raises(ValueError, match="give one"):
         side_by_side([summarise(runs[0]), summarise(runs[0])])
+
+
+def test_the_mean_is_that_of_the_published_benchmarks(make_run):
+    six = ("VSI", "VideoMMMU", "MMVU", "MVBench", "TempCompass", "VideoMME")
+    runs = [summarise(make_run("right", "wrong", benchmark=name)) for name in six]
+    runs.append(summarise(make_run("right", benchmark="Micro-world")))
+    (row,) = side_by_side(runs).rows
+    assert row[8:11] == ("100.00 [100.00, 100.00]", "50.00", "50.00")
+
+
+def test_an_unfinished_run_is_marked_and_leaves_no_mean(make_samples, scripted_engine, card, make_run, tmp_path):
+    samples = make_samples(10)
+    open_run(tmp_path / "killed", card(samples, benchmark="MMVU"))
+    engine = scripted_engine({sample.id: ANSWERS["right"] for sample in samples})
+    run(samples[:2], engine, tmp_path / "killed", RunOptions("video-r1"))
+    (row,) = side_by_side([summarise(make_run("right", benchmark="VSI")), summarise(tmp_path / "killed")]).rows
+    assert row[2:6] == ("100.00 [100.00, 100.00]", "100.00 [100.00, 100.00] (8 of 10 missing)", "", "")
+    assert row[-3:] == ("3", "0", "8")
+
+
+def test_runs_of_other_settings_are_other_lines_and_named(make_samples, scripted_engine, card, tmp_path):
+    asked = {
+        "a": {"benchmark": "VSI", "checkpoint": "aaa", "frames": {"max_frames": 64, "fps": 2}},
+        "b": {"benchmark": "MMVU", "checkpoint": "bbb", "frames": {"max_frames": 16, "fps": 2}},
+        "c": {"benchmark": "VSI", "checkpoint": "bbb", "frames": {"max_frames": 16, "fps": 2}},
+        "d": {"benchmark": "VSI", "checkpoint": "aaa", "frames": {"max_frames": 2, "fps": 2}, "method": "frames2"},
+        "e": {"benchmark": "VSI", "checkpoint": "ccc", "frames": {"max_frames": 64, "fps": 2}, "model": "another"},
+    }
+    samples = make_samples(2)
+    for name, changes in asked.items():
+        open_run(tmp_path / name, card(samples, **changes))
+        run(
+            samples,
+            scripted_engine(dict.fromkeys((s.id for s in samples), "B")),
+            tmp_path / name,
+            RunOptions("official"),
+        )
+    first, second, *others = side_by_side([summarise(tmp_path / name) for name in asked]).rows
+    assert first[0] == "scripted full (video-r1), checkpoint aaa, frames.max_frames 64" and first[3] == ""
+    assert second[0] == "scripted full (video-r1), checkpoint bbb, frames.max_frames 16" and second[2] and second[3]
+    assert [row[0] for row in others] == ["scripted frames2 (video-r1)", "another full (video-r1)"]
+    assert [row[1:3] for row in comparisons([tmp_path / name for name in "acd"]).rows] == [
+        ("full, checkpoint bbb, frames.max_frames 16", "full, checkpoint aaa, frames.max_frames 64"),
+        ("frames2", "full"),
+    ]
+    assert comparisons([tmp_path / "a", tmp_path / "e"]).rows[0][1:3] == ("another full", "scripted full")
+
+
+def test_each_benchmark_of_the_official_protocol_has_its_own_length(make_samples, card, tmp_path):
+    for name, length in {"VSI": 16, "MMVU": 1024}.items():
+        generation = {"max_new_tokens": length}
+        open_run(tmp_path / name, card(make_samples(1), benchmark=name, protocol="official", generation=generation))
+    (row,) = side_by_side([summarise(tmp_path / name) for name in ("VSI", "MMVU")]).rows
+    assert row[:4] == ("scripted full (official)", "", "no answer (1 of 1 missing)", "no answer (1 of 1 missing)")
+
+
+def test_paired_comparison_is_of_headlines(make_run):
+    """Two of three tasks' questions say little of a macro average."""
+    before = make_run("right", "right", "wrong", "right", "wrong", method="full", headline="macro:task")
+    after = make_run("right", "wrong", "right", "wrong", "right", method="tiny", headline="macro:task")
+    (row,) = comparisons([before, after]).rows
+    change = summarise(after).headline.mean - summarise(before).headline.mean
+    assert row[3].startswith(f"{100 * change:+.2f} [") and row[4:6] == ("2", "2")
+    failed = make_run("right", "fail", "right", "fail", "right", method="failed", headline="macro:task")
+    (row,) = comparisons([before, failed]).rows
+    assert (row[3], row[6], row[7:]) == ("a part without common answers", "", ("3", "2"))
 
 
 def test_paired_comparison_uses_common_samples_only(make_run):

@@ -1,6 +1,7 @@
 """The judge's reward, asked of a server of our own on loopback."""
 
 import json
+from http.client import BadStatusLine, IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -57,7 +58,11 @@ def serve(monkeypatch):
 
 @pytest.mark.parametrize(
     ("reply", "score"),
-    [("7", 0.7), ("10", 1.0), ("0", 0.0), ("<think>between 3 and 5</think> 4", 0.4), (" **8** ", 0.8)],
+    [
+        *(("7", 0.7), ("10", 1.0), ("0", 0.0), ("<think>between 3 and 5</think> 4", 0.4), (" **8** ", 0.8)),
+        *(("8/10", 0.8), ("10/10", 1.0), ("**8** / 10.", 0.8), ("8 out of 10", 0.8), ("7.5", 0.75)),
+        *(("Score: 8", 0.8), ("**Score:** 9/10", 0.9), ("The score is 3.", 0.3)),
+    ],
 )
 def test_a_number_is_read_from_the_reply(serve, reply, score):
     server = serve(reply)
@@ -78,6 +83,28 @@ def test_what_fails_is_asked_again_and_then_named(serve):
     assert len(server.asked) == 3
     with pytest.raises(OSError, match="gave no judgement in 3 tries"):
         Judge("http://127.0.0.1:9/v1", "gone").score("q", "a", "b")
+
+
+@pytest.mark.parametrize(
+    "reply", ["On a scale from 0 to 10: 9", "8/100", "8/5", "-3", "11", "3 to 4", "1/2", "8 9", ""]
+)
+def test_anything_else_is_no_judgement(serve, reply):
+    server = serve(reply, "6")
+    assert server.judge.score("q", "a", "b") == 0.6
+    assert len(server.asked) == 2
+
+
+def test_a_reply_that_breaks_off_is_asked_for_again(serve, monkeypatch):
+    replies = iter([IncompleteRead(b"{"), BadStatusLine("x"), "6"])
+
+    def ask(self, prompt):
+        reply = next(replies)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    monkeypatch.setattr(Judge, "_ask", ask)
+    assert serve("unused").judge.score("q", "a", "b") == 0.6
 
 
 def test_only_free_answers_are_judged_and_empty_ones_are_not_asked_about(serve):
