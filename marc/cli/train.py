@@ -14,46 +14,33 @@ app = typer.Typer(help="Train the compressed student from a recipe: options as i
 @app.command(context_settings=PASSED_ON)
 def grpo(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """C-GRPO, on-policy distillation, or both: --config RECIPE [--option value ...]; --help lists the options."""
-    with user_errors("marc train grpo"):
-        from marc.cli import recipes
-
-        if recipes.is_asked_for(context.args):
-            recipes.print_help("grpo", context.command.help or "")
-            return
-        arguments = _arguments("grpo", context, verbose, quiet)
-        from marc.training.run import run_grpo
-
-        run_grpo(arguments)
+    _train("grpo", context, verbose, quiet)
 
 
 @app.command(context_settings=PASSED_ON)
 def sft(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Supervised training: --config RECIPE [--option value ...]; --help lists the options."""
-    with user_errors("marc train sft"):
-        from marc.cli import recipes
-
-        if recipes.is_asked_for(context.args):
-            recipes.print_help("sft", context.command.help or "")
-            return
-        arguments = _arguments("sft", context, verbose, quiet)
-        from marc.training.run import run_sft
-
-        run_sft(arguments)
+    _train("sft", context, verbose, quiet)
 
 
 @app.command(context_settings=PASSED_ON)
 def tower(context: typer.Context, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """The vision tower, to merge early: --config RECIPE [--option value ...]; --help lists the options."""
-    with user_errors("marc train tower"):
+    _train("tower", context, verbose, quiet)
+
+
+def _train(method: str, context: typer.Context, verbose: int, quiet: bool) -> None:
+    """Runs a method's recipe, or prints its options."""
+    with user_errors(f"marc train {method}"):
         from marc.cli import recipes
 
         if recipes.is_asked_for(context.args):
-            recipes.print_help("tower", context.command.help or "")
+            recipes.print_help(method, context.command.help or "")
             return
-        arguments = _arguments("tower", context, verbose, quiet)
-        from marc.training.run import run_tower
+        arguments = _arguments(method, context, verbose, quiet)
+        from marc.training import run
 
-        run_tower(arguments)
+        {"grpo": run.run_grpo, "sft": run.run_sft, "tower": run.run_tower}[method](arguments)
 
 
 def _arguments(method: str, context: typer.Context, verbose: int, quiet: bool) -> list[str]:

@@ -106,9 +106,8 @@ def check_tower_training(model: Any, processor: Any, args: Any) -> LayerMix:
     mix = args.layer_mix if args.tower_layers or own is None else LayerMix.of(own)
     layers = {name: mix.at(name, processor.compression).tower_layer for name in mix.drawn}
     if own is not None and own not in layers.values():
-        raise ValueError(
-            f"tower_layer {own} is where the model would merge, but no step does: tower_layers {[*layers]}"
-        )
+        name = next(iter(LayerMix.of(own).shares))
+        raise ValueError(f"tower_layer {name} is where the model would merge, but no step does: {', '.join(layers)}")
     if set(layers.values()) == {None}:
         raise ValueError("tower_layers: no step merges anywhere; name a block")
     depth = len(model.model.visual.blocks)

@@ -100,7 +100,7 @@ class Skimmer:
         self._in_vain, self._unlooked = 0, 0
         self._lengths: list[int] = []
         self._sizes_before = np.zeros(0, np.int64)
-        self._has_new_clock = False
+        self._key, self._has_new_clock = -math.inf, False
         self._last, self._lasts = -math.inf, 0
 
     def pictures(self) -> Iterator[Picture | Skipped]:
@@ -116,7 +116,7 @@ class Skimmer:
     def _events(self) -> Iterator[Picture | Skipped]:
         waiting: list[Group] = []
         for group in groups(self._reader.undecoded()):
-            self._note_last(group)
+            self._note(group)
             if waiting:
                 self._lengths = [*self._lengths[-1:], len(waiting[-1].packets)]
                 where = self._spikes(waiting[-1], group)
@@ -137,8 +137,11 @@ class Skimmer:
             yield from self._read_last(waiting[-1])
         yield from self._noted(self._reader.rest())
 
-    def _note_last(self, group: Group) -> None:
-        """Take note of how long the picture lasts that is shown last."""
+    def _note(self, group: Group) -> None:
+        """Take note of where the times fall back, and of how long the picture lasts that is shown last."""
+        if group.is_whole:
+            self._has_new_clock |= group.start <= self._key
+            self._key = group.start
         for packet in group.packets:
             if packet.pts is not None and packet.pts >= self._last:
                 self._last, self._lasts = packet.pts, packet.duration or 0
@@ -146,13 +149,10 @@ class Skimmer:
     def _spikes(self, group: Group, after: Group | None) -> NDArray[np.intp] | None:
         """Which packets behind a group's first one may bring something else into the picture; None if unknown.
 
-        Where the times fall back between two groups, nothing is known of what follows.
+        Of what follows where the times have fallen back nothing is known.
         """
-        if group.is_whole and after is not None and after.is_whole and after.start <= group.start:
-            self._has_new_clock = True
-        if self._has_new_clock or self._reader.has_new_clock or not group.is_whole:
-            return None
-        if after is not None and not after.is_whole:
+        is_whole = group.is_whole and (after is None or after.is_whole)
+        if self._has_new_clock or self._reader.has_new_clock or not is_whole:
             return None
         key = group.key.size if after is None else min(group.key.size, after.key.size)
         return spikes(sizes_between(group, after), key)
