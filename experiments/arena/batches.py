@@ -51,7 +51,7 @@ class ArenaBatches:
         """
         rng = np.random.default_rng((self.seed, step))
         choices = bool(rng.random() < phase.choices)
-        shares = {kind: weights.get(loss_name(kind, choice=choices), 1.0) for kind in ARENA_KINDS}
+        shares = {kind: weights.get(loss_name(kind, choice=choices), 1.0) for kind in phase.kinds or ARENA_KINDS}
         numbers = range(MOST_VIDEOS * step, MOST_VIDEOS * step + phase.videos)
         return self.draw(rng, numbers, phase, shares, choices=float(choices))
 
@@ -75,9 +75,10 @@ class ArenaBatches:
             choices: Share of multiple choice.
             split: Whose videos.
         """
+        kinds = {kind: ARENA_KINDS[kind] for kind in phase.kinds or ARENA_KINDS}
         videos = [sample_arena(split, self.seed, number, phase.limits) for number in numbers]
         asked = [
-            draw_questions(video, rng, phase.questions, weights=dict(shares), choice_rate=choices, kinds=ARENA_KINDS)
+            draw_questions(video, rng, phase.questions, weights=dict(shares), choice_rate=choices, kinds=kinds)
             for video in videos
         ]
         return AskedVideos([self.lay_out(video) for video in videos], asked, STYLE, jump=bool(rng.random() < 0.5))

@@ -20,6 +20,7 @@ class ArenaPhase:
         rate: Factor on the learning rates.
         final_rate: What the factor falls to, linearly, by the last of `steps`; ``None`` is no fall.
         choices: Probability of a step that asks multiple-choice questions.
+        kinds: Kinds of questions; empty is all of them.
     """
 
     limits: ArenaLimits
@@ -27,9 +28,10 @@ class ArenaPhase:
     videos: int
     questions: int
     until: float | None = None
-    rate: float = 0.5
+    rate: float = 0.3
     final_rate: float | None = None
     choices: float = 0.3
+    kinds: tuple[str, ...] = ()
 
     def rate_at(self, step: int) -> float:
         """The factor on the learning rates at a step of the phase."""
@@ -37,12 +39,16 @@ class ArenaPhase:
         return self.rate + (final - self.rate) * step / self.steps
 
 
+LOOKED_UP = ("sign", "star", "actor colour", "actor shape", "actor direction", "scene of sign")
+"""Kinds of questions that are a description: whose cell is found says the answer. All others are built on that."""
 CURRICULUM = (
-    ArenaPhase(ArenaLimits(events=2, grids=4, rows=4, columns=8), steps=1500, videos=3, questions=20, until=0.85),
-    ArenaPhase(ArenaLimits(events=4, grids=8, rows=4, columns=8), steps=3000, videos=3, questions=20, until=0.88),
-    ArenaPhase(ArenaLimits(events=4, grids=8), steps=3000, videos=2, questions=32, until=0.9),
-    ArenaPhase(ArenaLimits(events=8, grids=16), steps=6000, videos=2, questions=32, until=0.93),
-    ArenaPhase(ArenaLimits(), steps=12000, videos=2, questions=32, rate=0.4, final_rate=0.0),
+    ArenaPhase(ArenaLimits(2, 2, 4, 4), steps=700, videos=8, questions=10, until=0.9, choices=0.0, kinds=LOOKED_UP),
+    ArenaPhase(ArenaLimits(2, 4, 4, 4), steps=1500, videos=6, questions=12, until=0.9, choices=0.0),
+    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=1500, videos=4, questions=20, until=0.9),
+    ArenaPhase(ArenaLimits(4, 8, 4, 8), steps=1000, videos=3, questions=20, until=0.92),
+    ArenaPhase(ArenaLimits(8, 16, 4, 8), steps=1500, videos=2, questions=32, until=0.92),
+    ArenaPhase(ArenaLimits(8, 16), steps=1500, videos=2, questions=32, until=0.93),
+    ArenaPhase(ArenaLimits(), steps=1500, videos=2, questions=32, final_rate=0.0),
 )
 
 
@@ -52,7 +58,7 @@ class ArenaSettings:
 
     Attributes:
         seed: Seed of everything.
-        more_layers: Layers of the language model above the embedded model's, see `experiments.arena.model`.
+        layers: Of the language model.
         tower_steps: Steps in which the tower learns to tell what is there.
         word_steps: Steps in which it learns to say that in words.
         tower_cells: Cells of a step of both.
@@ -66,9 +72,9 @@ class ArenaSettings:
     """
 
     seed: int = 0
-    more_layers: int = 2
-    tower_steps: int = 1200
-    word_steps: int = 500
+    layers: int = 6
+    tower_steps: int = 6000
+    word_steps: int = 2500
     tower_cells: int = 768
     phases: tuple[ArenaPhase, ...] = field(default=CURRICULUM)
     muon_learning_rate: float = 0.02

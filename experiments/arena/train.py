@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from experiments.arena.batches import ArenaBatches
-from experiments.arena.model import build_arena_model, speak_in_words, words_of_cells
+from experiments.arena.model import build_arena_model, speak_in_words, speak_up, words_of_cells
 from experiments.arena.settings import ArenaPhase, ArenaSettings
 from experiments.arena.tower import CellHeads, TowerStage, TowerTraining
 from experiments.kept_settings import keep_settings
@@ -44,9 +44,7 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
             another curriculum.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keep_settings(
-        {"seed": settings.seed, "more_layers": settings.more_layers, "tower_steps": settings.tower_steps}, folder
-    )
+    keep_settings({name: getattr(settings, name) for name in ("seed", "layers", "tower_steps", "word_steps")}, folder)
 
     def log(row: dict[str, Any]) -> None:
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -78,12 +76,13 @@ def _train_tower(
         heads = CellHeads(tower.config.out_hidden_size)
         training = TowerTraining(tower, colours, heads, telling, folder / "tower_telling.pt")
         training.run(log, every=settings.checkpoint_every)
-        words, saying = words_of_cells(processor, settings.seed), folder / "tower_saying.pt"
+        words, saying = words_of_cells(model, processor), folder / "tower_saying.pt"
         if not saying.exists():
             unexplained = speak_in_words(model, processor, words, seed=settings.seed)
             log({"step": 0, "tower/unexplained": unexplained})
         stage = replace(telling, steps=settings.word_steps, rate=0.5)
         TowerTraining(tower, colours, words, stage, saying).run(log, every=settings.checkpoint_every)
+        speak_up(model)
         save_atomically(tower.state_dict(), done)
     tower.load_state_dict(torch.load(done, weights_only=True))
 

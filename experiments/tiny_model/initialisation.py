@@ -50,6 +50,12 @@ NEARBY = 4
 """Of the rotary frequencies, so many of the fastest ones tell a neighbour from the next."""
 POSITION_SIZE = 5.5
 """Of the biases on them: the token at the right distance has a logit of 3 above its neighbours."""
+PHRASE_MIDDLE = 2.5
+"""Heads that look at a phrase look so many tokens back, and as far to both sides as to see four tokens."""
+PHRASE_PAIRS = slice(1, 6)
+"""On these rotary frequencies: they tell little between neighbours, and much between what is near and what is far."""
+PHRASE_FALL = 3.5
+"""How much lower than the nearest a token's logit is that is too far away, for each of these frequencies."""
 COPY = 0.5
 """How much of what it attends to a token takes over in one layer."""
 DEEP_SIZE = 2.0
@@ -118,21 +124,48 @@ def initialise_attention(attention: Any) -> None:
 
 
 @torch.no_grad()
-def look_back(attention: Any, inverse_frequencies: Tensor, *, distance: int) -> None:
-    """Make the last head look back by `distance` tokens instead of at what is alike.
+def look_back(attention: Any, inverse_frequencies: Tensor, *, distance: int, head: int = -1) -> None:
+    """Make a head look back by `distance` tokens instead of at what is alike.
 
     Args:
         attention: A layer's attention.
         inverse_frequencies: Of its rotary positions, ``[head_dim / 2]``.
         distance: In positions.
+        head: Which one.
     """
-    width, pairs = attention.head_dim, len(inverse_frequencies)
-    nn.init.normal_(attention.q_proj.weight[-width:], std=FAINT_STD)
-    attention.k_proj.bias[-width:][:NEARBY] = POSITION_SIZE
-    angles = inverse_frequencies[:NEARBY] * distance
-    query_bias = attention.q_proj.bias[-width:]
-    query_bias[:NEARBY] = POSITION_SIZE * angles.cos()
-    query_bias[pairs : pairs + NEARBY] = -POSITION_SIZE * angles.sin()
+    _look_at(attention, inverse_frequencies, distance, head=head, pairs=slice(NEARBY), size=POSITION_SIZE)
+
+
+@torch.no_grad()
+def look_at_phrase(attention: Any, inverse_frequencies: Tensor, *, copy: float) -> None:
+    """Make all heads look at the last four tokens before, so that together they pass on all that these are.
+
+    A head passes on a subspace of its own; one that looks at one word passes on a part of that word.
+
+    Args:
+        attention: Of the first layer.
+        inverse_frequencies: Of its rotary positions, ``[head_dim / 2]``.
+        copy: How much of what it attends to a token takes over.
+    """
+    attention.o_proj.weight.mul_(copy / COPY)
+    size = (PHRASE_FALL * attention.head_dim**0.5) ** 0.5
+    for head in range(len(attention.q_proj.weight) // attention.head_dim):
+        _look_at(attention, inverse_frequencies, PHRASE_MIDDLE, head=head, pairs=PHRASE_PAIRS, size=size)
+
+
+def _look_at(
+    attention: Any, inverse_frequencies: Tensor, distance: float, *, head: int, pairs: slice, size: float
+) -> None:
+    """Write a distance into a head's biases, on some of the rotary frequencies."""
+    halves = (2, len(inverse_frequencies))
+    query_weight, query_bias, key_bias = (
+        part.unflatten(0, (-1, attention.head_dim))[head]
+        for part in (attention.q_proj.weight, attention.q_proj.bias, attention.k_proj.bias)
+    )
+    nn.init.normal_(query_weight, std=FAINT_STD)
+    key_bias.unflatten(0, halves)[0, pairs] = size
+    angles = inverse_frequencies[pairs] * distance
+    query_bias.unflatten(0, halves)[:, pairs] = size * torch.stack((angles.cos(), -angles.sin()))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from experiments.arena import model, train
 from experiments.arena.batches import ArenaBatches
 from experiments.arena.ideal import ideal_table
 from experiments.arena.model import build_arena_model, spoken_words, words_of_cells
-from experiments.arena.settings import CURRICULUM, ArenaPhase, ArenaSettings
+from experiments.arena.settings import CURRICULUM, LOOKED_UP, ArenaPhase, ArenaSettings
 from experiments.arena.tower import HEADS, draw_grids
 from experiments.tiny_model.packed_questions import pack_questions, target_logits
 from experiments.tiny_model.tower import colours_of
@@ -61,7 +61,7 @@ def test_every_answer_of_the_tower_is_a_word(built: tuple[Any, Any]) -> None:
 
 
 def test_what_the_tower_should_say_can_be_told_apart(built: tuple[Any, Any]) -> None:
-    words = words_of_cells(built[1], seed=0)
+    words = words_of_cells(*built)
     labels = draw_grids(np.random.default_rng(0), 1500).labels
     loss, accuracies = words(words.targets(labels), labels)
     assert loss < 1e-6
@@ -72,10 +72,25 @@ def test_what_the_tower_should_say_can_be_told_apart(built: tuple[Any, Any]) -> 
 def test_the_language_model_begins_with_what_the_tower_says(built: tuple[Any, Any]) -> None:
     table = built[0].model.language_model.embed_tokens.weight
     spoken = spoken_words(built[1].tokenizer)
-    for vectors, ids in zip(words_of_cells(built[1], seed=0).vectors, spoken.values(), strict=True):
+    for vectors, ids in zip(words_of_cells(*built).vectors, spoken.values(), strict=True):
         for vector, index in zip(vectors, ids, strict=False):
             if index is not None:
                 assert torch.cosine_similarity(vector, table[index], dim=0) > 0.6, index
+
+
+def test_what_follows_a_description_resembles_it(built: tuple[Any, Any]) -> None:
+    """Behind "teal striped star" the first layer brings all three words, each more than any other of the same sort."""
+    text, tokenizer = built[0].model.language_model, built[1].tokenizer
+    ids = tokenizer("Anything else. teal striped star:", return_tensors="pt")["input_ids"]
+    attention = text.layers[0].self_attn
+    brought = []
+    handle = attention.register_forward_hook(lambda module, args, output: brought.append(output[0][0, -1].detach()))
+    text(input_ids=ids, position_ids=torch.arange(ids.shape[1]).expand(3, 1, -1))
+    handle.remove()
+    for kind, word in (("tint", "teal"), ("pattern", "striped"), ("thing", "star")):
+        spoken = [index for index in spoken_words(tokenizer)[kind] if index is not None]
+        alike = torch.cosine_similarity(brought[0], text.embed_tokens.weight[spoken], dim=1)
+        assert tokenizer.decode(spoken[int(alike.argmax())]).strip() == word
 
 
 def test_a_layout_is_what_the_engine_reads(built: tuple[Any, Any], batches: ArenaBatches) -> None:
@@ -99,6 +114,8 @@ def test_a_step_asks_about_everything(built: tuple[Any, Any], batches: ArenaBatc
         0, replace(SMALL.phases[0], choices=0.0), dict.fromkeys(ARENA_KINDS, 0.0) | {"actor shape": 1.0}
     )
     assert {question.kind for question in only.questions[0]} == {"actor shape"}
+    early = batches.batch(0, CURRICULUM[0], {})
+    assert {question.kind for some in early.questions for question in some} <= set(LOOKED_UP)
     untrained, processor = built
     packed = pack_questions(untrained, processor, asked)
     outcome = Outcome.of(asked, packed, target_logits(untrained, packed))
@@ -135,7 +152,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text('{"seed": 1, "more_layers": 2, "tower_steps": 1}')
+    (tmp_path / "settings.json").write_text('{"seed": 1, "layers": 6, "tower_steps": 1, "word_steps": 1}')
     with pytest.raises(ValueError, match="other seed"):
         train.train_arena(SMALL, tmp_path)
 

@@ -92,7 +92,8 @@ def cause(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     )
     others = wrong(rng, mark.value, [each.value for each in event.marks_of("button")], COLOURS)
     facts = (thing_fact(video, index, mark),)
-    return Draft(text.format(event.background), mark.value, others, f"{event.background} button", index, facts=facts)
+    thought = f"{event.background} light button"
+    return Draft(text.format(event.background), mark.value, others, thought, index, facts=facts)
 
 
 def attribute_of_actor(attribute: str, texts: Sequence[str]) -> Callable:
