@@ -181,7 +181,8 @@ def longer(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     best = int(np.argmax(lengths) if word == "longer" else np.argmin(lengths))
     text = f"Which scene is {word}, the {names[0]} one or the {names[1]} one?"
     facts = (scene_fact(video, one), scene_fact(video, two))
-    return Draft(text, names[best], (names[1 - best],), " or ".join(names), facts=facts)
+    most = names[int(np.argmax(lengths))]
+    return Draft(text, names[best], (names[1 - best],), f"{' '.join(names)}: {most} is longer", facts=facts)
 
 
 def _number(rng: np.random.Generator, count: int, least: int) -> tuple[str, tuple[str, ...]]:
@@ -234,10 +235,10 @@ def count_actors(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     if not all(fact.grids for fact in facts):
         return None
     text = pick(rng, ("How many objects move in the {} scene?", "In the {} scene, how many objects move?"))
-    names = sorted((actor.name for actor in event.actors), key=lambda name: COLOURS.index(name.split()[0]))
-    thought = f"{event.background} " + ", ".join(f"{name} {i}" for i, name in enumerate(names, start=1))
-    others = tuple(str(n) for n in range(1, MOST_ACTORS + 2) if n != len(names))
-    return Draft(text.format(event.background), str(len(names)), others, thought, index, facts=facts)
+    colours = sorted((actor.colour for actor in event.actors), key=COLOURS.index)
+    thought = ", ".join(f"{event.background} object {colour} {i}" for i, colour in enumerate(colours, start=1))
+    others = tuple(str(n) for n in range(1, MOST_ACTORS + 2) if n != len(colours))
+    return Draft(text.format(event.background), str(len(colours)), others, thought, index, facts=facts)
 
 
 def sign_exists(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
@@ -250,7 +251,7 @@ def sign_exists(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     like = pick(rng, said)
     code = like if present else next(code for code in _codes_like(rng, like) if code not in said)
     facts = tuple(thing_fact(video, index, mark) for index, mark in signs if mark.value == code)
-    thought = listed(video, lambda event: [mark.value for mark in event.marks_of("sign")], counted=False)
+    thought = f"{listed(video, lambda event: [mark.value for mark in event.marks_of('sign')], counted=False)}. {code}"
     return Draft(f"Is there a sign that says {code}?", "yes" if present else "no", (), thought, facts=facts)
 
 
