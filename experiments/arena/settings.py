@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from marc.world.arena.scenes import ArenaLimits
 
 
+RISE = 50
+"""Steps at the beginning of each phase over which its rates rise: what is new in it is learnt without forgetting."""
+
+
 @dataclass(frozen=True)
 class ArenaPhase:
     """A stretch of training.
@@ -36,7 +40,7 @@ class ArenaPhase:
     def rate_at(self, step: int) -> float:
         """The factor on the learning rates at a step of the phase."""
         final = self.rate if self.final_rate is None else self.final_rate
-        return self.rate + (final - self.rate) * step / self.steps
+        return min(1.0, (step + 1) / RISE) * (self.rate + (final - self.rate) * step / self.steps)
 
 
 LOOKED_UP = ("sign", "star", "actor colour", "actor shape", "actor direction", "scene of sign")
@@ -65,7 +69,7 @@ class ArenaSettings:
         phases: The language model's curriculum.
         muon_learning_rate: Peak, for matrices.
         adam_learning_rate: Peak, for everything else.
-        warmup: Steps over which the rates rise.
+        warmup: Steps over which the rates rise once more in the very beginning.
         checkpoint_every: Steps between checkpoints, of the tower and of the language model.
         evaluate_every: Steps between evaluations on the validation split.
         log_every: Steps between log lines.
