@@ -181,8 +181,9 @@ def longer(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     best = int(np.argmax(lengths) if word == "longer" else np.argmin(lengths))
     text = f"Which scene is {word}, the {names[0]} one or the {names[1]} one?"
     facts = (scene_fact(video, one), scene_fact(video, two))
-    most = names[int(np.argmax(lengths))]
-    return Draft(text, names[best], (names[1 - best],), f"{' '.join(names)}: {most} is longer", facts=facts)
+    longest = int(np.argmax(lengths))
+    thought = f"{' '.join(names)}: {names[longest]} is longer, {names[1 - longest]} is shorter"
+    return Draft(text, names[best], (names[1 - best],), thought, facts=facts)
 
 
 def _number(rng: np.random.Generator, count: int, least: int) -> tuple[str, tuple[str, ...]]:
@@ -200,14 +201,14 @@ def count_scenes(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     return Draft(text, *_number(rng, len(video.events), 1), storyline(video), facts=facts)
 
 
-def listed(video: ArenaVideo, words: Callable[[ArenaEvent], Sequence[str]], *, counted: bool) -> str:
+def counted(video: ArenaVideo, words: Callable[[ArenaEvent], Sequence[str]]) -> str:
     """The scenes, and what each has, with a running count: ``The scenes are teal striped K7 1, navy plain``."""
     told, count = [], 0
     for event in video.events:
         parts = [event.background]
         for word in words(event):
             count += 1
-            parts += [word, str(count)] if counted else [word]
+            parts += [word, str(count)]
         told.append(" ".join(parts))
     return "The scenes are " + ", ".join(told)
 
@@ -220,7 +221,7 @@ def count_marks(kind: MarkKind) -> Callable:
         if len(video.events) > MOST_LISTED:
             return None
         text = pick(rng, ("How many {} are there?", "How many {} does the video show?")).format(f"{kind}s")
-        thought = listed(video, lambda event: [mark.value for mark in event.marks_of(kind)], counted=True)
+        thought = counted(video, lambda event: [mark.value for mark in event.marks_of(kind)])
         facts = tuple(thing_fact(video, index, mark) for index, mark in found)
         return Draft(text, *_number(rng, len(found), 0), thought, facts=facts)
 
@@ -244,14 +245,15 @@ def count_actors(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
 def sign_exists(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
     """Is there such a sign? Half of the time not, though one differs from it in one character."""
     signs = marks(video, "sign")
-    if not signs or len(video.events) > MOST_LISTED:
+    if not signs:
         return None
     said = [mark.value for _, mark in signs]
     present = bool(rng.integers(2))
     like = pick(rng, said)
     code = like if present else next(code for code in _codes_like(rng, like) if code not in said)
     facts = tuple(thing_fact(video, index, mark) for index, mark in signs if mark.value == code)
-    thought = f"{listed(video, lambda event: [mark.value for mark in event.marks_of('sign')], counted=False)}. {code}"
+    nearest = max(said, key=lambda other: sum(map(str.__eq__, code, other)))
+    thought = f"sign {code} {nearest}"
     return Draft(f"Is there a sign that says {code}?", "yes" if present else "no", (), thought, facts=facts)
 
 
