@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from marc.world.arena.scenes import ArenaLimits
 
-
 RISE = 50
 """Steps at the beginning of each phase over which its rates rise: what is new in it is learnt without forgetting."""
 

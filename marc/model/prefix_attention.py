@@ -11,13 +11,13 @@ The caller gives each token the position that it has when its question is read a
 Where the questions behind a prefix are read in several passes, all but the last may read its keys and values
 (`PrefixStates`) in its place; the last one reads it with all gradients that these have had.
 
-Shapes: B rows of L tokens, N = B * L tokens in all, R prefixes, P tokens of the longest, Q questions in all, M tokens
-of the longest, A heads, E features of a head, S tokens that passes before have read.
+Shapes: B rows of L tokens, N = B * L tokens in all, R prefixes, P tokens of the longest, Q sequences of questions,
+M tokens of the longest, A heads, E features of a head, S tokens that passes before have read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,16 +35,21 @@ PREFIX_ATTENTION = "sdpa_shared_prefixes"
 
 
 PARTS = 4
-"""Questions are attended to in so many parts of like length, so that little of what is computed is padding."""
+"""Sequences are attended to in so many parts of like length, so that little of what is computed is padding."""
+
+
+PACKED = 0.5
+"""Questions behind one prefix are attended to as one sequence that has no more tokens than this part of the prefix:
+its keys are gathered once for all of them, and few of the pairs that are computed are of two questions."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Some questions of like length.
+    """Some sequences of like length, each of one or more questions behind one prefix.
 
     Attributes:
-        places: Place of each question's tokens, ``int64 [Q, M]``.
-        seen: Places that a question's tokens may see, ``int64 [Q, P + M]``: its prefix, then itself.
+        places: Place of each sequence's tokens, ``int64 [Q, M]``.
+        seen: Places that a sequence's tokens may see, ``int64 [Q, P + M]``: its prefix, then itself.
         mask: Which of these each of its tokens does see, ``bool [Q, 1, M, P + M]``.
     """
 
@@ -53,15 +58,16 @@ class Questions:
     mask: Tensor
 
     @classmethod
-    def behind(cls, prefixes: Sequence[Tensor], questions: Sequence[Tensor], tokens: int) -> Questions:
-        """From the places of each question's prefix and of itself; the place ``tokens`` stands for padding."""
+    def behind(cls, prefixes: Sequence[Tensor], packs: Sequence[Sequence[Tensor]], tokens: int) -> Questions:
+        """From the places of each sequence's prefix and questions; the place ``tokens`` stands for padding."""
         before_QP = pad_sequence(list(prefixes), batch_first=True, padding_value=tokens)
-        questions_QM = pad_sequence(list(questions), batch_first=True, padding_value=tokens)
-        length = questions_QM.shape[1]
-        own = torch.ones(length, length, dtype=torch.bool, device=questions_QM.device).tril()
-        seen = (before_QP < tokens)[:, None].expand(-1, length, -1)
-        mask = torch.cat((seen, own.expand(len(before_QP), -1, -1)), dim=2)
-        return cls(questions_QM, torch.cat((before_QP, questions_QM), dim=1), mask[:, None])
+        places_QM = pad_sequence([torch.cat(list(pack)) for pack in packs], batch_first=True, padding_value=tokens)
+        numbers = [torch.cat([torch.full_like(own, number) for number, own in enumerate(pack)]) for pack in packs]
+        numbers_QM = pad_sequence(numbers, batch_first=True, padding_value=-1)
+        own_QMM = (numbers_QM[:, :, None] == numbers_QM[:, None]).tril()
+        seen_QMP = (before_QP < tokens)[:, None].expand(-1, places_QM.shape[1], -1)
+        mask = torch.cat((seen_QMP, own_QMM), dim=2)
+        return cls(places_QM, torch.cat((before_QP, places_QM), dim=1), mask[:, None])
 
     def clamped(self, read: int, seen: int) -> Questions:
         """With places that exist in place of padding: the last one that is read and the last one that is seen."""
@@ -151,11 +157,16 @@ class SharedPrefixes:
         openings = [*prefixes, *before]
         assert sum(map(len, openings)) > 0, "attention to prefixes of no tokens"
         prefixes_RP = pad_sequence(list(prefixes or [questions[0][:0]]), batch_first=True, padding_value=every)
-        by_length = sorted(range(len(questions)), key=lambda index: len(questions[index]))
-        step = -(-len(by_length) // PARTS)
+        packs = list(_packs([len(own) for own in questions], owners, [len(own) for own in openings]))
+        packs.sort(key=lambda pack: sum(len(questions[index]) for index in pack))
+        step = -(-len(packs) // PARTS)
         parts = [
-            Questions.behind([openings[owners[index]] for index in some], [questions[index] for index in some], every)
-            for some in (by_length[start : start + step] for start in range(0, len(by_length), step))
+            Questions.behind(
+                [openings[owners[pack[0]]] for pack in some],
+                [[questions[index] for index in pack] for pack in some],
+                every,
+            )
+            for some in (packs[start : start + step] for start in range(0, len(packs), step))
         ]
         places = torch.cat([prefixes_RP.flatten(), *(part.places.flatten() for part in parts)])
         home = places.new_zeros(every + 1)
@@ -163,6 +174,18 @@ class SharedPrefixes:
         read, seen = tokens - 1, every - 1
         clamped = tuple(part.clamped(read, seen) for part in parts)
         return cls(prefixes_RP.clamp(max=read), clamped, home[:tokens], tuple(stored))
+
+
+def _packs(lengths: Sequence[int], owners: Sequence[int], prefixes: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of questions that are attended to as one sequence, each of one prefix."""
+    for owner in dict.fromkeys(owners):
+        pack: list[int] = []
+        for index in (index for index, other in enumerate(owners) if other == owner):
+            if pack and sum(lengths[each] for each in (*pack, index)) > PACKED * prefixes[owner]:
+                yield pack
+                pack = []
+            pack.append(index)
+        yield pack
 
 
 def prefix_attention(

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from marc.model.prefix_attention import PrefixStates, SharedPrefixes, prefix_attention
+from marc.model.prefix_attention import PrefixStates, SharedPrefixes, _packs, prefix_attention
 
 CASES = {
     "several prefixes": ((3, 5, 1), ((4, 2), (3,), (6, 1, 2))),
     "one prefix": ((4,), ((3, 3, 3),)),
     "nothing shared": ((0, 2), ((4, 2), (3,))),
+    "long prefixes": ((12, 7), ((2, 3, 2, 1), (1, 2))),
 }
 
 
@@ -58,6 +59,15 @@ def test_a_question_sees_its_prefix_and_itself(case, rows):
     weights = torch.randn(got.shape, generator=generator, dtype=torch.float64)
     ours, theirs = (torch.autograd.grad((side * weights).sum(), states) for side in (got, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_short_questions_behind_one_prefix_are_attended_to_as_one_sequence():
+    """As many as have half of its tokens; a longer one stands alone."""
+    lengths, owners = (4, 3, 9, 2, 1, 5), (0, 0, 0, 0, 1, 1)
+    assert list(_packs(lengths, owners, (16, 2))) == [[0, 1], [2], [3], [4], [5]]
+    places = torch.arange(sum(lengths) + 18).split((16, 2, *lengths))
+    shared = SharedPrefixes.of(places[:2], places[2:], owners, sum(lengths) + 18)
+    assert sorted(part.places.shape[1] for part in shared.questions)[-1] == 9
 
 
 def test_questions_in_several_passes_give_what_one_pass_gives():
