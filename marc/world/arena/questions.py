@@ -237,7 +237,8 @@ def count_actors(video: ArenaVideo, rng: np.random.Generator) -> Draft | None:
         return None
     text = pick(rng, ("How many objects move in the {} scene?", "In the {} scene, how many objects move?"))
     colours = sorted((actor.colour for actor in event.actors), key=COLOURS.index)
-    thought = ", ".join(f"{event.background} object {colour} {i}" for i, colour in enumerate(colours, start=1))
+    told = [f"{colour} {number}" for number, colour in enumerate(colours, start=1)]
+    thought = ", ".join(f"{event.background} object {one}" for one in (*told, "no"))
     others = tuple(str(n) for n in range(1, MOST_ACTORS + 2) if n != len(colours))
     return Draft(text.format(event.background), str(len(colours)), others, thought, index, facts=facts)
 
