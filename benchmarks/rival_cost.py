@@ -1,10 +1,12 @@
-"""What the rules of `marc.compression.rivals` cost: processor time on one thread, beside this package's own layouts.
+"""What the rules of `marc.compression.rivals` cost on one thread, beside this package's own layouts.
 
     python -m benchmarks.rival_cost [--grids 32] [--size 8 16] [--width 2048] [--budget 128]
 
-prints a table. The video is four scenes of random cells, which change by noise from grid to grid, in
-float32, as the tower of a 3B model gives it; attention and keys are random. Encoding is not part of the time, nor is
-reading the tower's attention, which some rules want.
+prints a table: processor time, by how much memory rose in between, and the operations of the prefill of what is kept.
+The video is four scenes of random cells, which change by noise from grid to grid, in float32, as the tower of a 3B
+model gives it; attention and keys are random. Some rules want the attention of the tower's last block and its keys:
+what it takes to read them at the 3B's shape is a row of its own, and to be added. The rest of the tower is the same
+for all.
 """
 
 from __future__ import annotations
@@ -12,14 +14,21 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 
+from benchmarks.architectures import ARCHITECTURES, build_config
+from benchmarks.counters import count_language, on_meta
+from benchmarks.flops import TEXT_TOKENS
 from benchmarks.merge_cost import SETTINGS
+from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress
 from marc.compression.rivals.rule import RULES, EncodedVideo
+from marc.model.qwen2_5_vl.vision import RecordingAttention
 
 SCENES = 4
 KEY_WIDTH = 80
@@ -36,13 +45,45 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    print("| rule | tokens | processor ms | MiB | prefill, TFLOP | reads attention |\n|---|---|---|---|---|---|")
+    reading = Cost.of(_reading(arguments.grids, arguments.size), arguments.repeats)
+    print(f"| reading the attention | | {reading} | | |", flush=True)
     video = scenes(arguments.grids, tuple(arguments.size), arguments.width, arguments.noise)
     runs = {name: _rule(name, video, arguments.budget) for name in RULES}
     runs |= {f"ours: {name}": _layout(config, video) for name, config in SETTINGS.items()}
-    print("| rule | tokens | processor ms |\n|---|---|---|")
     for name, run in runs.items():
-        tokens, seconds = _measured(run, arguments.repeats)
-        print(f"| {name} | {tokens} | {seconds * 1000:.0f} |", flush=True)
+        tokens = len(run())
+        wants = "yes" if name in RULES and RULES[name].wants_more else ""
+        cost = Cost.of(run, arguments.repeats)
+        print(f"| {name} | {tokens} | {cost} | {_prefill(tokens):.2f} | {wants} |", flush=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one piece of work.
+
+    Attributes:
+        seconds: Median of the processor time.
+        bytes: By which memory rose in between; ``None`` where the system does not say.
+    """
+
+    seconds: float
+    bytes: int | None
+
+    @classmethod
+    def of(cls, run: Callable[[], torch.Tensor], repeats: int) -> Cost:
+        """Measured, after a first time that does not count."""
+        run()
+        durations = []
+        for _ in range(repeats):
+            start = time.process_time()
+            run()
+            durations.append(time.process_time() - start)
+        return cls(statistics.median(durations), peak_bytes_above(run, torch.device("cpu")))
+
+    def __str__(self) -> str:
+        memory = "?" if self.bytes is None else f"{self.bytes / 2**20:.0f}"
+        return f"{self.seconds * 1000:.0f} | {memory}"
 
 
 def scenes(grids: int, size: tuple[int, int], width: int, noise: float) -> EncodedVideo:
@@ -67,14 +108,31 @@ def _layout(config: CompressionConfig, video: EncodedVideo) -> Callable[[], torc
     return lambda: compress(video.tokens, config, events=video.events, size=video.size).flat
 
 
-def _measured(run: Callable[[], torch.Tensor], repeats: int) -> tuple[int, float]:
-    """Tokens that come out, and the median of the processor time in seconds."""
-    tokens, durations = len(run()), []
-    for _ in range(repeats):
-        start = time.process_time()
-        run()
-        durations.append(time.process_time() - start)
-    return tokens, statistics.median(durations)
+@cache
+def _prefill(tokens: int) -> float:
+    """TFLOP in which the 3B's language model reads so many visual tokens and a question."""
+    architecture = ARCHITECTURES["3b"]
+    config = build_config(architecture, architecture.build_tokenizer(), None)
+    work, _ = count_language(on_meta(architecture.stock_model, config, torch.bfloat16), tokens + TEXT_TOKENS)
+    return work.flops / 1e12
+
+
+def _reading(grids: int, size: Sequence[int]) -> Callable[[], torch.Tensor]:
+    """Has the 3B's last block of the tower say what it attends to, and nothing else."""
+    architecture = ARCHITECTURES["3b"]
+    vision = build_config(architecture, architecture.build_tokenizer(), None).vision_config
+    attention = RecordingAttention(vision)
+    patches = size[0] * size[1] * architecture.merge**2
+    hidden = torch.randn(grids * patches, vision.hidden_size)
+    angles = torch.randn(len(hidden), vision.hidden_size // vision.num_heads)
+    starts = torch.arange(0, len(hidden) + 1, patches)
+
+    @torch.no_grad()
+    def read() -> torch.Tensor:
+        attention._record(hidden, starts, (angles.cos(), angles.sin()))
+        return attention.received
+
+    return read
 
 
 if __name__ == "__main__":
