@@ -15,7 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -50,7 +50,9 @@ def main() -> None:
     print(f"| reading the attention | | {reading} | | |", flush=True)
     video = scenes(arguments.grids, tuple(arguments.size), arguments.width, arguments.noise)
     runs = {name: _rule(name, video, arguments.budget) for name in RULES}
-    runs |= {f"ours: {name}": _layout(config, video) for name, config in SETTINGS.items()}
+    for name, config in SETTINGS.items():
+        own = replace(config, visual_tokens=arguments.budget) if config.layout == "events" else config
+        runs[f"ours: {name}"] = _layout(own, video)
     for name, run in runs.items():
         tokens = len(run())
         wants = "yes" if name in RULES and RULES[name].wants_more else ""
