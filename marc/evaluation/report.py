@@ -68,6 +68,7 @@ def tables(summary: RunSummary) -> list[Table]:
         "prompt tokens of a video before (mean)": _number(summary.costs.prompt_tokens_before, 1),
         "prompt tokens of a video after (mean)": _number(summary.costs.prompt_tokens_after, 1),
         "generated tokens (mean)": _number(summary.costs.generated_tokens, 1),
+        "outputs cut at the limit (samples)": str(summary.costs.cut) if summary.costs.cut else "",
         "thought about (share)": percent(summary.costs.thought) and f"{percent(summary.costs.thought)} %",
     }
     for what, value in means.items():

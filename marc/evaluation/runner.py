@@ -338,7 +338,7 @@ def _check_row(row: Any, where: str) -> None:
         wrong += [name for name in _NUMBERS if not _is_number(row.get(name))]
         wrong += [name for name in _COSTS if name in row and not _is_number(row[name])]
         wrong += [name for name in _MAY_BE_UNKNOWN if row.get(name) is not None and not _is_number(row[name])]
-        wrong += [] if row.get("has_thought") in (None, False, True) else ["has_thought"]
+        wrong += [name for name in ("has_thought", "is_cut") if row.get(name) not in (None, False, True)]
         seconds = row.get("seconds")
         wrong += [] if isinstance(seconds, dict) and all(map(_is_number, seconds.values())) else ["seconds"]
     if wrong:

@@ -42,6 +42,7 @@ class Costs:
         prompt_tokens_before: Mean cost of a video in the prompt without compression.
         prompt_tokens_after: Mean cost of a video in the prompt, marks and timestamps included.
         generated_tokens: Mean number of tokens generated, bare answers that did not count among them.
+        cut: How many outputs ended because they were as long as they might be.
         thought: Share that the model thought about, of those whose bare answer was asked first; NaN: of none it was.
         peak_memory_bytes: Largest peak memory.
         seconds: Median wall time per sample by stage.
@@ -53,6 +54,7 @@ class Costs:
     prompt_tokens_before: float
     prompt_tokens_after: float
     generated_tokens: float
+    cut: int
     thought: float
     peak_memory_bytes: int
     seconds: dict[str, float]
@@ -215,6 +217,7 @@ def _costs(rows: Sequence[Row]) -> Costs:
         mean("prompt_tokens_before"),
         mean("prompt_tokens_after"),
         mean("generated_tokens"),
+        sum(row.get("is_cut") is True for row in rows),
         float(np.mean(thought)) if thought else math.nan,
         max((row["peak_memory_bytes"] for row in rows), default=0),
         {stage: float(np.median([row["seconds"].get(stage, 0.0) for row in rows])) for stage in stages},

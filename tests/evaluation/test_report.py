@@ -217,8 +217,8 @@ def test_what_was_thought_about_is_told_where_bare_answers_were_asked_first(
     make_samples, scripted_engine, card, tmp_path
 ):
     samples = make_samples(5)
-    once = Answer("", ANSWERS["right"], generated_tokens=9)
-    bare = replace(once, generated_tokens=4, probability=0.9, has_thought=False)
+    once = Answer("", ANSWERS["right"], generated_tokens=9, is_cut=True)
+    bare = replace(once, generated_tokens=4, is_cut=False, probability=0.9, has_thought=False)
     thought = replace(once, generated_tokens=22, probability=0.1, has_thought=True)
     for name, replies in {"once": [once] * 5, "first": [bare, thought, bare, bare, bare]}.items():
         open_run(tmp_path / name, card(samples))
@@ -230,6 +230,7 @@ def test_what_was_thought_about_is_told_where_bare_answers_were_asked_first(
     assert "| generated tokens (mean) | 7.6 |" in text and "| thought about (share) | 20.00 % |" in text
     text = markdown(summarise(tmp_path / "once"))
     assert "| generated tokens (mean) | 9.0 |" in text and "thought about" not in text
+    assert "| outputs cut at the limit (samples) | 5 |" in text
     rows = [json.loads(line) for line in (tmp_path / "first" / "rows.rank0.jsonl").read_text().splitlines()]
     assert [(row["probability"], row["has_thought"]) for row in rows[:2]] == [(0.9, False), (0.1, True)]
 
@@ -238,10 +239,11 @@ def test_rows_from_before_tokens_were_counted_are_read(make_run):
     folder = make_run("right")
     file = folder / "rows.rank0.jsonl"
     row = json.loads(file.read_text())
-    for name in ("probability", "has_thought", "generated_tokens"):
+    for name in ("probability", "has_thought", "generated_tokens", "is_cut"):
         del row[name]
     file.write_text(json.dumps(row) + "\n")
-    assert "generated tokens" not in markdown(summarise(folder))
+    text = markdown(summarise(folder))
+    assert "generated tokens" not in text and "outputs cut" not in text
     file.write_text(json.dumps({**row, "has_thought": "no"}) + "\n")
     with pytest.raises(ValueError, match="has_thought"):
         summarise(folder)
