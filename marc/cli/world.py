@@ -15,7 +15,7 @@ from marc.cli.checkout import PASSED_ON, from_checkout
 from marc.cli.errors import user_errors
 from marc.cli.options import Part, command
 from marc.cli.output import echo, make_console
-from marc.compression.config import CompressionConfig
+from marc.compression.config import CompressionConfig, parse_budget
 from marc.types import ModelOptions
 from marc.world.options import WorldOptions
 
@@ -70,7 +70,10 @@ def measure(
     *,
     layout: Annotated[
         list[str] | None,
-        typer.Option(help="full, events, 'events blind', frames or blank; repeat it.", show_default="all"),
+        typer.Option(
+            help="full, events, 'events blind', frames or blank, or a budget such as auto:1 or tokens:16; repeat it.",
+            show_default="the first five",
+        ),
     ] = None,
     style: Annotated[
         str | None, typer.Option(help="short, plain, video-r1 or video-r1-train.", show_default="the model's")
@@ -88,20 +91,22 @@ def measure(
 
     from marc.data.prompts import check_style
     from marc.model.loading import load_model
-    from marc.world.measure import LAYOUTS, summarise
+    from marc.world.measure import BLIND, LAYOUTS, mean_visual_tokens, summarise
     from marc.world.measure import measure as measure_layout
 
     check_style(style)
-    if unknown := set(layout or ()) - set(LAYOUTS):
-        raise ValueError(f"--layout must be one of {', '.join(LAYOUTS)}, got {', '.join(sorted(unknown))}")
     loaded, processor = load_model(model.name, device="cpu", **merging)
+    for name in set(layout or ()) - set(LAYOUTS):
+        parse_budget(name.removesuffix(BLIND), loaded.config.compression)
     ask = partial(measure_layout, loaded, processor, world, style=style)
-    columns = {name: summarise(ask(layout=name)) for name in layout or LAYOUTS}
-    columns["another video"] = summarise(ask(layout="events", shuffled=True))
+    results = {name: ask(layout=name) for name in layout or LAYOUTS}
+    results["another video"] = ask(layout="events", shuffled=True)
+    columns = {name: summarise(some) for name, some in results.items()}
     table = Table("questions", "n", *columns)
     first = next(iter(columns.values()))
     for group, (_, count) in first.items():
         table.add_row(group, str(count), *(f"{column[group][0]:.3f}" for column in columns.values()))
+    table.add_row("visual tokens", "", *(f"{mean_visual_tokens(some):.1f}" for some in results.values()))
     make_console().print(table)
 
 

@@ -31,18 +31,30 @@ from marc.world.texts import completion_ids, prompt_ids
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
 """Every token; one temporal grid's tokens with the true events; with each grid an event of its own; the published
-merge; no picture at all."""
+merge; no picture at all. Any budget of `marc.compression.config` is a layout, too, and is told the true events."""
+UNTOLD = ("full", "frames")
+"""Those of them that look at the whole video."""
+BLIND = " blind"
+"""Behind a layout: it is not told the events, and each temporal grid is one."""
 VIDEOS_AT_ONCE = 16
 """Videos whose questions are answered in one generation."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One question's outcome."""
+    """One question's outcome.
+
+    Attributes:
+        question: What was asked.
+        events: How many its video has.
+        correct: Whether it was answered right.
+        visual_tokens: What was seen of the video.
+    """
 
     question: WorldQuestion
     events: int
     correct: bool
+    visual_tokens: int
 
 
 def measure(
@@ -60,7 +72,7 @@ def measure(
         model: The model.
         processor: Its processor.
         world: Which videos; the embedded model's training saw none of them, whatever the seed.
-        layout: One of `LAYOUTS`.
+        layout: One of `LAYOUTS`, or a budget.
         style: Prompt style of `marc.data.prompts`; ``None``: the model's own.
         shuffled: Show every question the next video instead of its own: what the text alone is worth.
 
@@ -80,30 +92,29 @@ def measure(
         backend.encode(shown)
         right = iter(answers_right(backend, style or model.config.prompt_style, shown, asked))
         results += [
-            Measured(question, len(video.events), next(right))
-            for video, row in zip(drawn, asked, strict=True)
+            Measured(question, len(video.events), next(right), seen.tokens)
+            for video, row, seen in zip(drawn, asked, shown, strict=True)
             for question in row
         ]
     return results
 
 
 def show(video: AnyVideo, layout: str, backend: HFBackend) -> VideoInput:
-    """What a model sees of a video in one of `LAYOUTS`.
+    """What a model sees of a video in one of `LAYOUTS`, or for a budget.
 
     Raises:
         ValueError: If there is no such layout.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     processor, whole = backend.processor, every_token(backend.compression)
     if layout == "blank":
         smallest = VideoInput.of(VideoInput.dummy("video", processor, whole).patches, processor, whole)
         backend.encode([smallest])
         assert smallest.features is not None
         return replace(smallest, features=torch.zeros_like(smallest.features))
-    events = video.event_of_frame[::FRAMES_PER_GRID] if layout == "events" else None
+    budget = layout.removesuffix(BLIND)
+    events = None if layout in UNTOLD or budget != layout else video.event_of_frame[::FRAMES_PER_GRID]
     patches = VisualPatches.of_frames(processor, draw_frames(video), events)
-    return VideoInput.of(patches, backend.processor, parse_budget(layout.removesuffix(" blind"), backend.compression))
+    return VideoInput.of(patches, backend.processor, parse_budget(budget, backend.compression))
 
 
 def answers_right(
@@ -117,6 +128,11 @@ def answers_right(
     outputs = backend.generate(prompts, GenerationOptions(max_new_tokens=longest + 1))
     texts = processor.batch_decode(outputs, skip_special_tokens=True)
     return [extract_answer(text) == question.answer for text, (_, question) in zip(texts, pairs, strict=True)]
+
+
+def mean_visual_tokens(results: Sequence[Measured]) -> float:
+    """What a question's video cost on average."""
+    return sum(result.visual_tokens for result in results) / len(results)
 
 
 def summarise(results: Sequence[Measured]) -> dict[str, tuple[float, int]]:

@@ -24,3 +24,13 @@ def test_merging_inside_the_tower_is_measured():
 def test_there_must_be_such_a_block(layer):
     result = CliRunner().invoke(app, [*SMALL, "--tower-layer", layer])
     assert result.exit_code and f"tower_layer {layer} is not inside the vision tower of 2 blocks" in result.output
+
+
+def test_any_budget_is_measured_and_what_it_cost_is_told():
+    result = CliRunner().invoke(app, [*SMALL, "--layout", "auto:1", "--layout", "tokens:6", "--layout", "random:1"])
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stdout.splitlines() if "visual tokens" in line)
+    events, auto, six, random, other = map(float, line.strip(" │").split("│")[2:])
+    assert events == other == random == 4 and six == 6 and 1 <= auto <= 4
+    result = CliRunner().invoke(app, [*SMALL, "--layout", "some"])
+    assert result.exit_code and "unknown budget 'some'" in result.output
