@@ -46,12 +46,13 @@ LOOKED_UP = ("sign", "star", "actor colour", "actor shape", "actor direction", "
 """Kinds of questions that are a description: whose cell is found says the answer. All others are built on that."""
 CURRICULUM = (
     ArenaPhase(ArenaLimits(2, 2, 4, 4), steps=700, videos=8, questions=10, until=0.9, choices=0.0, kinds=LOOKED_UP),
-    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=2000, videos=4, questions=20, until=0.85, choices=0.0),
-    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=1000, videos=4, questions=20, until=0.88),
-    ArenaPhase(ArenaLimits(4, 8, 4, 8), steps=800, videos=3, questions=20, until=0.9),
-    ArenaPhase(ArenaLimits(8, 16, 4, 8), steps=800, videos=2, questions=32, until=0.9),
-    ArenaPhase(ArenaLimits(8, 16), steps=800, videos=2, questions=32, until=0.92),
-    ArenaPhase(ArenaLimits(), steps=1500, videos=2, questions=32, final_rate=0.0),
+    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=800, videos=4, questions=20, choices=0.0),
+    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=2000, videos=4, questions=20, rate=0.12, until=0.85, choices=0.0),
+    ArenaPhase(ArenaLimits(4, 8, 4, 4), steps=1000, videos=4, questions=20, rate=0.12, until=0.88),
+    ArenaPhase(ArenaLimits(4, 8, 4, 8), steps=800, videos=3, questions=20, rate=0.12, until=0.9),
+    ArenaPhase(ArenaLimits(8, 16, 4, 8), steps=800, videos=2, questions=32, rate=0.12, until=0.9),
+    ArenaPhase(ArenaLimits(8, 16), steps=800, videos=2, questions=32, rate=0.12, until=0.92),
+    ArenaPhase(ArenaLimits(), steps=1500, videos=2, questions=32, rate=0.12, final_rate=0.0),
 )
 
 
