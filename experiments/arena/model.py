@@ -6,9 +6,9 @@ striped star", and that one of them is not enough. Two things let a model learn 
 
 - **All heads of the first layer look at the last four tokens**, so that the token behind a description resembles the
   cell that it describes from the start.
-- **Embeddings are large and learning rates small.** Embeddings of the usual size are a hundredth of what the layers
-  have added to them after 50 steps at a rate that suits the embedded model, and what was laid out in them is lost: the
-  model learns to find a star, and not to mind whose.
+- **Embeddings are large and learning rates small.** At rates that suit the embedded model, the first layer soon adds
+  seventy times what embeddings of its size are, and what was laid out in them is lost: the model learns to find a
+  star, and not to mind whose.
 """
 
 from __future__ import annotations
