@@ -104,5 +104,5 @@ def test_a_question_can_be_asked_without_a_picture(family: str) -> None:
 
 def test_unknown_layouts_are_refused() -> None:
     model, processor = load_model(device="cpu")
-    with pytest.raises(ValueError, match="unknown budget .sideways."):
+    with pytest.raises(ValueError, match="unknown budget 'sideways'"):
         measure(model, processor, WorldOptions(videos=1), layout="sideways")
