@@ -141,14 +141,15 @@ def test_a_frozen_tower_reads_each_video_once(files, rows, tmp_path):
 
 
 def test_a_pass_without_gradients_encodes_each_video_once_however_it_is_cut(files, rows, tmp_path):
-    trainer = make_trainer(files, rows, tmp_path, beta=0.1, per_device_train_batch_size=1, generation_batch_size=8)
+    options = {"beta": 0.1, "bf16": False}
+    trainer = make_trainer(files, rows, tmp_path, per_device_train_batch_size=1, generation_batch_size=8, **options)
     grids = []
     trainer.ref_model.model.visual.register_forward_hook(
         lambda module, args, kwargs, output: grids.append(len(kwargs["grid_thw"])), with_kwargs=True
     )
     batch = scored(trainer, [0, 1])
     assert grids == [2], "the reference reads one row at a time"
-    whole = make_trainer(files, rows, tmp_path, beta=0.1, per_device_train_batch_size=8)
+    whole = make_trainer(files, rows, tmp_path, per_device_train_batch_size=8, **options)
     torch.testing.assert_close(batch["ref_per_token_logps"], scored(whole, [0, 1])["ref_per_token_logps"])
 
 
