@@ -120,18 +120,17 @@ def _prefill(tokens: int) -> float:
 
 
 def _reading(grids: int, size: Sequence[int]) -> Callable[[], torch.Tensor]:
-    """Has the 3B's last block of the tower say what it attends to, and nothing else."""
+    """Has the 3B's last block of the tower say what it attends to; its queries and keys are there anyway."""
     architecture = ARCHITECTURES["3b"]
     vision = build_config(architecture, architecture.build_tokenizer(), None).vision_config
     attention = RecordingAttention(vision)
     patches = size[0] * size[1] * architecture.merge**2
-    hidden = torch.randn(grids * patches, vision.hidden_size)
-    angles = torch.randn(len(hidden), vision.hidden_size // vision.num_heads)
-    starts = torch.arange(0, len(hidden) + 1, patches)
+    projected = torch.randn(grids * patches, 3 * vision.hidden_size)
+    angles = torch.randn(len(projected), vision.hidden_size // vision.num_heads)
+    starts = torch.arange(0, len(projected) + 1, patches)
 
-    @torch.no_grad()
     def read() -> torch.Tensor:
-        attention._record(hidden, starts, (angles.cos(), angles.sin()))
+        attention.record(projected, starts, (angles.cos(), angles.sin()))
         return attention.received
 
     return read

@@ -136,9 +136,13 @@ def test_the_tower_with_attention_says_what_its_last_block_attends_to(tiny):
     tower = model.model.visual
     inputs = video_inputs(processor, ["<video> What?"], [noise(6, 1, width=112)])
     pixels, grid_thw = inputs["pixel_values_videos"], inputs["video_grid_thw"]
-    probabilities, keys = [], []
+    probabilities, keys, projected = [], [], []
     with torch.no_grad():
-        seen, plain = tower_with_attention(tower)(pixels, grid_thw).pooler_output, tower(pixels, grid_thw)
+        handle = tower.blocks[-1].attn.qkv.register_forward_hook(lambda *_: projected.append(1))
+        seen = tower_with_attention(tower)(pixels, grid_thw).pooler_output
+        handle.remove()
+        assert len(projected) == 1, "queries and keys are computed once"
+        plain = tower(pixels, grid_thw)
         with noting(tower.blocks[-1].attn, probabilities, keys):
             tower(pixels, grid_thw)
         in_windows = tower.merger(plain.last_hidden_state)

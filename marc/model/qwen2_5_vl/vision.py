@@ -39,13 +39,32 @@ def tower_with_attention(tower: Tower) -> Tower:
     twin = sharing(tower)
     last = sharing(tower.blocks[-1])
     last.attn = sharing(last.attn, RecordingAttention)
+    last.attn.qkv = _KeptOutput(last.attn.qkv)
     twin.blocks = nn.ModuleList([*tower.blocks[:-1], last])
     twin.merger = _MergerBesideAttention(tower.merger, last.attn, tower.spatial_merge_unit)
     return twin
 
 
+class _KeptOutput(nn.Module):
+    """A module, and what it gave last, until that is taken."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._given: list[Tensor] = []
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """As the module's."""
+        self._given = [self.module(hidden)]
+        return self._given[0]
+
+    def take(self) -> Tensor:
+        """The output, once."""
+        return self._given.pop()
+
+
 class RecordingAttention(Qwen2_5_VLVisionAttention):
-    """Attention that says how much of it each patch receives, and what its keys are.
+    """Attention, its ``qkv`` in `_KeptOutput`, that says how much of it each patch receives, and what its keys are.
 
     Attributes:
         received: ``[N]``, the mean over heads and over the patches that attend; a picture's sum to 1.
@@ -63,15 +82,22 @@ class RecordingAttention(Qwen2_5_VLVisionAttention):
         **kwargs: Any,
     ) -> Tensor:
         """As the base class's."""
-        with torch.no_grad():
-            self._record(hidden_states, cu_seqlens, position_embeddings)
         attended: Tensor = super().forward(
             hidden_states, cu_seqlens, position_embeddings=position_embeddings, **kwargs
         )
+        self.record(self.qkv.take(), cu_seqlens, position_embeddings)
         return attended
 
-    def _record(self, hidden_ND: Tensor, starts: Tensor, positions: Any) -> None:
-        queries, keys, _ = self.qkv(hidden_ND).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+    @torch.no_grad()
+    def record(self, projected: Tensor, starts: Tensor, positions: Any) -> None:
+        """Notes what is attended to.
+
+        Args:
+            projected: Queries, keys and values, ``[N, 3 * C]``.
+            starts: Of the pictures, and N: their places in it.
+            positions: Cosines and sines of the patches.
+        """
+        queries, keys, _ = projected.unflatten(-1, (3, self.num_heads, -1)).unbind(1)
         queries_NHK, keys_NHK = (each.float() for each in apply_rotary_pos_emb_vision(queries, keys, *positions))
         lengths = starts.diff().tolist()
         received = [
