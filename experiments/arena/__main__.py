@@ -58,5 +58,20 @@ def bars(
         typer.echo(measure_bars(model, CURRICULUM[phase], videos=videos, questions=questions, seed=seed))
 
 
+@app.command()
+def scope(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    part: Annotated[str, typer.Option(help="Of what every token costs in the prompt.")] = "1/32",
+    videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
+    questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
+) -> None:
+    """Which kinds of questions are answered better from retrieved moments, and which from evenly spread frames."""
+    from experiments.arena.scope import measure_scopes, scope_table
+
+    with user_errors("experiments.arena scope"):
+        typer.echo(scope_table(measure_scopes(model, part, videos=videos, questions=questions, seed=seed)))
+
+
 if __name__ == "__main__":
     app(prog_name="python -m experiments.arena")

@@ -36,7 +36,7 @@ from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
 from marc.model.tiny import build_config, build_processor
-from marc.world.arena.scenes import ArenaVideo
+from marc.world.arena.scenes import MOST_GRIDS, ArenaVideo
 from marc.world.vocabulary import build_world_tokenizer
 
 FILLER, FILLING = "<|vision_pad|>", 2.0
@@ -63,8 +63,10 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     config = build_config(tokenizer)
     config.prompt_style, config.text_after_video = "video-r1", known.config.text_after_video
     text = config.text_config
-    for name in ("num_key_value_heads", "rope_parameters", "max_position_embeddings"):
+    for name in ("num_key_value_heads", "rope_parameters"):
         setattr(text, name, getattr(known.config.text_config, name))
+    largest = ArenaVideo("", (), ())
+    text.max_position_embeddings = 2 * MOST_GRIDS * largest.rows * largest.columns
     text.num_hidden_layers, text.layer_types = settings.layers, ["full_attention"] * settings.layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -75,7 +77,7 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
         _initialise_language_model(model.model.language_model, tokenizer)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    height, width = ArenaVideo("", (), ()).size
+    height, width = largest.size
     return model, build_processor(tokenizer, max_pixels=height * width)
 
 

@@ -121,6 +121,8 @@ class Setting:
             values["model"].pop("backend")
         values["frames"].pop("timeout")
         values["retrieval"].pop("folder")
+        if values["retrieval"]["scope"] == "moments":
+            values["retrieval"].pop("scope")
         values["generation"] = self.generation.identity
         values.pop("first")  # answers that are kept together wait for the memory
         return sha256_json(values)[:16]

@@ -107,8 +107,9 @@ class AssistantEngine:
     def _memory_card(self) -> dict[str, Any] | None:
         if self._retriever is None:
             return None
-        identity, k = self._retriever.embedder.identity, self.options.retrieval.k
-        return {"embedder": identity, "k": k, **asdict(self.options.memory)}
+        identity, retrieval = self._retriever.embedder.identity, self.options.retrieval
+        scope = {} if retrieval.scope == "moments" else {"scope": retrieval.scope}
+        return {"embedder": identity, "k": retrieval.k, **scope, **asdict(self.options.memory)}
 
 
 def _one_frames_pixels(assistant: VideoAssistant) -> int:

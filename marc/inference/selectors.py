@@ -2,7 +2,7 @@
 
 - `UniformSelector` samples the whole video evenly, as Qwen2.5-VL and Video-R1 do.
 - `RetrievingSelector` asks the Visual Memory Retriever: the events nearest to the question, and in the event layout
-  one temporal grid of every other event.
+  one temporal grid of every other event; a question about all of the video is answered from evenly spread frames.
 - `RandomSelector` reads one temporal grid at a random place, a baseline.
 
 Another way to choose is a class with one method.
@@ -253,7 +253,9 @@ class RetrievingSelector:
         return self._found(request, memory, said)
 
     def select(self, request: FrameRequest) -> Selection:
-        """See `FrameSelector`."""
+        """See `FrameSelector`; evenly spread frames where the question is taken to be about all of the video."""
+        if self.retrieval.takes_for_all(request.question):
+            return UniformSelector().select(request)
         room, said = request.most_events, _said(request)
         with request.clock.stage("remember"):
             coarse = self._coarse(request.info, request.clock)

@@ -13,7 +13,6 @@ Shape legend: T frames, H height, W width, D embedding dimensions, E events.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -35,6 +34,7 @@ from marc.memory.encoders.interface import ClipEncoder, Encoder, Precision
 from marc.memory.encoders.interface import TextEncoder as AnyTextEncoder
 from marc.memory.encoders.loading import check_listed, load_encoder, load_text_encoder
 from marc.memory.precision import multiplies_bfloat16
+from marc.memory.question import question_stem
 from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE
 from marc.memory.vectors import average_direction
 from marc.threads import threads_for
@@ -49,17 +49,10 @@ __all__ = [
     "QuestionEmbedding",
     "check_listed",
     "load_dual_encoder",
-    "question_stem",
     "save_dual_encoder",
 ]
 
 logger = logging.getLogger(__name__)
-
-_OPTIONS_HEADING = re.compile(r"\s*\b(?:answer\s+)?(?:options?|choices)\s*:", re.IGNORECASE)
-_OPTION_MARKER = r"(?:\({0}\)|\b{0}[.):])\s*\S"
-_FIRST_OPTION = re.compile(
-    rf"(?:^|(?<=\s)){_OPTION_MARKER.format('A')}(?=.*?(?:^|\s){_OPTION_MARKER.format('B')})", re.DOTALL
-)
 
 
 @dataclass(frozen=True)
@@ -82,17 +75,6 @@ class QuestionEmbedding:
     def truncated(self) -> bool:
         """Whether the end of the stem was cut off."""
         return self.token_count > self.token_limit
-
-
-def question_stem(question: str) -> str:
-    """The question without its answer options.
-
-    Cuts at an ``Options:`` heading, or at an option ``A.``, ``A)``, ``A:`` or ``(A)`` that a ``B`` follows. A text of
-    nothing but options is returned whole.
-    """
-    cuts = [match.start() for match in (_OPTIONS_HEADING.search(question), _FIRST_OPTION.search(question)) if match]
-    stem = question[: min(cuts)].strip() if cuts else question.strip()
-    return stem or question.strip()
 
 
 class EventEmbedder:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from marc.memory.detectors import check_detector
 from marc.memory.events import MAX_SECONDS, MIN_SECONDS
+from marc.memory.question import is_about_all
 from marc.options import Limits, Named, OptionError, check
 
 
@@ -76,14 +77,21 @@ class RetrievalOptions:
             as PE-Core-T-16-384, a repository such as google/siglip2-base-patch16-224, or a folder; ``None``: the one
             that goes with the answering model.
         folder: Where memories are kept; ``None``: beside each video.
+        scope: What a question is about: moments, whose events are retrieved; all of the video, whose frames are then
+            spread evenly; or auto, which goes by its words (English ones).
 
     Raises:
-        ValueError: If k is neither positive nor ``"auto"``.
+        ValueError: If k is neither positive nor ``"auto"``, or there is no such scope.
     """
 
     k: Annotated[int | Literal["auto"], Limits(least=1)] = 3
     embedder: str | None = None
     folder: Annotated[str | None, Named("memory_folder")] = None
+    scope: Literal["moments", "all", "auto"] = "moments"
+
+    def takes_for_all(self, question: str) -> bool:
+        """Whether a question is taken to be about all of a video, for which nothing is retrieved."""
+        return self.scope == "all" or (self.scope == "auto" and is_about_all(question))
 
     def __post_init__(self) -> None:
         check(self)

@@ -47,6 +47,26 @@ def test_a_video_is_sampled_evenly(duration, count, first, last):
 
 
 @pytest.mark.parametrize(
+    ("scope", "question", "evenly"),
+    [
+        ("auto", "How many scenes are there?", True),
+        ("auto", "What is on the table?", False),
+        ("moments", "How many scenes are there?", False),
+        ("all", "What is on the table?", True),
+    ],
+)
+def test_a_question_about_all_of_a_video_is_answered_from_evenly_spread_frames(scope, question, evenly):
+    selector, asked = Remembering(), replace(request(max_frames=24), question=question)
+    selector.retrieval = RetrievalOptions(scope=scope)
+    selection = selector.select(asked)
+    assert (selection.retrieval is None) == evenly
+    if evenly:
+        expected = UniformSelector().select(asked)
+        assert selection.seconds.tolist() == expected.seconds.tolist()
+        assert selection.grid_events is None and selection.shares is None and selection.memory is None
+
+
+@pytest.mark.parametrize(
     ("compression", "shares"),
     [({}, (1, 49, 1, 48)), ({"visual_tokens": 9}, (1, 4, 1, 3)), ({"target_frames": 2}, (1, 98, 1, 98))],
 )

@@ -11,7 +11,6 @@ from marc.memory.embedder import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     EventEmbedder,
-    question_stem,
     save_dual_encoder,
 )
 from marc.memory.vectors import average_direction
@@ -21,25 +20,6 @@ PREPROCESS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"
 
 def frames(count, seed=0, height=40, width=56):
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("question", "stem"),
-    [
-        ("What does he cook first?", "What does he cook first?"),
-        ("What does he cook?Options:\nA. rice\nB. fish\n", "What does he cook?"),
-        ("What does he cook?\nOption:\n(A) rice\n(B) fish", "What does he cook?"),
-        ("What does he cook?\nA. rice\nB. fish\nC. eggs", "What does he cook?"),
-        ("What does he cook? A) rice B) fish", "What does he cook?"),
-        ("What does he cook? (A) rice (B) fish", "What does he cook?"),
-        ("Who wrote plan A. Nobody knows?", "Who wrote plan A. Nobody knows?"),
-        ("Which of vitamin A and vitamin B is named?", "Which of vitamin A and vitamin B is named?"),
-        ("What options does the menu show?", "What options does the menu show?"),
-        ("A. rice\nB. fish", "A. rice\nB. fish"),
-    ],
-)
-def test_question_stem_drops_the_options_only(question, stem):
-    assert question_stem(question) == stem
 
 
 def test_frame_vectors_equal_a_plain_use_of_open_clip(dual_encoder_folder, embedder):

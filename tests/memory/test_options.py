@@ -26,6 +26,11 @@ def test_a_number_of_events_that_cannot_be_retrieved_is_refused(k):
     assert RetrievalOptions(k="auto").k == "auto"
 
 
+def test_a_scope_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="scope must be"):
+        RetrievalOptions(scope="global")
+
+
 @pytest.mark.parametrize("record", [MemoryOptions, RetrievalOptions])
 def test_every_option_is_explained(record):
     assert all(option.help for option in options_of(record))

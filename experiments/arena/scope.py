@@ -1,0 +1,158 @@
+"""Which questions want which frames: retrieved moments, evenly spread frames, or what each question's words say.
+
+Everything between a question and the frames is the assistant's (`marc.inference.selectors`), at one budget for all
+ways; only the memory is made here, from the true cuts and the words that the model's own tower says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.arena.retriever import TowerWords
+from marc.compression import CompressionConfig
+from marc.evaluation.arena.options import allowed
+from marc.evaluation.statistics import compare_paired, estimate
+from marc.inference.hf import HFBackend
+from marc.inference.selectors import FrameRequest, RetrievingSelector
+from marc.inference.stages import StageClock
+from marc.inference.video_input import VideoInput, VisualPatches
+from marc.memory.embedder import EventEmbedder
+from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.select import Stretch, VisualMemoryRetriever
+from marc.model.loading import load_model
+from marc.types import VISION_MARKS, Event, Frames, Retrieval, VideoInfo
+from marc.video.options import FrameOptions
+from marc.world.arena.scenes import MOST_GRIDS, ArenaVideo, sample_arena
+from marc.world.export import FileOptions, cuts_in_seconds, video_questions
+from marc.world.frames import draw_frames
+from marc.world.measure import answers_right
+from marc.world.questions import WorldQuestion
+
+SCOPES = ("moments", "all", "auto")
+FRAMES = FrameOptions(fps=2.0, max_frames=2 * MOST_GRIDS)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, and whether it was answered right in each of the ways.
+
+    Attributes:
+        video: Its number.
+        kind: Of the question.
+        for_all: Whether its words say that it is about all of the video.
+        right: By way.
+    """
+
+    video: int
+    kind: str
+    for_all: bool
+    right: dict[str, bool]
+
+
+class TrueCuts(RetrievingSelector):
+    """Remembers a video by its true cuts.
+
+    Args:
+        embedder: Embeds pictures and questions.
+        video: The only one.
+        frames: All of it.
+    """
+
+    def __init__(self, embedder: EventEmbedder, video: ArenaVideo, frames: Frames) -> None:
+        super().__init__(lambda: embedder, MemoryOptions(), RetrievalOptions())
+        edges = (0.0, *cuts_in_seconds(video), len(frames.rgb) * FileOptions().seconds_per_frame)
+        events = tuple(Event(start, end) for start, end in pairwise(edges))
+        step = self.options.seconds_per_frame
+        shown = [np.arange(event.start + min(step, event.duration) / 2, event.end, step) for event in events]
+        pictures = [frames.rgb[places(seconds)] for seconds in shown]
+        self._memory = Stretch(events, embedder.embed_events(pictures))
+
+    def retrieve(self, request: FrameRequest) -> Retrieval:
+        """See `RetrievingSelector`."""
+        return VisualMemoryRetriever(self.embedder).retrieve(self._memory, request.question, self.retrieval.k)
+
+
+def places(seconds: np.ndarray) -> np.ndarray:
+    """The world's frames that are shown at some times."""
+    return (seconds / FileOptions().seconds_per_frame + 1e-6).astype(int)
+
+
+@torch.no_grad()
+def measure_scopes(folder: Path, part: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
+    """Asks test videos of the level in every way.
+
+    Args:
+        folder: Of the model.
+        part: Of what every token costs in the prompt.
+        videos: How many.
+        questions: About each.
+        seed: Of the videos and questions.
+    """
+    backend = HFBackend(*load_model(str(folder), device="cpu", dtype="float32"))
+    embedder = EventEmbedder(TowerWords(backend), precision="fp32")
+    found: list[Asked] = []
+    for index in range(videos):
+        video = sample_arena("test", seed, index)
+        frames, asked = draw_frames(video), video_questions(video, "test", seed, index, questions)
+        memory = TrueCuts(embedder, video, frames)
+        right = [_answered(backend, memory, frames, asked, part, scope) for scope in SCOPES]
+        auto = RetrievalOptions(scope="auto")
+        found += [
+            Asked(index, each.kind, auto.takes_for_all(each.text), dict(zip(SCOPES, marks, strict=True)))
+            for each, marks in zip(asked, zip(*right, strict=True), strict=True)
+        ]
+    return found
+
+
+def _answered(
+    backend: HFBackend, memory: TrueCuts, frames: Frames, asked: Sequence[WorldQuestion], part: str, scope: str
+) -> list[bool]:
+    memory.retrieval = RetrievalOptions(scope=scope)  # type: ignore[arg-type]
+    shown = [_seen(backend, memory, frames, question.text, part) for question in asked]
+    backend.encode(shown)
+    return answers_right(backend, backend.config.prompt_style, shown, [[question] for question in asked])
+
+
+def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, part: str) -> VideoInput:
+    """What the model sees of a video for a question."""
+    processor, count, (height, width) = backend.processor, len(frames.rgb), frames.rgb.shape[1:3]
+    cells = height * width // processor.cell_pixels**2
+    budget = int(allowed(part, count // 2 * cells + VISION_MARKS)) - VISION_MARKS
+    compression = CompressionConfig(layout="events", visual_tokens=budget, target_frames=max(1, budget // cells))
+    duration = count * FileOptions().seconds_per_frame
+    info = VideoInfo(frames.source, width, height, duration, 1 / FileOptions().seconds_per_frame, count, "none")
+    request = FrameRequest(info, question, FRAMES, compression, cells, 0, StageClock())
+    selection = memory.select(request)
+    read = replace(frames, rgb=frames.rgb[places(selection.seconds)], seconds=selection.seconds)
+    patches = VisualPatches.of_frames(processor, read, selection.grid_events)
+    return VideoInput.of(patches, processor, compression, shares=selection.shares)
+
+
+def scope_table(found: Sequence[Asked]) -> str:
+    """Accuracy by kind of question and way, in Markdown, with intervals over videos."""
+
+    def row(name: str, some: Sequence[Asked]) -> str:
+        means = " | ".join(f"{100 * np.mean([each.right[scope] for each in some]):.1f}" for scope in SCOPES)
+        for_all = np.mean([each.for_all for each in some])
+        return f"| {name} | {len(some)} | {100 * for_all:.0f} | {means} |"
+
+    lines = [f"| questions | n | told as about all, % | {' | '.join(SCOPES)} |", "|---|---|---|---|---|---|"]
+    lines.append(row("all", found))
+    lines += [row(kind, [each for each in found if each.kind == kind]) for kind in sorted({x.kind for x in found})]
+    videos = [each.video for each in found]
+    scores = {scope: [float(each.right[scope]) for each in found] for scope in SCOPES}
+    for scope in SCOPES:
+        own = estimate(scores[scope], videos)
+        gain = compare_paired(scores[SCOPES[0]], scores[scope], videos).difference
+        against = f"; {100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] to {SCOPES[0]}"
+        lines.append(
+            f"\n{scope}: {100 * own.mean:.1f} [{100 * own.low:.1f}, {100 * own.high:.1f}] %"
+            + (against if scope != SCOPES[0] else "")
+        )
+    return "\n".join(lines)

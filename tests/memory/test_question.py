@@ -1,0 +1,76 @@
+import pytest
+
+from marc.memory.question import is_about_all, question_stem
+
+
+@pytest.mark.parametrize(
+    ("question", "stem"),
+    [
+        ("What does he cook first?", "What does he cook first?"),
+        ("What does he cook?Options:\nA. rice\nB. fish\n", "What does he cook?"),
+        ("What does he cook?\nOption:\n(A) rice\n(B) fish", "What does he cook?"),
+        ("What does he cook?\nA. rice\nB. fish\nC. eggs", "What does he cook?"),
+        ("What does he cook? A) rice B) fish", "What does he cook?"),
+        ("What does he cook? (A) rice (B) fish", "What does he cook?"),
+        ("Who wrote plan A. Nobody knows?", "Who wrote plan A. Nobody knows?"),
+        ("Which of vitamin A and vitamin B is named?", "Which of vitamin A and vitamin B is named?"),
+        ("What options does the menu show?", "What options does the menu show?"),
+        ("A. rice\nB. fish", "A. rice\nB. fish"),
+    ],
+)
+def test_question_stem_drops_the_options_only(question, stem):
+    assert question_stem(question) == stem
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Summarise the video.",
+        "Summarize what happens.",
+        "Give a summary of this clip",
+        "What is this video about?",
+        "What is the video mainly about?",
+        "What happens in the video?",
+        "What is going on in this clip?",
+        "What is the main topic of the lecture?",
+        "What is the genre of this film?",
+        "Describe this video in detail.",
+        "Over the whole video, who talks most?",
+        "Which colour is seen throughout?",
+        "In which order do the events happen?",
+        "What is the correct sequence of steps?",
+        "Put the scenes into chronological order.",
+        "What is the order in which the three actions take place?",
+        "How many times does he jump?",
+        "How often does the dog bark?",
+        "How many scenes are there?",
+        "How many different places are visited?",
+    ],
+)
+def test_a_question_about_the_whole_is_told(question):
+    assert is_about_all(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does the sign in the teal striped scene say?",
+        "What does he do after he opens the door?",
+        "What is the man in the video holding?",
+        "What is the title of the book on the table?",
+        "How many people sit at the table?",
+        "What happens in the video store?",
+        "What happens when she summons the waiter?",
+        "Who wears overalls?",
+        "What does the chef order?",
+        "Which plot of land is bought?",
+        "Which button turns on the light?",
+        "Was machen die Leute?",
+    ],
+)
+def test_a_question_about_a_moment_is_not(question):
+    assert not is_about_all(question)
+
+
+def test_the_answer_options_do_not_count():
+    assert not is_about_all("Who speaks?\nA. the man throughout\nB. the woman")
