@@ -5,8 +5,8 @@
 prints a table: processor time, by how much memory rose in between, and the operations of the prefill of what is kept.
 The video is four scenes of random cells, which change by noise from grid to grid, in float32, as the tower of a 3B
 model gives it; attention and keys are random. Some rules want the attention of the tower's last block and its keys:
-what it takes to read them at the 3B's shape is a row of its own, and to be added. The rest of the tower is the same
-for all.
+what it takes to read them at the 3B's shape is a row of its own, and to be added. ToMe merges inside the tower, which
+does less then; the table has what is left to do behind it. The rest of the tower is the same for all.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from benchmarks.architectures import ARCHITECTURES, build_config
-from benchmarks.counters import count_language, on_meta
+from benchmarks.counters import WorkCounter, count_language, on_meta
 from benchmarks.flops import TEXT_TOKENS
 from benchmarks.merge_cost import SETTINGS
 from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress
 from marc.compression.rivals.rule import RULES, EncodedVideo
+from marc.model.qwen2_5_vl.merging_cells import tower_that_merges
 from marc.model.qwen2_5_vl.vision import RecordingAttention
 
 SCENES = 4
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2048, help="channels")
     parser.add_argument("--noise", type=float, default=0.5, help="of a cell, beside 1 for its scene")
     parser.add_argument("--budget", type=int, default=128, help="tokens")
+    parser.add_argument("--tower-width", type=int, default=1280, help="channels of the tower, for tome's part of it")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -58,6 +61,9 @@ def main() -> None:
         wants = "yes" if name in RULES and RULES[name].wants_more else ""
         cost = Cost.of(run, arguments.repeats)
         print(f"| {name} | {tokens} | {cost} | {_prefill(tokens):.2f} | {wants} |", flush=True)
+    left = -(-arguments.budget // arguments.grids)
+    part = merging_part(tuple(arguments.size), left, arguments.tower_width)
+    print(f"\nA tower in which tome leaves {left} cells of a grid does {part:.2f} of the stock tower's operations.")
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,34 @@ def _prefill(tokens: int) -> float:
     config = build_config(architecture, architecture.build_tokenizer(), None)
     work, _ = count_language(on_meta(architecture.stock_model, config, torch.bfloat16), tokens + TEXT_TOKENS)
     return work.flops / 1e12
+
+
+def merging_part(size: tuple[int, int], left: int, width: int) -> float:
+    """Which part of the stock tower's operations is left where ToMe merges the cells of a grid inside it.
+
+    Args:
+        size: Height and width of the grid in cells.
+        left: Cells that the last block leaves.
+        width: Channels of the tower, which hardly change it; a multiple of those of a head.
+    """
+    architecture = ARCHITECTURES["3b"]
+    config = build_config(architecture, architecture.build_tokenizer(), None).vision_config
+    heads, inner = (
+        config.num_heads * width // config.hidden_size,
+        config.intermediate_size * width // config.hidden_size,
+    )
+    config.num_heads, config.intermediate_size, config.hidden_size = heads, inner, width
+    tower = Qwen2_5_VisionTransformerPretrainedModel(config).eval()
+    height, across = (side * architecture.merge for side in size)
+    pixels = torch.randn(height * across, config.in_channels * config.temporal_patch_size * config.patch_size**2)
+    grid = torch.tensor([[1, height, across]])
+
+    def flops(own: torch.nn.Module) -> float:
+        with torch.no_grad(), WorkCounter() as counter:
+            own(pixels, grid)
+        return counter.work.flops
+
+    return flops(tower_that_merges(tower, left)) / flops(tower)
 
 
 def _reading(grids: int, size: Sequence[int]) -> Callable[[], torch.Tensor]:

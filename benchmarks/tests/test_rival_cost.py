@@ -3,15 +3,17 @@
 import pytest
 import torch
 
-from benchmarks.rival_cost import Cost, _prefill, main
+from benchmarks.rival_cost import Cost, _prefill, main, merging_part
 from marc.compression.rivals.rule import RULES
 
 
 def test_every_rule_has_its_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--grids", "8", "--size", "2", "4", "--width", "16", "--budget", "12", "--repeats", "1"]
-    monkeypatch.setattr("sys.argv", ["rival_cost", *small])
+    small = "--grids 8 --size 2 4 --width 16 --budget 12 --repeats 1 --tower-width 80"
+    monkeypatch.setattr("sys.argv", ["rival_cost", *small.split()])
     main()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr().out
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     by_name = {row[0]: row for row in rows}
     assert set(RULES) < set(by_name) and {len(row) for row in rows} == {6}
     assert by_name["holitom"][1] == "12" and by_name["holitom"][5] == "yes"
@@ -21,6 +23,11 @@ def test_every_rule_has_its_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_more_tokens_are_a_longer_prefill() -> None:
     assert 0 < _prefill(16) < _prefill(128) < _prefill(4096)
+
+
+def test_a_tower_that_merges_does_less_the_fewer_cells_it_leaves() -> None:
+    parts = [merging_part((4, 8), left, 80) for left in (32, 24, 8, 1)]
+    assert parts[0] == 1 and parts == sorted(parts, reverse=True) and 0.4 < parts[-1] < 0.7
 
 
 def test_memory_is_what_rose_in_between() -> None:

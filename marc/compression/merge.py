@@ -167,7 +167,8 @@ def compress_videos(
         plans: One per video.
         counts: How many temporal grids each of the T already stands for, ``[T]`` each; ``None``: one.
         decided_by: See `compress_planned`. Behind so many channels stand what a rule of `marc.compression.rivals`
-            wants to know beside the tokens: the attention that each cell receives, and its keys.
+            wants to know beside the tokens: the attention that each cell receives, and its keys; or where the token
+            stands that each cell became part of.
     """
     together: dict[VideoPlan, list[int]] = defaultdict(list)
     results: dict[int, CompressedVideo] = {}
@@ -188,7 +189,9 @@ def _kept_by_rule(rule: Rule, channels_TPX: Tensor, plan: VideoPlan, width: int 
     """Has a rule choose a video's tokens, from those and whatever else was found out about them."""
     width = channels_TPX.shape[-1] if width is None else width
     known = {}
-    if channels_TPX.shape[-1] > width:
+    if channels_TPX.shape[-1] > width and rule.merges_inside:
+        known = {"standing": channels_TPX[..., width].long()}
+    elif channels_TPX.shape[-1] > width:
         known = {"attention": channels_TPX[..., width], "keys": channels_TPX[..., width + 1 :]}
     events = [event for event, window in enumerate(plan.windows) for _ in range(window.length)]
     with no_autocast(channels_TPX.device.type):

@@ -72,6 +72,8 @@ class Family:
         tower_with_attention: Takes the tower and gives one whose tokens carry what rules of `marc.compression.rivals`
             want to know: behind the features the attention that each token receives in the last block, and its keys
             there. ``None``: single tokens have no places in this family's prompts, and such rules are refused.
+        tower_that_merges: Takes the tower and how many cells of a grid are to be left, and gives one that merges the
+            others on the way, and tells behind the features where the token of each cell stands; likewise.
         vision_tokens: Special tokens of pictures, never sampled: in a completion they would stand for what is not
             there.
         language_linears: Regular expression of the language model's linear layers, to which LoRA's adapters go.
@@ -90,6 +92,7 @@ class Family:
     language_linears: str
     tiny: str
     tower_with_attention: str | None = None
+    tower_that_merges: str | None = None
     frames_per_grid: int = FRAMES_PER_GRID
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
+from math import prod
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -29,7 +31,7 @@ from marc.compression.plan import VideoPlan, plan_video
 from marc.model.family import Family, family_of, load_name
 from marc.model.segment_attention import SEGMENT_ATTENTION
 from marc.model.streams import VisualFeatures, apart, features_of_each
-from marc.model.tower import GridThw, MergingTower, run_in_chunks, split_videos
+from marc.model.tower import GridThw, MergingTower, TowerOutput, run_in_chunks, split_videos
 
 PLANNING = (
     "video_grid_events",
@@ -220,13 +222,7 @@ class CompressedBaseModel(PreTrainedModel):
         plans = [grid.plan for grid in grids if grid.plan is not None]
         if len(plans) < len(grids):
             return self._every_token(pixel_values_videos, sizes, compression.tower_chunk, **kwargs)
-        family, tower = family_of(self), self.visual
-        if compression.rule is not None and compression.rule.wants_more and family.tower_with_attention is not None:
-            tower = load_name(family.tower_with_attention)(tower)
-        cut = load_name(family.tower_part)
-        seen = MergingTower(tower, cut, compression.tower_chunk, compression.duplicates)(
-            pixel_values_videos, sizes, plans
-        )
+        seen = self._seen(pixel_values_videos, sizes, plans)
         compressed = compress_videos(
             [video.tokens for video in seen],
             [plan.after_tower for plan in plans],
@@ -239,9 +235,29 @@ class CompressedBaseModel(PreTrainedModel):
         )
         places = tuple(video.places for video in compressed)
         features = [video.flat for video in compressed]
-        if tower is not self.visual:  # what it tells beside its tokens is more precise than these
+        if compression.rule is not None:  # what a tower tells beside its tokens is more precise than these
             features = [each.to(self.visual.dtype) for each in features]
         return apart(features, self.stream_width, members=members, places=places)
+
+    def _seen(self, pixels: Tensor, sizes: Sequence[GridThw], plans: Sequence[VideoPlan]) -> list[TowerOutput]:
+        """What the tower gives of videos, with what their rule wants to know beside the tokens."""
+        compression, family = self.config.compression, family_of(self)
+        run = partial(
+            MergingTower,
+            cut=load_name(family.tower_part),
+            chunk=compression.tower_chunk,
+            duplicates=compression.duplicates,
+        )
+        rule, tower = compression.rule, self.visual
+        if rule is None or not rule.wants_more:
+            return run(tower)(pixels, sizes, plans)
+        if not rule.merges_inside:
+            return run(load_name(str(family.tower_with_attention))(tower))(pixels, sizes, plans)
+        merging = load_name(str(family.tower_that_merges))
+        return [
+            run(merging(tower, -(-plan.tokens // plan.grids)))(own, [size], [plan])[0]
+            for own, size, plan in zip(pixels.split([prod(size) for size in sizes]), sizes, plans, strict=True)
+        ]
 
     def _every_token(
         self, pixels: Tensor, sizes: Sequence[GridThw], chunk: int | None, **kwargs: Any

@@ -27,6 +27,8 @@ class EncodedVideo:
         attention: ``[T, P]``, mean attention that each cell receives in the tower's last block of full attention;
             ``None`` where the rule does not want it.
         keys: ``[T, P, K]``, that block's keys of each cell, averaged over its patches and over heads; likewise.
+        standing: ``int64 [T, P]``, at which cell of its grid the token stands that each cell became part of inside the
+            tower; those of one token have equal ``tokens``. ``None``: the tower has merged nothing.
     """
 
     tokens: Tensor
@@ -34,6 +36,7 @@ class EncodedVideo:
     events: Sequence[int]
     attention: Tensor | None = None
     keys: Tensor | None = None
+    standing: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Rule:
         source: The publication, with its arXiv number, or what the rule does.
         wants_attention: Whether it reads `EncodedVideo.attention`.
         wants_keys: Whether it reads `EncodedVideo.keys`.
+        merges_inside: Whether it merges cells of a grid inside a tower that can, see `EncodedVideo.standing`.
         least_of_a_grid: Tokens that it keeps of every grid at least.
         least_grids: Grids that it keeps whole at least.
         most_grids: As many tokens as so many grids have are the most that it keeps; ``None``: all.
@@ -69,14 +73,15 @@ class Rule:
     source: str
     wants_attention: bool = False
     wants_keys: bool = False
+    merges_inside: bool = False
     least_of_a_grid: int = 0
     least_grids: int = 0
     most_grids: int | None = None
 
     @property
     def wants_more(self) -> bool:
-        """Whether it wants to know more of the vision tower than its tokens."""
-        return self.wants_attention or self.wants_keys
+        """Whether it wants more of the vision tower than its tokens."""
+        return self.wants_attention or self.wants_keys or self.merges_inside
 
     def count(self, grids: int, cells: int, budget: int) -> int:
         """Tokens that will be kept: the budget, but no fewer than the rule can and no more than there are.
@@ -149,7 +154,7 @@ _RULES = (
         least_of_a_grid=1,
     ),
     Rule("sttm", f"{_HERE}.sttm:keep", "STTM, arXiv 2507.07990"),
-    Rule("tome", f"{_HERE}.tome:keep", "Token Merging, arXiv 2210.09461", least_of_a_grid=1),
+    Rule("tome", f"{_HERE}.tome:keep", "Token Merging, arXiv 2210.09461", merges_inside=True, least_of_a_grid=1),
     Rule("vidcom2", f"{_HERE}.vidcom2:keep", "VidCom2, arXiv 2505.14454", least_of_a_grid=1),
     Rule(
         "visionzip",

@@ -27,4 +27,5 @@ FAMILY = Family(
     language_linears=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     tiny="marc.model.qwen2_5_vl.tiny",
     tower_with_attention="marc.model.qwen2_5_vl.vision:tower_with_attention",
+    tower_that_merges="marc.model.qwen2_5_vl.merging_cells:tower_that_merges",
 )

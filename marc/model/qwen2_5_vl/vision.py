@@ -39,13 +39,13 @@ def tower_with_attention(tower: Tower) -> Tower:
     twin = sharing(tower)
     last = sharing(tower.blocks[-1])
     last.attn = sharing(last.attn, RecordingAttention)
-    last.attn.qkv = _KeptOutput(last.attn.qkv)
+    last.attn.qkv = KeptOutput(last.attn.qkv)
     twin.blocks = nn.ModuleList([*tower.blocks[:-1], last])
     twin.merger = _MergerBesideAttention(tower.merger, last.attn, tower.spatial_merge_unit)
     return twin
 
 
-class _KeptOutput(nn.Module):
+class KeptOutput(nn.Module):
     """A module, and what it gave last, until that is taken."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -64,7 +64,7 @@ class _KeptOutput(nn.Module):
 
 
 class RecordingAttention(Qwen2_5_VLVisionAttention):
-    """Attention, its ``qkv`` in `_KeptOutput`, that says how much of it each patch receives, and what its keys are.
+    """Attention, its ``qkv`` in `KeptOutput`, that says how much of it each patch receives, and what its keys are.
 
     Attributes:
         received: ``[N]``, the mean over heads and over the patches that attend; a picture's sum to 1.

@@ -45,3 +45,17 @@ def test_equal_cells_merge_before_others():
     kept = RULES["tome"].keep(EncodedVideo(tokens, (2, 4), [0]), 7)
     assert 6 not in kept.places.tolist()
     assert torch.allclose(kept.tokens[1], tokens[0, 1])
+
+
+def test_what_a_tower_has_merged_is_not_taken_apart():
+    """Two cells are one already, of equal tokens; the next most similar pair joins them."""
+    tokens = random_video(2, 2, 4, 8, seed=0).tokens
+    standing = torch.arange(8).repeat(2, 1)
+    standing[:, 2] = 5
+    tokens[:, 2] = tokens[:, 5]
+    video = EncodedVideo(tokens, (2, 4), [0, 0], standing=standing)
+    kept = RULES["tome"].keep(video, 14)
+    assert kept.places.tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15]
+    assert torch.equal(kept.tokens, tokens.flatten(0, 1)[kept.places])
+    fewer = RULES["tome"].keep(video, 6)
+    assert not {2, 10} & set(fewer.places.tolist()) and len(fewer.places) == 6
