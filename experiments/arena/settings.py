@@ -52,8 +52,8 @@ CURRICULUM = (
     ArenaPhase(ArenaLimits(4, 8, 4, 8), steps=250, videos=3, questions=20, rate=0.12, until=0.9),
     ArenaPhase(ArenaLimits(8, 16, 4, 8), steps=900, videos=6, questions=12, rate=0.12, until=0.89),
     ArenaPhase(ArenaLimits(8, 16, 4, 8), steps=600, videos=6, questions=12, rate=0.05, until=0.9),
-    ArenaPhase(ArenaLimits(rows=4, columns=8), steps=600, videos=6, questions=12, rate=0.05, until=0.9),
-    ArenaPhase(ArenaLimits(), steps=700, videos=4, questions=16, rate=0.05, final_rate=0.0),
+    ArenaPhase(ArenaLimits(rows=4, columns=8), steps=450, videos=6, questions=12, rate=0.05, until=0.9),
+    ArenaPhase(ArenaLimits(), steps=320, videos=3, questions=20, rate=0.05, final_rate=0.0),
 )
 
 

@@ -203,20 +203,27 @@ def word_embeddings(model: CompressedVLM, tokenizer: PreTrainedTokenizerBase) ->
 def take_over(
     model: CompressedVLM, processor: CompressedProcessor, known: CompressedVLM, known_processor: CompressedProcessor
 ) -> None:
-    """Begin with the language model of another family: the tokens that both know, and all weights that both have.
+    """Begin with a trained language model: the tokens that both know, and all weights that both have.
 
-    Biases that this family does not have are left behind; queries and keys that it normalises keep about their size.
+    Biases that another family does not have are left behind; queries and keys that it normalises keep about their
+    size. Layers behind the known ones add nothing yet.
 
     Args:
         model: Its language model is overwritten.
         processor: Of the model.
-        known: A trained model of the same width and number of layers.
+        known: A trained model of the same width, and of no more layers.
         known_processor: Its processor.
 
     Raises:
-        ValueError: If it has other layers.
+        ValueError: If it has more or other layers.
     """
     ours, theirs = model.model.language_model, known.model.language_model
+    depth = len(theirs.layers)
+    if depth > len(ours.layers):
+        raise ValueError(f"start_from: that model has {depth} layers, {len(ours.layers)} are not enough")
+    for layer in ours.layers[depth:]:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
     table, known_table = ours.embed_tokens.weight, theirs.embed_tokens.weight
     known_ids = known_processor.tokenizer.get_vocab()
     for token, index in processor.tokenizer.get_vocab().items():
@@ -224,7 +231,7 @@ def take_over(
             table[index] = known_table[known_ids[token]]
     ours.norm.load_state_dict(theirs.norm.state_dict())
     known_weights = theirs.layers.state_dict()
-    for name, weight in ours.layers.state_dict().items():
+    for name, weight in ours.layers[:depth].state_dict().items():
         if name.endswith(("q_norm.weight", "k_norm.weight")) and name not in known_weights:
             nn.init.constant_(weight, NORM_SIZE)
         elif name in known_weights and known_weights[name].shape == weight.shape:

@@ -71,10 +71,10 @@ class TrainSettings:
         seed: Seed of everything.
         family: Model family, see `experiments.tiny_model.families`.
         start_from: Model whose language model is taken over instead of random weights, as `marc.load_model` takes it.
-        layers: Layers of the language model.
+        layers: Layers of the language model; those that `start_from` has not come behind its own.
         rope_theta: Base of its rotary positions.
         tower_blocks: Blocks of the vision tower, each of which sees a whole picture of the world; ``None``: two.
-        tower_steps: Steps of the tower's pre-training.
+        tower_steps: Steps of the tower's pre-training; 0: it is that of `start_from`, too.
         tower_batch: Grids of a step.
         variants: Clips of every label in the feature bank.
         phases: The language model's curriculum.

@@ -1,7 +1,8 @@
 """Train a tiny model of the micro-world: tower first, then the language model on features of the frozen tower.
 
 The recipe is a YAML file, read into `TrainSettings`: ``configs/world_tiny.yaml`` is that of the embedded model, from
-scratch; ``configs/world_qwen3_vl.yaml`` of another family, whose language model begins as the embedded one. Everything
+scratch; ``configs/world_qwen3_vl.yaml`` of another family, whose language model begins as the embedded one;
+``configs/world_answers.yaml`` of a deeper one that goes on from it and learns to answer without thinking. Everything
 random in a step follows from the seed and the step's number, and a checkpoint holds the rest, so a run that was killed
 and resumed ends with the same weights as one that was not.
 
@@ -306,7 +307,10 @@ def train_world_model(settings: TrainSettings, run: Path, log: Log) -> tuple[Com
         take_over(model, processor, *known)
     tower_file, bank_file = run / "tower.pt", run / "bank.pt"
     tower, colours = model.model.visual, colours_of(processor)
-    if not tower_file.exists():
+    if known is not None and settings.tower_steps == 0:
+        tower.load_state_dict(known[0].model.visual.state_dict())
+        save_atomically(tower.state_dict(), tower_file)
+    elif not tower_file.exists():
         pretrain_tower(
             tower, colours, steps=settings.tower_steps, batch=settings.tower_batch, seed=settings.seed, log=log
         )

@@ -98,9 +98,18 @@ def test_a_family_without_biases_takes_over_what_it_can() -> None:
         assert size.item() == pytest.approx(NORM_SIZE, rel=0.01)
 
 
-def test_only_a_model_of_the_same_size_is_taken_over() -> None:
-    model, processor = build_world_model(TrainSettings(family="qwen3_vl", layers=5))
-    with pytest.raises(ValueError, match=r"start_from: that model has no layers\.4"):
+def test_layers_behind_those_that_are_taken_over_add_nothing_yet() -> None:
+    known, known_processor = load_model("tiny", device="cpu")
+    model, processor = build_world_model(TrainSettings(layers=6))
+    take_over(model, processor, known, known_processor)
+    states_1TD = torch.randn(1, 20, 128, generator=torch.Generator().manual_seed(0))
+    outputs = [each.model.language_model(inputs_embeds=states_1TD).last_hidden_state for each in (known, model)]
+    assert torch.equal(*outputs) and len(model.model.language_model.layers) == 6
+
+
+def test_only_a_model_of_as_many_layers_or_fewer_is_taken_over() -> None:
+    model, processor = build_world_model(TrainSettings(layers=3))
+    with pytest.raises(ValueError, match="start_from: that model has 4 layers, 3 are not enough"):
         take_over(model, processor, *load_model("tiny"))
 
 
