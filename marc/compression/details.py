@@ -1,32 +1,44 @@
-"""The layout ``details``: events pooled as in the layout ``events``, and single cells that this does not show.
+"""The layout ``details``: cells of a video as they are, half of them typical and half of them unusual.
 
-Pooling keeps what fills a scene and loses what is small or short: a line of text, a sign, a hand that presses a
-button. So a part of the budget goes to pooled events, and the rest to cells as they are, one after the other: always
-the one that is least like whatever already stands for it, which is the token of its event into which it was pooled, or
-a cell of its event that was kept (farthest-point traversal, Gonzalez 1985, from the pooled tokens on). What stays in
-place for many grids is kept once, what moves now and then, and what is like the rest not at all.
+An average keeps what fills a scene and loses what is small or short: a line of text, a sign, a hand that presses a
+button. And a model that was taught with every token has never seen one. So all that is kept are cells:
 
-Shapes: T temporal grids, P cells a grid, D channels, N tokens that are kept.
+- *Anchors*, half of the budget. Events are cut into as many even stretches as there are anchors, or, where there is
+  more than one for every grid, grids into regions; of each the cell is kept that is most like its mean. They say what
+  fills a scene, how long it lasts and what comes next.
+- *Details*, the rest, one after the other: always the cell that is least like whatever already stands for it, which
+  is what was kept of its event (farthest-point traversal, Gonzalez 1985, from the anchors on). What stays in place for
+  many grids is kept once, what moves now and then, and what is like the rest not at all.
+
+Cells are compared by cosine, in some of their channels.
+
+Shapes: T temporal grids, P cells a grid, X = T * P, D channels, C of these that are looked at, N tokens that are kept.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import ceil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from marc.compression.cells import centers, covering, token_count
+from marc.compression.cells import covering, token_count
 from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress_planned
 from marc.compression.plan import VideoPlan, event_lengths, plan_video
+from marc.compression.rivals.merging import as_they_are, in_float32
 from marc.compression.rivals.rule import EncodedVideo, KeptTokens
+from marc.compression.shares import in_proportion, level
 
-POOLED = 0.25
-"""Part of the budget that goes to pooled events."""
+ANCHORS = 0.5
+"""Part of the budget that goes to anchors."""
+CHANNELS = 256
+"""Channels in which cells are compared, at most: evenly spread over all."""
 
 
 @dataclass(frozen=True)
@@ -34,92 +46,101 @@ class Choice:
     """What is kept of a video.
 
     Attributes:
-        pooled: The tokens of pooled events, ``[N, D]``.
-        places: Where these stand, ``int64 [N]``.
-        stands_for: Which of them each cell was pooled into, ``int64 [T * P]``.
-        details: Cells that are kept as they are, ``int64 [M]``, the least like the rest first.
+        anchors: Places of typical cells, ``int64 [A]``.
+        details: Places of unusual ones, ``int64 [N - A]``, the least like the rest first.
     """
 
-    pooled: Tensor
-    places: Tensor
-    stands_for: Tensor
+    anchors: Tensor
     details: Tensor
 
 
-def keep(video: EncodedVideo, count: int, pooled: float = POOLED) -> KeptTokens:
-    """Keeps so many tokens, at their places; pooled ones stand at the centre of what they average.
+def keep(video: EncodedVideo, count: int) -> KeptTokens:
+    """Keeps so many cells, at their places.
 
     Args:
         video: With its events.
         count: At least 1.
-        pooled: See `choose`.
     """
-    choice = choose(video, count, pooled)
-    tokens_ND = torch.cat((choice.pooled, video.tokens.flatten(0, 1)[choice.details]))
-    places_N, order_N = torch.cat((choice.places, choice.details)).sort()
-    return KeptTokens(tokens_ND[order_N], places_N)
+    choice = choose(video, count)
+    return as_they_are(video, torch.cat((choice.anchors, choice.details)))
 
 
-def choose(video: EncodedVideo, count: int, pooled: float = POOLED) -> Choice:
-    """Decides what is kept.
+@torch.no_grad()
+def choose(video: EncodedVideo, count: int) -> Choice:
+    """Decides what is kept; of equal cells the first.
 
     Args:
         video: With its events.
-        count: Tokens.
-        pooled: Part of them that goes to pooled events, each of which has one at least if there are enough.
+        count: Tokens. Each event has an anchor if there are enough.
     """
-    for_events = min(count, max(len(set(video.events)), round(pooled * count)))
-    config = CompressionConfig(visual_tokens=for_events)
-    plan = plan_video(len(video.tokens), video.size, config, events=video.events)
-    events, device = compress_planned(video.tokens[None], plan)[0], video.tokens.device
-    assert events.members is not None
-    places, stands_for = _places(plan).to(device), _pooled_into(plan).to(device)[events.members]
-    details_M = _farthest(video, events.flat, stands_for.flatten(), places, count - len(places))
-    return Choice(events.flat, places, stands_for.flatten(), details_M)
+    step = ceil(video.tokens.shape[-1] / CHANNELS)
+    tokens_TPC = in_float32(video.tokens[..., ::step])
+    most = min(count, max(len(set(video.events)), round(ANCHORS * count)))
+    config = CompressionConfig(visual_tokens=most)
+    plan = plan_video(len(tokens_TPC), video.size, config, events=stretches(video.events, most))
+    merged = compress_planned(tokens_TPC[None], plan)[0]
+    assert merged.members is not None
+    region_X = _regions(plan).to(tokens_TPC.device)[merged.members].flatten()
+    unit_XC = F.normalize(tokens_TPC.flatten(0, 1), dim=-1)
+    anchors_A = _most_typical(unit_XC, F.normalize(merged.flat, dim=-1), region_X)
+    return Choice(anchors_A, _farthest(unit_XC, video, anchors_A, region_X, count - len(anchors_A)))
 
 
-def _places(plan: VideoPlan) -> Tensor:
-    """Where the pooled tokens of a plan stand: ``int64 [N]``."""
-    height, width = plan.size
-    return torch.tensor(
-        [
-            int(center) * height * width + row * width + column
-            for center, division in zip(plan.centers, plan.cells, strict=True)
-            for row, column in centers(plan.size, division)
-        ]
-    )
+def stretches(events: Sequence[int], count: int) -> list[int]:
+    """Events cut into even stretches, so many in all if there are grids enough: the number of each grid's.
+
+    Each event has one at least, and the others go to the longest stretches, by D'Hondt's method.
+
+    Args:
+        events: Of each grid.
+        count: Where there are more events, they stay whole.
+    """
+    lengths = event_lengths(events, len(events))
+    parts = in_proportion(lengths, lengths, max(count, len(lengths)))
+    cuts = [length for whole, own in zip(lengths, parts, strict=True) for length in level(whole, own, whole)]
+    return [index for index, length in enumerate(cuts) for _ in range(length)]
 
 
-def _pooled_into(plan: VideoPlan) -> Tensor:
-    """For each grid that remains the token into which each place of it was pooled: ``int64 [S, P]``."""
+def _regions(plan: VideoPlan) -> Tensor:
+    """The region that each place of each grid that remains is in: ``int64 [S, P]``."""
     firsts = accumulate(map(token_count, plan.cells), initial=0)
     rows = zip(firsts, plan.cells, strict=False)
     return torch.tensor([[first + cell for cell in covering(plan.size, division)] for first, division in rows])
 
 
-@torch.no_grad()
-def _farthest(video: EncodedVideo, pooled_ND: Tensor, stands_for_X: Tensor, taken_N: Tensor, count: int) -> Tensor:
-    """Places of the cells that are kept as they are: ``int64 [count]``, the least represented first.
+def _most_typical(unit_XC: Tensor, means_AC: Tensor, region_X: Tensor) -> Tensor:
+    """The cell of each region that is most like its mean: ``int64 [A]``."""
+    likeness_X = (unit_XC * means_AC[region_X]).sum(-1)
+    order_X = likeness_X.argsort(descending=True, stable=True)
+    order_X = order_X[region_X[order_X].argsort(stable=True)]
+    sizes_A = torch.bincount(region_X, minlength=len(means_AC))
+    return order_X[sizes_A.cumsum(0) - sizes_A]
+
+
+def _farthest(unit_XC: Tensor, video: EncodedVideo, anchors_A: Tensor, region_X: Tensor, count: int) -> Tensor:
+    """Places of unusual cells: ``int64 [count]``, the least represented first.
 
     Args:
-        video: Of X = T * P places.
-        pooled_ND: The pooled tokens.
-        stands_for_X: Which of them stands for each place at first.
-        taken_N: Where they stand themselves, and no cell is kept.
+        unit_XC: Of every place.
+        video: Whose events these belong to.
+        anchors_A: Which are kept already.
+        region_X: Whose anchor stands for each place at first; so does every other one of its event.
         count: How many.
     """
-    exact = torch.promote_types(pooled_ND.dtype, torch.float32)
-    tokens_XD = F.normalize(video.tokens.flatten(0, 1).to(exact), dim=-1)
-    likeness_X = (tokens_XD * F.normalize(pooled_ND.to(exact), dim=-1)[stands_for_X]).sum(-1)
-    likeness_X[taken_N] = torch.inf
+    likeness_X = (unit_XC * unit_XC[anchors_A][region_X]).sum(-1)
     lengths = [video.tokens.shape[1] * length for length in event_lengths(video.events, len(video.tokens))]
     ends = list(accumulate(lengths))
+    owns = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    for own in owns:
+        inside = anchors_A[(anchors_A >= own.start) & (anchors_A < own.stop)]
+        if len(inside):
+            likeness_X[own] = torch.maximum(likeness_X[own], (unit_XC[own] @ unit_XC[inside].T).amax(dim=1))
+    likeness_X[anchors_A] = torch.inf
     kept = []
     for _ in range(count):
         place = int(likeness_X.argmin())
-        event = bisect_right(ends, place)
-        own = slice(ends[event] - lengths[event], ends[event])
-        likeness_X[own] = torch.maximum(likeness_X[own], tokens_XD[own] @ tokens_XD[place])
+        own = owns[bisect_right(ends, place)]
+        likeness_X[own] = torch.maximum(likeness_X[own], unit_XC[own] @ unit_XC[place])
         likeness_X[place] = torch.inf
         kept.append(place)
-    return torch.tensor(kept, dtype=torch.long, device=tokens_XD.device)
+    return torch.tensor(kept, dtype=torch.long, device=unit_XC.device)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marc.compression import CompressionConfig, compress
-from marc.compression.cells import centers, covered
-from marc.compression.details import keep
+from marc.compression.cells import covered
+from marc.compression.details import CHANNELS, choose, keep, stretches
 from marc.compression.plan import plan_video
 from marc.compression.rivals.rule import RULES, EncodedVideo
 
@@ -20,48 +20,80 @@ def drawn(events, seed=0, channels=5, size=SIZE) -> EncodedVideo:
     return EncodedVideo(tokens, size, events)
 
 
-def by_loops(video: EncodedVideo, count: int, pooled: float):
-    """Tokens and places, one after the other, in no order."""
+def cosine(a, b):
+    return float(F.cosine_similarity(a, b, dim=0))
+
+
+def by_loops(video: EncodedVideo, count: int) -> tuple[list[int], list[int]]:
+    """Places of anchors and of details, one after the other."""
     grids, cells, _ = video.tokens.shape
-    first = min(count, max(len(set(video.events)), round(pooled * count)))
-    config = CompressionConfig(visual_tokens=first)
-    plan = plan_video(grids, video.size, config, events=video.events)
-    merged = compress(video.tokens, config, events=video.events, size=video.size)
-    kept, stands_for = [], {}
+    first = min(count, max(len(set(video.events)), round(0.5 * count)))
+    parts, config = stretches(video.events, first), CompressionConfig(visual_tokens=first)
+    plan = plan_video(grids, video.size, config, events=parts)
+    merged = compress(video.tokens, config, events=parts, size=video.size)
+    regions = {}
     for index, (grid, division) in enumerate(zip(merged.grids, plan.cells, strict=True)):
         covers = list(covered(video.size, division))
-        for cell, (row, column) in enumerate(centers(video.size, division)):
-            kept.append((grid[cell], int(plan.centers[index]) * cells + row * video.size[1] + column))
-        for t in range(grids):
-            if int(merged.members[t]) == index:
-                for p in range(cells):
-                    most = [rows[p // video.size[1]] * columns[p % video.size[1]] for rows, columns in covers]
-                    stands_for[t, p] = [grid[most.index(max(most))]]
-    for _, place in kept:
-        del stands_for[place // cells, place % cells]
-    while len(kept) < count:
-        likeness = {
-            place: max(float(F.cosine_similarity(video.tokens[place], other, dim=0)) for other in others)
-            for place, others in stands_for.items()
-        }
-        t, p = min(likeness, key=likeness.get)
-        kept.append((video.tokens[t, p], t * cells + p))
+        for place in range(grids * cells):
+            if int(merged.members[place // cells]) == index:
+                row, column = divmod(place % cells, video.size[1])
+                most = [rows[row] * columns[column] for rows, columns in covers]
+                cell = most.index(max(most))
+                regions.setdefault((index, cell), (grid[cell], []))[1].append(place)
+    flat = video.tokens.flatten(0, 1)
+    stands_for, anchors = {}, []
+    for _, (mean, places) in sorted(regions.items()):
+        anchors.append(max(places, key=lambda place: cosine(flat[place], mean)))
+        stands_for.update({place: [flat[anchors[-1]]] for place in places})
+    details = []
+    event_of = [event for event in video.events for _ in range(cells)]
+    for place in anchors:
         for other, others in stands_for.items():
-            if video.events[other[0]] == video.events[t]:
-                others.append(video.tokens[t, p])
-        del stands_for[t, p]
-    return kept
+            if event_of[other] == event_of[place]:
+                others.append(flat[place])
+    while len(anchors) + len(details) < count:
+        left = [place for place in stands_for if place not in anchors + details]
+        place = min(left, key=lambda one: max(cosine(flat[one], other) for other in stands_for[one]))
+        details.append(place)
+        for other, others in stands_for.items():
+            if event_of[other] == event_of[place]:
+                others.append(flat[place])
+    return anchors, details
 
 
 @pytest.mark.parametrize("events", [(0, 0, 0, 1, 1, 2), (0,) * 4, (0, 1, 2)])
-@pytest.mark.parametrize("count", [2, 7, 11])
-@pytest.mark.parametrize("pooled", [0.25, 0.5])
-def test_what_is_kept_is_what_loops_keep(events, count, pooled):
+@pytest.mark.parametrize("count", [1, 2, 7, 11, 15])
+def test_what_is_kept_is_what_loops_keep(events, count):
     video = drawn(events, seed=count)
-    kept = keep(video, count, pooled)
-    expected = sorted(by_loops(video, count, pooled), key=lambda each: each[1])
-    assert kept.places.tolist() == [place for _, place in expected]
-    torch.testing.assert_close(kept.tokens, torch.stack([token for token, _ in expected]))
+    anchors, details = by_loops(video, count)
+    choice = choose(video, count)
+    assert (choice.anchors.tolist(), choice.details.tolist()) == (anchors, details)
+    kept = keep(video, count)
+    assert kept.places.tolist() == sorted(anchors + details)
+    assert torch.equal(kept.tokens, video.tokens.flatten(0, 1)[kept.places])
+
+
+def test_cells_are_compared_in_some_of_their_channels():
+    """What differs in the others alone is alike."""
+    wide = torch.zeros(2, 6, 4 * CHANNELS)
+    narrow = drawn((0, 0), channels=CHANNELS).tokens
+    wide[..., ::4] = narrow
+    wide[..., 1::4] = torch.randn(2, 6, CHANNELS, generator=torch.Generator().manual_seed(1))
+    expected = choose(EncodedVideo(narrow, SIZE, (0, 0)), 5)
+    choice = choose(EncodedVideo(wide, SIZE, (0, 0)), 5)
+    assert torch.equal(choice.anchors, expected.anchors) and torch.equal(choice.details, expected.details)
+
+
+@pytest.mark.parametrize(
+    ("events", "count", "expected"),
+    [
+        ((0, 0, 0, 0, 0, 1, 1, 2), 4, [0, 0, 0, 1, 1, 2, 2, 3]),
+        ((0, 0, 0, 0, 0, 1, 1, 2), 2, [0, 0, 0, 0, 0, 1, 1, 2]),
+        ((3, 3, 5), 9, [0, 1, 2]),
+    ],
+)
+def test_events_are_cut_into_even_stretches_the_longest_first(events, count, expected):
+    assert stretches(events, count) == expected
 
 
 def test_a_sign_that_is_there_for_a_while_is_kept_once_in_each_event():

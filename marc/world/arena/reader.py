@@ -101,8 +101,9 @@ def details(video: ArenaVideo, count: int, rng: np.random.Generator) -> Tokens:
     pixels = frames.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).unflatten(0, (-1, 2))
     cells = pixels.permute(0, 2, 4, 1, 3, 5, 6).flatten(3).flatten(1, 2)
     choice = choose(EncodedVideo(cells, (rows, columns), video.event_of_frame[::2]), count)
-    tokens = choice.stands_for.numpy()
-    tokens[choice.details.numpy()] = len(choice.places) + np.arange(len(choice.details))
+    kept = torch.cat((choice.anchors, choice.details)).numpy()
+    tokens = np.full(_cells(video), -1)
+    tokens[kept] = np.arange(len(kept))
     return tokens.reshape(len(cells), -1)
 
 
