@@ -133,6 +133,7 @@ def rivals(
     seeds: Annotated[int, typer.Option(help="Repetitions of training.")] = 3,
     seconds: Annotated[float, typer.Option(help="Processor time of every training.")] = 60.0,
     train_videos: Annotated[int, typer.Option(help="Videos to train on.")] = 512,
+    learning_rate: Annotated[float, typer.Option(help="Adam's peak.")] = 1e-3,
     videos: Annotated[int, typer.Option(help="Held-out videos.")] = 60,
     questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
     test_seed: Annotated[int, typer.Option(help="Of the held-out videos.")] = 5,
@@ -154,6 +155,7 @@ def rivals(
             seeds=tuple(range(seeds)),
             seconds=seconds,
             train_videos=train_videos,
+            learning_rate=learning_rate,
             test=WorldOptions(cast(Level, level), test_seed, videos, questions),
         )
         found = Rivals(settings, output, typer.echo).rounds()
