@@ -15,7 +15,7 @@ from marc.cli.checkout import PASSED_ON, from_checkout
 from marc.cli.errors import user_errors
 from marc.cli.options import Part, command
 from marc.cli.output import echo, make_console
-from marc.compression.config import CompressionConfig, parse_budget
+from marc.compression.config import CompressionConfig
 from marc.types import ModelOptions
 from marc.world.options import WorldOptions
 
@@ -71,7 +71,8 @@ def measure(
     layout: Annotated[
         list[str] | None,
         typer.Option(
-            help="full, events, 'events blind', frames or blank, or a budget such as auto:1 or tokens:16; repeat it.",
+            help="full, events, 'events blind', frames or blank, or a budget such as tokens:16 or, behind a rule, "
+            "'details auto:8'; repeat it.",
             show_default="the first five",
         ),
     ] = None,
@@ -91,13 +92,13 @@ def measure(
 
     from marc.data.prompts import check_style
     from marc.model.loading import load_model
-    from marc.world.measure import BLIND, LAYOUTS, mean_visual_tokens, summarise
+    from marc.world.measure import LAYOUTS, at_budget, mean_visual_tokens, summarise
     from marc.world.measure import measure as measure_layout
 
     check_style(style)
     loaded, processor = load_model(model.name, device="cpu", **merging)
     for name in set(layout or ()) - set(LAYOUTS):
-        parse_budget(name.removesuffix(BLIND), loaded.config.compression)
+        at_budget(name, loaded.config.compression)
     ask = partial(measure_layout, loaded, processor, world, style=style)
     results = {name: ask(layout=name) for name in layout or LAYOUTS}
     results["another video"] = ask(layout="events", shuffled=True)

@@ -72,10 +72,10 @@ class CompressionConfig:
         visual_tokens: Upper limit on the visual tokens of a video. ``None`` is the cost of ``target_frames`` grids. A
             limit below the cost of one grid pools that grid spatially. Rules that keep a token of every grid, or one
             grid, keep these whatever the limit.
-        tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (``"events"`` only), so
-            that a video costs as much as happens in it, up to ``visual_tokens``. With the memory, those of each event
-            that was retrieved; every other one that looks unlike its neighbours has one. ``None``: as many as
-            ``target_frames`` says.
+        tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (not with ``"frames"``),
+            so that a video costs as much as happens in it, up to ``visual_tokens``; a rule may share them out
+            otherwise. With the memory, in the layout ``"events"``, those of each event that was retrieved; every other
+            one that looks unlike its neighbours has one. ``None``: as many as ``target_frames`` says.
         prompt_tokens: Upper limit on what a video costs in the prompt, with what stands between its visual tokens:
             marks, and the timestamps of families that write them. Fewer visual tokens remain where that needs it.
         ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
@@ -114,8 +114,8 @@ class CompressionConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tower_layer", _tower_layer(self.tower_layer))
         check(self, "compression.")
-        if self.tokens_per_event is not None and self.layout != "events":
-            problem = f"is for the layout events, not {self.layout}; leave one of them out"
+        if self.tokens_per_event is not None and self.layout == "frames":
+            problem = "is for the layout events and for rules, not for frames; leave one of them out"
             raise OptionError("tokens_per_event", problem, "compression.")
         if self.tower_layer is not None and self.rule is not None:
             problem = (
@@ -186,7 +186,8 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
         warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
     if match["auto"]:
         each, frames = int(match["each"] or AUTO), base.target_frames or 1
-        return replace(base, layout="events", target_frames=frames, visual_tokens=None, tokens_per_event=each)
+        own: Any = "events" if base.rule is None else base.layout
+        return replace(base, layout=own, target_frames=frames, visual_tokens=None, tokens_per_event=each)
     if match["prompt"]:
         most = int(match["prompt"])
         grids = base.target_frames or 1
@@ -235,7 +236,10 @@ def override_compression(compression: CompressionConfig, overrides: Mapping[str,
     CompressionConfig.from_dict(changes)
     if budget is None:
         return replace(compression, **changes)
-    if void := [name for name in budget_fields(budget) if name in changes]:
+    sets = set(budget_fields(budget))
+    if budget.startswith("auto") and changes.get("layout") in RULES:
+        sets.discard("layout")
+    if void := [name for name in changes if name in sets]:
         raise ValueError(f"the budget {budget} leaves nothing for {', '.join(void)}; leave one of them out")
     return parse_budget(budget, replace(compression, **changes))
 

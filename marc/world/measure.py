@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from marc.compression.config import parse_budget
+from marc.compression.config import CompressionConfig, override_compression
 from marc.grading import extract_answer
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
@@ -31,7 +31,8 @@ from marc.world.texts import completion_ids, prompt_ids
 
 LAYOUTS = ("full", "events", "events blind", "frames", "blank")
 """Every token; one temporal grid's tokens with the true events; with each grid an event of its own; the published
-merge; no picture at all. Any budget of `marc.compression.config` is a layout, too, and is told the true events."""
+merge; no picture at all. Any budget of `marc.compression.config` is a layout, too, perhaps behind a rule, such as
+``tokens:16`` or ``details auto:8``, and is told the true events."""
 UNTOLD = ("full", "frames")
 """Those of them that look at the whole video."""
 BLIND = " blind"
@@ -111,10 +112,19 @@ def show(video: AnyVideo, layout: str, backend: HFBackend) -> VideoInput:
         backend.encode([smallest])
         assert smallest.features is not None
         return replace(smallest, features=torch.zeros_like(smallest.features))
-    budget = layout.removesuffix(BLIND)
-    events = None if layout in UNTOLD or budget != layout else video.event_of_frame[::FRAMES_PER_GRID]
+    events = None if layout in UNTOLD or layout.endswith(BLIND) else video.event_of_frame[::FRAMES_PER_GRID]
     patches = VisualPatches.of_frames(processor, draw_frames(video), events)
-    return VideoInput.of(patches, backend.processor, parse_budget(budget, backend.compression))
+    return VideoInput.of(patches, backend.processor, at_budget(layout, backend.compression))
+
+
+def at_budget(layout: str, base: CompressionConfig) -> CompressionConfig:
+    """The compression of a layout that is a budget, perhaps behind a rule.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    rule, _, budget = layout.removesuffix(BLIND).rpartition(" ")
+    return override_compression(base, {"budget": budget, **({"layout": rule} if rule else {})})
 
 
 def answers_right(

@@ -17,6 +17,7 @@ from marc.compression.config import (
     override_compression,
     parse_budget,
 )
+from marc.compression.plan import plan_video
 from marc.compression.rivals.rule import RULES
 
 BASE = CompressionConfig(layout="frames", target_frames=2, visual_tokens=3, window=5)
@@ -141,13 +142,22 @@ def test_a_video_may_cost_its_grids_or_its_tokens():
     assert CompressionConfig(tokens_per_event=3, visual_tokens=20).token_budget(16, 7) == 20
 
 
+def test_a_rule_stays_where_events_have_tokens():
+    config = parse_budget("auto:5", CompressionConfig(layout="details", visual_tokens=99))
+    assert config == CompressionConfig(layout="details", tokens_per_event=5)
+    assert plan_video(6, (2, 4), config, events=[0, 0, 1, 1, 2, 2]).tokens == 15
+    assert override_compression(CompressionConfig(), {"layout": "details", "budget": "auto:5"}) == config
+    with pytest.raises(ValueError, match="the budget auto:5 leaves nothing for layout"):
+        override_compression(CompressionConfig(), {"layout": "frames", "budget": "auto:5"})
+
+
 @pytest.mark.parametrize(("text", "each"), [("auto", 4), ("auto:1", 1), ("auto:12", 12)])
 def test_a_budget_may_follow_from_the_events(text, each):
     config = parse_budget(text, CompressionConfig(layout="frames", target_frames=None, visual_tokens=9))
     assert config == CompressionConfig(layout="events", target_frames=1, tokens_per_event=each)
     assert budget_name(config) == f"auto:{each}"
     assert parse_budget("tokens:9", config).tokens_per_event is None
-    with pytest.raises(ValueError, match="tokens_per_event is for the layout events, not frames"):
+    with pytest.raises(ValueError, match="tokens_per_event is for the layout events and for rules, not for frames"):
         replace(config, layout="frames")
 
 

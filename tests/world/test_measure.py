@@ -82,7 +82,16 @@ def test_the_samples_questions_are_answered_with_the_memory(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("layout", "tokens"), [("full", 128), ("events", 4), ("events blind", 4), ("frames", 4), ("blank", 1)]
+    ("layout", "tokens"),
+    [
+        ("full", 128),
+        ("events", 4),
+        ("events blind", 4),
+        ("frames", 4),
+        ("blank", 1),
+        ("details tokens:7", 7),
+        ("details auto:3", 9),
+    ],
 )
 def test_a_layout_costs_its_tokens(layout: str, tokens: int) -> None:
     """Three events share what one temporal grid costs, and all four tokens are spent."""
