@@ -1,4 +1,4 @@
-"""Three columns for each budget, and how far each contestant is behind or ahead of the event layout."""
+"""Three columns for each budget, and how far each contestant is behind or ahead of the best of our layouts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.rivals.run import Rounds
 from experiments.rivals.settings import COLUMNS, RivalSettings
-from marc.evaluation.arena.report import OURS
+from marc.evaluation.arena.report import reference
 from marc.evaluation.statistics import Estimate, compare_paired, estimate
 from marc.io import write_text
 
@@ -27,22 +27,22 @@ def scores(rounds: Rounds, column: str, contestant: str, part: str) -> Scores:
 
 
 def report(rounds: Rounds, settings: RivalSettings) -> str:
-    """A table for each part, in Markdown: accuracy, and the difference from the event layout in brackets."""
-    lines: list[str] = []
+    """A table for each part, in Markdown: accuracy, and the difference from the best of our layouts in brackets."""
+    lines, ours = list[str](), reference(settings.contestants)
     for part in settings.parts:
         lines += [f"| at {part}, % | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
         for name in settings.contestants:
-            lines.append(f"| {name} | {' | '.join(_cell(rounds, column, name, part) for column in COLUMNS)} |")
+            lines.append(f"| {name} | {' | '.join(_cell(rounds, column, name, part, ours) for column in COLUMNS)} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _cell(rounds: Rounds, column: str, name: str, part: str) -> str:
+def _cell(rounds: Rounds, column: str, name: str, part: str, reference: str) -> str:
     right, videos = scores(rounds, column, name, part)
     text = _percent(estimate(right, videos))
-    if name == OURS or (column, OURS, part) not in rounds:
+    if name == reference:
         return text
-    ours, _ = scores(rounds, column, OURS, part)
+    ours, _ = scores(rounds, column, reference, part)
     return f"{text}; {_percent(compare_paired(ours, right, videos).difference, sign='+')}"
 
 

@@ -16,7 +16,7 @@ from experiments.ablation.training import Allowance, TimeLimit, learning_rate, q
 from experiments.rivals.settings import RivalSettings
 from marc.compression.config import CompressionConfig, parse_budget
 from marc.data.rows import TrainingRow, parse_row
-from marc.evaluation.arena.options import TOLD, compression_of, fraction_of
+from marc.evaluation.arena.options import OURS, compression_of, fraction_of
 from marc.inference.encoding import encode_once
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import inputs_at
@@ -71,7 +71,7 @@ def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow]) -
     Returns:
         Updates, and the processor time of the steps.
     """
-    if teaching.contestant not in TOLD:
+    if teaching.contestant not in OURS:
         rows = [replace(row, cuts=None) for row in rows]
     allowance = Allowance(teaching.settings.seconds)
     trainer = _trainer(student, teaching, rows, allowance)

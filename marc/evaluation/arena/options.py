@@ -12,10 +12,12 @@ from marc.types import VISION_MARKS
 from marc.world.options import WorldOptions
 
 EVERY_TOKEN = "full"
-CONTESTANTS = ("events", "events blind", "frames", *RULES)
-"""The event layout with the true events, and with each temporal grid as an event; the published merge; the others."""
-TOLD = ("events", "details")
-"""Contestants that are told where events begin; the others look at the whole video."""
+OURS = ("details", "events")
+"""This package's layouts, which are told where events begin; the best one first, against which others are compared."""
+BLIND = " blind"
+"""Behind one of these: it is told nothing, and looks at the whole video as all others do."""
+CONTESTANTS = (*OURS, *(f"{name}{BLIND}" for name in OURS), "frames", *(name for name in RULES if name not in OURS))
+"""Layouts, the published merge and rules."""
 PARTS = ("1/128", "1/32", "1/10", "1/4")
 """Of what a video costs in the prompt without compression."""
 
@@ -94,4 +96,4 @@ def compression_of(name: str, prompt_tokens: int, cells: int, base: CompressionC
         return CompressionConfig.from_dict({**own, "target_frames": None})
     visual = max(1, prompt_tokens - VISION_MARKS)
     budget = {"target_frames": max(1, visual // cells), "visual_tokens": visual}
-    return CompressionConfig.from_dict({**own, **budget, "layout": name.removesuffix(" blind")})
+    return CompressionConfig.from_dict({**own, **budget, "layout": name.removesuffix(BLIND)})

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.arena.options import EVERY_TOKEN, ArenaOptions, allowed
+from marc.evaluation.arena.options import EVERY_TOKEN, OURS, ArenaOptions, allowed
 from marc.evaluation.arena.rounds import Round
 from marc.evaluation.statistics import Estimate, compare_paired, estimate
 from marc.extras import extra
 from marc.io import write_atomically, write_text
-
-OURS = "events"
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Standing:
         name: The contestant.
         part: Of what every token costs.
         accuracy: Over all questions, with an interval over videos.
-        ahead: Of the event layout, in accuracy; ``None`` where that is not among the contestants.
+        ahead: Of the `reference`, in accuracy; ``None`` where there is none, or it is that.
         prompt_tokens: What a video cost, on average.
         share: The same as a part of every token's.
         kinds: Accuracy by kind of question.
@@ -39,18 +37,23 @@ class Standing:
     kinds: dict[str, float]
 
 
+def reference(contestants: Sequence[str]) -> str:
+    """The contestant against which others are compared: the best of this package's own, or else the first."""
+    return next((name for name in OURS if name in contestants), contestants[0])
+
+
 def standings(rounds: Sequence[Round], options: ArenaOptions) -> list[Standing]:
     """How everybody did, every token first, then part by part in the order of the options."""
-    return [_standing(rounds, name, part) for name, part in options.entries]
+    return [_standing(rounds, name, part, options) for name, part in options.entries]
 
 
-def _standing(rounds: Sequence[Round], name: str, part: str) -> Standing:
+def _standing(rounds: Sequence[Round], name: str, part: str, options: ArenaOptions) -> Standing:
     outcomes = [each.outcomes[name, part] for each in rounds]
     scores = [float(right) for each in outcomes for right in each.right]
     videos = [(each.seed, each.index) for each in rounds for _ in each.kinds]
-    ours = [each.outcomes.get((OURS, part)) for each in rounds]
+    ours = [each.outcomes.get((reference(options.contestants), part)) for each in rounds]
     ahead = None
-    if all(ours) and name != OURS:
+    if all(ours) and name != reference(options.contestants):
         theirs = [float(right) for each in ours if each for right in each.right]
         ahead = compare_paired(theirs, scores, videos).difference
     by_kind: dict[str, list[float]] = {}
@@ -77,9 +80,9 @@ def report(found: Sequence[Standing], options: ArenaOptions) -> str:
         f"{whole.accuracy.n} questions about {options.seeds * options.world.videos} videos.",
         *table("accuracy, %", names, lambda each: _percent(each.accuracy) + _excess(each, whole)),
     ]
-    if OURS in names:
-        rivals = [name for name in names if name != OURS]
-        lines += table(f"ahead of {OURS}, points", rivals, lambda each: _percent(each.ahead, signed=True))
+    ours = reference(options.contestants)
+    if rivals := [name for name in names if name != ours]:
+        lines += table(f"ahead of {ours}, points", rivals, lambda each: _percent(each.ahead, signed=True))
     lines += table("tokens in the prompt, on average", names, lambda each: f"{each.prompt_tokens:.1f}")
     lines += ["", *_by_kind(cells, names, options)]
     return "\n".join(lines) + "\n"
@@ -124,13 +127,13 @@ def picture(found: Sequence[Standing], options: ArenaOptions, path: Path) -> Non
         from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    axes, ours = figure.subplots(), reference(options.contestants)
     for number, name in enumerate(options.contestants):
         own = [each for each in found if each.name == name]
         look: dict[str, Any] = (
-            {"linewidth": 2.5, "color": "black"} if name == OURS else {"linewidth": 1, "color": f"C{number % 10}"}
+            {"linewidth": 2.5, "color": "black"} if name == ours else {"linewidth": 1, "color": f"C{number % 10}"}
         )
-        marker = "o" if name == OURS else "xs^v+*"[number // 10]
+        marker = "o" if name == ours else "xs^v+*"[number // 10]
         shares, scores = [each.share for each in own], [100 * each.accuracy.mean for each in own]
         axes.plot(shares, scores, label=name, marker=marker, **look)
     whole = next(each for each in found if each.name == EVERY_TOKEN)

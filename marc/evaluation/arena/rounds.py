@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from marc.evaluation.arena.options import EVERY_TOKEN, TOLD, ArenaOptions, compression_of, fraction_of
+from marc.evaluation.arena.options import EVERY_TOKEN, OURS, ArenaOptions, compression_of, fraction_of
 from marc.inference.encoding import encode_once
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import VideoInput, VisualPatches
@@ -165,7 +165,7 @@ class _Look:
         """What a contestant sees for a part of what every token costs."""
         tokens = int(self._whole.prompt_tokens * fraction_of(part))
         compression = compression_of(name, tokens, self._cells, self._base)
-        patches = self._cut if name in TOLD else self._alone
+        patches = self._cut if name in OURS else self._alone
         if compression.rule is not None and compression.rule.wants_more:
             patches = replace(self._drawn, inputs={})
         return VideoInput.of(patches, self._processor, compression)

@@ -99,7 +99,7 @@ def test_rounds_survive_the_file(played):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"contestants": ("events", "best")}, "rule must be of events, .*got best"),
+        ({"contestants": ("events", "best")}, "rule must be of details, events, .*got best"),
         ({"contestants": ()}, "rule needs different ones, at least one"),
         ({"parts": ("1/4", "1/4")}, "part needs different ones"),
         ({"parts": ("3/2",)}, "part must be a fraction between 0 and 1 such as 1/32, got '3/2'"),
@@ -113,6 +113,7 @@ def test_what_cannot_be_compared_is_refused_by_name(changes, message):
 
 
 def test_every_rule_may_compete():
-    assert set(CONTESTANTS) == {"events", "events blind", "frames", *RULES}
+    assert set(CONTESTANTS) == {"events", "events blind", "details blind", "frames", *RULES}
+    assert len(set(CONTESTANTS)) == len(CONTESTANTS)
     names = np.array([compression_of(name, 34, 8, load_model("tiny")[0].compression).layout for name in CONTESTANTS])
     assert set(names) == {"events", "frames", *RULES}
