@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from experiments.arena.retriever import TowerWords
-from marc.compression import CompressionConfig
 from marc.evaluation.arena.options import allowed
 from marc.evaluation.statistics import compare_paired, estimate
 from marc.inference.hf import HFBackend
@@ -84,17 +83,19 @@ def places(seconds: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure_scopes(folder: Path, part: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
+def measure_scopes(folder: Path, layout: str, part: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
     """Asks test videos of the level in every way.
 
     Args:
         folder: Of the model.
+        layout: In which frames are shown; in ``events`` retrieval shares out tokens, in others it leaves out events.
         part: Of what every token costs in the prompt.
         videos: How many.
         questions: About each.
         seed: Of the videos and questions.
     """
-    backend = HFBackend(*load_model(str(folder), device="cpu", dtype="float32"))
+    compression = {"layout": layout}
+    backend = HFBackend(*load_model(str(folder), device="cpu", dtype="float32", **compression))
     embedder = EventEmbedder(TowerWords(backend), precision="fp32")
     found: list[Asked] = []
     for index in range(videos):
@@ -124,7 +125,7 @@ def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, p
     processor, count, (height, width) = backend.processor, len(frames.rgb), frames.rgb.shape[1:3]
     cells = height * width // processor.cell_pixels**2
     budget = int(allowed(part, count // 2 * cells + VISION_MARKS)) - VISION_MARKS
-    compression = CompressionConfig(layout="events", visual_tokens=budget, target_frames=max(1, budget // cells))
+    compression = replace(backend.compression, visual_tokens=budget, target_frames=max(1, budget // cells))
     duration = count * FileOptions().seconds_per_frame
     info = VideoInfo(frames.source, width, height, duration, 1 / FileOptions().seconds_per_frame, count, "none")
     request = FrameRequest(info, question, FRAMES, compression, cells, 0, StageClock())

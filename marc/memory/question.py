@@ -29,6 +29,19 @@ _ALL = (
     r"how\s+often|how\s+many\s+(?:\w+\s+)?(?:times|scenes|shots|events|places|locations)",
 )
 _ABOUT_ALL = regex.compile(rf"\b(?:{'|'.join(_ALL)})\b", regex.IGNORECASE)
+_SOMEWHERE = (
+    r"how\s+many",
+    r"(?:is|are|was|were)\s+there",
+    r"(?:first|last)",
+    r"comes?\s+(?:\w+\s+)?(?:before|after)",
+)
+"""What is about all of a video unless it is said where or when."""
+_ASKS_SOMEWHERE = regex.compile(rf"\b(?:{'|'.join(_SOMEWHERE)})\b", regex.IGNORECASE)
+_LOCATED = regex.compile(
+    r"\b(?:in|at|on|by|during|inside|near|behind|beside|while|when|once|until)\s+"
+    r"(?!(?:the|this)\s+(?:whole\s+|entire\s+)?(?:video|clip|film|movie|footage|recording|episode)\b|total\b|all\b)\w",
+    regex.IGNORECASE,
+)
 
 
 def question_stem(question: str) -> str:
@@ -43,9 +56,15 @@ def question_stem(question: str) -> str:
 
 
 def is_about_all(question: str) -> bool:
-    """Whether a question is, by its words, about all of a video: what it is about, an order, how often, how many.
+    """Whether a question is, by its words, about all of a video.
+
+    That is what it is about, an order, how often; and how many, whether there is, what comes first, last, before or
+    after, unless the question says where or when: "How many cups are on the table?" is about a moment.
 
     Args:
         question: Its answer options do not count.
     """
-    return _ABOUT_ALL.search(question_stem(question)) is not None
+    stem = question_stem(question)
+    if _ABOUT_ALL.search(stem):
+        return True
+    return _ASKS_SOMEWHERE.search(stem) is not None and _LOCATED.search(stem) is None

@@ -45,6 +45,13 @@ def test_question_stem_drops_the_options_only(question, stem):
         "How often does the dog bark?",
         "How many scenes are there?",
         "How many different places are visited?",
+        "How many signs does the video show?",
+        "How many dogs are there in this video?",
+        "Is there a sign that says K2?",
+        "Which sign is shown first, K2 or L6?",
+        "What does he cook last?",
+        "Does the teal striped scene come before the navy plain scene?",
+        "Which scene comes right after the plum dotted scene?",
     ],
 )
 def test_a_question_about_the_whole_is_told(question):
@@ -66,6 +73,11 @@ def test_a_question_about_the_whole_is_told(question):
         "Which plot of land is bought?",
         "Which button turns on the light?",
         "Was machen die Leute?",
+        "How many objects move in the teal zigzag scene?",
+        "In the teal zigzag scene, how many objects move?",
+        "Is there a dog in the garden?",
+        "What is on the last slide?",
+        "How many cups does she hold when the bell rings?",
     ],
 )
 def test_a_question_about_a_moment_is_not(question):

@@ -45,7 +45,7 @@ def test_every_way_shows_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return [each.shares is None for each in shown]
 
     monkeypatch.setattr("experiments.arena.scope.answers_right", right)
-    found = measure_scopes(tmp_path, "1/32", videos=1, questions=12, seed=0)
+    found = measure_scopes(tmp_path, "events", "1/32", videos=1, questions=12, seed=0)
     moments, all_of_it, auto = seen
     assert not any(even for even, _ in moments) and all(even for even, _ in all_of_it)
     assert [even for even, _ in auto] == [each.for_all for each in found]
