@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from benchmarks.architectures import ARCHITECTURES, build_config
 from benchmarks.counters import WorkCounter, count_language, on_meta
@@ -29,7 +28,7 @@ from benchmarks.peak_memory import peak_bytes_above
 from marc.compression.config import CompressionConfig
 from marc.compression.merge import compress
 from marc.compression.rivals.rule import RULES, EncodedVideo
-from marc.model.qwen2_5_vl.merging_cells import tower_that_merges
+from marc.model.qwen2_5_vl.merging_cells import CellMergingTower, tower_that_merges
 from marc.model.qwen2_5_vl.vision import RecordingAttention
 
 SCENES = 4
@@ -140,17 +139,17 @@ def merging_part(size: tuple[int, int], left: int, width: int) -> float:
         config.intermediate_size * width // config.hidden_size,
     )
     config.num_heads, config.intermediate_size, config.hidden_size = heads, inner, width
-    tower = Qwen2_5_VisionTransformerPretrainedModel(config).eval()
+    tower = CellMergingTower(config).eval()
     height, across = (side * architecture.merge for side in size)
     pixels = torch.randn(height * across, config.in_channels * config.temporal_patch_size * config.patch_size**2)
     grid = torch.tensor([[1, height, across]])
 
-    def flops(own: torch.nn.Module) -> float:
+    def flops(cells: int) -> float:
         with torch.no_grad(), WorkCounter() as counter:
-            own(pixels, grid)
+            tower_that_merges(tower, cells)(pixels, grid)
         return counter.work.flops
 
-    return flops(tower_that_merges(tower, left)) / flops(tower)
+    return flops(left) / flops(size[0] * size[1])  # where all are left, it is the stock tower
 
 
 def _reading(grids: int, size: Sequence[int]) -> Callable[[], torch.Tensor]:
