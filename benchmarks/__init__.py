@@ -3,8 +3,8 @@
 ``marc bench`` compares stock transformers with this project from a file to the last token; the others are run as
 ``python -m benchmarks.NAME`` (``--help`` lists the options):
 
-* the model: `flops`, `merge_cost`, `rival_cost`, `rival_latency`, `tower_chunks`, `still_clips`, `decode_speed`, `bare_answers`,
-  `early_merging`;
+* the model: `flops`, `merge_cost`, `rival_cost`, `rival_latency`, `tower_chunks`, `still_clips`, `decode_speed`,
+  `bare_answers`, `early_merging`;
 * training: `training_step` and `teacher_speed`, against another checkout; `training_memory` and `step_estimate`,
   counted;
 * decoding: `decoders`;
