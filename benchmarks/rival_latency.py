@@ -29,10 +29,11 @@ from marc.inference.assistant import VideoAssistant
 from marc.inference.backend import Backend
 from marc.types import FRAMES_PER_GRID, VISION_MARKS, Answer, GenerationOptions
 from marc.world.export import write_sample
+from marc.world.options import BLIND
 
 STAGES = ("video_decode", "vision_tower", "compression", "prefill", "total")
 """Of the assistant's clock; the total has all others in it, too."""
-NAMES = tuple(name for name in CONTESTANTS if not name.endswith("blind"))
+NAMES = tuple(name for name in CONTESTANTS if not name.endswith(BLIND))
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     known, _ = load_model("tiny", device="cpu")
     config = build_config(tokenizer)
     config.prompt_style, config.text_after_video = "video-r1", known.config.text_after_video
+    config.embedder = "tiny"  # knows generated videos only, and says so
     text = config.text_config
     for name in ("num_key_value_heads", "rope_parameters"):
         setattr(text, name, getattr(known.config.text_config, name))

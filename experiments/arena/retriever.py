@@ -19,6 +19,7 @@ from experiments.arena.model import FILLER, spoken_words
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import VideoInput, VisualPatches, every_token
 from marc.types import FRAMES_PER_GRID, Frames
+from marc.world.arena.scenes import ArenaVideo
 
 TOKENS = 64
 
@@ -46,7 +47,7 @@ class TowerWords:
         said.discard(int(self._tokenizer.convert_tokens_to_ids(FILLER)))
         self._words_VD = torch.zeros_like(table_VD)
         self._words_VD[sorted(said)] = table_VD[sorted(said)]
-        self.dimension, self.token_limit, self.image_size = table_VD.shape[1], TOKENS, 224
+        self.dimension, self.token_limit, self.image_size = table_VD.shape[1], TOKENS, max(ArenaVideo("", (), ()).size)
 
     def token_count(self, text: str) -> int:
         """Tokens of a text."""

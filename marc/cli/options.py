@@ -218,7 +218,7 @@ def compression_changes(given: Given, changes: dict[str, Any], budget: str | Non
         parse_budget(budget, CompressionConfig())
     except ValueError as error:
         raise ValueError(f"--budget: {error}") from error
-    given.refuse_beside(f"--budget {budget}", True, *budget_fields(budget))
+    given.refuse_beside(f"--budget {budget}", True, *budget_fields(budget, changes.get("layout")))
     return {**changes, "budget": budget}
 
 

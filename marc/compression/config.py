@@ -213,12 +213,18 @@ def budget_name(config: CompressionConfig) -> str:
     return f"{config.layout}:{config.target_frames}"
 
 
-def budget_fields(budget: str) -> tuple[str, ...]:
-    """The fields of `CompressionConfig` that are left no say beside a budget."""
+def budget_fields(budget: str, layout: str | None = None) -> tuple[str, ...]:
+    """The fields of `CompressionConfig` that are left no say beside a budget.
+
+    Args:
+        budget: The budget.
+        layout: What is given as layout beside it, if anything: ``auto`` leaves a rule as it is.
+    """
     own = ("target_frames", "visual_tokens", "tokens_per_event")
     if budget.startswith("prompt"):
         return (*own, "prompt_tokens")
-    return own if budget.startswith("tokens") else ("layout", *own)
+    keeps_layout = budget.startswith("tokens") or (budget.startswith("auto") and layout in RULES)
+    return own if keeps_layout else ("layout", *own)
 
 
 def override_compression(compression: CompressionConfig, overrides: Mapping[str, Any]) -> CompressionConfig:
@@ -236,10 +242,7 @@ def override_compression(compression: CompressionConfig, overrides: Mapping[str,
     CompressionConfig.from_dict(changes)
     if budget is None:
         return replace(compression, **changes)
-    sets = set(budget_fields(budget))
-    if budget.startswith("auto") and changes.get("layout") in RULES:
-        sets.discard("layout")
-    if void := [name for name in changes if name in sets]:
+    if void := [name for name in budget_fields(budget, changes.get("layout")) if name in changes]:
         raise ValueError(f"the budget {budget} leaves nothing for {', '.join(void)}; leave one of them out")
     return parse_budget(budget, replace(compression, **changes))
 

@@ -25,7 +25,7 @@ from marc.world.arena.scenes import AnyVideo
 from marc.world.export import video_questions
 from marc.world.frames import draw_frames
 from marc.world.levels import sample
-from marc.world.options import WorldOptions
+from marc.world.options import BLIND, WorldOptions
 from marc.world.questions import WorldQuestion
 from marc.world.texts import completion_ids, prompt_ids
 
@@ -35,8 +35,6 @@ merge; no picture at all. Any budget of `marc.compression.config` is a layout, t
 ``tokens:16`` or ``details auto:8``, and is told the true events."""
 UNTOLD = ("full", "frames")
 """Those of them that look at the whole video."""
-BLIND = " blind"
-"""Behind a layout: it is not told the events, and each temporal grid is one."""
 VIDEOS_AT_ONCE = 16
 """Videos whose questions are answered in one generation."""
 

@@ -8,6 +8,9 @@ from typing import Annotated
 from marc.options import Limits, check
 from marc.world.scenes import Level
 
+BLIND = " blind"
+"""Behind a layout: it is not told where events begin."""
+
 
 @dataclass(frozen=True)
 class WorldOptions:

@@ -133,6 +133,8 @@ def test_fields_that_a_budget_leaves_open():
     assert budget_fields("tokens:9") == ("target_frames", "visual_tokens", "tokens_per_event")
     assert budget_fields("events:9") == ("layout", "target_frames", "visual_tokens", "tokens_per_event")
     assert budget_fields("auto:9") == budget_fields("auto") == budget_fields("events:9")
+    assert budget_fields("auto:9", "frames") == budget_fields("events:9")
+    assert budget_fields("auto:9", "details") == budget_fields("tokens:9", "details") == budget_fields("tokens:9")
 
 
 def test_a_video_may_cost_its_grids_or_its_tokens():

@@ -9,13 +9,11 @@ from marc.compression.config import CompressionConfig
 from marc.compression.rivals.rule import RULES
 from marc.options import OptionError
 from marc.types import VISION_MARKS
-from marc.world.options import WorldOptions
+from marc.world.options import BLIND, WorldOptions
 
 EVERY_TOKEN = "full"
 OURS = ("details", "events")
 """This package's layouts, which are told where events begin; the best one first, against which others are compared."""
-BLIND = " blind"
-"""Behind one of these: it is told nothing, and looks at the whole video as all others do."""
 CONTESTANTS = (*OURS, *(f"{name}{BLIND}" for name in OURS), "frames", *(name for name in RULES if name not in OURS))
 """Layouts, the published merge and rules."""
 PARTS = ("1/128", "1/32", "1/10", "1/4")

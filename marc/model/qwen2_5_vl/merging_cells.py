@@ -116,15 +116,15 @@ class MergingBlock(nn.Module):
     Args:
         block: The tower's.
         cells: Of the tower.
-        left: Blocks that are left, this one included.
+        blocks: That are left, this one included.
     """
 
-    def __init__(self, block: nn.Module, cells: LeftCells, left: int) -> None:
+    def __init__(self, block: nn.Module, cells: LeftCells, blocks: int) -> None:
         super().__init__()
         self.block = sharing(block)
         self.block.attn = sharing(self.block.attn)
         self.block.attn.qkv = KeptOutput(self.block.attn.qkv)
-        self.cells, self.left = cells, left
+        self.cells, self.blocks = cells, blocks
 
     def forward(
         self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
@@ -138,7 +138,7 @@ class MergingBlock(nn.Module):
             **kwargs,
         )
         keys = attention.qkv.take().unflatten(-1, (3, attention.num_heads, -1))[:, 1].mean(1)
-        return cells.merge(patches, keys, self.left)
+        return cells.merge(patches, keys, self.blocks)
 
 
 class CellMergingTower(Tower):
