@@ -101,7 +101,7 @@ def evaluate(
         return
     given.refuse_beside("processes of this machine", cluster.ray is None, *ON_CLUSTER)
     console = make_console(stderr=True)
-    methods = _methods([*(method or []), *(budget or [])], given)
+    methods = _methods([*(method or []), *(budget or [])], given, compression.get("layout"))
     sampling = _sampling(generation, given, paper_sampling, model.attn_implementation)
     options = EngineOptions(model, frames, memory, retrieval, compression, subtitles)
     with processes() as wait:
@@ -115,8 +115,8 @@ def evaluate(
         console.print(f"[bold red]{failed} samples failed[/]; their reasons are in the reports", highlight=False)
 
 
-def _methods(names: Sequence[str], given: Given) -> list[Method]:
-    """The methods of these names, once it is certain that every given option has something to do."""
+def _methods(names: Sequence[str], given: Given, layout: str | None) -> list[Method]:
+    """The methods of these names beside a layout, once it is certain that every given option has something to do."""
     from marc.evaluation.methods import find_method
 
     methods = [find_method(name) for name in names or ["marc-events"]]
@@ -124,7 +124,7 @@ def _methods(names: Sequence[str], given: Given) -> list[Method]:
         "a --method without +memory", not any(one.memory for one in methods), RetrievalOptions, MemoryOptions
     )
     for one in methods:
-        given.refuse_beside(f"--method {one.name}", True, *one.fixed)
+        given.refuse_beside(f"--method {one.name}", True, *one.fixed(layout))
     return methods
 
 

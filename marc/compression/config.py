@@ -74,8 +74,9 @@ class CompressionConfig:
             grid, keep these whatever the limit.
         tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (not with ``"frames"``),
             so that a video costs as much as happens in it, up to ``visual_tokens``; a rule may share them out
-            otherwise. With the memory, in the layout ``"events"``, those of each event that was retrieved; every other
-            one that looks unlike its neighbours has one. ``None``: as many as ``target_frames`` says.
+            otherwise. With the memory, in the layouts ``"events"`` and ``"details"``, those of each event that was
+            retrieved; every other one that looks unlike its neighbours has one. ``None``: as many as
+            ``target_frames`` says.
         prompt_tokens: Upper limit on what a video costs in the prompt, with what stands between its visual tokens:
             marks, and the timestamps of families that write them. Fewer visual tokens remain where that needs it.
         ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
@@ -132,6 +133,11 @@ class CompressionConfig:
     def rule(self) -> Rule | None:
         """The rule from the literature that is the layout, if it is one."""
         return RULES.get(self.layout)
+
+    @property
+    def takes_shares(self) -> bool:
+        """Whether each event of a video can have a share of the budget, as it matters for a question."""
+        return self.layout == "events" if self.rule is None else self.rule.takes_shares
 
     def token_budget(self, cells: int, events: int) -> int:
         """Most visual tokens of a video.

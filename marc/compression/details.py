@@ -10,7 +10,8 @@ button. And a model that was taught with every token has never seen one. So all 
   is what was kept of its event (farthest-point traversal, Gonzalez 1985, from the anchors on). What stays in place for
   many grids is kept once, what moves now and then, and what is like the rest not at all.
 
-Cells are compared by cosine, in some of their channels.
+Cells are compared by cosine, in some of their channels. Where events have shares of the budget, as a memory gives them
+for a question, each event is treated so by itself.
 
 Shapes: T temporal grids, P cells a grid, X = T * P, D channels, C of these that are looked at, N tokens that are kept.
 """
@@ -18,7 +19,7 @@ Shapes: T temporal grids, P cells a grid, X = T * P, D channels, C of these that
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
@@ -61,8 +62,8 @@ def keep(video: EncodedVideo, count: int) -> KeptTokens:
         video: With its events.
         count: At least 1.
     """
-    choice = choose(video, count)
-    return as_they_are(video, torch.cat((choice.anchors, choice.details)))
+    choices = [choose(video, count)] if video.shares is None else list(_of_each_event(video, video.shares))
+    return as_they_are(video, torch.cat([part for each in choices for part in (each.anchors, each.details)]))
 
 
 @torch.no_grad()
@@ -84,6 +85,15 @@ def choose(video: EncodedVideo, count: int) -> Choice:
     unit_XC = F.normalize(tokens_TPC.flatten(0, 1), dim=-1)
     anchors_A = _most_typical(unit_XC, F.normalize(merged.flat, dim=-1), region_X)
     return Choice(anchors_A, _farthest(unit_XC, video, anchors_A, region_X, count - len(anchors_A)))
+
+
+def _of_each_event(video: EncodedVideo, shares: Sequence[int]) -> Iterator[Choice]:
+    """What is kept of each event by itself."""
+    cells, lengths = video.tokens.shape[1], event_lengths(video.events, len(video.tokens))
+    for end, length, share in zip(accumulate(lengths), lengths, shares, strict=True):
+        choice = choose(EncodedVideo(video.tokens[end - length : end], video.size, [0] * length), share)
+        first = (end - length) * cells
+        yield Choice(choice.anchors + first, choice.details + first)
 
 
 def stretches(events: Sequence[int], count: int) -> list[int]:

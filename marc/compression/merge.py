@@ -195,7 +195,8 @@ def _kept_by_rule(rule: Rule, channels_TPX: Tensor, plan: VideoPlan, width: int 
         known = {"attention": channels_TPX[..., width], "keys": channels_TPX[..., width + 1 :]}
     events = [event for event, window in enumerate(plan.windows) for _ in range(window.length)]
     with no_autocast(channels_TPX.device.type):
-        kept = rule.keep(EncodedVideo(channels_TPX[..., :width], plan.size, events, **known), plan.tokens)
+        video = EncodedVideo(channels_TPX[..., :width], plan.size, events, shares=plan.shares, **known)
+        kept = rule.keep(video, plan.tokens)
     return CompressedVideo((kept.tokens,), plan.cells, None, None, plan.centers, kept.places)
 
 

@@ -52,6 +52,7 @@ class VideoPlan:
         most_grids: The grids that the prompt had room for; ``None``: any number.
         rule: Of `marc.compression.rivals`, if one chooses the tokens: one division of as many cells as these, whose
             places are known when it has seen the video.
+        shares: With such a rule, the tokens of each event, if it was told.
     """
 
     grids: int
@@ -63,6 +64,7 @@ class VideoPlan:
     budget: int | None = field(default=None, compare=False)
     most_grids: int | None = field(default=None, compare=False)
     rule: str | None = None
+    shares: tuple[int, ...] | None = None
 
     frames = renamed("grids")
     grid = renamed("size")
@@ -155,10 +157,10 @@ def plan_video(
         config: The options; must be enabled.
         events: Event id of each grid, non-decreasing. ``None``: each grid is an event by itself in the event layout,
             and the whole video is one in the other, whose windows then run through it.
-        shares: Tokens for each event (``layout="events"``), each at least 1 and together within the budget. ``None``:
-            equal. See `marc.compression.shares`.
+        shares: Tokens for each event, in layouts that take them, each at least 1 and together within the budget.
+            ``None``: equal in the event layout, and as it likes with a rule. See `marc.compression.shares`.
         limit: Visual tokens and grids that the prompt has room for, see `fit_into_prompt`; shares are scaled to them,
-            and void where there is no room for a grid of each event.
+            and void where there is no room for a grid of each event, or a token with a rule.
 
     Raises:
         ValueError: If events or shares do not fit the video or the budget.
@@ -172,17 +174,20 @@ def plan_video(
         given = min(given, sum(shares))
     budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
     room = None if limit is None else limit[1]
+    if shares is not None and config.takes_shares:
+        _check_shares(shares, len(lengths), given)
     if config.rule is not None:
-        kept_tokens = config.rule.count(grids, cost, budget)
+        kept_tokens, own = config.rule.count(grids, cost, budget), None
+        if shares is not None and config.takes_shares and budget >= len(lengths):
+            own = tuple(in_proportion(shares, [length * cost for length in lengths], min(budget, sum(shares))))
+            kept_tokens = sum(own)
         windows = _runs(lengths, repeat(1))
-        return VideoPlan(grids, size, windows, ((1, kept_tokens),), config.merge, (), budget, room, config.layout)
+        return VideoPlan(grids, size, windows, ((1, kept_tokens),), config.merge, (), budget, room, config.layout, own)
     if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
         tokens = [min(cost, budget)] * kept
     else:
-        if shares is not None:
-            _check_shares(shares, len(lengths), given)
         if (kept := min(len(lengths), budget, most)) < len(lengths):
             tokens = level(budget, kept, cost)
         else:

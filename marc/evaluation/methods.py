@@ -39,11 +39,14 @@ class Method:
     choice: Literal["even", "random"] = "even"
     memory: bool = False
 
-    @property
-    def fixed(self) -> tuple[str, ...]:
-        """The fields of the compression that it sets."""
+    def fixed(self, layout: str | None = None) -> tuple[str, ...]:
+        """The fields of the compression that it sets.
+
+        Args:
+            layout: What is given as layout beside it, if anything.
+        """
         budget = self.compression.get("budget")
-        return budget_fields(budget) if budget else tuple(self.compression)
+        return budget_fields(budget, layout) if budget else tuple(self.compression)
 
 
 _UNCOMPRESSED = {"target_frames": None}

@@ -258,7 +258,7 @@ class VideoAssistant(Viewer):
     def ask_library(self, library: MemoryLibrary, question: str, *, options: Sequence[str] = ()) -> Answer:
         """Answers a question from the events of all remembered videos that are nearest to it.
 
-        In the event layout these events share one video's budget.
+        In the layouts ``events`` and ``details`` these events share one video's budget.
 
         Args:
             library: Where they were remembered.
@@ -278,7 +278,7 @@ class VideoAssistant(Viewer):
         if not question.strip():
             raise ValueError("the question is empty")
         compression = self.backend.compression
-        most = compression.visual_tokens if compression.enabled and compression.layout == "events" else None
+        most = compression.visual_tokens if compression.enabled and compression.takes_shares else None
         clips, remarks = recalled_clips(library, self.selector.embedder, question, self.selector.retrieval, most)
         return replace(self.query(clips, question, options=options), remarks=remarks)
 

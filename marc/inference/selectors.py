@@ -1,8 +1,9 @@
 """Which frames of a video a model is to see for a question.
 
 - `UniformSelector` samples the whole video evenly, as Qwen2.5-VL and Video-R1 do.
-- `RetrievingSelector` asks the Visual Memory Retriever: the events nearest to the question, and in the event layout
-  one temporal grid of every other event; a question about all of the video is answered from evenly spread frames.
+- `RetrievingSelector` asks the Visual Memory Retriever: the events nearest to the question, and in layouts that share
+  a budget out over events one temporal grid of every other event; a question about all of the video is answered from
+  evenly spread frames.
 - `RandomSelector` reads one temporal grid at a random place, a baseline.
 
 Another way to choose is a class with one method.
@@ -89,7 +90,7 @@ class FrameRequest:
     @property
     def shared_budget(self) -> int | None:
         """Visual tokens that are shared out over the events; None where the layout does not share."""
-        if not (self.compression.enabled and self.compression.layout == "events"):
+        if not (self.compression.enabled and self.compression.takes_shares):
             return None
         return self.budget_of(self.frames.max_frames // FRAMES_PER_GRID)
 
@@ -155,7 +156,7 @@ class Selection:
 
     @classmethod
     def of_events(cls, request: FrameRequest, retrieval: Retrieval, fits: int) -> Selection:
-        """The frames of the retrieved events, and in the event layout some of each other event.
+        """The frames of the retrieved events, and in layouts that share a budget out some of each other event.
 
         Args:
             request: What frames are wanted for.

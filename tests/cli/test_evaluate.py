@@ -127,6 +127,7 @@ def test_methods_run_resume_and_report_side_by_side(data, scripted, tmp_path):
         (["eval", "--batch-size", "0"], "--batch-size"),
         (["eval", "--frames", "1"], "--max-frames must be a whole number >= 2"),
         (["eval", "--limit", "0"], "--limit must be a whole number >= 1"),
+        (["eval", "--method", "auto:8", "--layout", "frames"], "--method auto:8 leaves nothing for --layout"),
         (["eval", "--layout", "frames"], "--method marc-events leaves nothing for --layout"),
         (["eval", "--method", "uniform", "--merge", "mean"], "--method uniform leaves nothing for --merge"),
         (["eval", "--budget", "tokens:9", "--visual-tokens", "8"], "--method tokens:9 leaves nothing for --visual"),

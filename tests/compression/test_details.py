@@ -1,4 +1,6 @@
-"""Pooled events and the cells that these do not show: against plain loops, and on videos where they are known."""
+"""Typical cells and unusual ones: against plain loops, and on videos where they are known."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from marc.compression import CompressionConfig, compress
 from marc.compression.cells import covered
 from marc.compression.details import CHANNELS, choose, keep, stretches
+from marc.compression.merge import compress_videos
 from marc.compression.plan import plan_video
 from marc.compression.rivals.rule import RULES, EncodedVideo
 
@@ -119,3 +122,40 @@ def test_counts_order_and_gradients(data):
     assert (kept.places.diff() > 0).all() and kept.places.min() >= 0 and kept.places.max() < tokens[..., 0].numel()
     kept.tokens.sum().backward()
     torch.testing.assert_close(tokens.grad.sum(), torch.tensor(float(count * tokens.shape[-1])), rtol=1e-4, atol=1e-4)
+
+
+@given(data=st.data())
+def test_events_that_have_shares_are_treated_one_by_one(data):
+    lengths = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    shares = [data.draw(st.integers(1, length * 6)) for length in lengths]
+    events = [event for event, length in enumerate(lengths) for _ in range(length)]
+    video = drawn(events, data.draw(st.integers(0, 9)))
+    kept = RULES["details"].keep(replace(video, shares=shares), sum(shares))
+    expected, first = [], 0
+    for length, share in zip(lengths, shares, strict=True):
+        own = EncodedVideo(video.tokens[first : first + length], SIZE, [0] * length)
+        expected += [first * 6 + place for place in RULES["details"].keep(own, share).places.tolist()]
+        first += length
+    assert kept.places.tolist() == sorted(expected)
+    assert torch.equal(kept.tokens, video.tokens.flatten(0, 1)[kept.places])
+
+
+def test_a_plan_gives_events_their_shares_as_far_as_they_have_cells():
+    config = CompressionConfig(layout="details", visual_tokens=20)
+    plan = plan_video(4, SIZE, config, events=[0, 1, 1, 2], shares=[1, 10, 9])
+    assert plan.shares == (2, 12, 6) and plan.tokens == 20
+    assert plan_video(4, SIZE, config, events=[0, 1, 1, 2], shares=[1, 10, 9], limit=(9, 4)).shares == (1, 4, 4)
+    assert plan_video(4, SIZE, config, events=[0, 1, 1, 2], shares=[1, 10, 9], limit=(2, 4)).shares is None
+    assert plan_video(4, SIZE, config, events=[0, 1, 1, 2]).shares is None
+    with pytest.raises(ValueError, match="above the budget of 20"):
+        plan_video(4, SIZE, config, events=[0, 1, 1, 2], shares=[1, 10, 10])
+    assert plan_video(4, SIZE, replace(config, layout="random"), events=[0, 1, 1, 2], shares=[9, 9, 9]).shares is None
+
+
+def test_what_is_kept_follows_the_shares_of_the_plan():
+    video = drawn((0, 1, 1, 2), 3)
+    config = CompressionConfig(layout="details", visual_tokens=20)
+    plan = plan_video(4, SIZE, config, events=video.events, shares=[1, 10, 2])
+    (kept,) = compress_videos([video.tokens], [plan])
+    owners = [video.events[place // 6] for place in kept.places.tolist()]
+    assert [owners.count(event) for event in range(3)] == [1, 10, 2]

@@ -38,4 +38,9 @@ def test_what_is_wrong_is_named(values, message):
 )
 def test_methods_and_budgets_say_what_they_set(name, fixed):
     method = find_method(name)
-    assert set(method.fixed) == fixed and method.memory == name.endswith("+memory")
+    assert set(method.fixed()) == fixed and method.memory == name.endswith("+memory")
+
+
+def test_a_budget_for_each_event_leaves_a_rule_as_it_is():
+    assert "layout" in find_method("auto:8").fixed("frames")
+    assert "layout" not in find_method("auto:8").fixed("details")

@@ -68,9 +68,15 @@ def test_a_question_about_all_of_a_video_is_answered_from_evenly_spread_frames(s
 
 @pytest.mark.parametrize(
     ("compression", "shares"),
-    [({}, (1, 49, 1, 48)), ({"visual_tokens": 9}, (1, 4, 1, 3)), ({"target_frames": 2}, (1, 98, 1, 98))],
+    [
+        ({}, (1, 49, 1, 48)),
+        ({"visual_tokens": 9}, (1, 4, 1, 3)),
+        ({"target_frames": 2}, (1, 98, 1, 98)),
+        ({"layout": "details", "visual_tokens": 9}, (1, 4, 1, 3)),
+        ({"layout": "details", "tokens_per_event": 3}, (1, 3, 1, 3)),
+    ],
 )
-def test_in_the_event_layout_every_event_is_read_and_the_retrieved_ones_share_the_budget(compression, shares):
+def test_in_layouts_that_share_every_event_is_read_and_the_retrieved_ones_share_the_budget(compression, shares):
     selection = Remembering().select(request(compression=compression, max_frames=24))
     assert selection.seconds.tolist() == pytest.approx([1.75, 2.25, *IN_BOTH[:4], 10.5, 11.0, *IN_BOTH[4:]])
     assert selection.grid_events == (0, 1, 1, 2, *[3] * 8)

@@ -29,6 +29,7 @@ class EncodedVideo:
         keys: ``[T, P, K]``, that block's keys of each cell, averaged over its patches and over heads; likewise.
         standing: ``int64 [T, P]``, at which cell of its grid the token stands that each cell became part of inside the
             tower; those of one token have equal ``tokens``. ``None``: the tower has merged nothing.
+        shares: Tokens for each event, in time order; ``None``: the rule shares out what it keeps as it likes.
     """
 
     tokens: Tensor
@@ -37,6 +38,7 @@ class EncodedVideo:
     attention: Tensor | None = None
     keys: Tensor | None = None
     standing: Tensor | None = None
+    shares: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Rule:
         wants_attention: Whether it reads `EncodedVideo.attention`.
         wants_keys: Whether it reads `EncodedVideo.keys`.
         merges_inside: Whether it merges cells of a grid inside a tower that can, see `EncodedVideo.standing`.
+        takes_shares: Whether it can be told how many tokens each event is to have, see `EncodedVideo.shares`.
         least_of_a_grid: Tokens that it keeps of every grid at least.
         least_grids: Grids that it keeps whole at least.
         most_grids: As many tokens as so many grids have are the most that it keeps; ``None``: all.
@@ -74,6 +77,7 @@ class Rule:
     wants_attention: bool = False
     wants_keys: bool = False
     merges_inside: bool = False
+    takes_shares: bool = False
     least_of_a_grid: int = 0
     least_grids: int = 0
     most_grids: int | None = None
@@ -140,7 +144,7 @@ _RULES = (
     Rule("uniform", f"{_HERE}.plain:uniform", "whole grids, evenly spaced"),
     Rule("tiny", f"{_HERE}.plain:tiny", "every grid, pooled"),
     Rule("last", f"{_HERE}.plain:last", "SimpleStream, arXiv 2604.02317", most_grids=LAST_GRIDS),
-    Rule("details", "marc.compression.details:keep", "ours: pooled events, and the cells that these do not show"),
+    Rule("details", "marc.compression.details:keep", "ours: cells as they are, half unusual", takes_shares=True),
     Rule("dycoke", f"{_HERE}.dycoke:keep", "DyCoke, arXiv 2411.15024", least_grids=1),
     Rule("evs", f"{_HERE}.evs:keep", "Efficient Video Sampling, arXiv 2510.14624", least_grids=1),
     Rule("fastvid", f"{_HERE}.fastvid:keep", "FastVID, arXiv 2503.11187", wants_attention=True, least_of_a_grid=1),
