@@ -32,6 +32,7 @@ from experiments.tiny_model.initialisation import (
     map_to_words,
 )
 from experiments.tiny_model.tower import colours_of, mergers
+from marc.compression import CompressionConfig
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.model.loading import load_model
 from marc.model.qwen2_5_vl.modeling import MarcForConditionalGeneration
@@ -60,7 +61,8 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     """The model as it is before its tower is trained, and its processor, for frames of 8 x 16 cells at most."""
     tokenizer = build_world_tokenizer(level="arena")
     known, _ = load_model("tiny", device="cpu")
-    config = build_config(tokenizer)
+    compression = CompressionConfig(layout="details")
+    config = build_config(tokenizer, compression)
     config.prompt_style, config.text_after_video = "video-r1", known.config.text_after_video
     config.embedder = "tiny"  # knows generated videos only, and says so
     text = config.text_config
@@ -79,7 +81,7 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     height, width = largest.size
-    return model, build_processor(tokenizer, max_pixels=height * width)
+    return model, build_processor(tokenizer, compression, max_pixels=height * width)
 
 
 @torch.no_grad()

@@ -88,7 +88,8 @@ def measure_scopes(folder: Path, layout: str, part: str, *, videos: int, questio
 
     Args:
         folder: Of the model.
-        layout: In which frames are shown; in ``events`` retrieval shares out tokens, in others it leaves out events.
+        layout: In which frames are shown; in ``events`` and ``details`` retrieval shares out tokens, in others it
+            leaves out events.
         part: Of what every token costs in the prompt.
         videos: How many.
         questions: About each.

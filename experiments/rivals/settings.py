@@ -54,7 +54,7 @@ class RivalSettings:
 
     def arena(self, contestants: tuple[str, ...], parts: tuple[str, ...]) -> ArenaOptions:
         """How some contestants are measured."""
-        return ArenaOptions(self.test, 1, contestants, parts)
+        return ArenaOptions(self.test, 1, contestants, parts, every_token=False)
 
     def trainings(self, column: Column) -> list[tuple[str, ...]]:
         """The budgets of each training of a contestant."""

@@ -77,8 +77,8 @@ class RetrievalOptions:
             as PE-Core-T-16-384, a repository such as google/siglip2-base-patch16-224, or a folder; ``None``: the one
             that goes with the answering model.
         folder: Where memories are kept; ``None``: beside each video.
-        scope: What a question is about: moments, whose events are retrieved; all of the video, whose frames are then
-            spread evenly; or auto, which goes by its words (English ones).
+        scope: What a question is about: auto goes by its words (English ones); moments are retrieved events; all is
+            the whole video, whose frames are then spread evenly.
 
     Raises:
         ValueError: If k is neither positive nor ``"auto"``, or there is no such scope.
@@ -87,7 +87,7 @@ class RetrievalOptions:
     k: Annotated[int | Literal["auto"], Limits(least=1)] = 3
     embedder: str | None = None
     folder: Annotated[str | None, Named("memory_folder")] = None
-    scope: Literal["moments", "all", "auto"] = "moments"
+    scope: Literal["moments", "all", "auto"] = "auto"
 
     def takes_for_all(self, question: str) -> bool:
         """Whether a question is taken to be about all of a video, for which nothing is retrieved."""

@@ -30,6 +30,7 @@ class ArenaOptions:
         contestants: Of `CONTESTANTS`.
         parts: Budgets, as parts of what every token costs.
         style: Prompt style of `marc.data.prompts`; ``None``: the model's own.
+        every_token: Whether every token is asked, too.
 
     Raises:
         ValueError: If there is no such contestant or part.
@@ -40,6 +41,7 @@ class ArenaOptions:
     contestants: tuple[str, ...] = CONTESTANTS
     parts: tuple[str, ...] = PARTS
     style: str | None = None
+    every_token: bool = True
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -55,7 +57,8 @@ class ArenaOptions:
     @property
     def entries(self) -> list[tuple[str, str]]:
         """Contestant and part of everything that is asked, every token first."""
-        return [(EVERY_TOKEN, "1"), *((name, part) for part in self.parts for name in self.contestants)]
+        whole = [(EVERY_TOKEN, "1")] if self.every_token else []
+        return [*whole, *((name, part) for part in self.parts for name in self.contestants)]
 
 
 def allowed(part: str, whole: float) -> float:
