@@ -23,7 +23,7 @@ from scipy.stats import mannwhitneyu
 from marc.grading import extract_answer
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
-from marc.inference.thinking import probability_of
+from marc.inference.thinking import beginning, probability_of
 from marc.model.loading import load_model
 from marc.types import GenerationOptions
 from marc.world.export import video_questions
@@ -89,6 +89,7 @@ def main() -> None:
 
 def answers(backend: HFBackend, world: WorldOptions, style: str) -> Iterator[Asked]:
     """Asks both ways, some videos at a time."""
+    given = beginning(backend.processor.tokenizer)
     for begin in range(0, world.videos, VIDEOS_AT_ONCE):
         indices = range(begin, min(begin + VIDEOS_AT_ONCE, world.videos))
         drawn = [sample(world.level, "test", world.seed, index) for index in indices]
@@ -100,11 +101,12 @@ def answers(backend: HFBackend, world: WorldOptions, style: str) -> Iterator[Ask
             for question in video_questions(scenes, "test", world.seed, index, world.questions)
         ]
         first, second = (
-            [Prompt(tuple(prompt_ids(backend.processor, question, how)), (video,)) for video, question in pairs]
-            for how in (style, "video-r1")
+            [Prompt((*prompt_ids(backend.processor, question, how), *begun), (video,)) for video, question in pairs]
+            for how, begun in ((style, given), ("video-r1", ()))
         )
         bare, thought = backend.greedy(first, GenerationOptions()), backend.generate(second, GenerationOptions())
-        texts = backend.processor.batch_decode([*(each.tokens for each in bare), *thought], skip_special_tokens=True)
+        outputs = [*([*given, *each.tokens] for each in bare), *thought]
+        texts = backend.processor.batch_decode(outputs, skip_special_tokens=True)
         right = [extract_answer(text) == question.answer for text, (_, question) in zip(texts, pairs * 2, strict=True)]
         for row, (output, tokens) in enumerate(zip(bare, thought, strict=True)):
             yield Asked(right[row], right[len(pairs) + row], output.logprobs, len(tokens))

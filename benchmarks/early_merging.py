@@ -2,10 +2,11 @@
 
     python -m benchmarks.early_merging MODEL [MODEL ...] --place none --place 1 --place 2
 
-prints a row for each model of the micro-world and each place (`tower_layer`): right answers in the event layout with
-the true events, how far that is from the first place of the same model (paired by question, 95 % over videos), and how
-many times fewer operations the vision tower and its merge take than with every token, alone and together with the
-prefill of a question. Operations are counted while they run: at these models' size, time is that of starting them.
+prints a row for each model of the micro-world and each place (`tower_layer`): right answers in the event layout (or at
+another budget, such as `--layout events:4`) with the true events, how far that is from the first place of the same
+model (paired by question, 95 % over videos), and how many times fewer operations the vision tower and its merge take
+than with every token, alone and together with the prefill of a question. Operations are counted while they run: at
+these models' size, time is that of starting them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--place", action="append", required=True, help="a value of tower_layer; the first one is the base"
     )
     parser.add_argument("--level", default="easy", choices=("easy", "hard", "arena"))
+    parser.add_argument("--layout", default="events", help="a budget of the event layout")
     parser.add_argument("--videos", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -51,28 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| model | merged after block | right, % | against the first | tower | tower + prefill |")
     print("|---|---|---|---|---|---|")
     for name in options.models:
-        for row in rows_of(name, options.place, world):
+        for row in rows_of(name, options.place, world, options.layout):
             print(f"| {name} | {row}", flush=True)
 
 
-def rows_of(name: str, places: Sequence[str], world: WorldOptions) -> list[str]:
+def rows_of(name: str, places: Sequence[str], world: WorldOptions, layout: str = "events") -> list[str]:
     """The rows of a model, without its name.
 
     Args:
         name: Of the model.
         places: Values of ``tower_layer``.
         world: Which videos and questions.
+        layout: A budget of the event layout.
     """
-    backend = HFBackend(*load_model(name, device="cpu"))
+    backend = HFBackend(*load_model(name, device="cpu", layout="events"))
     own, mix = backend.compression, LayerMix(dict.fromkeys(places, 1.0))
     compressions = [replace(mix.at(place, own), duplicates=None) for place in places]
     whole = _operations(backend, world, "full")
     right, operations = [], []
     for compression in compressions:
         backend.compression = compression
-        measured = measure(backend.model, backend.processor, world, layout="events")
+        measured = measure(backend.model, backend.processor, world, layout=layout)
         right.append([float(each.correct) for each in measured])
-        operations.append(_operations(backend, world, "events"))
+        operations.append(_operations(backend, world, layout))
     videos = [number // world.questions for number in range(len(right[0]))]
     rows = []
     for place, scores, count in zip(places, right, operations, strict=True):

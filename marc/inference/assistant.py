@@ -35,7 +35,7 @@ from marc.inference.remarks import about_options
 from marc.inference.seen import Footage, SeenVideo, Shown, footage
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
-from marc.inference.thinking import Reply, think_where_unsure
+from marc.inference.thinking import Reply, beginning, think_where_unsure
 from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Viewer, in_turn
 from marc.inference.vllm_backend import VllmBackend
@@ -327,7 +327,7 @@ class VideoAssistant(Viewer):
             viewed = iter(self.view_all(about, clock))
             seen = [tuple(next(viewed) for _ in clips) for clips in asked]
             replies = self._replies(queries, seen, clock, listeners)
-            texts = self._texts([reply.tokens for _, reply in replies])
+            texts = self._texts([reply.whole for _, reply in replies])
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
         rows = zip(queries, replies, texts, seen, strict=True)
@@ -344,7 +344,7 @@ class VideoAssistant(Viewer):
         threshold = self.generation.think_below
         with clock.stage("tokenize"):
             prompts = self._prompts(queries, seen)
-            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen)
+            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen, self._given)
 
         def generate(rows: Sequence[int]) -> list[list[int]]:
             heard = [listeners[row] for row in rows] if listeners else []
@@ -352,18 +352,20 @@ class VideoAssistant(Viewer):
 
         def accept(row: int) -> None:
             if listeners:
-                listeners[row].hear(self._texts([outputs[row].tokens])[0])
+                listeners[row].hear(self._texts([[*self._given, *outputs[row].tokens]])[0])
 
         if threshold is None:
             return list(zip(prompts, map(Reply.asked_once, generate(range(len(prompts)))), strict=True))
         outputs = self.backend.greedy(bare, self.generation, clock)
-        replies = think_where_unsure(outputs, threshold, accept=accept, think=generate)
+        replies = think_where_unsure(outputs, threshold, given=self._given, accept=accept, think=generate)
         rows = zip(prompts, bare, replies, strict=True)
         return [(prompt if reply.has_thought else asked, reply) for prompt, asked, reply in rows]
 
-    def _prompts(self, queries: Sequence[Query], seen: Sequence[Sequence[SeenVideo]]) -> list[Prompt]:
+    def _prompts(
+        self, queries: Sequence[Query], seen: Sequence[Sequence[SeenVideo]], given: Sequence[int] = ()
+    ) -> list[Prompt]:
         return [
-            self._prompt(query, [(each.video, each.said) for each in shown])
+            self._prompt(query, [(each.video, each.said) for each in shown], given)
             for query, shown in zip(queries, seen, strict=True)
         ]
 
@@ -399,7 +401,7 @@ class VideoAssistant(Viewer):
             if seen is None:
                 seen = tuple(self.view_all([(each, query.question) for each in clips], clock))
             asked, prompt, reply = self._turn(query, turns, (seen, messages), clock, tell)
-            text = self._texts([reply.tokens])[0]
+            text = self._texts([reply.whole])[0]
         peak = peak_memory_bytes(self.backend.device)
         answer = self._answer(query, (prompt, reply, text), seen, clock.seconds, peak)
         said: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
@@ -417,25 +419,25 @@ class VideoAssistant(Viewer):
         seen, messages = before
         threshold = self.generation.think_below
 
-        def asked(query: Query) -> tuple[list[Message], Prompt]:
+        def asked(query: Query, given: Sequence[int] = ()) -> tuple[list[Message], Prompt]:
             with clock.stage("tokenize"):
                 shown = () if messages else [(each.video.kind, each.said) for each in seen]
                 conversation = [*messages, *self._messages(query, shown)]
-                return conversation, self._prompt_of(conversation, [each.video for each in seen])
+                return conversation, self._prompt_of(conversation, [each.video for each in seen], given)
 
         def generate(_: Sequence[int]) -> list[list[int]]:
             return [turns.generate(thinking[1], self.generation, clock, tell)]
 
         def accept(_: int) -> None:
             if tell is not None:
-                tell(self._texts([output.tokens])[0])
+                tell(self._texts([[*self._given, *output.tokens]])[0])
 
         thinking = asked(query)
         if threshold is None:
             return (*thinking, Reply.asked_once(*generate([0])))
-        bare = asked(query.bare())
+        bare = asked(query.bare(), self._given)
         output = turns.greedy(bare[1], self.generation, clock)
-        (reply,) = think_where_unsure([output], threshold, accept=accept, think=generate)
+        (reply,) = think_where_unsure([output], threshold, given=self._given, accept=accept, think=generate)
         return (*(thinking if reply.has_thought else bare), reply)
 
     def _checked(self, query: Query) -> tuple[Shown, ...]:
@@ -458,24 +460,31 @@ class VideoAssistant(Viewer):
         """Tokens for which the model has positions."""
         return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
 
-    def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]]) -> Prompt:
-        """What the model reads: videos, each with what is said in it, and the question."""
+    @property
+    def _given(self) -> tuple[int, ...]:
+        """What stands before a bare answer."""
+        return beginning(self.backend.processor.tokenizer)
+
+    def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]], given: Sequence[int] = ()) -> Prompt:
+        """What the model reads: videos, each with what is said in it, the question, and the answer's beginning."""
         messages = self._messages(query, [(video.kind, said) for video, said in shown])
-        return self._prompt_of(messages, [video for video, _ in shown])
+        return self._prompt_of(messages, [video for video, _ in shown], given)
 
     def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
         if query.messages:
             return with_kinds(query.messages, shown)
         return message_about(shown, query.text(self._style))
 
-    def _prompt_of(self, messages: Sequence[Message], videos: Sequence[VideoInput]) -> Prompt:
-        """The prompt of a conversation.
+    def _prompt_of(
+        self, messages: Sequence[Message], videos: Sequence[VideoInput], given: Sequence[int] = ()
+    ) -> Prompt:
+        """The prompt of a conversation, with the beginning of its next turn.
 
         Raises:
             ValueError: If the model has no room for it.
         """
         ids = self._tokens(self.backend.processor.apply_chat_template(list(messages), add_generation_prompt=True))
-        prompt = Prompt(tuple(ids), tuple(videos))
+        prompt = Prompt((*ids, *given), tuple(videos))
         if prompt.tokens > self._room:
             raise ValueError(
                 f"the prompt has {prompt.tokens} tokens, the model has room for {self._room}: ask about fewer videos, "

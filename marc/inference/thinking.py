@@ -2,7 +2,8 @@
 
 Reasoning costs most of what an answer costs once the video is one frame's worth of tokens. So the bare answer is asked
 for first, greedily. Its probability is the product of the probabilities that the model gave its tokens at temperature
-1, the one that ends it included: that of drawing this answer and no other. Where it reaches a threshold, the answer
+1, the one that ends it included: that of drawing this answer and no other. The tag that every bare answer begins with
+is given, not generated. Where the probability reaches a threshold, the answer
 stands; elsewhere the question is asked again in the prompt that asks to think. The product only falls, so that a bare
 answer can be given up at the token by which it is too small. docs/evaluation.md says what all that gains.
 """
@@ -12,6 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+BEGINNING = "<answer>"
+"""What a bare answer begins with."""
+_ANSWERS = ("A", "b", "The", "yes", " no", "3", "-", "\n")
+"""Beginnings of answers, of which some may go together with the tag's last sign in one token."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,9 @@ class Reply:
     """What a question came to.
 
     Attributes:
-        tokens: Token ids of the output that counts.
+        tokens: Token ids of the output that counts, as they were generated.
         generated: How many were generated in all.
+        given: Those that stood before them, see `beginning`.
         probability: Of the bare answer; None: it was not asked for.
         has_thought: Whether the output that counts is that of thinking; None: likewise.
     """
@@ -52,6 +61,12 @@ class Reply:
     generated: int
     probability: float | None = None
     has_thought: bool | None = None
+    given: Sequence[int] = ()
+
+    @property
+    def whole(self) -> list[int]:
+        """The output that counts."""
+        return [*self.given, *self.tokens]
 
     @classmethod
     def asked_once(cls, tokens: Sequence[int]) -> Reply:
@@ -59,10 +74,21 @@ class Reply:
         return cls(tokens, len(tokens))
 
 
+def beginning(tokenizer: Any) -> tuple[int, ...]:
+    """The token ids with which every bare answer begins in its tag, whatever it is.
+
+    Where a tokenizer may join the tag's last sign with the answer's first, it is left for the model to say.
+    """
+    whole = [tokenizer(BEGINNING + answer, add_special_tokens=False)["input_ids"] for answer in _ANSWERS]
+    alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*whole, strict=False))
+    return tuple(ids[0] for ids in alike)
+
+
 def think_where_unsure(
     bare: Sequence[GreedyOutput],
     threshold: float,
     *,
+    given: Sequence[int] = (),
     accept: Callable[[int], object],
     think: Callable[[Sequence[int]], Sequence[Sequence[int]]],
 ) -> list[Reply]:
@@ -71,6 +97,7 @@ def think_where_unsure(
     Args:
         bare: The bare answer to each question.
         threshold: Least probability of one that counts.
+        given: Token ids that stood before each, see `beginning`.
         accept: Is told the number of each question whose bare answer counts, once nothing can fail any more.
         think: Gives the outputs of the questions of these numbers, asked to think; not called if there are none.
 
@@ -86,5 +113,5 @@ def think_where_unsure(
     for row, output in enumerate(bare):
         tokens = thought.get(row, output.tokens)
         generated = len(output.tokens) + (len(tokens) if row in thought else 0)
-        replies.append(Reply(tokens, generated, output.probability, row in thought))
+        replies.append(Reply(tokens, generated, output.probability, row in thought, () if row in thought else given))
     return replies

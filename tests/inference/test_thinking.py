@@ -1,7 +1,9 @@
 """Answer first: which bare answers count, what they are worth, and that all else is as if they had not been asked."""
 
 import math
+import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from marc.data.prompts import render_question
 from marc.inference.hf import HFBackend, complete
 from marc.inference.listening import Listener
 from marc.inference.query import Query
-from marc.inference.thinking import GreedyOutput, think_where_unsure
+from marc.inference.thinking import GreedyOutput, beginning, think_where_unsure
 from marc.options import OptionError
 from marc.types import GenerationOptions
 
@@ -37,12 +39,13 @@ def test_whatever_is_less_probable_is_thought_about_once_and_the_others_are_told
         told.append(list(numbers))
         return [[100 + number] * 3 for number in numbers]
 
-    replies = think_where_unsure(bare, threshold, accept=told.append, think=think)
+    replies = think_where_unsure(bare, threshold, given=(7, 8), accept=told.append, think=think)
     unsure = [number for number, row in enumerate(rows) if math.exp(sum(row)) < threshold]
     assert told == ([unsure] if unsure else []) + [number for number in range(len(rows)) if number not in unsure]
     for number, (row, reply) in enumerate(zip(rows, replies, strict=True)):
         assert reply.has_thought == (number in unsure)
         assert reply.tokens == ([100 + number] * 3 if reply.has_thought else [number] * len(row))
+        assert reply.whole == [*([] if reply.has_thought else [7, 8]), *reply.tokens]
         assert reply.generated == len(row) + (3 if reply.has_thought else 0)
         assert reply.probability == pytest.approx(math.exp(sum(row)))
 
@@ -144,6 +147,12 @@ def test_what_is_too_improbable_is_given_up_at_that_token(asked_of):
 
 
 @pytest.fixture
+def nothing_is_given(monkeypatch):
+    """Bare answers that are generated from their first token on."""
+    monkeypatch.setattr("marc.inference.thinking.BEGINNING", "")
+
+
+@pytest.fixture
 def assistant(stock_checkpoint) -> VideoAssistant:
     return VideoAssistant.from_pretrained(
         stock_checkpoint, memory=None, generation=SHORT, device="cpu", prompt_style="video-r1"
@@ -164,6 +173,41 @@ def test_always_thinking_says_what_it_says_today(assistant, clip):
         assert answer.generated_tokens == NEW + 1, "the bare answer is given up at once"
 
 
+class SignByItself:
+    """Tokens are runs of letters, perhaps with one sign before them, and single signs, as in Qwen's vocabulary."""
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": [hash(each) for each in re.findall(r"[^a-zA-Z]?[a-zA-Z]+|.|\n", text)]}
+
+
+def test_what_a_bare_answer_begins_with_is_in_it_whatever_it_is(tiny):
+    whole = tiny()[1].tokenizer
+    assert whole.decode(beginning(whole)) == "<answer>"
+    assert beginning(SignByItself()) == (hash("<answer"),), "the tag's last sign may be one with the answer's first"
+
+
+def test_a_bare_answer_goes_on_from_its_tag(assistant, clip):
+    """The output is what the model says behind the tag, and the tag counts as part of the prompt."""
+    query = assistant.query(clip, "Which?", options=["A. a", "B. b"])
+    before = assistant.ask(clip, "Which?", prompt=query.bare().prompt)
+    given, asked = beginning(assistant.backend.processor.tokenizer), []
+    generate = assistant.backend.generate
+    assistant.backend.generate = lambda prompts, *more: asked.extend(prompts) or generate(prompts, *more)
+    assistant.ask(clip, "Which?", prompt=query.bare().prompt)
+    (tokens,) = generate([replace(asked[0], ids=(*asked[0].ids, *given))], SHORT)
+    assistant.generation = NEVER
+    answer = assistant.ask_batch([query])[0]
+    assert answer.output == assistant.backend.processor.decode([*given, *tokens], skip_special_tokens=True)
+    assert answer.input_tokens == before.input_tokens + len(given)
+    assert answer.output_tokens == answer.generated_tokens == len(tokens)
+    pieces = []
+    assert (
+        assistant.chat(clip).ask("Which?", pieces.append).output.startswith("<answer>") and "".join(pieces)[0] == "<"
+    )
+    assert "".join(assistant.stream(clip, "Which?", options=["A. a", "B. b"])) == answer.output
+
+
+@pytest.mark.usefixtures("nothing_is_given")
 def test_never_thinking_says_what_the_bare_style_does(assistant, clip):
     options = ["A. a", "B. b"]
     bare = render_question("Which?", problem_type="multiple choice", options=options, style="short")
@@ -177,6 +221,7 @@ def test_never_thinking_says_what_the_bare_style_does(assistant, clip):
     assert [each.output for each in many] == [assistant.ask(clip, each).output for each in ("What?", "Which?")]
 
 
+@pytest.mark.usefixtures("nothing_is_given")
 @pytest.mark.parametrize(("generation", "style"), [(ALWAYS, "video-r1"), (NEVER, "short")])
 def test_turns_of_a_conversation_are_those_of_one_style(assistant, stock_checkpoint, clip, generation, style):
     other = VideoAssistant.from_pretrained(
@@ -197,7 +242,7 @@ class Unsure(Scripted):
 
     def greedy(self, prompts, options, clock=None):
         self.bare = [self.processor.decode(each.ids) for each in prompts]
-        outputs = self.processor.tokenizer(["<answer>bare</answer>"] * len(prompts))["input_ids"]
+        outputs = self.processor.tokenizer(["bare</answer>"] * len(prompts))["input_ids"]
         return [GreedyOutput(tokens, [0.0 if row % 2 else -1.0]) for row, tokens in enumerate(outputs)]
 
     def generate(self, prompts, options, clock=None, listeners=()):
@@ -220,6 +265,7 @@ def test_each_question_and_its_listener_goes_its_own_way(clip):
     assert heard == [[], ["<answer>bare</answer>"], []] and backend.heard == [listeners[0], listeners[2]]
     assert [Counter("What 0?" in text for text in texts)[True] for texts in (backend.bare, backend.thought)] == [1, 1]
     assert not any("<think>" in text for text in backend.bare) and len(backend.thought) == 2
+    assert all(text.endswith("<answer>") for text in backend.bare)
     assert all("<think>" in text for text in backend.thought)
 
 
