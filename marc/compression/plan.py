@@ -174,15 +174,12 @@ def plan_video(
         given = min(given, sum(shares))
     budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
     room = None if limit is None else limit[1]
-    if shares is not None and config.takes_shares:
-        _check_shares(shares, len(lengths), given)
+    shares = _checked_shares(shares, len(lengths), given) if config.takes_shares else None
     if config.rule is not None:
-        kept_tokens, own = config.rule.count(grids, cost, budget), None
-        if shares is not None and config.takes_shares and budget >= len(lengths):
-            own = tuple(in_proportion(shares, [length * cost for length in lengths], min(budget, sum(shares))))
-            kept_tokens = sum(own)
+        own = _shares_of_a_rule([length * cost for length in lengths], shares, budget)
+        cells = ((1, config.rule.count(grids, cost, budget) if own is None else sum(own)),)
         windows = _runs(lengths, repeat(1))
-        return VideoPlan(grids, size, windows, ((1, kept_tokens),), config.merge, (), budget, room, config.layout, own)
+        return VideoPlan(grids, size, windows, cells, config.merge, (), budget, room, config.layout, own)
     if config.layout == "frames":
         windows = tuple(_windows(lengths, window=config.window, ratio=config.ratio))
         kept = min(sum(window.keep for window in windows), config.target_frames, max(1, budget // cost), most)
@@ -195,9 +192,9 @@ def plan_video(
             lengths, tokens = _parts(lengths, per_event, cost)
             kept = len(lengths)
         windows = tuple(_windows(lengths, window=None, ratio=0.0))
-    cells = tuple(fit_cells(size, each) for each in tokens)
+    divisions = tuple(fit_cells(size, each) for each in tokens)
     tower = tuple(_tower_stages(grids, size, windows, kept, config))
-    return VideoPlan(grids, size, windows, cells, config.merge, tower, budget, room)
+    return VideoPlan(grids, size, windows, divisions, config.merge, tower, budget, room)
 
 
 def most_grids(prompt_tokens: int, overhead: int) -> int:
@@ -232,6 +229,13 @@ def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPl
             "raise --prompt-tokens or prompt:N"
         )
     return fitting
+
+
+def _shares_of_a_rule(room: Sequence[int], shares: Sequence[int] | None, budget: int) -> tuple[int, ...] | None:
+    """Tokens of each event, which has so many cells; None where the rule shares out, or there is no token for each."""
+    if shares is None or budget < len(room):
+        return None
+    return tuple(in_proportion(shares, room, min(budget, sum(shares))))
 
 
 def _tower_stages(
@@ -317,7 +321,9 @@ def _windows(lengths: Sequence[int], *, window: int | None, ratio: float) -> lis
     return windows
 
 
-def _check_shares(shares: Sequence[int], events: int, budget: int) -> None:
+def _checked_shares(shares: Sequence[int] | None, events: int, budget: int) -> Sequence[int] | None:
+    if shares is None:
+        return None
     if len(shares) != events:
         raise ValueError(f"one share per event is needed: got {len(shares)} shares for {events} events")
     if any(share < 1 for share in shares):
@@ -326,3 +332,4 @@ def _check_shares(shares: Sequence[int], events: int, budget: int) -> None:
         raise ValueError(
             f"event shares {list(shares)} sum to {sum(shares)}, above the budget of {budget} visual tokens"
         )
+    return shares
