@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from marc.cli import app
 from marc.data.prompts import render_question
+from marc.inference.thinking import BEGINNING
 from marc.model.family import families
 from marc.model.loading import load_processor
 from marc.model.tiny import build_tiny
@@ -220,7 +221,7 @@ def test_bare_answers_are_asked_for_with_their_options_and_told_in_rows_and_repo
     tokenizer = load_processor("tiny")[1].tokenizer
     for thinking, without in zip(rows["none"], rows["0"], strict=True):
         asked = render_question(PLAIN["problem"], problem_type="multiple choice", options=PLAIN["options"])
-        lengths = [len(tokenizer(text)["input_ids"]) for text in (asked, bare)]
+        lengths = [len(tokenizer(text)["input_ids"]) for text in (asked, bare + BEGINNING)]
         assert thinking["input_tokens"] - without["input_tokens"] == lengths[0] - lengths[1]
 
 

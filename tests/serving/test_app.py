@@ -144,7 +144,7 @@ def test_a_request_may_have_the_bare_answer_first(running, alone, videos):
         assert always.usage.completion_tokens == thinking.usage.completion_tokens + 1
         never = asked(turns, prompt_style="video-r1", think_below=0)
         assert never.marc["has_thought"] is False and never.marc["input_tokens"] < thinking.marc["input_tokens"]
-    assert asked(plain, prompt_style="video-r1", think_below=0).marc["output"] == asked(plain).marc["output"]
+        assert never.marc["output"].startswith("<answer>")
 
 
 def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(running, alone, videos):
