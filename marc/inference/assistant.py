@@ -344,7 +344,8 @@ class VideoAssistant(Viewer):
         threshold = self.generation.think_below
         with clock.stage("tokenize"):
             prompts = self._prompts(queries, seen)
-            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen, self._given)
+            given = () if threshold is None else beginning(self.backend.processor.tokenizer)
+            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen, given)
 
         def generate(rows: Sequence[int]) -> list[list[int]]:
             heard = [listeners[row] for row in rows] if listeners else []
@@ -352,12 +353,12 @@ class VideoAssistant(Viewer):
 
         def accept(row: int) -> None:
             if listeners:
-                listeners[row].hear(self._texts([[*self._given, *outputs[row].tokens]])[0])
+                listeners[row].hear(self._texts([[*given, *outputs[row].tokens]])[0])
 
         if threshold is None:
             return list(zip(prompts, map(Reply.asked_once, generate(range(len(prompts)))), strict=True))
         outputs = self.backend.greedy(bare, self.generation, clock)
-        replies = think_where_unsure(outputs, threshold, given=self._given, accept=accept, think=generate)
+        replies = think_where_unsure(outputs, threshold, given=given, accept=accept, think=generate)
         rows = zip(prompts, bare, replies, strict=True)
         return [(prompt if reply.has_thought else asked, reply) for prompt, asked, reply in rows]
 
@@ -419,25 +420,26 @@ class VideoAssistant(Viewer):
         seen, messages = before
         threshold = self.generation.think_below
 
-        def asked(query: Query, given: Sequence[int] = ()) -> tuple[list[Message], Prompt]:
+        def asked(query: Query, begun: Sequence[int] = ()) -> tuple[list[Message], Prompt]:
             with clock.stage("tokenize"):
                 shown = () if messages else [(each.video.kind, each.said) for each in seen]
                 conversation = [*messages, *self._messages(query, shown)]
-                return conversation, self._prompt_of(conversation, [each.video for each in seen], given)
+                return conversation, self._prompt_of(conversation, [each.video for each in seen], begun)
 
         def generate(_: Sequence[int]) -> list[list[int]]:
             return [turns.generate(thinking[1], self.generation, clock, tell)]
 
         def accept(_: int) -> None:
             if tell is not None:
-                tell(self._texts([[*self._given, *output.tokens]])[0])
+                tell(self._texts([[*given, *output.tokens]])[0])
 
         thinking = asked(query)
         if threshold is None:
             return (*thinking, Reply.asked_once(*generate([0])))
-        bare = asked(query.bare(), self._given)
+        given = beginning(self.backend.processor.tokenizer)
+        bare = asked(query.bare(), given)
         output = turns.greedy(bare[1], self.generation, clock)
-        (reply,) = think_where_unsure([output], threshold, given=self._given, accept=accept, think=generate)
+        (reply,) = think_where_unsure([output], threshold, given=given, accept=accept, think=generate)
         return (*(thinking if reply.has_thought else bare), reply)
 
     def _checked(self, query: Query) -> tuple[Shown, ...]:
@@ -459,11 +461,6 @@ class VideoAssistant(Viewer):
     def _room(self) -> int:
         """Tokens for which the model has positions."""
         return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
-
-    @property
-    def _given(self) -> tuple[int, ...]:
-        """What stands before a bare answer."""
-        return beginning(self.backend.processor.tokenizer)
 
     def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]], given: Sequence[int] = ()) -> Prompt:
         """What the model reads: videos, each with what is said in it, the question, and the answer's beginning."""

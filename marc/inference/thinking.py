@@ -3,9 +3,9 @@
 Reasoning costs most of what an answer costs once the video is one frame's worth of tokens. So the bare answer is asked
 for first, greedily. Its probability is the product of the probabilities that the model gave its tokens at temperature
 1, the one that ends it included: that of drawing this answer and no other. The tag that every bare answer begins with
-is given, not generated. Where the probability reaches a threshold, the answer
-stands; elsewhere the question is asked again in the prompt that asks to think. The product only falls, so that a bare
-answer can be given up at the token by which it is too small. docs/evaluation.md says what all that gains.
+is given, not generated. Where the probability reaches a threshold, the answer stands; elsewhere the question is asked
+again in the prompt that asks to think. The product only falls, so that a bare answer can be given up at the token by
+which it is too small. docs/evaluation.md says what all that gains.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Reply:
     Attributes:
         tokens: Token ids of the output that counts, as they were generated.
         generated: How many were generated in all.
-        given: Those that stood before them, see `beginning`.
         probability: Of the bare answer; None: it was not asked for.
         has_thought: Whether the output that counts is that of thinking; None: likewise.
+        given: Token ids that stood before these, see `beginning`.
     """
 
     tokens: Sequence[int]
