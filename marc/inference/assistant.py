@@ -41,7 +41,7 @@ from marc.inference.viewing import Viewer, in_turn
 from marc.inference.vllm_backend import VllmBackend
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
 from marc.memory.select import default_embedder
-from marc.model.loading import EMBEDDED, load_model
+from marc.model.loading import EMBEDDED, layout_for_asking, load_model
 from marc.types import FRAMES_PER_GRID, Answer, EngineName, Frames, GenerationOptions
 from marc.video import frame_size
 from marc.video import warm_up as start_decoder
@@ -550,8 +550,10 @@ class VideoAssistant(Viewer):
 def _load_backend(
     name: str | Path, compression: Mapping[str, Any] | None, engine: EngineName = "hf", **load: Any
 ) -> Backend:
-    load |= {"duplicates": NEAR_DUPLICATES, **(compression or {})}
-    return VllmBackend.from_pretrained(name, **load) if engine == "vllm" else HFBackend(*load_model(name, **load))
+    given = {"duplicates": NEAR_DUPLICATES, **(compression or {})}
+    if engine == "vllm":
+        return VllmBackend.from_pretrained(name, **load, **given)
+    return HFBackend(*load_model(name, **load, **layout_for_asking(name, given), **given))
 
 
 def _retrieving(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
-from marc.compression.config import CompressionConfig, override_compression
+from marc.compression.config import CompressionConfig, Layout, budget_fields, override_compression
 from marc.extras import extra
 from marc.io import message_of, read_json, reading
 from marc.model.chat_templates import check_template
@@ -72,6 +73,30 @@ def load_model(
     compression = override_compression(model.compression, compression_overrides)
     model.compression = processor.compression = compression
     return model.eval(), processor
+
+
+def layout_for_asking(name: str | Path, overrides: Mapping[str, Any]) -> dict[str, Layout]:
+    """The layout in which transformers' engine is asked where neither a checkpoint nor anybody else names one.
+
+    A stock checkpoint was taught with single cells and has never seen an average of some: it is asked with cells, in
+    the layout ``details``, if its family has places for them and nothing is to merge inside the tower.
+
+    Args:
+        name: As in `load_model`.
+        overrides: What replaces the checkpoint's compression there.
+
+    Returns:
+        What else replaces it.
+    """
+    named = {*overrides, *(budget_fields(overrides["budget"], "details") if "budget" in overrides else ())}
+    if str(name) == EMBEDDED or _adapters_base(str(name)) or "layout" in named or overrides.get("tower_layer"):
+        return {}
+    check_name(str(name))
+    with reading(str(name), "config.json"):
+        stored = _read_config(str(name))
+        family = _family(str(name), stored)
+    has_places = family.tower_with_attention is not None
+    return {"layout": "details"} if has_places and not isinstance(stored, CompressedConfig) else {}
 
 
 def load_processor(

@@ -68,7 +68,11 @@ def embedder() -> Embedder:
 def remembering(stock_checkpoint, embedder, monkeypatch) -> VideoAssistant:
     """An assistant that remembers three scenes and retrieves the one whose number a question contains."""
     assistant = VideoAssistant.from_pretrained(
-        stock_checkpoint, retrieval=RetrievalOptions(k=1), generation=SHORT, device="cpu"
+        stock_checkpoint,
+        retrieval=RetrievalOptions(k=1),
+        generation=SHORT,
+        device="cpu",
+        compression={"layout": "events"},
     )
     assert isinstance(assistant.selector, RetrievingSelector)
     assistant.selector.load_embedder = lambda: embedder

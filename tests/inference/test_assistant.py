@@ -323,3 +323,15 @@ def test_a_conversation_is_asked_as_it_stands(assistant, clip):
     assert text.rindex("<|video_pad|>") > places[2]
     alone = Query((), "Hello?", messages=({"role": "user", "content": [{"type": "text", "text": "Hello?"}]},))
     assert assistant.ask_batch([alone])[0].videos == ()
+
+
+def test_a_stock_checkpoint_reads_single_cells_unless_it_is_told_otherwise(stock_checkpoint, clip):
+    assistant = VideoAssistant.from_pretrained(stock_checkpoint, memory=None, generation=SHORT, device="cpu")
+    has_places = assistant.backend.model.family.tower_with_attention is not None
+    assert assistant.backend.compression.layout == ("details" if has_places else "events")
+    (shown,) = assistant.ask(clip, "What?").videos
+    assert shown.visual_tokens_after == shown.visual_tokens_budget
+    told = VideoAssistant.from_pretrained(
+        stock_checkpoint, memory=None, generation=SHORT, device="cpu", compression={"tower_layer": 1}
+    )
+    assert told.backend.compression.layout == "events"

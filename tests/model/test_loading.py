@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConf
 
 from marc import load_model
 from marc.model import CompressionConfig, MarcConfig, MarcForConditionalGeneration
-from marc.model.loading import EMBEDDED_FOLDER
+from marc.model.loading import EMBEDDED_FOLDER, layout_for_asking
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,45 @@ def test_the_published_key_names_load_too(stock, stock_folder, tmp_path):
     model, _ = load_model(tmp_path, device="cpu")
     for name, value in stock.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names_one"),
+    [
+        ({}, False),
+        ({"visual_tokens": 9, "duplicates": 0.1}, False),
+        ({"budget": "tokens:9"}, False),
+        ({"budget": "prompt:99"}, False),
+        ({"budget": "auto"}, False),
+        ({"tower_layer": None}, False),
+        ({"tower_layer": 1}, True),
+        ({"budget": "events:2"}, True),
+        ({"budget": "full"}, True),
+        ({"layout": "frames"}, True),
+        ({"layout": "events", "budget": "tokens:9"}, True),
+    ],
+)
+def test_a_stock_checkpoint_is_asked_with_single_cells_where_it_can(tiny, stock_folder, overrides, names_one):
+    has_places = tiny()[0].family.tower_with_attention is not None
+    expected = {"layout": "details"} if has_places and not names_one else {}
+    assert layout_for_asking(stock_folder, overrides) == expected
+    if expected:
+        assert load_model(stock_folder, device="cpu", **expected, **overrides)[0].compression.layout == "details"
+    assert load_model(stock_folder, device="cpu")[0].compression.layout == "events", "training, and code of one's own"
+
+
+def test_a_checkpoint_of_ours_is_asked_as_it_says(tiny, tmp_path):
+    for part in tiny():
+        part.save_pretrained(tmp_path)
+    assert layout_for_asking(tmp_path, {}) == layout_for_asking("tiny", {}) == {}
+
+
+@of("qwen2_5_vl")
+def test_adapters_are_asked_as_they_were_trained(tiny, stock_folder, tmp_path):
+    model, processor = load_model(stock_folder, device="cpu", target_frames=2)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=1)).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert layout_for_asking(tmp_path, {}) == {}
 
 
 def test_a_missing_weight_is_named(stock_folder, tmp_path):
