@@ -6,8 +6,9 @@ How the embedded model was trained, and what the training methods are worth, is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,9 @@ from marc.cli.output import echo, make_console
 from marc.compression.config import CompressionConfig
 from marc.types import ModelOptions
 from marc.world.options import WorldOptions
+
+if TYPE_CHECKING:
+    from marc.world.measure import Measured
 
 app = typer.Typer(help="The micro-world: small videos with questions that can be made anywhere.", no_args_is_help=True)
 
@@ -109,6 +113,20 @@ def measure(
         table.add_row(group, str(count), *(f"{column[group][0]:.3f}" for column in columns.values()))
     table.add_row("visual tokens", "", *(f"{mean_visual_tokens(some):.1f}" for some in results.values()))
     make_console().print(table)
+    for name in list(results)[1:-1]:
+        echo(f"{name}: {_against(next(iter(results.values())), results[name])} against {next(iter(results))}")
+
+
+def _against(first: Sequence[Measured], other: Sequence[Measured]) -> str:
+    """How far a layout is ahead of the first one on the same questions, at which part of its tokens."""
+    from marc.evaluation.statistics import compare_paired
+    from marc.world.measure import mean_visual_tokens
+
+    firsts, others = ([float(each.correct) for each in results] for results in (first, other))
+    ahead = compare_paired(firsts, others, [each.video for each in first]).difference
+    mean, low, high = (f"{100 * value:+.1f}" for value in (ahead.mean, ahead.low, ahead.high))
+    part = mean_visual_tokens(other) / mean_visual_tokens(first)
+    return f"{mean} points [{low}, {high}, 95 % over videos] at {part:.2f} of the visual tokens"
 
 
 def _door(name: str, summary: str) -> None:

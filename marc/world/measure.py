@@ -44,12 +44,14 @@ class Measured:
     """One question's outcome.
 
     Attributes:
+        video: Number of its video.
         question: What was asked.
         events: How many its video has.
         correct: Whether it was answered right.
         visual_tokens: What was seen of the video.
     """
 
+    video: int
     question: WorldQuestion
     events: int
     correct: bool
@@ -91,8 +93,8 @@ def measure(
         backend.encode(shown)
         right = iter(answers_right(backend, style or model.config.prompt_style, shown, asked))
         results += [
-            Measured(question, len(video.events), next(right), seen.tokens)
-            for video, row, seen in zip(drawn, asked, shown, strict=True)
+            Measured(index, question, len(video.events), next(right), seen.tokens)
+            for index, video, row, seen in zip(indices, drawn, asked, shown, strict=True)
             for question in row
         ]
     return results

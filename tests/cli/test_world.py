@@ -29,8 +29,11 @@ def test_there_must_be_such_a_block(layer):
 def test_any_budget_is_measured_and_what_it_cost_is_told():
     result = CliRunner().invoke(app, [*SMALL, "--layout", "auto:1", "--layout", "tokens:6", "--layout", "random:1"])
     assert result.exit_code == 0, result.output
-    (line,) = (line for line in result.stdout.splitlines() if "visual tokens" in line)
+    (line,) = (line for line in result.stdout.splitlines() if "│ visual tokens" in line)
     events, auto, six, random, other = map(float, line.strip(" │").split("│")[2:])
     assert events == other == random == 4 and six == 6 and 1 <= auto <= 4
+    told = [line for line in result.stdout.splitlines() if " points [" in line]
+    assert [line.split(":")[0] for line in told] == ["auto", "tokens", "random"]
+    assert f"at {auto / events:.2f} of the visual tokens against events" in told[0] and "at 1.50 of" in told[1]
     result = CliRunner().invoke(app, [*SMALL, "--layout", "some"])
     assert result.exit_code and "unknown budget 'some'" in result.output
