@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from marc.types import Answer, MemoryKind, ShownVideo
+from marc.types import Answer, MemoryKind, QuestionScope, ShownVideo
 from marc.version import __version__
 
 ANSWER: Literal["marc.answer.v1"] = "marc.answer.v1"
@@ -64,6 +64,8 @@ class VideoRecord:
         subtitles: Where the subtitles are from that were used; empty without.
         subtitle_tokens: Tokens of its subtitles in the prompt, not among prompt_tokens_after.
         memory: Which memory of it was asked: of all its frames, or of some key frames because it was new; null: none.
+        scope: What the question was taken to be about: moments, which are retrieved, or all of it, by evenly spread
+            frames; null: the memory was not to be used.
     """
 
     source: str
@@ -81,6 +83,7 @@ class VideoRecord:
     subtitles: str
     subtitle_tokens: int
     memory: MemoryKind | None = None
+    scope: QuestionScope | None = None
 
     @classmethod
     def of(cls, shown: ShownVideo) -> VideoRecord:

@@ -259,6 +259,8 @@ class Clip:
 
 MemoryKind = Literal["full", "coarse"]
 """Which memory of a video was asked: of all its frames, or of some key frames because it was new."""
+QuestionScope = Literal["moments", "all"]
+"""What a question is taken to be about: moments, which are retrieved, or all of a video."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,7 @@ class ShownVideo:
         event_texts: What is said in each of ``events``, where there are subtitles.
         event_frames: How many frames show what is seen in each of ``events``; a picture that stays began before.
         memory: Which memory of it was asked; ``None``: none.
+        scope: What the question was taken to be about; ``None``: nobody asked a memory what to read.
     """
 
     source: str
@@ -306,6 +309,7 @@ class ShownVideo:
     event_texts: tuple[str, ...] = ()
     event_frames: tuple[int, ...] = ()
     memory: MemoryKind | None = None
+    scope: QuestionScope | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def test_everything_in_it_is_described():
             "has_thought",
             "generated_tokens",
             "memory",
+            "scope",
             "page",
             "next_page",
         }, name

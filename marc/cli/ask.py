@@ -377,6 +377,7 @@ def _as_text(answer: Answer, named_videos: bool) -> str:
         f"prompt tokens    {answer.prompt_tokens_before} -> {answer.prompt_tokens_after}"
         + (f" and {spoken} of subtitles" if spoken else ""),
         *_as_citations(answer, named_videos),
+        *(["question         about all of the video"] if any(each.scope == "all" for each in answer.videos) else []),
         *(["memory           coarse"] if any(shown.memory == "coarse" for shown in answer.videos) else []),
         *_as_thoughts(answer),
         "seconds          " + ", ".join(f"{name} {value:.3f}" for name, value in answer.seconds.items()),

@@ -11,6 +11,7 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``tokens:N`` | at most N, in the layout that is set otherwise; a rule may keep no fewer than some, and says so |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
+| the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
+from math import ceil, sqrt
 from typing import Annotated, Any, Literal, get_args
 
 from marc.compression.rivals.rule import RULES, Rule
@@ -50,6 +52,8 @@ NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
 AUTO = 4
 """Visual tokens of an event with the budget ``auto``."""
+AUTO_CELLS = 96
+"""The same in layouts of single cells: visual tokens of a video of one event."""
 
 _BUDGET = re.compile(
     rf"full|(?P<layout>{'|'.join(get_args(Layout))})(?:(?P<mark>[:-])(?P<grids>[1-9]\d*))?|tokens:(?P<tokens>[1-9]\d*)"
@@ -73,10 +77,10 @@ class CompressionConfig:
             limit below the cost of one grid pools that grid spatially. Rules that keep a token of every grid, or one
             grid, keep these whatever the limit.
         tokens_per_event: Visual tokens of each event in place of ``target_frames`` for all (not with ``"frames"``),
-            so that a video costs as much as happens in it, up to ``visual_tokens``; a rule may share them out
-            otherwise. With the memory, in the layouts ``"events"`` and ``"details"``, those of each event that was
-            retrieved; every other one that looks unlike its neighbours has one. ``None``: as many as
-            ``target_frames`` says.
+            so that a video costs as much as happens in it, up to ``visual_tokens``; see `tokens_of` for rules, which
+            may share them out otherwise. With the memory, in the layouts ``"events"`` and ``"details"``, those of the
+            events that were retrieved; every other one that looks unlike its neighbours has one. ``None``: as many
+            as ``target_frames`` says.
         prompt_tokens: Upper limit on what a video costs in the prompt, with what stands between its visual tokens:
             marks, and the timestamps of families that write them. Fewer visual tokens remain where that needs it.
         ratio: rho, the part of its grids that each window keeps in stage 1 (``"frames"`` only), rounded up. A small
@@ -148,9 +152,23 @@ class CompressionConfig:
         """
         assert self.target_frames is not None, "compression is off"
         if self.tokens_per_event is not None:
-            wanted = events * self.tokens_per_event
+            wanted = self.tokens_of(events)
             return wanted if self.visual_tokens is None else min(wanted, self.visual_tokens)
         return self.target_frames * cells if self.visual_tokens is None else self.visual_tokens
+
+    def tokens_of(self, events: int) -> int:
+        """Visual tokens of so many events where they have tokens of their own, one each at least.
+
+        Single cells show little of an event each, and what is asked is in one of them: there the tokens grow with the
+        square root of their number.
+
+        Args:
+            events: How many.
+        """
+        assert self.tokens_per_event is not None, "events have no tokens of their own"
+        if self.rule is None:
+            return events * self.tokens_per_event
+        return max(events, ceil(self.tokens_per_event * sqrt(events)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CompressionConfig:
@@ -191,8 +209,9 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
         new = text.replace("-", ":")
         warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
     if match["auto"]:
-        each, frames = int(match["each"] or AUTO), base.target_frames or 1
         own: Any = "events" if base.rule is None else base.layout
+        each = int(match["each"] or (AUTO if base.rule is None else AUTO_CELLS))
+        frames = base.target_frames or 1
         return replace(base, layout=own, target_frames=frames, visual_tokens=None, tokens_per_event=each)
     if match["prompt"]:
         most = int(match["prompt"])

@@ -171,7 +171,7 @@ def plan_video(
     lengths = event_lengths(event_ids(grids, config, events), grids)
     given = config.token_budget(cost, len(lengths))
     if config.tokens_per_event is not None and shares is not None:
-        given = min(given, sum(shares))
+        given = sum(shares) if config.visual_tokens is None else min(sum(shares), config.visual_tokens)
     budget, most = (given, grids) if limit is None else (min(given, limit[0]), limit[1])
     room = None if limit is None else limit[1]
     shares = _checked_shares(shares, len(lengths), given) if config.takes_shares else None

@@ -280,7 +280,8 @@ def _selected(
     events = tuple(index for index, some in enumerate(taken) for _ in some)
     best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
     shares = event_shares(request.budget_of(len(spans), len(kept)), len(spans), best) if is_shared else None
-    return Selection(np.array([frame.second for frame in shown]), events, shares, retrieval), shown
+    seconds = np.array([frame.second for frame in shown])
+    return Selection(seconds, events, shares, retrieval, scope="moments"), shown
 
 
 def _own_pairs(candidates: Sequence[_Candidate], index: int, chosen: _Kept) -> list[_Pair]:

@@ -110,4 +110,5 @@ class SeenVideo:
                 for event in self.selection.kept_events
             ),
             memory=self.selection.memory,
+            scope=self.selection.scope,
         )

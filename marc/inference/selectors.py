@@ -31,12 +31,13 @@ from marc.memory.select import (
     FramePlan,
     RememberedEvents,
     VisualMemoryRetriever,
+    events_at,
     plan_frames,
     strongest,
     unlike_events,
     within,
 )
-from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, MemoryKind, Retrieval, VideoInfo
+from marc.types import FRAMES_PER_GRID, VISION_MARKS, Clip, Event, MemoryKind, QuestionScope, Retrieval, VideoInfo
 from marc.video import sample_times
 from marc.video.options import FrameOptions
 from marc.video.subtitles import Subtitles, event_texts
@@ -102,10 +103,11 @@ class FrameRequest:
             kept: How many of them were retrieved; None: all.
         """
         share = self.clip.share if self.clip else 1.0
-        each, most = self.compression.tokens_per_event, self.compression.visual_tokens
-        if each is None:
+        most = self.compression.visual_tokens
+        if self.compression.tokens_per_event is None:
             return max(1, round(self.compression.token_budget(self.cells, events) * share))
-        wanted = events * each if kept is None else events + kept * (each - 1)
+        kept = events if kept is None else kept
+        wanted = events - kept + self.compression.tokens_of(kept)
         return wanted if most is None else min(wanted, max(1, round(most * share)))
 
     @property
@@ -140,6 +142,7 @@ class Selection:
         retrieval: What the memory found, if it was asked.
         left_out: Retrieved events for which there was no room.
         memory: Which memory of the video was asked: all of it, or that of some key frames; None: none.
+        scope: What the question was taken to be about, where it matters: with the memory.
     """
 
     seconds: NDArray[np.float64]
@@ -148,6 +151,7 @@ class Selection:
     retrieval: Retrieval | None = None
     left_out: int = 0
     memory: MemoryKind | None = None
+    scope: QuestionScope | None = None
 
     @property
     def kept_events(self) -> tuple[Event, ...]:
@@ -172,11 +176,11 @@ class Selection:
             planned: FramePlan = plan()
         else:
             if request.compression.tokens_per_event is not None:
-                fits = min(fits, unlike_events(retrieval))
+                fits = min(fits, unlike_events(retrieval.neighbour_similarity, retrieval.kept))
             budget = request.budget_of(min(fits, len(retrieval.events)), len(retrieval.kept))
             planned = plan(mode="allocate", token_budget=budget, max_events=fits)
-        events = tuple(planned.grid_events.tolist())
-        return cls(planned.seconds, events, planned.shares, retrieval, found - len(retrieval.kept))
+        events, left_out = tuple(planned.grid_events.tolist()), found - len(retrieval.kept)
+        return cls(planned.seconds, events, planned.shares, retrieval, left_out, scope="moments")
 
 
 class _CoarseAnswer(NamedTuple):
@@ -256,7 +260,7 @@ class RetrievingSelector:
     def select(self, request: FrameRequest) -> Selection:
         """See `FrameSelector`; evenly spread frames where the question is taken to be about all of the video."""
         if self.retrieval.takes_for_all(request.question):
-            return UniformSelector().select(request)
+            return self._of_all(request)
         room, said = request.most_events, _said(request)
         with request.clock.stage("remember"):
             coarse = self._coarse(request.info, request.clock)
@@ -265,6 +269,20 @@ class RetrievingSelector:
         selection = Selection.of_events(request, self._found(request, coarse.memory, said), room)
         seconds = coarse.moved(selection.seconds, request.stretch.start)
         return replace(selection, memory="coarse", seconds=seconds)
+
+    def _of_all(self, request: FrameRequest) -> Selection:
+        """Evenly spread frames; in which events they lie is looked up where the budget follows from these."""
+        selection, compression = replace(UniformSelector().select(request), scope="all"), request.compression
+        if not compression.enabled or compression.tokens_per_event is None:
+            return selection
+        with request.clock.stage("remember"):
+            coarse = self._coarse(request.info, request.clock)
+            memory: RememberedEvents = coarse.memory if coarse else self.remember(request.info.source)
+        seconds = coarse.moved(selection.seconds, request.stretch.start) if coarse else selection.seconds
+        if not request.asks_for_all:
+            memory = within(memory, request.stretch)
+        kind: MemoryKind = "coarse" if coarse else "full"
+        return replace(selection, seconds=seconds, grid_events=events_at(memory, seconds), memory=kind)
 
     def _found(self, request: FrameRequest, memory: RememberedEvents, said: Subtitles) -> Retrieval:
         with request.clock.stage("retrieve"):

@@ -373,19 +373,29 @@ def join_bystanders(
     return joined, [bisect_right(firsts, index) - 1 for index in kept]
 
 
-def unlike_events(retrieval: Retrieval, alike: float = ALIKE) -> int:
+def unlike_events(similarity: Sequence[float], kept: Sequence[int] = (), alike: float = ALIKE) -> int:
     """How many events are left where neighbours that look alike are joined, but for those that were kept.
 
     Args:
-        retrieval: The events.
+        similarity: Of each event with the next one.
+        kept: Indices of the retrieved events.
         alike: The cosine from which on they do.
     """
-    held = set(retrieval.kept)
-    joins = sum(
-        similarity >= alike and joint not in held and joint + 1 not in held
-        for joint, similarity in enumerate(retrieval.neighbour_similarity)
-    )
-    return len(retrieval.events) - joins
+    held = set(kept)
+    return 1 + sum(each < alike or joint in held or joint + 1 in held for joint, each in enumerate(similarity))
+
+
+def events_at(memory: RememberedEvents, seconds_T: NDArray[np.float64]) -> tuple[int, ...]:
+    """In which event of a video each temporal grid lies, where neighbours that look alike are one.
+
+    Args:
+        memory: Events and their embeddings.
+        seconds_T: Times of the frames, `FRAMES_PER_GRID` for each grid; an event has a grid whose middle it holds.
+    """
+    similarity = neighbour_similarity(memory.embeddings).tolist()
+    events, _ = join_bystanders(memory.events, similarity, (), unlike_events(similarity))
+    middles_G = seconds_T.reshape(-1, FRAMES_PER_GRID).mean(axis=1)
+    return tuple(np.searchsorted([event.start for event in events[1:]], middles_G, side="right").tolist())
 
 
 def _joints(similarity: Sequence[float], kept: Sequence[int]) -> list[int]:

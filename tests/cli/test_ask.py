@@ -291,6 +291,20 @@ def test_a_new_long_video_is_answered_at_once_and_then_remembered(alone):
     assert json.loads(marc(*asked, "--json", "--wait").stdout)["videos"][0]["memory"] == "full"
 
 
+def test_it_is_said_that_a_question_was_taken_to_be_about_all_of_the_video(alone):
+    rng = np.random.default_rng(0)
+    write_video(alone / "clip.mp4", rng.integers(0, 256, (40, 56, 56, 3), dtype=np.uint8), fps=10)
+    asked = ("ask", alone / "clip.mp4", "How many scenes are there?", "--segmenter", "uniform", "--max-new-tokens", 3)
+    told = marc(*asked)
+    assert told.exit_code == 0 and "\nquestion         about all of the video\n" in told.stdout
+    assert not list(alone.glob("*.marc")), "nothing had to be remembered for that"
+    assert json.loads(marc(*asked, "--json").stdout)["videos"][0]["scope"] == "all"
+    assert json.loads(marc(*asked, "--json", "--scope", "moments").stdout)["videos"][0]["scope"] == "moments"
+    grown = json.loads(marc(*asked, "--json", "--budget", "auto:2").stdout)["videos"][0]
+    assert (grown["scope"], grown["memory"]) == ("all", "full"), "the budget follows from the events"
+    assert grown["visual_tokens_after"] == 2 * len(set(grown["grid_events"]))
+
+
 def test_the_library_answers_with_citations(alone):
     """From remembering to the pictures of what was cited, with the embedded model and encoder."""
     for index, colour in enumerate(("red", "blue")):

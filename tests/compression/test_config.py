@@ -144,13 +144,25 @@ def test_a_video_may_cost_its_grids_or_its_tokens():
     assert CompressionConfig(tokens_per_event=3, visual_tokens=20).token_budget(16, 7) == 20
 
 
+@pytest.mark.parametrize(("events", "tokens"), [(1, 10), (4, 20), (5, 23), (36, 60), (100, 100), (144, 144)])
+def test_single_cells_grow_with_the_square_root_of_the_events(events, tokens):
+    """``ceil(10 * sqrt(E))``, and one for each event at least."""
+    assert CompressionConfig(layout="details", tokens_per_event=10).token_budget(16, events) == tokens
+    assert CompressionConfig(layout="events", tokens_per_event=10).token_budget(16, events) == 10 * events
+
+
 def test_a_rule_stays_where_events_have_tokens():
     config = parse_budget("auto:5", CompressionConfig(layout="details", visual_tokens=99))
     assert config == CompressionConfig(layout="details", tokens_per_event=5)
-    assert plan_video(6, (2, 4), config, events=[0, 0, 1, 1, 2, 2]).tokens == 15
+    assert plan_video(6, (2, 4), config, events=[0, 0, 1, 1, 2, 2]).tokens == 9
     assert override_compression(CompressionConfig(), {"layout": "details", "budget": "auto:5"}) == config
     with pytest.raises(ValueError, match="the budget auto:5 leaves nothing for layout"):
         override_compression(CompressionConfig(), {"layout": "frames", "budget": "auto:5"})
+
+
+def test_auto_alone_is_four_tokens_an_event_and_more_of_single_cells():
+    base = CompressionConfig(layout="vidcom2")
+    assert (parse_budget("auto", base).tokens_per_event, parse_budget("auto", BASE).tokens_per_event) == (96, 4)
 
 
 @pytest.mark.parametrize(("text", "each"), [("auto", 4), ("auto:1", 1), ("auto:12", 12)])

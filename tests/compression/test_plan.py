@@ -107,6 +107,17 @@ def test_events_that_were_retrieved_have_theirs_and_others_one():
     assert plan.budget == plan.tokens == 8
 
 
+def test_shares_of_events_that_are_many_are_what_they_are():
+    """Of 30 events with single cells one was retrieved: more than the 30 that nobody has retrieved anything of."""
+    config = CompressionConfig(layout="details", tokens_per_event=4)
+    plan = plan_video(30, (2, 4), config, events=range(30), shares=[4, *[1] * 29])
+    assert plan.budget == plan.tokens == 33 and plan.shares == (4, *[1] * 29)
+    assert plan_video(30, (2, 4), config, events=range(30)).tokens == 30
+    limited = replace(config, visual_tokens=32)
+    with pytest.raises(ValueError, match="sum to 33, above the budget of 32"):
+        plan_video(30, (2, 4), limited, events=range(30), shares=[4, *[1] * 29])
+
+
 def _plan_at(grids, size, config, ids, shares, room, tokens):
     return plan_video(grids, size, config, events=ids, shares=shares, limit=(tokens, room))
 

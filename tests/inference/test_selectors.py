@@ -1,6 +1,7 @@
 """Which frames are read: the numbers are those that have always been read, so that results stay comparable."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -64,6 +65,30 @@ def test_a_question_about_all_of_a_video_is_answered_from_evenly_spread_frames(s
         expected = UniformSelector().select(asked)
         assert selection.seconds.tolist() == expected.seconds.tolist()
         assert selection.grid_events is None and selection.shares is None and selection.memory is None
+    assert selection.scope == ("all" if evenly else "moments")
+
+
+class Stored(NamedTuple):
+    """Of a memory what is looked up: every event is unlike the others."""
+
+    events: tuple[Event, ...] = EVENTS
+    embeddings: np.ndarray = np.eye(len(EVENTS), dtype=np.float32)
+
+
+@pytest.mark.parametrize("layout", ["events", "details"])
+@pytest.mark.parametrize("clip", [None, Clip("a.mp4", start=5.0, end=11.0)])
+def test_where_the_budget_follows_from_the_events_evenly_spread_frames_are_told_theirs(layout, clip, monkeypatch):
+    monkeypatch.setattr(Remembering, "remember", lambda self, video: Stored())
+    asked = request(compression={"layout": layout, "tokens_per_event": 3}, max_frames=24)
+    asked = replace(asked, question="How many scenes are there?", clip=clip)
+    selection = Remembering().select(asked)
+    assert selection.seconds.tolist() == UniformSelector().select(asked).seconds.tolist()
+    middles = selection.seconds.reshape(-1, 2).mean(axis=1)
+    starts = [event.start for event in EVENTS if clip is None or (event.end > 5.0 and event.start < 11.0)]
+    assert selection.grid_events == tuple(sum(start <= middle for start in starts[1:]) for middle in middles)
+    assert (selection.scope, selection.memory, selection.retrieval, selection.shares) == ("all", "full", None, None)
+    fixed = replace(asked, compression=CompressionConfig(layout=layout, visual_tokens=9))
+    assert Remembering().select(fixed).grid_events is None, "and not looked up otherwise"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +98,7 @@ def test_a_question_about_all_of_a_video_is_answered_from_evenly_spread_frames(s
         ({"visual_tokens": 9}, (1, 4, 1, 3)),
         ({"target_frames": 2}, (1, 98, 1, 98)),
         ({"layout": "details", "visual_tokens": 9}, (1, 4, 1, 3)),
-        ({"layout": "details", "tokens_per_event": 3}, (1, 3, 1, 3)),
+        ({"layout": "details", "tokens_per_event": 3}, (1, 3, 1, 2)),
     ],
 )
 def test_in_layouts_that_share_every_event_is_read_and_the_retrieved_ones_share_the_budget(compression, shares):

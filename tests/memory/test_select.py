@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from marc.memory.select import (
     VisualMemoryRetriever,
     event_shares,
+    events_at,
     gap_k,
     join_bystanders,
     plan_frames,
@@ -218,6 +219,16 @@ def test_the_parts_of_a_long_scene_go_together_before_short_scenes_do():
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     events, _ = join_bystanders(chain(3, 3, 20, 20, 20, 3, 3), neighbour_similarity(embeddings).tolist(), [0], 5)
     assert events == list(chain(3, 3, 60, 3, 3))
+
+
+def test_grids_are_told_their_events_of_which_those_that_look_alike_are_one():
+    """A scene of 60 s that was split in three between scenes of 3 s; a grid is where its middle is."""
+    angles = np.radians([0, 90, 91, 92, 270])
+    memory = Memory(chain(3, 20, 20, 20, 3), np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+    seconds = np.array([0.0, 2.0, 2.0, 4.5, 20.0, 24.0, 44.0, 62.9, 63.0, 63.1, 65.0, 99.0])
+    assert events_at(memory, seconds) == (0, 1, 1, 1, 2, 2)
+    alone = Memory(chain(8), np.ones((1, 1), dtype=np.float32))
+    assert events_at(alone, np.array([0.0, 1.0])) == (0,)
 
 
 def test_kept_events_take_in_the_more_similar_neighbour_last_of_all():
