@@ -65,7 +65,7 @@ class VideoRecord:
         subtitle_tokens: Tokens of its subtitles in the prompt, not among prompt_tokens_after.
         memory: Which memory of it was asked: of all its frames, or of some key frames because it was new; null: none.
         scope: What the question was taken to be about: moments, which are retrieved, or all of it, by evenly spread
-            frames; null: the memory was not to be used.
+            frames; null: that was not asked, as without a memory, of a watched source, or of what was recalled.
     """
 
     source: str

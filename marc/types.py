@@ -287,7 +287,8 @@ class ShownVideo:
         event_texts: What is said in each of ``events``, where there are subtitles.
         event_frames: How many frames show what is seen in each of ``events``; a picture that stays began before.
         memory: Which memory of it was asked; ``None``: none.
-        scope: What the question was taken to be about; ``None``: nobody asked a memory what to read.
+        scope: What the question was taken to be about; ``None``: that was not asked, as without a memory, of a source
+            that is watched, or of what was recalled.
     """
 
     source: str

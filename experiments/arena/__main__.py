@@ -62,7 +62,12 @@ def bars(
 def scope(
     model: Annotated[Path, typer.Argument(help="Folder of the model.")],
     layout: Annotated[str, typer.Option(help="In which frames are shown.")] = "details",
-    part: Annotated[str, typer.Option(help="Of what every token costs in the prompt.")] = "1/32",
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget", "--part", help="A part of what every token costs, such as 1/32; or a budget: auto:64."
+        ),
+    ] = "1/32",
     videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
     questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
@@ -71,7 +76,7 @@ def scope(
     from experiments.arena.scope import measure_scopes, scope_table
 
     with user_errors("experiments.arena scope"):
-        typer.echo(scope_table(measure_scopes(model, layout, part, videos=videos, questions=questions, seed=seed)))
+        typer.echo(scope_table(measure_scopes(model, layout, budget, videos=videos, questions=questions, seed=seed)))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from experiments.arena.retriever import TowerWords
+from marc.compression.config import parse_budget
 from marc.evaluation.arena.options import allowed
 from marc.evaluation.statistics import compare_paired, estimate
 from marc.inference.hf import HFBackend
@@ -24,6 +26,7 @@ from marc.inference.video_input import VideoInput, VisualPatches
 from marc.memory.embedder import EventEmbedder
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.memory.select import Stretch, VisualMemoryRetriever
+from marc.memory.store import VideoMemory
 from marc.model.loading import load_model
 from marc.types import VISION_MARKS, Event, Frames, Retrieval, VideoInfo
 from marc.video.options import FrameOptions
@@ -46,12 +49,14 @@ class Asked:
         kind: Of the question.
         for_all: Whether its words say that it is about all of the video.
         right: By way.
+        tokens: Visual tokens that were read, by way.
     """
 
     video: int
     kind: str
     for_all: bool
     right: dict[str, bool]
+    tokens: dict[str, int]
 
 
 class TrueCuts(RetrievingSelector):
@@ -72,6 +77,10 @@ class TrueCuts(RetrievingSelector):
         pictures = [frames.rgb[places(seconds)] for seconds in shown]
         self._memory = Stretch(events, embedder.embed_events(pictures))
 
+    def remember(self, video: str | Path) -> VideoMemory:
+        """See `RetrievingSelector`."""
+        return cast(VideoMemory, self._memory)
+
     def retrieve(self, request: FrameRequest) -> Retrieval:
         """See `RetrievingSelector`."""
         return VisualMemoryRetriever(self.embedder).retrieve(self._memory, request.question, self.retrieval.k)
@@ -83,14 +92,14 @@ def places(seconds: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure_scopes(folder: Path, layout: str, part: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
+def measure_scopes(folder: Path, layout: str, budget: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
     """Asks test videos of the level in every way.
 
     Args:
         folder: Of the model.
         layout: In which frames are shown; in ``events`` and ``details`` retrieval shares out tokens, in others it
             leaves out events.
-        part: Of what every token costs in the prompt.
+        budget: A part of what every token costs in the prompt, such as ``1/32``, or a budget such as ``auto:64``.
         videos: How many.
         questions: About each.
         seed: Of the videos and questions.
@@ -103,30 +112,41 @@ def measure_scopes(folder: Path, layout: str, part: str, *, videos: int, questio
         video = sample_arena("test", seed, index)
         frames, asked = draw_frames(video), video_questions(video, "test", seed, index, questions)
         memory = TrueCuts(embedder, video, frames)
-        right = [_answered(backend, memory, frames, asked, part, scope) for scope in SCOPES]
+        by_way = {scope: _answered(backend, memory, frames, asked, budget, scope) for scope in SCOPES}
         auto = RetrievalOptions(scope="auto")
         found += [
-            Asked(index, each.kind, auto.takes_for_all(each.text), dict(zip(SCOPES, marks, strict=True)))
-            for each, marks in zip(asked, zip(*right, strict=True), strict=True)
+            Asked(
+                index,
+                each.kind,
+                auto.takes_for_all(each.text),
+                {scope: answered[place][0] for scope, answered in by_way.items()},
+                {scope: answered[place][1] for scope, answered in by_way.items()},
+            )
+            for place, each in enumerate(asked)
         ]
     return found
 
 
 def _answered(
-    backend: HFBackend, memory: TrueCuts, frames: Frames, asked: Sequence[WorldQuestion], part: str, scope: str
-) -> list[bool]:
+    backend: HFBackend, memory: TrueCuts, frames: Frames, asked: Sequence[WorldQuestion], budget: str, scope: str
+) -> list[tuple[bool, int]]:
+    """Whether each question is answered right, from how many visual tokens."""
     memory.retrieval = RetrievalOptions(scope=scope)  # type: ignore[arg-type]
-    shown = [_seen(backend, memory, frames, question.text, part) for question in asked]
+    shown = [_seen(backend, memory, frames, question.text, budget) for question in asked]
     backend.encode(shown)
-    return answers_right(backend, backend.config.prompt_style, shown, [[question] for question in asked])
+    right = answers_right(backend, backend.config.prompt_style, shown, [[question] for question in asked])
+    return list(zip(right, (each.tokens for each in shown), strict=True))
 
 
-def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, part: str) -> VideoInput:
+def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, budget: str) -> VideoInput:
     """What the model sees of a video for a question."""
     processor, count, (height, width) = backend.processor, len(frames.rgb), frames.rgb.shape[1:3]
     cells = height * width // processor.cell_pixels**2
-    budget = int(allowed(part, count // 2 * cells + VISION_MARKS)) - VISION_MARKS
-    compression = replace(backend.compression, visual_tokens=budget, target_frames=max(1, budget // cells))
+    if "/" in budget:
+        most = int(allowed(budget, count // 2 * cells + VISION_MARKS)) - VISION_MARKS
+        compression = replace(backend.compression, visual_tokens=most, target_frames=max(1, most // cells))
+    else:
+        compression = parse_budget(budget, backend.compression)
     duration = count * FileOptions().seconds_per_frame
     info = VideoInfo(frames.source, width, height, duration, 1 / FileOptions().seconds_per_frame, count, "none")
     request = FrameRequest(info, question, FRAMES, compression, cells, 0, StageClock())
@@ -154,7 +174,8 @@ def scope_table(found: Sequence[Asked]) -> str:
         gain = compare_paired(scores[SCOPES[0]], scores[scope], videos).difference
         against = f"; {100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] to {SCOPES[0]}"
         lines.append(
-            f"\n{scope}: {100 * own.mean:.1f} [{100 * own.low:.1f}, {100 * own.high:.1f}] %"
+            f"\n{scope}: {100 * own.mean:.1f} [{100 * own.low:.1f}, {100 * own.high:.1f}] % "
+            f"from {np.mean([each.tokens[scope] for each in found]):.0f} visual tokens"
             + (against if scope != SCOPES[0] else "")
         )
     return "\n".join(lines)

@@ -114,8 +114,9 @@ class Setting:
     def identity(self) -> str:
         """Tells answers of other options apart: 16 hexadecimal digits."""
         from marc.io import sha256_json
+        from marc.version import ANSWERS
 
-        values = {**asdict(self), "compression": dict(self.compression)}
+        values = {**asdict(self), "compression": dict(self.compression), "answers": ANSWERS}
         values["model"].pop("device")
         if values["model"]["backend"] == "hf":
             values["model"].pop("backend")

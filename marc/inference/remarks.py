@@ -68,7 +68,9 @@ def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
 
 
 def _about_memory(selection: Selection) -> Iterator[str]:
-    if selection.memory == "coarse":
+    if selection.memory == "coarse" and selection.scope == "all":
+        yield "how many events there are is what key frames say (memory: coarse), as the video is new; or use --wait"
+    elif selection.memory == "coarse":
         yield (
             "answered from key frames alone (memory: coarse), as the video is new; ask again when it is remembered, "
             "or wait for that with --wait"

@@ -107,7 +107,8 @@ class FrameRequest:
         if self.compression.tokens_per_event is None:
             return max(1, round(self.compression.token_budget(self.cells, events) * share))
         kept = events if kept is None else kept
-        wanted = events - kept + self.compression.tokens_of(kept)
+        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * share))
+        wanted = events - kept + own
         return wanted if most is None else min(wanted, max(1, round(most * share)))
 
     @property
@@ -142,7 +143,7 @@ class Selection:
         retrieval: What the memory found, if it was asked.
         left_out: Retrieved events for which there was no room.
         memory: Which memory of the video was asked: all of it, or that of some key frames; None: none.
-        scope: What the question was taken to be about, where it matters: with the memory.
+        scope: What the question was taken to be about; None: that was not asked.
     """
 
     seconds: NDArray[np.float64]
@@ -180,7 +181,7 @@ class Selection:
             budget = request.budget_of(min(fits, len(retrieval.events)), len(retrieval.kept))
             planned = plan(mode="allocate", token_budget=budget, max_events=fits)
         events, left_out = tuple(planned.grid_events.tolist()), found - len(retrieval.kept)
-        return cls(planned.seconds, events, planned.shares, retrieval, left_out, scope="moments")
+        return cls(planned.seconds, events, planned.shares, retrieval, left_out)
 
 
 class _CoarseAnswer(NamedTuple):
@@ -265,10 +266,11 @@ class RetrievingSelector:
         with request.clock.stage("remember"):
             coarse = self._coarse(request.info, request.clock)
         if coarse is None:
-            return replace(Selection.of_events(request, self.retrieve(request), room), memory="full")
+            selection = Selection.of_events(request, self.retrieve(request), room)
+            return replace(selection, memory="full", scope="moments")
         selection = Selection.of_events(request, self._found(request, coarse.memory, said), room)
         seconds = coarse.moved(selection.seconds, request.stretch.start)
-        return replace(selection, memory="coarse", seconds=seconds)
+        return replace(selection, memory="coarse", scope="moments", seconds=seconds)
 
     def _of_all(self, request: FrameRequest) -> Selection:
         """Evenly spread frames; in which events they lie is looked up where the budget follows from these."""
@@ -278,11 +280,10 @@ class RetrievingSelector:
         with request.clock.stage("remember"):
             coarse = self._coarse(request.info, request.clock)
             memory: RememberedEvents = coarse.memory if coarse else self.remember(request.info.source)
-        seconds = coarse.moved(selection.seconds, request.stretch.start) if coarse else selection.seconds
         if not request.asks_for_all:
             memory = within(memory, request.stretch)
         kind: MemoryKind = "coarse" if coarse else "full"
-        return replace(selection, seconds=seconds, grid_events=events_at(memory, seconds), memory=kind)
+        return replace(selection, grid_events=events_at(memory, selection.seconds), memory=kind)
 
     def _found(self, request: FrameRequest, memory: RememberedEvents, said: Subtitles) -> Retrieval:
         with request.clock.stage("retrieve"):

@@ -26,6 +26,8 @@ _ALL = (
     rf"(?:happen(?:s|ed|ing)|go(?:es|ing)\s+on)\s+in\s+{_FILM}",
     r"(?:what|which|correct|right|temporal|chronological)\s+(?:order|sequence)|chronolog\w+",
     r"(?:order|sequence)\s+(?:of|in\s+which)\b.*\b(?:events|scenes|steps|actions|shots)",
+    r"(?:which|what)\s+(?:scene|segment|chapter)s?",
+    rf"(?:which|what)\s+(?:part|section|half|point|moment)s?\s+(?:of|in)\s+{_FILM}",
     r"how\s+often|how\s+many\s+(?:\w+\s+)?(?:times|scenes|shots|events|places|locations)",
 )
 _ABOUT_ALL = regex.compile(rf"\b(?:{'|'.join(_ALL)})\b", regex.IGNORECASE)
@@ -58,8 +60,9 @@ def question_stem(question: str) -> str:
 def is_about_all(question: str) -> bool:
     """Whether a question is, by its words, about all of a video.
 
-    That is what it is about, an order, how often; and how many, whether there is, what comes first, last, before or
-    after, unless the question says where or when: "How many cups are on the table?" is about a moment.
+    That is what it is about, an order, how often, in which scene or part something is; and how many, whether there
+    is, what comes first, last, before or after, unless the question says where or when: "How many cups are on the
+    table?" is about a moment.
 
     Args:
         question: Its answer options do not count.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+from transformers.utils import PROCESSOR_NAME
 
 from marc.compression.config import CompressionConfig, Layout, budget_fields, override_compression
 from marc.extras import extra
@@ -88,15 +89,24 @@ def layout_for_asking(name: str | Path, overrides: Mapping[str, Any]) -> dict[st
     Returns:
         What else replaces it.
     """
-    named = {*overrides, *(budget_fields(overrides["budget"], "details") if "budget" in overrides else ())}
-    if str(name) == EMBEDDED or _adapters_base(str(name)) or "layout" in named or overrides.get("tower_layer"):
+    name, budget = str(name), overrides.get("budget")
+    named = {*overrides, *(budget_fields(budget, "details") if budget else ())}
+    if name == EMBEDDED or "layout" in named or overrides.get("tower_layer"):
         return {}
-    check_name(str(name))
-    with reading(str(name), "config.json"):
-        stored = _read_config(str(name))
-        family = _family(str(name), stored)
-    has_places = family.tower_with_attention is not None
-    return {"layout": "details"} if has_places and not isinstance(stored, CompressedConfig) else {}
+    if base := _adapters_base(name):
+        return {} if _names_compression(name) else layout_for_asking(base, overrides)
+    check_name(name)
+    with reading(name, "config.json"):
+        stored = _read_config(name)
+        family = _family(name, stored)
+    is_silent = family.tower_with_attention is not None and getattr(stored, "compression", None) is None
+    return {"layout": "details"} if is_silent else {}
+
+
+def _names_compression(folder: str) -> bool:
+    """Whether the processor beside adapters is one of ours, which says how videos are compressed."""
+    values = read_json(file) if (file := Path(folder) / PROCESSOR_NAME).is_file() else None
+    return isinstance(values, dict) and "compression" in values
 
 
 def load_processor(

@@ -88,6 +88,18 @@ def test_what_is_being_made_is_waited_for(first, video, monkeypatch):
     assert kind(first(AT_ONCE).ask(video, "What is shown?")) == "full"
 
 
+def test_how_many_events_a_new_video_has_is_asked_of_its_key_frames(first, video, monkeypatch):
+    """Where the budget follows from the events; the frames are those of any question about the whole."""
+    assistant, question = first(AT_ONCE), "How many scenes are there?"
+    fixed = assistant.ask(video, question)
+    monkeypatch.setattr(assistant.backend, "compression", replace(assistant.backend.compression, tokens_per_event=2))
+    grown = assistant.ask(video, question)
+    assert [kind(answer) for answer in (fixed, grown)] == [None, "coarse"] and grown.videos[0].scope == "all"
+    assert any("how many events there are is what key frames say" in warning for warning in grown.warnings)
+    assert fixed.videos[0].frame_seconds == grown.videos[0].frame_seconds
+    assert kind(assistant.ask(video, question)) == "full"
+
+
 def test_a_coarse_answer_is_the_same_on_every_machine(first, video, tmp_path, monkeypatch):
     answers = []
     for machine in ("one", "another"):

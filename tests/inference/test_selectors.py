@@ -134,6 +134,18 @@ def test_tokens_of_an_event_are_its_own_however_many_videos_are_asked_about():
     assert Selection.of_events(limited, retrieval, limited.most_events).shares == (2,)
 
 
+@pytest.mark.parametrize(("layout", "together"), [("events", 48), ("details", 24)])
+def test_films_of_a_library_cost_together_what_their_events_cost_in_one(layout, together):
+    """Four events in all, of each film as many as its share: 4 * 12, or 12 * sqrt(4)."""
+    asked = request(compression={"layout": layout, "tokens_per_event": 12}, max_frames=24)
+    spent = 0
+    for events in (1, 3):
+        clip = Clip("a.mp4", share=events / 4)
+        found = Retrieval(EVENTS[:events], (0.5,) * events, tuple(range(events)), (0.1,) * (events - 1))
+        spent += sum(Selection.of_events(replace(asked, clip=clip), found, 12).shares)
+    assert spent == together
+
+
 def test_neighbours_that_look_alike_are_one_event_of_one_token():
     events = tuple(Event(4.0 * index, 4.0 * index + 4) for index in range(6))
     retrieval = Retrieval(events, (0.9, 0.1, 0.1, 0.1, 0.1, 0.1), (0,), (0.99, 0.99, 0.2, 0.96, 0.95))

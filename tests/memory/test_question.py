@@ -52,6 +52,10 @@ def test_question_stem_drops_the_options_only(question, stem):
         "What does he cook last?",
         "Does the teal striped scene come before the navy plain scene?",
         "Which scene comes right after the plum dotted scene?",
+        "In which scene is the sign R7?",
+        "Which scenes have a dog?",
+        "In which part of the video are guests interviewed?",
+        "At what point in the film does she leave?",
     ],
 )
 def test_a_question_about_the_whole_is_told(question):
@@ -77,6 +81,8 @@ def test_a_question_about_the_whole_is_told(question):
         "In the teal zigzag scene, how many objects move?",
         "Is there a dog in the garden?",
         "What is on the last slide?",
+        "Which part of the engine is removed?",
+        "What does he point at?",
         "How many cups does she hold when the bell rings?",
     ],
 )

@@ -57,6 +57,7 @@ def test_the_published_key_names_load_too(stock, stock_folder, tmp_path):
         ({"budget": "prompt:99"}, False),
         ({"budget": "auto"}, False),
         ({"tower_layer": None}, False),
+        ({"budget": None}, False),
         ({"tower_layer": 1}, True),
         ({"budget": "events:2"}, True),
         ({"budget": "full"}, True),
@@ -77,6 +78,26 @@ def test_a_checkpoint_of_ours_is_asked_as_it_says(tiny, tmp_path):
     for part in tiny():
         part.save_pretrained(tmp_path)
     assert layout_for_asking(tmp_path, {}) == layout_for_asking("tiny", {}) == {}
+
+
+@of("qwen2_5_vl")
+@pytest.mark.parametrize("named", [{"layout": "frames"}, {"tower_layer": 1}])
+def test_a_stock_configuration_that_names_a_compression_is_obeyed(stock_folder, tmp_path, named):
+    for file in stock_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text()) | {"compression": named}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert layout_for_asking(tmp_path, {}) == {}
+
+
+@of("qwen2_5_vl")
+def test_adapters_beside_a_stock_processor_are_asked_as_their_base(tiny, stock_folder, tmp_path):
+    model, _ = load_model(stock_folder, device="cpu")
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=1)).save_pretrained(tmp_path)
+    for file in stock_folder.iterdir():
+        if file.suffix != ".safetensors" and file.name != "config.json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert layout_for_asking(tmp_path, {}) == {"layout": "details"}
 
 
 @of("qwen2_5_vl")

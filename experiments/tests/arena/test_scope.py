@@ -1,5 +1,6 @@
 """A memory of the words that a tower says, and each way to look at a video for a question."""
 
+from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments.arena.settings import ArenaSettings
 from experiments.tiny_model.train import save_model
 from marc.inference.hf import HFBackend
 from marc.memory.embedder import EventEmbedder
+from marc.world.arena.scenes import sample_arena
 
 
 def test_a_picture_is_what_the_tower_says_of_it_and_a_question_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,15 +55,31 @@ def test_every_way_shows_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len({tokens for _, tokens in moments + all_of_it + auto}) == 1, "one budget"
 
 
+def test_a_budget_that_follows_from_the_events_is_asked_in_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(*build_arena_model(ArenaSettings(layers=3)), tmp_path)
+    monkeypatch.setattr(
+        "experiments.arena.scope.answers_right", lambda backend, style, shown, asked: [True] * len(shown)
+    )
+    found = measure_scopes(tmp_path, "details", "auto:16", videos=1, questions=12, seed=0)
+    events = len(sample_arena("test", 0, 0).events)
+    whole = ceil(16 * sqrt(events))
+    some = events - 3 + ceil(16 * sqrt(3)) if events > 3 else whole
+    for each in found:
+        assert each.tokens["all"] == whole and each.tokens["moments"] == some
+        assert each.tokens["auto"] == (whole if each.for_all else some)
+
+
 def test_the_table_compares_the_ways() -> None:
     found = [
-        Asked(video, kind, kind == "count", dict(zip(SCOPES, right, strict=True)))
+        Asked(video, kind, kind == "count", dict(zip(SCOPES, right, strict=True)), dict.fromkeys(SCOPES, 7))
         for video in (0, 1)
         for kind, right in (("count", (False, True, True)), ("sign", (True, False, True)))
     ]
     table = scope_table(found)
     assert "| all | 4 | 50 | 50.0 | 50.0 | 100.0 |" in table and "| sign | 2 | 0 | 100.0 | 0.0 | 100.0 |" in table
-    assert "auto: 100.0 [100.0, 100.0] %; +50.0 [+50.0, +50.0] to moments" in table
+    assert "auto: 100.0 [100.0, 100.0] % from 7 visual tokens; +50.0 [+50.0, +50.0] to moments" in table
 
 
 def test_a_moment_is_the_frame_that_is_shown_then() -> None:
