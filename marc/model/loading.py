@@ -93,8 +93,12 @@ def layout_for_asking(name: str | Path, overrides: Mapping[str, Any]) -> dict[st
     named = {*overrides, *(budget_fields(budget, "details") if budget else ())}
     if name == EMBEDDED or "layout" in named or overrides.get("tower_layer"):
         return {}
-    if base := _adapters_base(name):
-        return {} if _names_compression(name) else layout_for_asking(base, overrides)
+    above: set[str] = set()
+    while base := _adapters_base(name):
+        if _names_compression(name) or name in above:  # of each other: whoever loads them says so
+            return {}
+        above.add(name)
+        name = base
     check_name(name)
     with reading(name, "config.json"):
         stored = _read_config(name)

@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, incomplete or something else: each is refused in one line that names it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from marc import load_model
 from marc.model import names
+from marc.model.loading import layout_for_asking
 from marc.model.tiny import build_tiny
 from marc.types import ModelOptions
 
@@ -136,8 +138,21 @@ def test_adapters_in_a_circle_are_refused(good, tmp_path):
         (tmp_path / name).mkdir()
         config = json.dumps({"base_model_name_or_path": str(tmp_path / base)})
         (tmp_path / name / "adapter_config.json").write_text(config)
+    assert layout_for_asking(tmp_path / "a", {}) == {}, "which is asked first, and leaves the refusal to who loads"
     with pytest.raises(ValueError, match="the adapters' base is these adapters themselves"):
         load_model(tmp_path / "a", device="cpu")
+
+
+@pytest.mark.parametrize("number", range(len(FAULTS)))
+def test_how_it_is_asked_says_the_same_of_a_fault_or_nothing(number, good, tmp_path):
+    break_it, message = list(FAULTS.items())[number]
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    break_it(folder)
+    try:
+        assert layout_for_asking(folder, {}) == {}
+    except ValueError as error:
+        assert re.search(message, str(error)) and "\n" not in str(error)
 
 
 @pytest.mark.parametrize("name", ["tyni", "Tiny", "tinny"])
