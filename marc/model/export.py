@@ -74,7 +74,7 @@ def model_card(name: str, title: str, model: CompressedVLM, plain: bool, results
         "---",
         f"# {title}\n",
         f"A {model.family.title} for questions about videos, exported from `{Path(name).name}` by `marc export`.\n",
-        "| trained to be read with | |",
+        "| read with | |",
         "|---|---|",
         f"{told}\n",
         f"{loaded.format(title=title)}\n",
@@ -90,8 +90,8 @@ print(VideoAssistant.from_pretrained("{title}").ask("film.mp4", "What happens fi
 ```
 
 `marc ask --model {title} film.mp4 "What happens first?"` does the same; `marc serve --model {title}` serves it."""
-_PLAIN_USE = """It loads as transformers' own class, which reads every visual token. To read what it was trained for:
-`marc ask --model {title}` with the options above."""
+_PLAIN_USE = """It loads as transformers' own class, which reads every visual token. To have it read as said above:
+`marc ask --model {title}` with these options."""
 
 
 def _told(model: CompressedVLM) -> dict[str, Any]:
