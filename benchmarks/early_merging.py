@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.counters import WorkCounter
-from marc.evaluation.statistics import Estimate, compare_paired
+from marc.evaluation.statistics import compare_paired
+from marc.evaluation.tables import interval
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
 from marc.model.loading import load_model
@@ -79,7 +80,7 @@ def rows_of(name: str, places: Sequence[str], world: WorldOptions, layout: str =
     videos = [number // world.questions for number in range(len(right[0]))]
     rows = []
     for place, scores, count in zip(places, right, operations, strict=True):
-        against = _points(compare_paired(right[0], scores, videos).difference)
+        against = interval(compare_paired(right[0], scores, videos).difference, signed=True, digits=1)
         fewer = " | ".join(f"{every / own:.1f}x" for every, own in zip(whole, count, strict=True))
         rows.append(f"{place} | {100 * statistics.mean(scores):.1f} | {against} | {fewer} |")
     return rows
@@ -98,11 +99,6 @@ def _operations(backend: HFBackend, world: WorldOptions, layout: str) -> tuple[f
                 backend.encode([shown])
             backend.generate([prompt], GenerationOptions(max_new_tokens=1))
     return tower.work.flops, both.work.flops
-
-
-def _points(difference: Estimate) -> str:
-    mean, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":

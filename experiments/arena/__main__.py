@@ -64,9 +64,7 @@ def scope(
     layout: Annotated[str, typer.Option(help="In which frames are shown.")] = "details",
     budget: Annotated[
         str,
-        typer.Option(
-            "--budget", "--part", help="A part of what every token costs, such as 1/32; or a budget: auto:64."
-        ),
+        typer.Option(help="A part of what every token costs, such as 1/32; or a budget: auto:64."),
     ] = "1/32",
     videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
     questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,

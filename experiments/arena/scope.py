@@ -19,16 +19,17 @@ from experiments.arena.retriever import TowerWords
 from marc.compression.config import parse_budget
 from marc.evaluation.arena.options import allowed
 from marc.evaluation.statistics import compare_paired, estimate
+from marc.evaluation.tables import interval
 from marc.inference.hf import HFBackend
 from marc.inference.selectors import FrameRequest, RetrievingSelector
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.memory.embedder import EventEmbedder
 from marc.memory.options import MemoryOptions, RetrievalOptions
-from marc.memory.select import Stretch, VisualMemoryRetriever
+from marc.memory.select import Stretch
 from marc.memory.store import VideoMemory
 from marc.model.loading import load_model
-from marc.types import VISION_MARKS, Event, Frames, Retrieval, VideoInfo
+from marc.types import VISION_MARKS, Event, Frames, VideoInfo
 from marc.video.options import FrameOptions
 from marc.world.arena.scenes import MOST_GRIDS, ArenaVideo, sample_arena
 from marc.world.export import FileOptions, cuts_in_seconds, video_questions
@@ -80,10 +81,6 @@ class TrueCuts(RetrievingSelector):
     def remember(self, video: str | Path) -> VideoMemory:
         """See `RetrievingSelector`."""
         return cast(VideoMemory, self._memory)
-
-    def retrieve(self, request: FrameRequest) -> Retrieval:
-        """See `RetrievingSelector`."""
-        return VisualMemoryRetriever(self.embedder).retrieve(self._memory, request.question, self.retrieval.k)
 
 
 def places(seconds: np.ndarray) -> np.ndarray:
@@ -172,10 +169,10 @@ def scope_table(found: Sequence[Asked]) -> str:
     for scope in SCOPES:
         own = estimate(scores[scope], videos)
         gain = compare_paired(scores[SCOPES[0]], scores[scope], videos).difference
-        against = f"; {100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] to {SCOPES[0]}"
+        against = f"; {interval(gain, signed=True, digits=1)} to {SCOPES[0]}"
+        tokens = np.mean([each.tokens[scope] for each in found])
         lines.append(
-            f"\n{scope}: {100 * own.mean:.1f} [{100 * own.low:.1f}, {100 * own.high:.1f}] % "
-            f"from {np.mean([each.tokens[scope] for each in found]):.0f} visual tokens"
+            f"\n{scope}: {interval(own, digits=1)} % from {tokens:.0f} visual tokens"
             + (against if scope != SCOPES[0] else "")
         )
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from pathlib import Path
 from experiments.rivals.run import Rounds
 from experiments.rivals.settings import COLUMNS, RivalSettings
 from marc.evaluation.arena.report import reference
-from marc.evaluation.statistics import Estimate, compare_paired, estimate
+from marc.evaluation.statistics import compare_paired, estimate
+from marc.evaluation.tables import interval
 from marc.io import write_text
 
 Scores = tuple[list[float], list[tuple[int, int]]]
@@ -39,16 +40,11 @@ def report(rounds: Rounds, settings: RivalSettings) -> str:
 
 def _cell(rounds: Rounds, column: str, name: str, part: str, reference: str) -> str:
     right, videos = scores(rounds, column, name, part)
-    text = _percent(estimate(right, videos))
+    text = interval(estimate(right, videos), digits=1)
     if name == reference:
         return text
     ours, _ = scores(rounds, column, reference, part)
-    return f"{text}; {_percent(compare_paired(ours, right, videos).difference, sign='+')}"
-
-
-def _percent(value: Estimate, sign: str = "") -> str:
-    mean, low, high = (f"{100 * each:{sign}.1f}" for each in (value.mean, value.low, value.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{text}; {interval(compare_paired(ours, right, videos).difference, signed=True, digits=1)}"
 
 
 def write_report(rounds: Rounds, settings: RivalSettings, folder: Path) -> str:

@@ -113,20 +113,21 @@ def measure(
         table.add_row(group, str(count), *(f"{column[group][0]:.3f}" for column in columns.values()))
     table.add_row("visual tokens", "", *(f"{mean_visual_tokens(some):.1f}" for some in results.values()))
     make_console().print(table)
-    for name in list(results)[1:-1]:
-        echo(f"{name}: {_against(next(iter(results.values())), results[name])} against {next(iter(results))}")
+    (base, of_base), *others, _ = results.items()
+    for name, some in others:
+        echo(f"{name}: {_ahead(some, of_base)} against {base}")
 
 
-def _against(first: Sequence[Measured], other: Sequence[Measured]) -> str:
-    """How far a layout is ahead of the first one on the same questions, at which part of its tokens."""
+def _ahead(layout: Sequence[Measured], base: Sequence[Measured]) -> str:
+    """How far a layout is ahead of another one on the same questions, at which part of its tokens."""
     from marc.evaluation.statistics import compare_paired
+    from marc.evaluation.tables import interval
     from marc.world.measure import mean_visual_tokens
 
-    firsts, others = ([float(each.correct) for each in results] for results in (first, other))
-    ahead = compare_paired(firsts, others, [each.video for each in first]).difference
-    mean, low, high = (f"{100 * value:+.1f}" for value in (ahead.mean, ahead.low, ahead.high))
-    part = mean_visual_tokens(other) / mean_visual_tokens(first)
-    return f"{mean} points [{low}, {high}, 95 % over videos] at {part:.2f} of the visual tokens"
+    ours, theirs = ([float(each.correct) for each in results] for results in (layout, base))
+    ahead = compare_paired(theirs, ours, [each.video for each in base]).difference
+    part = mean_visual_tokens(layout) / mean_visual_tokens(base)
+    return f"{interval(ahead, signed=True, digits=1)} points at {part:.2f} of the visual tokens"
 
 
 def _door(name: str, summary: str) -> None:

@@ -159,8 +159,8 @@ class CompressionConfig:
     def tokens_of(self, events: int) -> int:
         """Visual tokens of so many events where they have tokens of their own, one each at least.
 
-        Single cells show little of an event each, and what is asked is in one of them: there the tokens grow with the
-        square root of their number.
+        Those of single cells grow with the square root of the events, which of what was tried loses least at the
+        same mean (docs/log.md).
 
         Args:
             events: How many.

@@ -54,12 +54,12 @@ def percent(value: float) -> str:
     return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def interval(estimate: Estimate, *, signed: bool = False) -> str:
+def interval(estimate: Estimate, *, signed: bool = False, digits: int = 2) -> str:
     """A mean and its interval in percent: ``42.21 [40.10, 44.30]``."""
     if math.isnan(estimate.mean):
         return ""
-    form = "{:+.2f}" if signed else "{:.2f}"
-    mean, low, high = (form.format(100 * value) for value in (estimate.mean, estimate.low, estimate.high))
+    form = f"{'+' if signed else ''}.{digits}f"
+    mean, low, high = (format(100 * value, form) for value in (estimate.mean, estimate.low, estimate.high))
     return f"{mean} [{low}, {high}]"
 
 

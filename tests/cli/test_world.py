@@ -32,7 +32,7 @@ def test_any_budget_is_measured_and_what_it_cost_is_told():
     (line,) = (line for line in result.stdout.splitlines() if "│ visual tokens" in line)
     events, auto, six, random, other = map(float, line.strip(" │").split("│")[2:])
     assert events == other == random == 4 and six == 6 and 1 <= auto <= 4
-    told = [line for line in result.stdout.splitlines() if " points [" in line]
+    told = [line for line in result.stdout.splitlines() if " points at " in line]
     assert [line.split(":")[0] for line in told] == ["auto", "tokens", "random"]
     assert f"at {auto / events:.2f} of the visual tokens against events" in told[0] and "at 1.50 of" in told[1]
     result = CliRunner().invoke(app, [*SMALL, "--layout", "some"])

@@ -10,6 +10,7 @@ from typing import Any
 from marc.evaluation.arena.options import EVERY_TOKEN, OURS, ArenaOptions, allowed
 from marc.evaluation.arena.rounds import Round
 from marc.evaluation.statistics import Estimate, compare_paired, estimate
+from marc.evaluation.tables import interval
 from marc.extras import extra
 from marc.io import write_atomically, write_text
 
@@ -109,8 +110,7 @@ def _excess(standing: Standing, whole: Standing) -> str:
 def _percent(value: Estimate | None, *, signed: bool = False) -> str:
     """A mean with its interval."""
     assert value is not None
-    mean, low, high = (f"{100 * each:{'+' if signed else ''}.1f}" for each in (value.mean, value.low, value.high))
-    return f"{mean} [{low}, {high}]"
+    return interval(value, signed=signed, digits=1)
 
 
 def write_report(found: Sequence[Standing], options: ArenaOptions, folder: Path) -> str:
