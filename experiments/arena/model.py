@@ -27,6 +27,7 @@ from experiments.tiny_model.initialisation import (
     induce,
     initialise_attention,
     initialise_embeddings,
+    initialise_tower,
     look_at_phrase,
     look_back,
     map_to_words,
@@ -71,10 +72,14 @@ def build_arena_model(settings: ArenaSettings) -> tuple[CompressedVLM, Compresse
     largest = ArenaVideo("", (), ())
     text.max_position_embeddings = 2 * MOST_GRIDS * largest.rows * largest.columns
     text.num_hidden_layers, text.layer_types = settings.layers, ["full_attention"] * settings.layers
+    config.vision_config.depth = settings.tower_blocks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model: CompressedVLM = MarcForConditionalGeneration(config)
-        model.model.visual.load_state_dict(known.model.visual.state_dict())
+        if settings.tower_blocks == known.config.vision_config.depth:
+            model.model.visual.load_state_dict(known.model.visual.state_dict())
+        else:
+            initialise_tower(model.model.visual)
         last = model.model.visual.merger.mlp[-1]
         nn.init.normal_(last.weight, std=last.in_features**-0.5)
         _initialise_language_model(model.model.language_model, tokenizer)

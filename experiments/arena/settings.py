@@ -64,6 +64,7 @@ class ArenaSettings:
     Attributes:
         seed: Seed of everything.
         layers: Of the language model.
+        tower_blocks: Of the vision tower; two are begun as the embedded model's, others with random weights.
         tower_steps: Steps in which the tower learns to tell what is there.
         word_steps: Steps in which it learns to say that in words.
         tower_cells: Cells of a step of both.
@@ -78,6 +79,7 @@ class ArenaSettings:
 
     seed: int = 0
     layers: int = 6
+    tower_blocks: int = 2
     tower_steps: int = 6000
     word_steps: int = 2500
     tower_cells: int = 768

@@ -4,6 +4,7 @@ Everything random in a step follows from the seed and the step's number, and the
 run that was killed goes on as if it had not been.
 
     python -m experiments.arena train FOLDER
+    python -m experiments.arena deepen FOLDER --model experiments/arena/trained
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from experiments.tiny_model.packed_questions import pack_questions, target_logit
 from experiments.tiny_model.tower import colours_of
 from experiments.tiny_model.train import LanguageModelTraining, Log, by_name, save_atomically, save_model
 from marc.model import CompressedProcessor, CompressedVLM
+from marc.model.loading import load_model
 from marc.world.arena.questions import ARENA_KINDS
 
 VALIDATION_VIDEOS = 16
@@ -45,12 +47,7 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     keep_settings({name: getattr(settings, name) for name in ("seed", "layers", "tower_steps", "word_steps")}, folder)
-
-    def log(row: dict[str, Any]) -> None:
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
-        print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-
+    log = _log_in(folder)
     model, processor = build_arena_model(settings)
     _train_tower(model, processor, settings, folder, log)
     batches = ArenaBatches(model.model.visual, colours_of(processor), settings.seed)
@@ -63,6 +60,41 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
             log({"step": step, **{f"validation/{name}": value for name, value in row.items()}})
             save_model(model, processor, folder / "model")
     save_model(model.eval(), processor, folder / "model")
+
+
+def deepen(source: Path, settings: ArenaSettings, folder: Path) -> None:
+    """Puts another vision tower before a trained language model: one that learns to say the same words.
+
+    Args:
+        source: Folder of the trained model.
+        settings: What the tower is trained by.
+        folder: Receives the checkpoints, ``log.jsonl`` and the model in ``model``; a killed run goes on from there.
+
+    Raises:
+        ValueError: If the model is not one of the level, or the folder holds another tower.
+    """
+    trained, _ = load_model(str(source), device="cpu", dtype="float32")
+    language_model = trained.model.language_model
+    model, processor = build_arena_model(replace(settings, layers=language_model.config.num_hidden_layers))
+    if language_model.config.vocab_size != model.model.language_model.config.vocab_size:
+        raise ValueError(f"{source} is no model of the level arena: it has other words")
+    folder.mkdir(parents=True, exist_ok=True)
+    own = ("seed", "tower_blocks", "tower_steps", "word_steps")
+    keep_settings({name: getattr(settings, name) for name in own}, folder)
+    _train_tower(model, processor, settings, folder, _log_in(folder))
+    model.model.language_model.load_state_dict(language_model.state_dict())
+    save_model(model.eval(), processor, folder / "model")
+
+
+def _log_in(folder: Path) -> Log:
+    """Writes lines of ``log.jsonl``, and shows them."""
+
+    def log(row: dict[str, Any]) -> None:
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
+        print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+    return log
 
 
 def _train_tower(

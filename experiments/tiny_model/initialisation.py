@@ -80,9 +80,7 @@ def build_world_model(settings: TrainSettings) -> tuple[CompressedVLM, Compresse
         model = family.build_model(config)
         torch.manual_seed(settings.seed)  # again, so that tower and embeddings do not depend on the number of layers
         initialise_embeddings(model.model.language_model.embed_tokens.weight, tokenizer)
-        for weight in model.model.visual.parameters():
-            if weight.ndim > 1:
-                nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+        initialise_tower(model.model.visual)
         attentions = [layer.self_attn for layer in model.model.language_model.layers]
         for attention in attentions:
             initialise_attention(attention)
@@ -93,6 +91,14 @@ def build_world_model(settings: TrainSettings) -> tuple[CompressedVLM, Compresse
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, family.build_processor(tokenizer)
+
+
+@torch.no_grad()
+def initialise_tower(tower: nn.Module) -> None:
+    """Random weights that keep the size of what they are given."""
+    for weight in tower.parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from experiments.tiny_model.train import LanguageModelTraining, Outcome
 from marc.compression import CompressionConfig
 from marc.inference.hf import HFBackend
 from marc.inference.video_input import VideoInput, VisualPatches
+from marc.model.loading import load_model
 from marc.world.arena.questions import ARENA_KINDS
 from marc.world.arena.scenes import ArenaLimits, sample_arena
 from marc.world.frames import draw_frames
@@ -149,6 +150,21 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     one, two = (torch.load(tmp_path / name / "language_model.pt")["model"] for name in ("begun", "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (tmp_path / "begun" / "model" / "model.safetensors").exists()
+
+
+def test_a_deeper_tower_comes_before_the_same_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "FIT_CELLS", 2000)
+    train.train_arena(replace(SMALL, phases=(), layers=5), tmp_path / "source")
+    deeper = replace(SMALL, tower_blocks=4)
+    train.deepen(tmp_path / "source" / "model", deeper, tmp_path / "deep")
+    before, after = (load_model(str(tmp_path / name / "model"), device="cpu")[0] for name in ("source", "deep"))
+    assert [len(each.model.visual.blocks) for each in (before, after)] == [2, 4]
+    same, own = (each.model.language_model.state_dict() for each in (before, after))
+    assert all(torch.equal(same[name], own[name]) for name in same)
+    with pytest.raises(ValueError, match="other tower_blocks"):
+        train.deepen(tmp_path / "source" / "model", replace(deeper, tower_blocks=3), tmp_path / "deep")
+    with pytest.raises(ValueError, match="no model of the level arena"):
+        train.deepen(Path("tiny"), deeper, tmp_path / "other")
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
