@@ -79,19 +79,28 @@ def bars(
 def scope(
     model: Annotated[Path, typer.Argument(help="Folder of the model.")],
     layout: Annotated[str, typer.Option(help="In which frames are shown.")] = "details",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="moments, all or auto; repeat it.", show_default="all three")
+    ] = None,
     budget: Annotated[
-        str,
-        typer.Option(help="A part of what every token costs, such as 1/32; or a budget: auto:64."),
-    ] = "1/32",
+        list[str] | None,
+        typer.Option(
+            help="A part of what every token costs, such as 1/32; or a budget: auto:64. Repeat it.",
+            show_default="1/32",
+        ),
+    ] = None,
     videos: Annotated[int, typer.Option(help="Test videos.")] = 60,
     questions: Annotated[int, typer.Option(help="Questions about each.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the videos.")] = 0,
 ) -> None:
     """Which kinds of questions are answered better from retrieved moments, and which from evenly spread frames."""
-    from experiments.arena.scope import measure_scopes, scope_table
+    from experiments.arena.scope import SCOPES, measure_scopes, scope_table, ways_of
 
     with user_errors("experiments.arena scope"):
-        typer.echo(scope_table(measure_scopes(model, layout, budget, videos=videos, questions=questions, seed=seed)))
+        if unknown := set(scope or ()) - set(SCOPES):
+            raise ValueError(f"--scope must be one of {', '.join(SCOPES)}, got {', '.join(sorted(unknown))}")
+        ways = ways_of([each for each in SCOPES if not scope or each in scope], budget or ["1/32"])
+        typer.echo(scope_table(measure_scopes(model, layout, ways, videos=videos, questions=questions, seed=seed)))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ ways; only the memory is made here, from the true cuts and the words that the mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from marc.evaluation.arena.options import allowed
 from marc.evaluation.statistics import compare_paired, estimate
 from marc.evaluation.tables import interval
 from marc.inference.hf import HFBackend
+from marc.inference.query import budget_for
 from marc.inference.selectors import FrameRequest, RetrievingSelector
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput, VisualPatches
@@ -37,8 +38,30 @@ from marc.world.frames import draw_frames
 from marc.world.measure import answers_right
 from marc.world.questions import WorldQuestion
 
-SCOPES = ("moments", "all", "auto")
+Scope = Literal["moments", "all", "auto"]
+SCOPES: tuple[Scope, ...] = ("moments", "all", "auto")
 FRAMES = FrameOptions(fps=2.0, max_frames=2 * MOST_GRIDS)
+
+
+class Way(NamedTuple):
+    """How questions are asked.
+
+    Attributes:
+        scope: What a question is taken to be about.
+        budget: A part of what every token costs in the prompt, such as ``1/32``, or a budget such as ``auto:64``.
+    """
+
+    scope: Scope
+    budget: str
+
+
+def ways_of(scopes: Sequence[Scope], budgets: Sequence[str]) -> dict[str, Way]:
+    """Every scope at every budget, by the name of what differs."""
+    return {
+        scope if len(budgets) == 1 else f"{scope} {budget}": Way(scope, budget)
+        for scope in scopes
+        for budget in budgets
+    }
 
 
 @dataclass(frozen=True)
@@ -89,14 +112,16 @@ def places(seconds: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure_scopes(folder: Path, layout: str, budget: str, *, videos: int, questions: int, seed: int) -> list[Asked]:
+def measure_scopes(
+    folder: Path, layout: str, ways: Mapping[str, Way], *, videos: int, questions: int, seed: int
+) -> list[Asked]:
     """Asks test videos of the level in every way.
 
     Args:
         folder: Of the model.
         layout: In which frames are shown; in ``events`` and ``details`` retrieval shares out tokens, in others it
             leaves out events.
-        budget: A part of what every token costs in the prompt, such as ``1/32``, or a budget such as ``auto:64``.
+        ways: By name, see `ways_of`.
         videos: How many.
         questions: About each.
         seed: Of the videos and questions.
@@ -109,15 +134,15 @@ def measure_scopes(folder: Path, layout: str, budget: str, *, videos: int, quest
         video = sample_arena("test", seed, index)
         frames, asked = draw_frames(video), video_questions(video, "test", seed, index, questions)
         memory = TrueCuts(embedder, video, frames)
-        by_way = {scope: _answered(backend, memory, frames, asked, budget, scope) for scope in SCOPES}
+        by_way = {name: _answered(backend, memory, frames, asked, way) for name, way in ways.items()}
         auto = RetrievalOptions(scope="auto")
         found += [
             Asked(
                 index,
                 each.kind,
                 auto.takes_for_all(each.text),
-                {scope: answered[place][0] for scope, answered in by_way.items()},
-                {scope: answered[place][1] for scope, answered in by_way.items()},
+                {name: answered[place][0] for name, answered in by_way.items()},
+                {name: answered[place][1] for name, answered in by_way.items()},
             )
             for place, each in enumerate(asked)
         ]
@@ -125,11 +150,11 @@ def measure_scopes(folder: Path, layout: str, budget: str, *, videos: int, quest
 
 
 def _answered(
-    backend: HFBackend, memory: TrueCuts, frames: Frames, asked: Sequence[WorldQuestion], budget: str, scope: str
+    backend: HFBackend, memory: TrueCuts, frames: Frames, asked: Sequence[WorldQuestion], way: Way
 ) -> list[tuple[bool, int]]:
     """Whether each question is answered right, from how many visual tokens."""
-    memory.retrieval = RetrievalOptions(scope=scope)  # type: ignore[arg-type]
-    shown = [_seen(backend, memory, frames, question.text, budget) for question in asked]
+    memory.retrieval = RetrievalOptions(scope=way.scope)
+    shown = [_seen(backend, memory, frames, question.text, way.budget) for question in asked]
     backend.encode(shown)
     right = answers_right(backend, backend.config.prompt_style, shown, [[question] for question in asked])
     return list(zip(right, (each.tokens for each in shown), strict=True))
@@ -143,7 +168,7 @@ def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, b
         most = int(allowed(budget, count // 2 * cells + VISION_MARKS)) - VISION_MARKS
         compression = replace(backend.compression, visual_tokens=most, target_frames=max(1, most // cells))
     else:
-        compression = parse_budget(budget, backend.compression)
+        compression = budget_for(question, parse_budget(budget, backend.compression))
     duration = count * FileOptions().seconds_per_frame
     info = VideoInfo(frames.source, width, height, duration, 1 / FileOptions().seconds_per_frame, count, "none")
     request = FrameRequest(info, question, FRAMES, compression, cells, 0, StageClock())
@@ -155,24 +180,28 @@ def _seen(backend: HFBackend, memory: TrueCuts, frames: Frames, question: str, b
 
 def scope_table(found: Sequence[Asked]) -> str:
     """Accuracy by kind of question and way, in Markdown, with intervals over videos."""
+    ways = list(found[0].right)
 
     def row(name: str, some: Sequence[Asked]) -> str:
-        means = " | ".join(f"{100 * np.mean([each.right[scope] for each in some]):.1f}" for scope in SCOPES)
+        means = " | ".join(f"{100 * np.mean([each.right[way] for each in some]):.1f}" for way in ways)
         for_all = np.mean([each.for_all for each in some])
         return f"| {name} | {len(some)} | {100 * for_all:.0f} | {means} |"
 
-    lines = [f"| questions | n | told as about all, % | {' | '.join(SCOPES)} |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"| questions | n | told as about all, % | {' | '.join(ways)} |",
+        f"|---|---|---|{'---|' * len(ways)}",
+    ]
     lines.append(row("all", found))
     lines += [row(kind, [each for each in found if each.kind == kind]) for kind in sorted({x.kind for x in found})]
     videos = [each.video for each in found]
-    scores = {scope: [float(each.right[scope]) for each in found] for scope in SCOPES}
-    for scope in SCOPES:
-        own = estimate(scores[scope], videos)
-        gain = compare_paired(scores[SCOPES[0]], scores[scope], videos).difference
-        against = f"; {interval(gain, signed=True, digits=1)} to {SCOPES[0]}"
-        tokens = np.mean([each.tokens[scope] for each in found])
+    scores = {way: [float(each.right[way]) for each in found] for way in ways}
+    for way in ways:
+        own = estimate(scores[way], videos)
+        gain = compare_paired(scores[ways[0]], scores[way], videos).difference
+        against = f"; {interval(gain, signed=True, digits=1)} to {ways[0]}"
+        tokens = np.mean([each.tokens[way] for each in found])
         lines.append(
-            f"\n{scope}: {interval(own, digits=1)} % from {tokens:.0f} visual tokens"
-            + (against if scope != SCOPES[0] else "")
+            f"\n{way}: {interval(own, digits=1)} % from {tokens:.0f} visual tokens"
+            + (against if way != ways[0] else "")
         )
     return "\n".join(lines)

@@ -144,34 +144,42 @@ class HFBackend:
         """See `marc.inference.backend.Backend`."""
         if options.static and "static" in self.cannot:
             raise ValueError(self.cannot["static"])
-        torch.manual_seed(options.seed)
-        with prefill_and_decode(clock or StageClock(self.device)) as first:
-            outputs = complete(
-                self.model,
-                _up_to_a_power_of_two(prompts) if options.static else prompts,
-                cache=self._static_cache if options.static else None,
-                listening=self._listening(listeners, options),
-                logits_processor=LogitsProcessorList([first]),
-                compile_config=self.compile_config,
-                **as_transformers_takes(options),
-            )
-        return outputs[: len(prompts)]
+
+        def outputs(rows: Sequence[int]) -> list[list[int]]:
+            some, heard = [prompts[row] for row in rows], [listeners[row] for row in rows if listeners]
+            torch.manual_seed(options.seed)
+            with prefill_and_decode(clock or StageClock(self.device)) as first:
+                return complete(
+                    self.model,
+                    _up_to_a_power_of_two(some) if options.static else some,
+                    cache=self._static_cache if options.static else None,
+                    listening=self._listening(heard, options),
+                    logits_processor=LogitsProcessorList([first]),
+                    compile_config=self.compile_config,
+                    **as_transformers_takes(options),
+                )[: len(some)]
+
+        return _by_budget(prompts, outputs)
 
     def greedy(
         self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
     ) -> list[GreedyOutput]:
         """See `marc.inference.backend.Backend`."""
-        draw = GreedyDraw(len(prompts), options.think_below or 0.0, min(ends_of(self.model.generation_config)))
-        with prefill_and_decode(clock or StageClock(self.device)) as first:
-            outputs = complete(
-                self.model,
-                prompts,
-                draw=draw,
-                logits_processor=LogitsProcessorList([first]),
-                max_new_tokens=options.max_new_tokens,
-                **UNWARPED,
-            )
-        return draw.outputs(outputs)
+
+        def outputs(rows: Sequence[int]) -> list[GreedyOutput]:
+            draw = GreedyDraw(len(rows), options.think_below or 0.0, min(ends_of(self.model.generation_config)))
+            with prefill_and_decode(clock or StageClock(self.device)) as first:
+                tokens = complete(
+                    self.model,
+                    [prompts[row] for row in rows],
+                    draw=draw,
+                    logits_processor=LogitsProcessorList([first]),
+                    max_new_tokens=options.max_new_tokens,
+                    **UNWARPED,
+                )
+            return draw.outputs(tokens)
+
+        return _by_budget(prompts, outputs)
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""
@@ -212,6 +220,20 @@ class HFBackend:
         return self._static[rows].cache
 
 
+def _by_budget(prompts: Sequence[Prompt], outputs: Callable[[Sequence[int]], Sequence[_Row]]) -> list[_Row]:
+    """What the prompts come to, those of one budget together.
+
+    Args:
+        prompts: Any.
+        outputs: Of the prompts of these numbers.
+    """
+    together: dict[CompressionConfig | None, list[int]] = defaultdict(list)
+    for row, prompt in enumerate(prompts):
+        together[prompt.compression].append(row)
+    found = {row: each for rows in together.values() for row, each in zip(rows, outputs(rows), strict=True)}
+    return [found[row] for row in range(len(prompts))]
+
+
 @torch.no_grad()
 def complete(
     model: CompressedVLM,
@@ -238,9 +260,9 @@ def complete(
     """
     if features is None:
         features = {each: each.features for prompt in prompts for each in prompt.inputs if each.features is not None}
-    budgets = {each.compression for prompt in prompts for each in prompt.inputs}
+    budgets = {prompt.compression for prompt in prompts if prompt.inputs}
     assert len(budgets) <= 1, "one generation has one budget"
-    with threads_for(model), at_compression(model, budgets.pop() if budgets else model.compression):
+    with threads_for(model), at_compression(model, next(iter(budgets), None) or model.compression):
         share = share and cache is None
         groups = _groups(model, prompts) if share else []
         assert share or draw is None, "transformers draws by itself where prompts may not share"

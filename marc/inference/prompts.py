@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marc.compression import CompressionConfig
 from marc.inference.video_input import VideoInput
 
 
@@ -23,6 +24,13 @@ class Prompt:
 
     ids: tuple[int, ...]
     inputs: tuple[VideoInput, ...] = ()
+
+    @property
+    def compression(self) -> CompressionConfig | None:
+        """The budget at which it shows what it shows; None: nothing."""
+        budgets = {each.compression for each in self.inputs}
+        assert len(budgets) <= 1, "one prompt has one budget"
+        return next(iter(budgets), None)
 
     @property
     def tokens(self) -> int:

@@ -6,13 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from marc.compression import CompressionConfig
 from marc.data.prompts import BARE_STYLE, Message, render_question
 from marc.inference.seen import Footage
 from marc.memory.live.snapshot import Watched
+from marc.memory.question import counts_things
 from marc.types import Clip
 
 MEDIA = "media"
 """Type of the part of a message that stands for a video or picture, whichever it is."""
+COUNTING = 2
+"""How many times as many single tokens a question that counts has, where their number follows from events."""
+
+
+def budget_for(question: str, compression: CompressionConfig) -> CompressionConfig:
+    """How a video is compressed for a question.
+
+    Where the number of tokens follows from events and a rule keeps single ones (``auto``), more are kept for a
+    question that counts: whoever looks one thing up or puts scenes in order has all that it takes long before
+    (docs/log.md).
+
+    Args:
+        question: As it is asked.
+        compression: For other questions.
+    """
+    each = compression.tokens_per_event
+    if each is None or compression.rule is None or not counts_things(question):
+        return compression
+    return replace(compression, tokens_per_event=COUNTING * each)
 
 
 @dataclass(frozen=True)

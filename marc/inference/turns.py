@@ -99,8 +99,7 @@ class HFTurns:
         return output
 
     def _read_at_its_budget(self, prompt: Prompt) -> list[int]:
-        budgets = {each.compression for each in prompt.inputs}
-        with at_compression(self._model, budgets.pop() if budgets else self._model.compression):
+        with at_compression(self._model, prompt.compression or self._model.compression):
             return self._read(prompt)
 
     def _forget(self) -> None:

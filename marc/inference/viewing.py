@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from marc.compression import CompressionConfig
 from marc.compression.plan import VideoPlan
 from marc.inference.backend import Backend
 from marc.inference.kept_frames import KeptFrames, state_of
 from marc.inference.live import LiveView, clip_of, describe, look_at
+from marc.inference.query import budget_for
 from marc.inference.remarks import about_footage, remarks
 from marc.inference.seen import Footage, SeenVideo, Shown, shown_now
 from marc.inference.selectors import FrameRequest, FrameSelector, Selection, UniformSelector
@@ -61,6 +63,7 @@ class _Wanted:
         read: Reads it.
         patches: Makes of that what the vision tower reads.
         tell: Makes the record of it once it is encoded.
+        compression: The budget at which it is seen.
         shares: Tokens of each event; None: equal ones.
     """
 
@@ -70,6 +73,7 @@ class _Wanted:
     read: Callable[[], Any]
     patches: Callable[[Any], VisualPatches]
     tell: Callable[[VideoInput], SeenVideo]
+    compression: CompressionConfig
     shares: tuple[int, ...] | None = None
 
     @cached_property
@@ -176,11 +180,11 @@ class Viewer:
 
     def _wanted(self, video: Shown, question: str, clock: StageClock) -> _Wanted:
         if isinstance(video, Frames):
-            return self._wanted_frames(video)
+            return self._wanted_frames(video, question)
         if isinstance(video, LiveSnapshot):
             return self._wanted_live(video, question, clock)
         if is_picture(video.source, timeout=self.frames.timeout):
-            return self._wanted_picture(video)
+            return self._wanted_picture(video, self._budget(question))
         return self._wanted_clip(video, question, clock)
 
     @in_turn
@@ -206,7 +210,7 @@ class Viewer:
             info,
             question,
             self.frames,
-            self.backend.compression,
+            self._budget(question),
             self._cells(info),
             self.backend.processor.event_overhead(info.duration),
             clock,
@@ -226,7 +230,7 @@ class Viewer:
         chosen = (tuple(selection.seconds.tolist()), selection.grid_events, selection.shares)
         return _Wanted(
             info.source,
-            (*chosen, *limits.values(), frames.backend, self.backend.compression),
+            (*chosen, *limits.values(), frames.backend, request.compression),
             "video_decode",
             partial(
                 self._frames.read,
@@ -238,6 +242,7 @@ class Viewer:
             ),
             partial(self._patches, selection.grid_events),
             partial(self._seen_clip, request, selection, subtitles),
+            request.compression,
             selection.shares,
         )
 
@@ -261,7 +266,8 @@ class Viewer:
         )
 
     def _wanted_live(self, snapshot: LiveSnapshot, question: str, clock: StageClock) -> _Wanted:
-        info, compression, limits = describe(snapshot), self.backend.compression, self.pixel_limits
+        info, limits = describe(snapshot), self.pixel_limits
+        compression = self._budget(question)
         overhead = self.backend.processor.event_overhead(info.duration)
         request = FrameRequest(
             info, question, self.frames, compression, self._cells(info), overhead, clock, clip_of(snapshot)
@@ -277,6 +283,7 @@ class Viewer:
             lambda: frames,
             partial(self._patches, selection.grid_events),
             partial(self._seen_live, request, view, frames),
+            compression,
             selection.shares,
         )
 
@@ -292,18 +299,19 @@ class Viewer:
             remarks=(*remarks(self.backend, request, view.selection, video), *view.remarks),
         )
 
-    def _wanted_frames(self, frames: Frames) -> _Wanted:
-        info = _described(frames)
+    def _wanted_frames(self, frames: Frames, question: str = "") -> _Wanted:
+        info, compression = _described(frames), self._budget(question)
         chosen = _up_to(frames, self.frames.max_frames)
         width, height = frame_size(info.width, info.height, source=info.source, **self.pixel_limits)
         resized = replace(chosen, rgb=np.stack([_resized(picture, (width, height)) for picture in chosen.rgb]))
         return _Wanted(
             None,
-            (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), self.backend.compression),
+            (sha256_of(resized.rgb.tobytes()), chosen.seconds.tobytes(), compression),
             "video_decode",
             lambda: resized,
             partial(self._patches, None),
             partial(self._seen_frames, info, resized),
+            compression,
         )
 
     def _seen_frames(self, info: VideoInfo, resized: Frames, video: VideoInput) -> SeenVideo:
@@ -312,7 +320,7 @@ class Viewer:
         selection, stretch = Selection(resized.seconds), Event(0.0, info.duration)
         return SeenVideo(info, selection, video, before, stretch, budget, resized, remarks=noted)
 
-    def _wanted_picture(self, clip: Clip) -> _Wanted:
+    def _wanted_picture(self, clip: Clip, compression: CompressionConfig) -> _Wanted:
         if clip.start or clip.end is not None:
             raise ValueError(f"{clip.source}: a picture has no start and no end")
         source, limits, timeout = str(clip.source), self.pixel_limits, self.frames.timeout
@@ -321,16 +329,20 @@ class Viewer:
         size = frame_size(width, height, source=source, **limits)
         return _Wanted(
             source,
-            ("picture", self.backend.compression, *limits.values()),
+            ("picture", compression, *limits.values()),
             "picture_decode",
             partial(read_picture, source, size, timeout=timeout),
             partial(VisualPatches.of_picture, self.backend.processor, source=source),
             partial(self._seen_picture, info),
+            compression,
         )
 
     def _seen_picture(self, info: VideoInfo, video: VideoInput) -> SeenVideo:
         noted, before = tuple(about_footage(self.backend, info)), video.patches.tokens + VISION_MARKS
         return SeenVideo(info, Selection(np.zeros(0)), video, before, remarks=noted)
+
+    def _budget(self, question: str) -> CompressionConfig:
+        return budget_for(question, self.backend.compression)
 
     def _uncompressed(self, video: VideoInput) -> int:
         """Tokens that a video would cost in the prompt."""
@@ -358,8 +370,7 @@ class Viewer:
             return None
         if (found := self.store.find(wanted.source, repr(wanted.look))) is None:
             return None
-        processor, compression = self.backend.processor, self.backend.compression
-        video = VideoInput.of(found.patches, processor, compression, shares=wanted.shares)
+        video = VideoInput.of(found.patches, self.backend.processor, wanted.compression, shares=wanted.shares)
         video.features = found.features.to(self.backend.device)
         video.members, video.places = found.members, found.places
         return video
@@ -367,7 +378,7 @@ class Viewer:
     def _planned(self, wanted: _Wanted, read: Any, clock: StageClock) -> VideoInput:
         with clock.stage("preprocess"):
             patches = wanted.patches(read)
-        return VideoInput.of(patches, self.backend.processor, self.backend.compression, shares=wanted.shares)
+        return VideoInput.of(patches, self.backend.processor, wanted.compression, shares=wanted.shares)
 
     def _patches(self, events: tuple[int, ...] | None, frames: Frames) -> VisualPatches:
         return VisualPatches.of_frames(self.backend.processor, frames, events)

@@ -1,4 +1,4 @@
-"""What is in the text of a question: its answer options apart, and whether it is about all of a video.
+"""What is in the text of a question: its answer options apart, whether it is about all of a video, and if it counts.
 
 DIG (arXiv 2512.04000) finds that frames spread evenly are enough for questions about the whole of a video and that
 choosing frames helps with the others, and has a language model tell them apart. Here English words do, which takes no
@@ -45,6 +45,11 @@ _LOCATED = regex.compile(
     regex.IGNORECASE,
 )
 
+_COUNTS = regex.compile(
+    r"\b(?:how\s+(?:many|often)|(?:the|what|which|total)\s+number\s+of|count\s+(?:the|all|how|every|each))\b",
+    regex.IGNORECASE,
+)
+
 
 def question_stem(question: str) -> str:
     """The question without its answer options.
@@ -71,3 +76,12 @@ def is_about_all(question: str) -> bool:
     if _ABOUT_ALL.search(stem):
         return True
     return _ASKS_SOMEWHERE.search(stem) is not None and _LOCATED.search(stem) is None
+
+
+def counts_things(question: str) -> bool:
+    """Whether a question asks, by its words, for a number of things or times, so that none of them may be missed.
+
+    Args:
+        question: Its answer options do not count.
+    """
+    return _COUNTS.search(question_stem(question)) is not None

@@ -18,7 +18,8 @@ from marc.compression.config import CompressionConfig, override_compression
 from marc.grading import extract_answer
 from marc.inference.hf import HFBackend
 from marc.inference.prompts import Prompt
-from marc.inference.video_input import VideoInput, VisualPatches, every_token
+from marc.inference.query import budget_for
+from marc.inference.video_input import VideoInput, VisualPatches, every_token, inputs_at
 from marc.model import CompressedProcessor, CompressedVLM
 from marc.types import FRAMES_PER_GRID, GenerationOptions
 from marc.world.arena.scenes import AnyVideo
@@ -89,15 +90,28 @@ def measure(
             video_questions(video, "test", world.seed, index, world.questions)
             for video, index in zip(drawn, indices, strict=True)
         ]
-        shown = [show(video, layout, backend) for video in ([*drawn[1:], drawn[0]] if shuffled else drawn)]
+        seen = [show(video, layout, backend) for video in ([*drawn[1:], drawn[0]] if shuffled else drawn)]
+        shown = [each for one, row in zip(seen, asked, strict=True) for each in _for_each(one, row, processor)]
         backend.encode(shown)
-        right = iter(answers_right(backend, style or model.config.prompt_style, shown, asked))
-        results += [
-            Measured(index, question, len(video.events), next(right), seen.tokens)
-            for index, video, row, seen in zip(indices, drawn, asked, shown, strict=True)
+        rows = [
+            (index, video, question)
+            for index, video, row in zip(indices, drawn, asked, strict=True)
             for question in row
         ]
+        questions = [[question] for _, _, question in rows]
+        right = answers_right(backend, style or model.config.prompt_style, shown, questions)
+        results += [
+            Measured(index, question, len(video.events), correct, own.tokens)
+            for (index, video, question), correct, own in zip(rows, right, shown, strict=True)
+        ]
     return results
+
+
+def _for_each(seen: VideoInput, asked: Sequence[WorldQuestion], processor: CompressedProcessor) -> list[VideoInput]:
+    """What a model sees of a video for each question, if it sees so of it for most."""
+    budgets = [budget_for(question.text, seen.compression) for question in asked]
+    other = [None if own == seen.compression else inputs_at([[seen.patches]], processor, own) for own in budgets]
+    return [seen if inputs is None else inputs[0][0] for inputs in other]
 
 
 def show(video: AnyVideo, layout: str, backend: HFBackend) -> VideoInput:

@@ -335,3 +335,18 @@ def test_a_stock_checkpoint_reads_single_cells_unless_it_is_told_otherwise(stock
         stock_checkpoint, memory=None, generation=SHORT, device="cpu", compression={"tower_layer": 1}
     )
     assert told.backend.compression.layout == "events"
+
+
+def test_who_counts_sees_more_where_tokens_follow_events(checkpoint, clip):
+    """One event without a memory, twelve grids of four cells. Together as alone, and each is kept for next time."""
+    auto = {"layout": "details", "tokens_per_event": 10}
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, memory=None, generation=SHORT, device="cpu", compression=auto
+    )
+    questions = ["What is shown?", "How many things are shown?"]
+    together = assistant.ask_many(clip, [*questions, *questions])
+    assert [answer.visual_tokens_after for answer in together] == [10, 20, 10, 20]
+    assert [answer.visual_tokens_budget for answer in together] == [10, 20, 10, 20]
+    alone = [assistant.ask(clip, question) for question in questions]
+    assert [answer.output for answer in together] == [answer.output for answer in alone] * 2
+    assert "vision_tower" not in alone[1].seconds

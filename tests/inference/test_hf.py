@@ -1,6 +1,7 @@
 """Shared prefixes and static keys and values: the same answers as one question at a time with nothing shared."""
 
 import copy
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import CompileConfig
 
 from marc.compression.plan import plan_video
 from marc.inference.hf import STATIC_LENGTHS, HFBackend
+from marc.inference.listening import Listener
 from marc.inference.stages import StageClock
 from marc.types import GenerationOptions
 
@@ -83,6 +85,27 @@ def test_different_videos_go_in_one_padded_batch(tiny, static):
     asked = [prompt(backend.processor, *pair) for pair in zip(QUESTIONS, [[video] for video in videos], strict=True)]
     options = GenerationOptions(max_new_tokens=6, static=static)
     assert backend.generate(asked, options) == [backend.generate([each], options)[0] for each in asked]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_prompts_of_several_budgets_are_answered_each_at_its_own(tiny, static):
+    backend = HFBackend(*tiny(layout="events", visual_tokens=3))
+    other = replace(backend.compression, visual_tokens=8)
+    videos = [shown(backend.processor, 1, own, events=(0, 0, 1, 2)) for own in (backend.compression, other)]
+    backend.encode(videos)
+    small, large = (prompts(backend, video, QUESTIONS[:2]) for video in videos)
+    mixed = [small[0], large[0], prompt(backend.processor, "What?"), small[1], large[1]]
+    options = GenerationOptions(max_new_tokens=6, static=static)
+    alone = [backend.generate([each], options)[0] for each in mixed]
+    heard = [[] for _ in mixed]
+    assert backend.generate(mixed, options, listeners=[Listener(pieces.append) for pieces in heard]) == alone
+    texts = backend.processor.batch_decode(alone, skip_special_tokens=True)
+    assert ["".join(pieces) for pieces in heard] == texts
+    greedy = backend.greedy(mixed, options)
+    assert [list(output.tokens) for output in greedy] == alone
+    sure = [backend.greedy([each], options)[0].logprobs[0] for each in mixed]
+    assert [output.logprobs[0] for output in greedy] == pytest.approx(sure, abs=1e-5)
+    assert len({round(each, 5) for each in sure}) == len(mixed), "else their order would not show"
 
 
 def tensors_of(cache) -> tuple[int, ...]:

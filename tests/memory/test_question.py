@@ -1,6 +1,6 @@
 import pytest
 
-from marc.memory.question import is_about_all, question_stem
+from marc.memory.question import counts_things, is_about_all, question_stem
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,33 @@ def test_a_question_about_a_moment_is_not(question):
 
 def test_the_answer_options_do_not_count():
     assert not is_about_all("Who speaks?\nA. the man throughout\nB. the woman")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many stars does the video show?",
+        "How many objects move in the teal zigzag scene?",
+        "How often does the dog bark?",
+        "What is the total number of goals?",
+        "Count the cups on the table.",
+        "In the kitchen, how many people are there?\nA. two\nB. three",
+    ],
+)
+def test_a_question_that_counts_is_told(question):
+    assert counts_things(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does the sign say?",
+        "Who counts the money?",
+        "Which count rides the horse?",
+        "What number is on his shirt?",
+        "In which order do the events happen?",
+        "What is said?\nA. how many there are\nB. nothing",
+    ],
+)
+def test_a_question_that_does_not_count_is_not(question):
+    assert not counts_things(question)

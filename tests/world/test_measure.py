@@ -1,6 +1,7 @@
 """The fast measurement says what the model's own generation says; the shipped weights keep their promises."""
 
 import json
+from math import ceil, sqrt
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,16 @@ def test_a_layout_costs_its_tokens(layout: str, tokens: int) -> None:
     assert bool(shown.features.any()) == (layout != "blank")
     if layout == "events":
         assert shown.events == tuple(video.event_of_frame[::2])
+
+
+def test_who_counts_sees_more() -> None:
+    """``ceil(N * sqrt(events))`` tokens of ``auto:N`` for most questions, N doubled for those that count."""
+    model, processor = load_model(device="cpu")
+    results = measure(model, processor, WorldOptions(seed=3, videos=8, questions=12), layout="details auto:2")
+    for result in results:
+        each = 4 if "How many" in result.question.text else 2
+        assert result.visual_tokens == ceil(each * sqrt(result.events)), result.question.text
+    assert len({"How many" in result.question.text for result in results}) == 2
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])

@@ -9,7 +9,7 @@ import torch
 
 from experiments.arena.model import build_arena_model
 from experiments.arena.retriever import TowerWords
-from experiments.arena.scope import SCOPES, Asked, measure_scopes, places, scope_table
+from experiments.arena.scope import SCOPES, Asked, measure_scopes, places, scope_table, ways_of
 from experiments.arena.settings import ArenaSettings
 from experiments.tiny_model.train import save_model
 from marc.inference.hf import HFBackend
@@ -47,7 +47,7 @@ def test_every_way_shows_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return [each.shares is None for each in shown]
 
     monkeypatch.setattr("experiments.arena.scope.answers_right", right)
-    found = measure_scopes(tmp_path, "events", "1/32", videos=1, questions=12, seed=0)
+    found = measure_scopes(tmp_path, "events", ways_of(SCOPES, ["1/32"]), videos=1, questions=12, seed=0)
     moments, all_of_it, auto = seen
     assert not any(even for even, _ in moments) and all(even for even, _ in all_of_it)
     assert [even for even, _ in auto] == [each.for_all for each in found]
@@ -62,13 +62,19 @@ def test_a_budget_that_follows_from_the_events_is_asked_in_every_way(
     monkeypatch.setattr(
         "experiments.arena.scope.answers_right", lambda backend, style, shown, asked: [True] * len(shown)
     )
-    found = measure_scopes(tmp_path, "details", "auto:16", videos=1, questions=12, seed=0)
+    found = measure_scopes(tmp_path, "details", ways_of(SCOPES, ["auto:16"]), videos=1, questions=12, seed=0)
     events = len(sample_arena("test", 0, 0).events)
-    whole = ceil(16 * sqrt(events))
-    some = events - 3 + ceil(16 * sqrt(3)) if events > 3 else whole
     for each in found:
+        own = 32 if each.kind.startswith("count") else 16
+        whole = ceil(own * sqrt(events))
+        some = events - 3 + ceil(own * sqrt(3)) if events > 3 else whole
         assert each.tokens["all"] == whole and each.tokens["moments"] == some
         assert each.tokens["auto"] == (whole if each.for_all else some)
+
+
+def test_ways_have_the_names_of_what_differs() -> None:
+    assert ways_of(SCOPES, ["1/32"]) == {scope: (scope, "1/32") for scope in SCOPES}
+    assert ways_of(["auto"], ["auto:8", "1/10"]) == {"auto auto:8": ("auto", "auto:8"), "auto 1/10": ("auto", "1/10")}
 
 
 def test_the_table_compares_the_ways() -> None:
