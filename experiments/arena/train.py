@@ -20,7 +20,7 @@ import torch
 from experiments.arena.batches import ArenaBatches
 from experiments.arena.model import build_arena_model, speak_in_words, speak_up, words_of_cells
 from experiments.arena.settings import ArenaPhase, ArenaSettings
-from experiments.arena.tower import CellHeads, TowerStage, TowerTraining
+from experiments.arena.tower import CellHeads, CellWords, TowerStage, TowerTraining
 from experiments.kept_settings import keep_settings
 from experiments.tiny_model.batches import loss_names
 from experiments.tiny_model.packed_questions import pack_questions, target_logits
@@ -49,7 +49,7 @@ def train_arena(settings: ArenaSettings, folder: Path) -> None:
     keep_settings({name: getattr(settings, name) for name in ("seed", "layers", "tower_steps", "word_steps")}, folder)
     log = _log_in(folder)
     model, processor = build_arena_model(settings)
-    _train_tower(model, processor, settings, folder, log)
+    _train_tower(model, processor, words_of_cells(model, processor), settings, folder, log)
     batches = ArenaBatches(model.model.visual, colours_of(processor), settings.seed)
     training = LanguageModelTraining(model, processor, batches, settings, folder / "language_model.pt")
     for ended in training.run(log):
@@ -75,13 +75,15 @@ def deepen(source: Path, settings: ArenaSettings, folder: Path) -> None:
     """
     trained, _ = load_model(str(source), device="cpu", dtype="float32")
     language_model = trained.model.language_model
-    model, processor = build_arena_model(replace(settings, layers=language_model.config.num_hidden_layers))
+    settings = replace(settings, layers=language_model.config.num_hidden_layers)
+    model, processor = build_arena_model(settings)
     if language_model.config.vocab_size != model.model.language_model.config.vocab_size:
         raise ValueError(f"{source} is no model of the level arena: it has other words")
     folder.mkdir(parents=True, exist_ok=True)
     own = ("seed", "tower_blocks", "tower_steps", "word_steps")
     keep_settings({name: getattr(settings, name) for name in own}, folder)
-    _train_tower(model, processor, settings, folder, _log_in(folder))
+    words = words_of_cells(*build_arena_model(replace(settings, tower_blocks=ArenaSettings.tower_blocks)))
+    _train_tower(model, processor, words, settings, folder, _log_in(folder))
     model.model.language_model.load_state_dict(language_model.state_dict())
     save_model(model.eval(), processor, folder / "model")
 
@@ -98,7 +100,12 @@ def _log_in(folder: Path) -> Log:
 
 
 def _train_tower(
-    model: CompressedVLM, processor: CompressedProcessor, settings: ArenaSettings, folder: Path, log: Log
+    model: CompressedVLM,
+    processor: CompressedProcessor,
+    words: CellWords,
+    settings: ArenaSettings,
+    folder: Path,
+    log: Log,
 ) -> None:
     """Trains the tower, or loads it: first to tell all that there is, then to say it in words."""
     tower, colours, done = model.model.visual, colours_of(processor), folder / "tower.pt"
@@ -108,7 +115,7 @@ def _train_tower(
         heads = CellHeads(tower.config.out_hidden_size)
         training = TowerTraining(tower, colours, heads, telling, folder / "tower_telling.pt")
         training.run(log, every=settings.checkpoint_every)
-        words, saying = words_of_cells(model, processor), folder / "tower_saying.pt"
+        saying = folder / "tower_saying.pt"
         if not saying.exists():
             unexplained = speak_in_words(model, processor, words, seed=settings.seed)
             log({"step": 0, "tower/unexplained": unexplained})

@@ -11,7 +11,8 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``tokens:N`` | at most N, in the layout that is set otherwise; a rule may keep no fewer than some, and says so |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
-| the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones |
+| the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones; twice |
+| | that for a question that counts (`marc.inference.query.budget_for`) |
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
 AUTO = 4
 """Visual tokens of an event with the budget ``auto``."""
-AUTO_CELLS = 96
+AUTO_CELLS = 80
 """The same in layouts of single cells: visual tokens of a video of one event."""
 
 _BUDGET = re.compile(

@@ -155,8 +155,17 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 def test_a_deeper_tower_comes_before_the_same_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "FIT_CELLS", 2000)
     train.train_arena(replace(SMALL, phases=(), layers=5), tmp_path / "source")
-    deeper = replace(SMALL, tower_blocks=4)
+    deeper, taught = replace(SMALL, tower_blocks=4), list[torch.Tensor]()
+    speak = model.speak_in_words
+
+    def record(*arguments: Any, **options: Any) -> float:
+        taught.extend(arguments[2].vectors)
+        return speak(*arguments, **options)
+
+    monkeypatch.setattr(train, "speak_in_words", record)
     train.deepen(tmp_path / "source" / "model", deeper, tmp_path / "deep")
+    known = words_of_cells(*build_arena_model(replace(SMALL, layers=5))).vectors
+    assert all(torch.equal(own, other) for own, other in zip(taught, known, strict=True)), "what the old tower said"
     before, after = (load_model(str(tmp_path / name / "model"), device="cpu")[0] for name in ("source", "deep"))
     assert [len(each.model.visual.blocks) for each in (before, after)] == [2, 4]
     same, own = (each.model.language_model.state_dict() for each in (before, after))
