@@ -53,7 +53,7 @@ NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
 AUTO = 4
 """Visual tokens of an event with the budget ``auto``."""
-AUTO_CELLS = 80
+AUTO_CELLS = 96
 """The same in layouts of single cells: visual tokens of a video of one event."""
 
 _BUDGET = re.compile(

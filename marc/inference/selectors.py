@@ -27,6 +27,7 @@ from marc.compression import CompressionConfig
 from marc.compression.plan import most_grids
 from marc.inference.stages import StageClock
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
+from marc.memory.question import is_about_all
 from marc.memory.select import (
     FramePlan,
     RememberedEvents,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from marc.memory.coarse import CoarseMemory
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
+
+FOUND = 0.5
+"""Part of the single tokens that is enough where the events that a question about a moment is about were found."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,9 @@ class FrameRequest:
         most = self.compression.visual_tokens
         if self.compression.tokens_per_event is None:
             return max(1, round(self.compression.token_budget(self.cells, events) * share))
+        found = kept is not None and self.compression.rule is not None and not is_about_all(self.question)
         kept = events if kept is None else kept
-        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * share))
+        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * share * (FOUND if found else 1)))
         wanted = events - kept + own
         return wanted if most is None else min(wanted, max(1, round(most * share)))
 

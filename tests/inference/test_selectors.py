@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from marc.compression import CompressionConfig
+from marc.inference.query import budget_for
 from marc.inference.selectors import FrameRequest, RandomSelector, RetrievingSelector, Selection, UniformSelector
 from marc.inference.stages import StageClock
 from marc.memory.options import MemoryOptions, RetrievalOptions
@@ -98,7 +99,7 @@ def test_where_the_budget_follows_from_the_events_evenly_spread_frames_are_told_
         ({"visual_tokens": 9}, (1, 4, 1, 3)),
         ({"target_frames": 2}, (1, 98, 1, 98)),
         ({"layout": "details", "visual_tokens": 9}, (1, 4, 1, 3)),
-        ({"layout": "details", "tokens_per_event": 3}, (1, 3, 1, 2)),
+        ({"layout": "details", "tokens_per_event": 9}, (1, 3, 1, 3)),
     ],
 )
 def test_in_layouts_that_share_every_event_is_read_and_the_retrieved_ones_share_the_budget(compression, shares):
@@ -134,9 +135,9 @@ def test_tokens_of_an_event_are_its_own_however_many_videos_are_asked_about():
     assert Selection.of_events(limited, retrieval, limited.most_events).shares == (2,)
 
 
-@pytest.mark.parametrize(("layout", "together"), [("events", 48), ("details", 24)])
+@pytest.mark.parametrize(("layout", "together"), [("events", 48), ("details", 12)])
 def test_films_of_a_library_cost_together_what_their_events_cost_in_one(layout, together):
-    """Four events in all, of each film as many as its share: 4 * 12, or 12 * sqrt(4)."""
+    """Four events in all, of each film as many as its share: 4 * 12, or half of 12 * sqrt(4)."""
     asked = request(compression={"layout": layout, "tokens_per_event": 12}, max_frames=24)
     spent = 0
     for events in (1, 3):
@@ -144,6 +145,17 @@ def test_films_of_a_library_cost_together_what_their_events_cost_in_one(layout, 
         found = Retrieval(EVENTS[:events], (0.5,) * events, tuple(range(events)), (0.1,) * (events - 1))
         spent += sum(Selection.of_events(replace(asked, clip=clip), found, 12).shares)
     assert spent == together
+
+
+@pytest.mark.parametrize(
+    ("question", "spent"),
+    [("What is on the table?", 10), ("Which is shown first?", 20), ("How many are on the table?", 20)],
+)
+def test_of_single_cells_half_are_enough_for_a_moment_that_was_found(question, spent):
+    """Two retrieved events with ``ceil(14 * sqrt(2)) = 20``; who counts has twice as many, of a moment as of all."""
+    own = budget_for(question, CompressionConfig(layout="details", tokens_per_event=14))
+    asked = replace(request(max_frames=24), question=question, compression=own)
+    assert sum(Selection.of_events(asked, RETRIEVAL, asked.most_events).shares) == spent + len(EVENTS) - 2
 
 
 def test_neighbours_that_look_alike_are_one_event_of_one_token():
