@@ -32,13 +32,14 @@ def deepen(
     blocks: Annotated[int, typer.Option(help="Of the new vision tower.", min=2)] = 8,
     tower_steps: Annotated[int, typer.Option(help="In which it learns to tell what is there.", min=1)] = 3000,
     word_steps: Annotated[int, typer.Option(help="In which it learns to say that in words.", min=1)] = 1200,
+    seed: Annotated[int, typer.Option(help="With which the model was trained.")] = 0,
 ) -> None:
     """Put a deeper vision tower before a trained language model; both speak in the same words."""
     from experiments.arena.settings import ArenaSettings
     from experiments.arena.train import deepen as train_deeper
 
     with user_errors("experiments.arena deepen"):
-        settings = ArenaSettings(tower_blocks=blocks, tower_steps=tower_steps, word_steps=word_steps)
+        settings = ArenaSettings(seed, tower_blocks=blocks, tower_steps=tower_steps, word_steps=word_steps)
         train_deeper(model, settings, folder)
 
 

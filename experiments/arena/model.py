@@ -49,7 +49,7 @@ SPOKEN: Mapping[str, Mapping[str, str]] = {
     "light": {"going on": "light"},
 }
 """Words for the answers of `HEADS` that are not words themselves; the rest of these two is not spoken of."""
-FIT_CELLS = 60_000
+FIT_CELLS, CHECKED_CELLS = 60_000, 2_000
 LARGER = 5.0
 """How many times as large as those of the embedded model the embeddings begin."""
 SPOKEN_SIZE = 1.4
@@ -135,6 +135,16 @@ def words_of_cells(model: CompressedVLM, processor: CompressedProcessor) -> Cell
             for head, ids in spoken.items()
         }
     )
+
+
+@torch.no_grad()
+def unsaid(model: CompressedVLM, processor: CompressedProcessor, words: CellWords) -> float:
+    """The share of the words' variance that a trained model's tower leaves out; above 1 where it says others."""
+    grids = draw_grids(np.random.default_rng(0), CHECKED_CELLS)
+    tokens = encode(model.model.visual, grids.frames, colours_of(processor)) / LARGER
+    if tokens.shape[-1] != words.vectors[0].shape[-1]:
+        return 1.0
+    return float(words(tokens, grids.labels)[0])
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from experiments.arena.batches import ArenaBatches
-from experiments.arena.model import build_arena_model, speak_in_words, speak_up, words_of_cells
+from experiments.arena.model import build_arena_model, speak_in_words, speak_up, unsaid, words_of_cells
 from experiments.arena.settings import ArenaPhase, ArenaSettings
 from experiments.arena.tower import CellHeads, CellWords, TowerStage, TowerTraining
 from experiments.kept_settings import keep_settings
@@ -32,6 +32,8 @@ from marc.world.arena.questions import ARENA_KINDS
 
 VALIDATION_VIDEOS = 16
 MULTIPLE_CHOICE = 0.33
+SAID = 0.5
+"""Of what a tower should say, the share of the variance that is missing where it speaks in other words."""
 
 
 def train_arena(settings: ArenaSettings, folder: Path) -> None:
@@ -71,18 +73,21 @@ def deepen(source: Path, settings: ArenaSettings, folder: Path) -> None:
         folder: Receives the checkpoints, ``log.jsonl`` and the model in ``model``; a killed run goes on from there.
 
     Raises:
-        ValueError: If the model is not one of the level, or the folder holds another tower.
+        ValueError: If the model does not know the words that the tower will say, as one of another seed does not, or
+            the folder holds another tower.
     """
-    trained, _ = load_model(str(source), device="cpu", dtype="float32")
+    trained, known = load_model(str(source), device="cpu", dtype="float32")
     language_model = trained.model.language_model
     settings = replace(settings, layers=language_model.config.num_hidden_layers)
-    model, processor = build_arena_model(settings)
-    if language_model.config.vocab_size != model.model.language_model.config.vocab_size:
-        raise ValueError(f"{source} is no model of the level arena: it has other words")
-    folder.mkdir(parents=True, exist_ok=True)
-    own = ("seed", "tower_blocks", "tower_steps", "word_steps")
-    keep_settings({name: getattr(settings, name) for name in own}, folder)
     words = words_of_cells(*build_arena_model(replace(settings, tower_blocks=ArenaSettings.tower_blocks)))
+    if unsaid(trained, known, words) > SAID:
+        raise ValueError(
+            f"{source}: its tower does not say the words of the level arena as seed {settings.seed} has them"
+        )
+    model, processor = build_arena_model(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    own = ("seed", "layers", "tower_blocks", "tower_steps", "word_steps")
+    keep_settings({name: getattr(settings, name) for name in own} | {"source": str(source)}, folder)
     _train_tower(model, processor, words, settings, folder, _log_in(folder))
     model.model.language_model.load_state_dict(language_model.state_dict())
     save_model(model.eval(), processor, folder / "model")

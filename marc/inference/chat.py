@@ -21,7 +21,7 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 class Chat:
     """A conversation about videos and pictures; `marc.VideoAssistant.chat` begins one.
 
-    What is seen of the videos is chosen for the first question and stays.
+    What is seen of the videos, and how much, is chosen for the first question and stays.
 
     Attributes:
         messages: The turns so far, in Hugging Face chat format.

@@ -183,21 +183,24 @@ class HFBackend:
 
     def sample(self, prompts: Sequence[Prompt], options: GenerationOptions, samples: int) -> list[list[list[int]]]:
         """See `marc.inference.backend.Backend`."""
-        seeded = [torch.Generator(self.device).manual_seed(options.seed) for _ in prompts]
-        draws = [(samples, drawn_as_transformers_does(samples, generator)) for generator in seeded]
         sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
-        outputs = complete(
-            self.model,
-            [prompt for prompt in prompts for _ in range(samples)],
-            draw=drawn_apart(draws),
-            max_new_tokens=options.max_new_tokens,
-            do_sample=bool(options.temperature),
-            repetition_penalty=1.0,
-            suppress_tokens=vision_token_ids(self.processor.tokenizer),
-            synced_gpus=False,  # processes that share the weights out may have other prompts, or none
-            **(sampling if options.temperature else {}),
-        )
-        return [outputs[start : start + samples] for start in range(0, len(outputs), samples)]
+
+        def outputs(rows: Sequence[int]) -> list[list[list[int]]]:
+            seeded = [torch.Generator(self.device).manual_seed(options.seed) for _ in rows]
+            tokens = complete(
+                self.model,
+                [prompts[row] for row in rows for _ in range(samples)],
+                draw=drawn_apart([(samples, drawn_as_transformers_does(samples, each)) for each in seeded]),
+                max_new_tokens=options.max_new_tokens,
+                do_sample=bool(options.temperature),
+                repetition_penalty=1.0,
+                suppress_tokens=vision_token_ids(self.processor.tokenizer),
+                synced_gpus=False,  # processes that share the weights out may have other prompts, or none
+                **(sampling if options.temperature else {}),
+            )
+            return [tokens[start : start + samples] for start in range(0, len(tokens), samples)]
+
+        return _by_budget(prompts, outputs)
 
     def converse(self) -> HFTurns:
         """See `marc.inference.backend.Backend`."""
@@ -224,12 +227,13 @@ def _by_budget(prompts: Sequence[Prompt], outputs: Callable[[Sequence[int]], Seq
     """What the prompts come to, those of one budget together.
 
     Args:
-        prompts: Any.
+        prompts: Any; those without a video go with the first that has one.
         outputs: Of the prompts of these numbers.
     """
+    first = next((prompt.compression for prompt in prompts if prompt.compression), None)
     together: dict[CompressionConfig | None, list[int]] = defaultdict(list)
     for row, prompt in enumerate(prompts):
-        together[prompt.compression].append(row)
+        together[prompt.compression or first].append(row)
     found = {row: each for rows in together.values() for row, each in zip(rows, outputs(rows), strict=True)}
     return [found[row] for row in range(len(prompts))]
 
@@ -260,7 +264,7 @@ def complete(
     """
     if features is None:
         features = {each: each.features for prompt in prompts for each in prompt.inputs if each.features is not None}
-    budgets = {prompt.compression for prompt in prompts if prompt.inputs}
+    budgets = {prompt.compression for prompt in prompts if prompt.compression}
     assert len(budgets) <= 1, "one generation has one budget"
     with threads_for(model), at_compression(model, next(iter(budgets), None) or model.compression):
         share = share and cache is None

@@ -27,8 +27,8 @@ class Prompt:
 
     @property
     def compression(self) -> CompressionConfig | None:
-        """The budget at which it shows what it shows; None: nothing."""
-        budgets = {each.compression for each in self.inputs}
+        """The budget at which it shows its videos; None: it shows none."""
+        budgets = {each.compression for each in self.inputs if each.kind == "video"}
         assert len(budgets) <= 1, "one prompt has one budget"
         return next(iter(budgets), None)
 

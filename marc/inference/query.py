@@ -15,7 +15,7 @@ from marc.types import Clip
 
 MEDIA = "media"
 """Type of the part of a message that stands for a video or picture, whichever it is."""
-COUNTING = 2
+COUNTING_TIMES = 2
 """How many times as many single tokens a question that counts has, where their number follows from events."""
 
 
@@ -31,9 +31,9 @@ def budget_for(question: str, compression: CompressionConfig) -> CompressionConf
         compression: For other questions.
     """
     each = compression.tokens_per_event
-    if each is None or compression.rule is None or not counts_things(question):
+    if not compression.enabled or each is None or compression.rule is None or not counts_things(question):
         return compression
-    return replace(compression, tokens_per_event=COUNTING * each)
+    return replace(compression, tokens_per_event=COUNTING_TIMES * each)
 
 
 @dataclass(frozen=True)

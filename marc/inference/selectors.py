@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder
     from marc.memory.store import VideoMemory
 
-FOUND = 0.5
-"""Part of the single tokens that is enough where the events that a question about a moment is about were found."""
+FOUND_PART = 0.5
+"""Of the single tokens: enough for a question about a moment, once the other events were left out."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,10 @@ class FrameRequest:
         most = self.compression.visual_tokens
         if self.compression.tokens_per_event is None:
             return max(1, round(self.compression.token_budget(self.cells, events) * share))
-        found = kept is not None and self.compression.rule is not None and not is_about_all(self.question)
         kept = events if kept is None else kept
-        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * share * (FOUND if found else 1)))
+        found = kept < events and self.compression.rule is not None and not is_about_all(self.question)
+        part = share * (FOUND_PART if found else 1)
+        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * part))
         wanted = events - kept + own
         return wanted if most is None else min(wanted, max(1, round(most * share)))
 

@@ -184,7 +184,7 @@ class Viewer:
         if isinstance(video, LiveSnapshot):
             return self._wanted_live(video, question, clock)
         if is_picture(video.source, timeout=self.frames.timeout):
-            return self._wanted_picture(video, self._budget(question))
+            return self._wanted_picture(video)
         return self._wanted_clip(video, question, clock)
 
     @in_turn
@@ -320,7 +320,7 @@ class Viewer:
         selection, stretch = Selection(resized.seconds), Event(0.0, info.duration)
         return SeenVideo(info, selection, video, before, stretch, budget, resized, remarks=noted)
 
-    def _wanted_picture(self, clip: Clip, compression: CompressionConfig) -> _Wanted:
+    def _wanted_picture(self, clip: Clip) -> _Wanted:
         if clip.start or clip.end is not None:
             raise ValueError(f"{clip.source}: a picture has no start and no end")
         source, limits, timeout = str(clip.source), self.pixel_limits, self.frames.timeout
@@ -329,12 +329,12 @@ class Viewer:
         size = frame_size(width, height, source=source, **limits)
         return _Wanted(
             source,
-            ("picture", compression, *limits.values()),
+            ("picture", self.backend.compression, *limits.values()),
             "picture_decode",
             partial(read_picture, source, size, timeout=timeout),
             partial(VisualPatches.of_picture, self.backend.processor, source=source),
             partial(self._seen_picture, info),
-            compression,
+            self.backend.compression,
         )
 
     def _seen_picture(self, info: VideoInfo, video: VideoInput) -> SeenVideo:

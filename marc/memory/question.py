@@ -46,7 +46,9 @@ _LOCATED = regex.compile(
 )
 
 _COUNTS = regex.compile(
-    r"\b(?:how\s+(?:many|often)|(?:the|what|which|total)\s+number\s+of|count\s+(?:the|all|how|every|each))\b",
+    r"\bhow\s+(?:many|often|frequently)\b"
+    r"|\b(?:number|(?:total|the)\s+count)\s+of\b(?!\s+(?:the|this|that|his|her|their|its)\b)"
+    r"|^(?:please\s+)?count\s|\bcount\s+how\s+many\b",
     regex.IGNORECASE,
 )
 

@@ -1,8 +1,8 @@
 """Who answers when: requests in flight that can be answered together are, and one bad video touches no other.
 
 One thread works with the assistant. A question waits until no other has come for a moment; those of equal settings
-are one generation, in which what prompts about one video begin with is read once (`marc.inference.hf`) and each output
-can be heard as it comes.
+and budgets are one generation, in which what prompts about one video begin with is read once (`marc.inference.hf`)
+and each output can be heard as it comes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal
 from marc.compression import CompressionConfig
 from marc.inference.assistant import VideoAssistant
 from marc.inference.listening import Listener
-from marc.inference.query import Query
+from marc.inference.query import Query, budget_for
 from marc.inference.selectors import RetrievingSelector
 from marc.serving.options import ServeOptions
 from marc.types import Answer, GenerationOptions
@@ -58,6 +58,13 @@ class Work:
     setting: Setting
     listener: Listener = field(default_factory=Listener)
     answer: Future[Answer] = field(default_factory=Future)
+
+    def goes_with(self, other: Work) -> bool:
+        """Whether both can be answered in one generation."""
+        own, budget = self.setting, self.setting.compression
+        return own == other.setting and budget_for(self.query.question, budget) == budget_for(
+            other.query.question, budget
+        )
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -131,7 +138,7 @@ class Desk:
             if not self._waiting:
                 return []
             first = self._waiting.popleft()
-            alike = [work for work in self._waiting if work.setting == first.setting][: self._options.max_batch - 1]
+            alike = [work for work in self._waiting if work.goes_with(first)][: self._options.max_batch - 1]
             for work in alike:
                 self._waiting.remove(work)
         return [first, *alike]

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 from make_videos import numbered_frames
+from PIL import Image
 
 from marc import VideoAssistant
 from marc.data.prompts import render_question
@@ -350,3 +351,20 @@ def test_who_counts_sees_more_where_tokens_follow_events(checkpoint, clip):
     alone = [assistant.ask(clip, question) for question in questions]
     assert [answer.output for answer in together] == [answer.output for answer in alone] * 2
     assert "vision_tower" not in alone[1].seconds
+
+
+def test_a_picture_beside_a_video_costs_the_same_whatever_is_asked(checkpoint, clip, tmp_path):
+    picture = tmp_path / "picture.png"
+    Image.fromarray(numbered_frames(1, 56, 56)[0]).save(picture)
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint,
+        memory=None,
+        generation=SHORT,
+        device="cpu",
+        compression={"layout": "details", "tokens_per_event": 10},
+    )
+    costs = [
+        [video.visual_tokens_after for video in assistant.ask([picture, clip], question).videos]
+        for question in ("What is shown?", "How many things are shown?")
+    ]
+    assert costs == [[4, 10], [4, 20]]

@@ -11,7 +11,7 @@ from tiny_prompts import QUESTIONS, prompt, shown
 from transformers import CompileConfig
 
 from marc.compression.plan import plan_video
-from marc.inference.hf import STATIC_LENGTHS, HFBackend
+from marc.inference.hf import STATIC_LENGTHS, HFBackend, complete
 from marc.inference.listening import Listener
 from marc.inference.stages import StageClock
 from marc.types import GenerationOptions
@@ -106,6 +106,24 @@ def test_prompts_of_several_budgets_are_answered_each_at_its_own(tiny, static):
     sure = [backend.greedy([each], options)[0].logprobs[0] for each in mixed]
     assert [output.logprobs[0] for output in greedy] == pytest.approx(sure, abs=1e-5)
     assert len({round(each, 5) for each in sure}) == len(mixed), "else their order would not show"
+
+
+def test_a_prompt_without_a_video_goes_with_the_others(tiny):
+    backend = HFBackend(*tiny(layout="events", visual_tokens=3))
+    asked = [prompt(backend.processor, "What?"), *prompts(backend, encoded(backend, 1), QUESTIONS[:2])]
+    with mock.patch("marc.inference.hf.complete", wraps=complete) as generation:
+        together = backend.generate(asked, GenerationOptions(max_new_tokens=3))
+    assert generation.call_count == 1 and len(together) == 3
+
+
+def test_samples_at_several_budgets_are_those_of_each_alone(tiny):
+    backend = HFBackend(*tiny(layout="events", visual_tokens=3))
+    other = replace(backend.compression, visual_tokens=8)
+    videos = [shown(backend.processor, 1, own) for own in (backend.compression, other)]
+    backend.encode(videos)
+    asked = [prompts(backend, video, QUESTIONS[:1])[0] for video in videos]
+    options = GenerationOptions(max_new_tokens=4, temperature=1.0, seed=3)
+    assert backend.sample(asked, options, 2) == [backend.sample([each], options, 2)[0] for each in asked]
 
 
 def tensors_of(cache) -> tuple[int, ...]:

@@ -27,8 +27,9 @@ def test_an_upper_limit_stays_one():
         parse_budget("tokens:10", CELLS),
         parse_budget("auto:10", CompressionConfig()),
         parse_budget("full", CELLS),
+        CompressionConfig(layout="details", target_frames=None, tokens_per_event=10),
     ],
-    ids=["a fixed budget", "the event layout", "every token"],
+    ids=["a fixed budget", "the event layout", "every token", "every token of who is asked at auto"],
 )
 def test_everything_else_is_the_same_for_all_questions(compression):
     assert budget_for(COUNTING, compression) is compression

@@ -135,9 +135,9 @@ def test_tokens_of_an_event_are_its_own_however_many_videos_are_asked_about():
     assert Selection.of_events(limited, retrieval, limited.most_events).shares == (2,)
 
 
-@pytest.mark.parametrize(("layout", "together"), [("events", 48), ("details", 12)])
+@pytest.mark.parametrize(("layout", "together"), [("events", 48), ("details", 24)])
 def test_films_of_a_library_cost_together_what_their_events_cost_in_one(layout, together):
-    """Four events in all, of each film as many as its share: 4 * 12, or half of 12 * sqrt(4)."""
+    """Four events in all, of each film as many as its share: 4 * 12, or 12 * sqrt(4)."""
     asked = request(compression={"layout": layout, "tokens_per_event": 12}, max_frames=24)
     spent = 0
     for events in (1, 3):
@@ -156,6 +156,9 @@ def test_of_single_cells_half_are_enough_for_a_moment_that_was_found(question, s
     own = budget_for(question, CompressionConfig(layout="details", tokens_per_event=14))
     asked = replace(request(max_frames=24), question=question, compression=own)
     assert sum(Selection.of_events(asked, RETRIEVAL, asked.most_events).shares) == spent + len(EVENTS) - 2
+    nothing_left_out = Retrieval(EVENTS[:2], (0.7, 0.5), (0, 1), (0.9,))
+    whole = 2 * 20 if "many" in question else 20
+    assert sum(Selection.of_events(asked, nothing_left_out, asked.most_events).shares) == whole
 
 
 def test_neighbours_that_look_alike_are_one_event_of_one_token():

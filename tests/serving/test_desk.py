@@ -9,10 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from marc.compression import CompressionConfig
 from marc.inference.query import Query
 from marc.serving.desk import LONGEST_GATHERING, Desk, Work
 from marc.serving.options import ServeOptions
 from marc.video.options import SubtitleOptions
+
+USUAL, EVERY_TOKEN = CompressionConfig(layout="details", tokens_per_event=8), CompressionConfig(target_frames=None)
 
 
 class Assistant:
@@ -21,7 +24,7 @@ class Assistant:
     def __init__(self):
         self.batches = []
         self.selector, self.generation, self.subtitles = None, "usual", SubtitleOptions()
-        self.backend = SimpleNamespace(compression="usual")
+        self.backend = SimpleNamespace(compression=USUAL)
 
     def ask_batch(self, queries, listeners):
         self.batches.append([query.question for query in queries])
@@ -55,6 +58,15 @@ def test_questions_that_follow_one_another_are_answered_together(desk_with):
         time.sleep(0.05)
     assert [each.answer.result(10) for each in asked] == ["A", "B", "C"]
     assert desk.assistant.batches == [["a", "b", "c"]]
+
+
+def test_those_that_count_are_answered_together_and_the_others_together(desk_with):
+    """One generation has one budget, and whoever counts has twice as many tokens where these follow from events."""
+    desk = desk_with(gather_ms=1000)
+    questions = ("What?", "How many cars?", "Who?", "How many dogs?")
+    asked = [work(desk, question) for question in questions]
+    assert [each.answer.result(10) for each in asked] == [question.upper() for question in questions]
+    assert desk.assistant.batches == [["What?", "Who?"], ["How many cars?", "How many dogs?"]]
 
 
 def test_when_as_many_have_come_as_were_in_flight_nobody_waits(desk_with):
@@ -98,14 +110,14 @@ def test_what_is_being_answered_does_not_change_what_holds_for_others(desk_with)
         return ["an answer"]
 
     desk.assistant.ask_batch = answer
-    asked = Work(Query((), "a"), replace(desk.usual, compression="every token"))
+    asked = Work(Query((), "a"), replace(desk.usual, compression=EVERY_TOKEN))
     desk.submit(asked)
     while not seen:
         time.sleep(0.01)
     other = work(desk, "b")
     is_seen.set()
     assert asked.answer.result(10) == other.answer.result(10) == "an answer"
-    assert other.setting.compression == "usual" and seen == ["every token", "usual"]
+    assert other.setting.compression == USUAL and seen == [EVERY_TOKEN, USUAL]
 
 
 def test_a_desk_that_closes_while_it_gathers_refuses_what_waits(desk_with):

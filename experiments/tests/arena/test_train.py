@@ -163,6 +163,7 @@ def test_a_deeper_tower_comes_before_the_same_language_model(tmp_path: Path, mon
         return speak(*arguments, **options)
 
     monkeypatch.setattr(train, "speak_in_words", record)
+    monkeypatch.setattr(train, "SAID", 10.0)  # a step does not teach a tower to speak
     train.deepen(tmp_path / "source" / "model", deeper, tmp_path / "deep")
     known = words_of_cells(*build_arena_model(replace(SMALL, layers=5))).vectors
     assert all(torch.equal(own, other) for own, other in zip(taught, known, strict=True)), "what the old tower said"
@@ -172,8 +173,20 @@ def test_a_deeper_tower_comes_before_the_same_language_model(tmp_path: Path, mon
     assert all(torch.equal(same[name], own[name]) for name in same)
     with pytest.raises(ValueError, match="other tower_blocks"):
         train.deepen(tmp_path / "source" / "model", replace(deeper, tower_blocks=3), tmp_path / "deep")
-    with pytest.raises(ValueError, match="no model of the level arena"):
-        train.deepen(Path("tiny"), deeper, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("source", "seed"), [("experiments/arena/trained", 1), ("tiny", 0)])
+def test_who_does_not_know_the_words_gets_no_deeper_tower(source: str, seed: int, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=f"{source}: its tower does not say the words of the level arena as seed {seed}"
+    ):
+        train.deepen(Path(source), replace(SMALL, seed=seed, tower_blocks=4), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_trained_tower_says_its_words() -> None:
+    trained = load_model("experiments/arena/trained", device="cpu", dtype="float32")
+    assert model.unsaid(*trained, words_of_cells(*build_arena_model(ArenaSettings()))) < 0.05
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
