@@ -35,7 +35,7 @@ Budget = Annotated[
     typer.Option(
         help="What a video may cost: full, events, events:N, frames, frames:N (N temporal grids' worth), tokens:N, "
         "prompt:N (N tokens in the prompt), auto or auto:N (N tokens an event; of single cells N times the square "
-        "root of their number, twice that where a question counts).",
+        "root of their number, twice that where a question counts, half for a moment that was found).",
         metavar="BUDGET",
         rich_help_panel="Compression options",
     ),

@@ -11,8 +11,10 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``tokens:N`` | at most N, in the layout that is set otherwise; a rule may keep no fewer than some, and says so |
 | ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
-| the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones; twice |
-| | that for a question that counts (`marc.inference.query.budget_for`) |
+| the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones |
+
+With a rule a question that counts has twice that (`marc.inference.query.budget_for`), and with ``details`` one about a
+moment half of it, where events were retrieved and others left out (`marc.inference.selectors.FOUND_PART`).
 """
 
 from __future__ import annotations

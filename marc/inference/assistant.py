@@ -3,7 +3,7 @@
 A question's way: the selector chooses frames (`marc.inference.selectors`; with the memory the video is cut into events
 once and these are matched with the question), only they are decoded, the engine's vision tower and the compression
 turn them into a handful of tokens, and its language model answers (`marc.inference.hf`). What the model reads of a
-video is kept, so that another question about the same frames costs neither decoding nor the tower.
+video is kept, so that another question about the same frames at the same budget costs neither decoding nor the tower.
 
     assistant = VideoAssistant.from_pretrained()
     print(assistant.ask("holiday.mp4", "What happens first?").answer)
@@ -294,7 +294,7 @@ class VideoAssistant(Viewer):
         return streamed(lambda tell: self.ask_batch([query], [Listener(tell)]))
 
     def ask_many(self, video: Footage | Sequence[Footage], questions: Sequence[str]) -> list[Answer]:
-        """Answers several questions about one video in one generation; answers are those of `ask`.
+        """Answers several questions about one video, one generation for each budget; answers are those of `ask`.
 
         Questions that see the same frames share their features and the part of the prompt that they begin with.
         """
@@ -303,7 +303,7 @@ class VideoAssistant(Viewer):
         return self.ask_batch([Query(video, question) for question in questions])
 
     def ask_batch(self, queries: Sequence[Query], listeners: Sequence[Listener] = ()) -> list[Answer]:
-        """Answers several questions in one generation, about the same or different videos.
+        """Answers several questions, about the same or different videos, one generation for each budget.
 
         What several prompts about the same frames begin with is read once. Times of the stages and peak memory are
         those of the whole batch, shared out evenly over its answers.

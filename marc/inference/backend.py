@@ -102,7 +102,7 @@ class Backend(Protocol):
         clock: StageClock | None = None,
         listeners: Sequence[Listener] = (),
     ) -> list[list[int]]:
-        """Token ids of one output per prompt, in one generation.
+        """Token ids of one output per prompt, in one generation for each budget.
 
         Args:
             prompts: Their inputs are encoded. What several of them begin with is read once.
@@ -118,7 +118,7 @@ class Backend(Protocol):
     def greedy(
         self, prompts: Sequence[Prompt], options: GenerationOptions, clock: StageClock | None = None
     ) -> list[GreedyOutput]:
-        """One output of likeliest tokens per prompt, in one generation, with the probabilities of these tokens.
+        """One output of likeliest tokens per prompt, one generation a budget, with the probabilities of these tokens.
 
         An engine may give an output up where it is less probable than ``options.think_below``.
 

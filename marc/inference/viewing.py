@@ -158,7 +158,8 @@ class Viewer:
             clock: Is told what the stages took.
 
         Returns:
-            The encoded video, from an earlier question if it needed the same frames, and why it was chosen.
+            The encoded video, from an earlier question if it needed the same frames at the same budget, and why it was
+            chosen.
 
         Raises:
             ValueError: If the file cannot be read (a `marc.video.VideoError`) or an option is wrong.

@@ -1,8 +1,8 @@
 """Accuracy of a model on thousands of fresh micro-world questions in minutes, without files.
 
 Videos are drawn in memory; all else is what `marc ask` does: the processor's patches, the engine's encoding and its
-greedy answers to the questions about some videos, in one generation. A question counts if its answer is exactly right,
-whatever the reasoning before it. The control shows each question another video.
+greedy answers to the questions about some videos, in one generation for each budget. A question counts if its answer
+is exactly right, whatever the reasoning before it. The control shows each question another video.
 
     marc world measure --seed 1
 """

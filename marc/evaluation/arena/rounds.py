@@ -138,7 +138,7 @@ def _round(backend: HFBackend, options: ArenaOptions, seed: int, index: int) -> 
         encode_once(backend.model, [each for each in shown if not each.has_its_own_tower])
         encode_once(backend.model, shown)
         for name, each in zip(names, shown, strict=True):
-            right = tuple(answers_right(backend, style, [each], [asked]))  # a generation has one budget
+            right = tuple(answers_right(backend, style, [each], [asked]))
             outcomes[name, part] = Outcome(each.prompt_tokens, right)
     return Round(seed, index, len(video.events), tuple(question.kind for question in asked), outcomes)
 
