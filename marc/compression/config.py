@@ -55,7 +55,7 @@ NEAR_DUPLICATES = 0.1
 """`CompressionConfig.duplicates` where questions are answered: above a camera's noise, below a typed letter."""
 AUTO = 4
 """Visual tokens of an event with the budget ``auto``."""
-AUTO_CELLS = 96
+AUTO_CELLS = 120
 """The same in layouts of single cells: visual tokens of a video of one event."""
 
 _BUDGET = re.compile(

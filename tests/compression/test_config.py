@@ -162,7 +162,7 @@ def test_a_rule_stays_where_events_have_tokens():
 
 def test_auto_alone_is_four_tokens_an_event_and_more_of_single_cells():
     base = CompressionConfig(layout="vidcom2")
-    assert (parse_budget("auto", base).tokens_per_event, parse_budget("auto", BASE).tokens_per_event) == (96, 4)
+    assert (parse_budget("auto", base).tokens_per_event, parse_budget("auto", BASE).tokens_per_event) == (120, 4)
 
 
 @pytest.mark.parametrize(("text", "each"), [("auto", 4), ("auto:1", 1), ("auto:12", 12)])
