@@ -1,7 +1,7 @@
 """Which questions want which frames: retrieved moments, evenly spread frames, or what each question's words say.
 
-Everything between a question and the frames is the assistant's (`marc.inference.selectors`), at one budget for all
-ways; only the memory is made here, from the true cuts and the words that the model's own tower says.
+Everything between a question and the frames is the assistant's (`marc.inference.selectors`), at one or more budgets in
+all ways; only the memory is made here, from the true cuts and the words that the model's own tower says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from marc.inference.selectors import FrameRequest, RetrievingSelector
 from marc.inference.stages import StageClock
 from marc.inference.video_input import VideoInput, VisualPatches
 from marc.memory.embedder import EventEmbedder
-from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.memory.options import MemoryOptions, RetrievalOptions, Scope
 from marc.memory.select import Stretch
 from marc.memory.store import VideoMemory
 from marc.model.loading import load_model
@@ -38,8 +38,7 @@ from marc.world.frames import draw_frames
 from marc.world.measure import answers_right
 from marc.world.questions import WorldQuestion
 
-Scope = Literal["moments", "all", "auto"]
-SCOPES: tuple[Scope, ...] = ("moments", "all", "auto")
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 FRAMES = FrameOptions(fps=2.0, max_frames=2 * MOST_GRIDS)
 
 

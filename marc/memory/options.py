@@ -10,6 +10,9 @@ from marc.memory.events import MAX_SECONDS, MIN_SECONDS
 from marc.memory.question import is_about_all
 from marc.options import Limits, Named, OptionError, check
 
+Scope = Literal["moments", "all", "auto"]
+"""What questions are taken to be about."""
+
 
 @dataclass(frozen=True)
 class MemoryOptions:
@@ -87,7 +90,7 @@ class RetrievalOptions:
     k: Annotated[int | Literal["auto"], Limits(least=1)] = 3
     embedder: str | None = None
     folder: Annotated[str | None, Named("memory_folder")] = None
-    scope: Literal["moments", "all", "auto"] = "auto"
+    scope: Scope = "auto"
 
     def takes_for_all(self, question: str) -> bool:
         """Whether a question is taken to be about all of a video, for which nothing is retrieved."""

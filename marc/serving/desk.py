@@ -35,7 +35,7 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """What questions must have in common to be answered in one generation."""
+    """What a client may set for a question."""
 
     generation: GenerationOptions
     compression: CompressionConfig
@@ -59,12 +59,10 @@ class Work:
     listener: Listener = field(default_factory=Listener)
     answer: Future[Answer] = field(default_factory=Future)
 
-    def goes_with(self, other: Work) -> bool:
-        """Whether both can be answered in one generation."""
-        own, budget = self.setting, self.setting.compression
-        return own == other.setting and budget_for(self.query.question, budget) == budget_for(
-            other.query.question, budget
-        )
+    @property
+    def generation(self) -> tuple[Setting, CompressionConfig]:
+        """What is equal of questions that can be answered in one generation: the setting, and each one's budget."""
+        return self.setting, budget_for(self.query.question, self.setting.compression)
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -138,7 +136,8 @@ class Desk:
             if not self._waiting:
                 return []
             first = self._waiting.popleft()
-            alike = [work for work in self._waiting if work.goes_with(first)][: self._options.max_batch - 1]
+            alike = [work for work in self._waiting if work.generation == first.generation]
+            alike = alike[: self._options.max_batch - 1]
             for work in alike:
                 self._waiting.remove(work)
         return [first, *alike]

@@ -108,7 +108,13 @@ def measure(
 
 
 def _for_each(seen: VideoInput, asked: Sequence[WorldQuestion], processor: CompressedProcessor) -> list[VideoInput]:
-    """What a model sees of a video for each question, if it sees so of it for most."""
+    """What a model sees of a video for each question: a budget may follow from it, see `budget_for`.
+
+    Args:
+        seen: The video as other questions have it.
+        asked: The questions.
+        processor: The model's.
+    """
     budgets = [budget_for(question.text, seen.compression) for question in asked]
     other = [None if own == seen.compression else inputs_at([[seen.patches]], processor, own) for own in budgets]
     return [seen if inputs is None else inputs[0][0] for inputs in other]
