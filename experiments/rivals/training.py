@@ -19,8 +19,9 @@ from marc.data.rows import TrainingRow, parse_row
 from marc.evaluation.arena.options import OURS, compression_of, fraction_of
 from marc.inference.encoding import encode_once
 from marc.inference.hf import HFBackend
-from marc.inference.video_input import inputs_at
+from marc.inference.video_input import VisualPatches, inputs_at
 from marc.training import VideoSFTConfig, VideoSFTTrainer, to_supervised
+from marc.training.reader import VisualSource
 from marc.types import VISION_MARKS
 from marc.world.export import cuts_in_seconds, to_row, video_questions
 from marc.world.frames import WorldFrames, video_of
@@ -60,13 +61,18 @@ def training_rows(settings: RivalSettings) -> list[TrainingRow]:
     return rows
 
 
-def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow]) -> tuple[int, float]:
+Seen = dict[VisualSource, VisualPatches]
+"""Videos and what the tower, which no training changes, has seen in them."""
+
+
+def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow], seen: Seen) -> tuple[int, float]:
     """Trains a student in place until the processor time is spent.
 
     Args:
         student: Not trained before: trainers change how a model calls itself.
         teaching: How.
         rows: With cuts, of which only some contestants are told.
+        seen: By earlier trainings; receives what this one sees.
 
     Returns:
         Updates, and the processor time of the steps.
@@ -74,7 +80,7 @@ def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow]) -
     if teaching.contestant not in OURS:
         rows = [replace(row, cuts=None) for row in rows]
     allowance = Allowance(teaching.settings.seconds)
-    trainer = _trainer(student, teaching, rows, allowance)
+    trainer = _trainer(student, teaching, rows, allowance, seen)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TimeLimit(allowance, 1, dict))
     trainer.train()
@@ -82,7 +88,7 @@ def teach(student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow]) -
 
 
 def _trainer(
-    student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow], allowance: Allowance
+    student: HFBackend, teaching: Teaching, rows: Sequence[TrainingRow], allowance: Allowance, seen: Seen
 ) -> VideoSFTTrainer:
     """The trainer, which has seen all videos."""
     settings, frames = teaching.settings, WorldFrames()
@@ -109,7 +115,9 @@ def _trainer(
     reader = trainer._reader
     assert reader is not None
     for each in dict.fromkeys(map(source, rows)):
-        patches = reader.read(each)
+        if each in seen:
+            reader.remember(each, seen[each])
+        seen[each] = patches = reader.read(each)
         encode_once(trainer.model, [inputs_at([[patches]], reader.processor, own)[0][0] for own in shown.values()])
     return trainer
 

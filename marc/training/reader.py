@@ -98,6 +98,10 @@ class VisualReader:
                 self._kept.popitem(last=False)
         return visual
 
+    def remember(self, source: VisualSource, visual: VisualPatches) -> None:
+        """Keeps what another reader has read, with what a frozen tower has seen in it."""
+        self._kept[source] = visual
+
     def look(self, source: VisualSource) -> VisualPatches:
         """What `read` would give, but without pixels and without decoding.
 

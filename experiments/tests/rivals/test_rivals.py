@@ -1,5 +1,6 @@
 """Contestants taught in their own layouts: what a training sees, what is kept, and the table against numbers."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -64,13 +65,24 @@ def test_a_training_sees_videos_in_the_contestants_layout(student, rows, contest
     encode = training.encode_once
     monkeypatch.setattr(training, "encode_once", lambda model, some: seen.extend(some) or encode(model, some))
     before = weights_of(student.model)
-    steps, seconds = teach(student, Teaching(contestant, ("1/10", "1/4"), 0, SETTINGS, tmp_path), rows)
+    steps, seconds = teach(student, Teaching(contestant, ("1/10", "1/4"), 0, SETTINGS, tmp_path), rows, {})
     assert steps >= 1 and seconds >= 0.2
     assert {each.plan.rule for each in seen} == {None if contestant == "events" else contestant}
     cut = {each.patches.events is not None for each in seen}
     assert cut == {contestant == "events"}
     after = weights_of(student.model)
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("contestant", ["events", "visionzip"])
+def test_a_further_training_draws_and_encodes_nothing(student, rows, contestant, tmp_path, monkeypatch):
+    seen, teaching = {}, Teaching(contestant, ("1/4",), 0, SETTINGS, tmp_path)
+    teach(HFBackend(deepcopy(student.model), deepcopy(student.processor)), teaching, rows, seen)
+    assert len(seen) == SETTINGS.train_videos
+    monkeypatch.setattr(student.model.model.visual, "forward", None)
+    monkeypatch.setattr(training.WorldFrames, "read", None)
+    steps, _ = teach(student, replace(teaching, seed=1), rows, seen)
+    assert steps >= 1
 
 
 def test_what_is_finished_is_kept(tmp_path):
@@ -81,7 +93,7 @@ def test_what_is_finished_is_kept(tmp_path):
     assert len(trained) == 2 * (2 + 1), "own budgets and all of them, for each contestant"
     (tmp_path / "weights" / f"{file_name('visionzip', ('1/4',), 0)}.pt").unlink()
     said.clear()
-    Rivals(SETTINGS, tmp_path, said.append)._trained("visionzip", ("1/4",), 0)
+    Rivals(SETTINGS, tmp_path, said.append)._trained("visionzip", ("1/4",), 0, {})
     assert len(said) == 1 and said[0].startswith("visionzip_1in4_seed0: ")
     with pytest.raises(ValueError, match=r"settings.json is of another experiment: choose another folder"):
         Rivals(replace(SETTINGS, seconds=1.0), tmp_path, said.append)

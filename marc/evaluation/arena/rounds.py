@@ -8,7 +8,7 @@ a run that is killed loses the video in hand, and one that goes on in the same f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,12 @@ class Round:
 
 
 def play(
-    model: CompressedVLM, processor: CompressedProcessor, options: ArenaOptions, folder: Path
+    model: CompressedVLM,
+    processor: CompressedProcessor,
+    options: ArenaOptions,
+    folder: Path,
+    *,
+    looks: MutableMapping[tuple[int, int], Look] | None = None,
 ) -> Iterator[tuple[Round, int]]:
     """Plays the rounds that a folder lacks, and hands on all.
 
@@ -90,6 +95,8 @@ def play(
         processor: Its own.
         options: What is compared.
         folder: Receives the rows; one of an earlier run of the same options and weights is continued.
+        looks: Keeps what the tower saw, by seed and index, for models that differ in other weights alone; None:
+            a video is forgotten after its round.
 
     Yields:
         Every round in order, and how many there are in all.
@@ -109,7 +116,11 @@ def play(
     numbers = [(world.seed + seed, index) for seed in range(options.seeds) for index in range(world.videos)]
     for seed, index in numbers:
         if (seed, index) not in known:
-            known[seed, index] = _round(backend, options, seed, index)
+            look = None if looks is None else looks.get((seed, index))
+            look = look or Look(backend, sample(world.level, "test", seed, index))
+            known[seed, index] = _round(backend, options, seed, index, look)
+            if looks is not None:
+                looks[seed, index] = look
             append_line(rows, known[seed, index].to_line())
         yield known[seed, index], len(numbers)
 
@@ -123,12 +134,9 @@ def _agree(path: Path, settings: dict[str, Any], *, is_begun: bool) -> None:
     write_json(path, settings)
 
 
-def _round(backend: HFBackend, options: ArenaOptions, seed: int, index: int) -> Round:
+def _round(backend: HFBackend, options: ArenaOptions, seed: int, index: int, look: Look) -> Round:
     """Asks about one video, a part at a time."""
-    world = options.world
-    video = sample(world.level, "test", seed, index)
-    asked = video_questions(video, "test", seed, index, world.questions)
-    look = _Look(backend, video)
+    asked = video_questions(look.video, "test", seed, index, options.world.questions)
     style = options.style or backend.config.prompt_style
     outcomes: dict[tuple[str, str], Outcome] = {}
     for part in dict.fromkeys(part for _, part in options.entries):
@@ -140,18 +148,22 @@ def _round(backend: HFBackend, options: ArenaOptions, seed: int, index: int) -> 
         for name, each in zip(names, shown, strict=True):
             right = tuple(answers_right(backend, style, [each], [asked]))
             outcomes[name, part] = Outcome(each.prompt_tokens, right)
-    return Round(seed, index, len(video.events), tuple(question.kind for question in asked), outcomes)
+    return Round(seed, index, len(look.video.events), tuple(question.kind for question in asked), outcomes)
 
 
-class _Look:
-    """Ways to look at one video.
+class Look:
+    """Ways to look at one video; what the tower saw stays.
+
+    Attributes:
+        video: Drawn once.
 
     Args:
         backend: Of the model that looks.
-        video: Drawn once.
+        video: To draw.
     """
 
     def __init__(self, backend: HFBackend, video: AnyVideo) -> None:
+        self.video = video
         self._processor, self._base = backend.processor, backend.compression
         events = tuple(video.event_of_frame[::FRAMES_PER_GRID])
         self._drawn = VisualPatches.of_frames(self._processor, draw_frames(video), None)
@@ -160,12 +172,15 @@ class _Look:
         height, width = self._drawn.size
         self._cells = height * width
         self._whole = VideoInput.of(self._alone, self._processor, compression_of(EVERY_TOKEN, 0, 1, self._base))
+        self._seen: dict[tuple[str, str], VideoInput] = {}
 
     def at(self, name: str, part: str) -> VideoInput:
         """What a contestant sees for a part of what every token costs."""
-        tokens = int(self._whole.prompt_tokens * fraction_of(part))
-        compression = compression_of(name, tokens, self._cells, self._base)
-        patches = self._cut if name in OURS else self._alone
-        if compression.rule is not None and compression.rule.wants_more:
-            patches = replace(self._drawn, inputs={})
-        return VideoInput.of(patches, self._processor, compression)
+        if (name, part) not in self._seen:
+            tokens = int(self._whole.prompt_tokens * fraction_of(part))
+            compression = compression_of(name, tokens, self._cells, self._base)
+            patches = self._cut if name in OURS else self._alone
+            if compression.rule is not None and compression.rule.wants_more:
+                patches = replace(self._drawn, inputs={})
+            self._seen[name, part] = VideoInput.of(patches, self._processor, compression)
+        return self._seen[name, part]

@@ -1,10 +1,12 @@
 """Rounds of the arena on the embedded model: what is asked at which cost, and going on after a kill."""
 
+import copy
 import dataclasses
 import json
 
 import numpy as np
 import pytest
+import torch
 
 from marc.compression.rivals.rule import RULES
 from marc.evaluation.arena.options import CONTESTANTS, ArenaOptions, compression_of
@@ -76,6 +78,19 @@ def test_a_run_that_is_killed_goes_on_with_the_same_rows(embedded, played, tmp_p
     (tmp_path / ROWS).write_bytes(b"".join(lines[:2]) + lines[2][:50])
     assert len(list(play(*embedded, OPTIONS, tmp_path))) == 4
     assert (tmp_path / ROWS).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["events", "visionzip"])
+def test_what_the_tower_saw_serves_a_model_with_other_words(embedded, name, tmp_path, monkeypatch):
+    options = dataclasses.replace(OPTIONS, contestants=(name,), parts=("1/4",), seeds=1, every_token=False)
+    looks = {}
+    first = [each for each, _ in play(*embedded, options, tmp_path / "first", looks=looks)]
+    model, processor = copy.deepcopy(embedded[0]), embedded[1]
+    with torch.no_grad():
+        model.lm_head.weight.copy_(model.lm_head.weight.flip(0))
+    alone = [each for each, _ in play(model, processor, options, tmp_path / "alone")]
+    monkeypatch.setattr(model.model.visual, "forward", None)
+    assert [each for each, _ in play(model, processor, options, tmp_path / "kept", looks=looks)] == alone != first
 
 
 def test_another_comparison_in_the_same_folder_is_refused(embedded, played):
