@@ -11,82 +11,41 @@ video is kept, so that another question about the same frames at the same budget
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from marc.compression.config import NEAR_DUPLICATES
-from marc.data.prompts import BARE_STYLE, Message, check_asks_to_think, message_about, render_question
+from marc.data.prompts import BARE_STYLE, Message, render_question
 from marc.grading import extract_answer
 from marc.inference.backend import Backend, Turns
 from marc.inference.chat import Chat, streamed
-from marc.inference.hf import HFBackend
 from marc.inference.listening import Listener
+from marc.inference.parts import also_by_name, load_backend, retrieving_selector
 from marc.inference.prompts import Prompt
-from marc.inference.query import Query, stretch_of, with_kinds
+from marc.inference.query import Query, stretch_of
 from marc.inference.recalling import recalled_clips
 from marc.inference.remarks import about_options
 from marc.inference.seen import Footage, SeenVideo, Shown, footage
 from marc.inference.selectors import FrameSelector, RetrievingSelector
 from marc.inference.stages import StageClock, peak_memory_bytes, reset_peak_memory
 from marc.inference.thinking import Reply, beginning, think_where_unsure
-from marc.inference.video_input import VideoInput
 from marc.inference.viewing import Viewer, in_turn
-from marc.inference.vllm_backend import VllmBackend
+from marc.inference.wording import Wording
 from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOptions
-from marc.memory.select import default_embedder
-from marc.model.loading import EMBEDDED, layout_for_asking, load_model
+from marc.model.loading import EMBEDDED
 from marc.types import FRAMES_PER_GRID, Answer, EngineName, Frames, GenerationOptions
 from marc.video import frame_size
 from marc.video import warm_up as start_decoder
 from marc.video.options import FrameOptions, SubtitleOptions
 
 if TYPE_CHECKING:
-    from marc.memory.embedder import EventEmbedder
     from marc.memory.library import MemoryLibrary
     from marc.memory.store import VideoMemory
-
-_Arguments = ParamSpec("_Arguments")
-
-
-def _also_by_name(construct: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
-    """For one more release the constructor takes what it took before it was given parts, a model's name first."""
-
-    @wraps(construct)
-    def constructor(*args: Any, **options: Any) -> None:
-        if "backend" not in options and (len(args) == 1 or isinstance(args[1], str | Path)):
-            advice = "use VideoAssistant.from_pretrained(name, ...): the constructor takes a backend and a selector"
-            warnings.warn(advice, DeprecationWarning, stacklevel=2)
-            args, options = args[:1], _parts_by_name(*args[1:], **options)
-        construct(*args, **options)
-
-    return constructor
-
-
-def _parts_by_name(model_name: str | Path = EMBEDDED, memory: bool = True, **options: Any) -> dict[str, Any]:
-    """What the constructor takes, from what it took before."""
-    load = {key: options.pop(key, None) for key in ("device", "dtype", "attn_implementation", "compression")}
-    encoder, folder = options.pop("embedder_name", None), options.pop("memory_folder", None)
-    remember, progress = options.pop("memory_options", None) or MemoryOptions(), options.pop("progress", None)
-    loaded, embedder = options.pop("loaded", None), options.pop("loaded_embedder", None)
-    if loaded and any(load.values()):
-        raise ValueError(f"{next(filter(load.get, load))} says how to load a model, but `loaded` is there already")
-    if loaded and memory and not (encoder or embedder):
-        raise ValueError("with `loaded`, the memory needs embedder_name or loaded_embedder (or memory=False)")
-    backend = HFBackend(*loaded) if loaded else _load_backend(model_name, **load)
-    retrieval = RetrievalOptions(options.pop("k", 3), encoder, str(folder) if folder else None)
-    selector = _retrieving(model_name, backend, remember, retrieval) if memory else None
-    if selector:
-        selector.progress = progress
-    if selector and embedder:
-        selector.load_embedder = lambda: embedder
-    return {**options, "backend": backend, "selector": selector}
 
 
 class VideoAssistant(Viewer):
@@ -99,6 +58,7 @@ class VideoAssistant(Viewer):
         subtitles: What subtitles are used for.
         generation: How answers are generated; assign to change it.
         name: What the model is called in answers.
+        wording: How questions are written for the model.
 
     Args:
         backend: The engine, see `marc.inference.backend`.
@@ -112,7 +72,7 @@ class VideoAssistant(Viewer):
         ValueError: If an option is wrong.
     """
 
-    @_also_by_name
+    @also_by_name
     def __init__(
         self,
         backend: Backend,
@@ -126,7 +86,12 @@ class VideoAssistant(Viewer):
         super().__init__(backend, selector, frames, subtitles)
         self.generation = generation or GenerationOptions()
         self.name = backend.name
-        self._style = prompt_style or backend.config.prompt_style
+        self.wording = Wording(backend, prompt_style)
+
+    @property
+    def prompt_style(self) -> str:
+        """In which questions are put to the model."""
+        return self.wording.style
 
     @classmethod
     def from_pretrained(
@@ -165,10 +130,10 @@ class VideoAssistant(Viewer):
             ValueError: If there is no such model, or an option is wrong.
         """
         load = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
-        engine = _load_backend(name, compression, backend, **load)
+        engine = load_backend(name, compression, backend, **load)
         selector = None
         if memory is not None:
-            selector = _retrieving(name, engine, memory, retrieval or RetrievalOptions())
+            selector = retrieving_selector(name, engine, memory, retrieval or RetrievalOptions())
             selector.progress, selector.first = progress, first_answer or FirstAnswerOptions()
         assistant = cls(engine, selector, **options)
         assistant.name = str(name)
@@ -202,7 +167,7 @@ class VideoAssistant(Viewer):
             self.selector.embedder.embed_question(query.question)
         clock = StageClock(self.backend.device)
         (video,) = self._encoded([self._wanted_frames(picture)], clock).values()
-        self.backend.generate([self._prompt(query, [(video, "")])], self.generation, clock)
+        self.backend.generate([self.wording.prompt(query, [(video, "")])], self.generation, clock)
 
     def ask(
         self,
@@ -250,7 +215,7 @@ class VideoAssistant(Viewer):
                 problem_type="multiple choice" if options else "free-form",
                 options=options,
             )
-            prompt, bare = render(style=self._style), render(style=BARE_STYLE)
+            prompt, bare = render(style=self.wording.style), render(style=BARE_STYLE)
         if not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"a possible answer is a text, got {list(options)}")
         return Query(stretch_of(video, start, end), question, prompt, tuple(options), bare_prompt=bare)
@@ -327,7 +292,7 @@ class VideoAssistant(Viewer):
             viewed = iter(self.view_all(about, clock))
             seen = [tuple(next(viewed) for _ in clips) for clips in asked]
             replies = self._replies(queries, seen, clock, listeners)
-            texts = self._texts([reply.whole for _, reply in replies])
+            texts = self.wording.texts([reply.whole for _, reply in replies])
         peak = peak_memory_bytes(self.backend.device)
         seconds = {stage: duration / len(queries) for stage, duration in clock.seconds.items()}
         rows = zip(queries, replies, texts, seen, strict=True)
@@ -343,9 +308,9 @@ class VideoAssistant(Viewer):
         """What each question came to, and the prompt of which that came."""
         threshold = self.generation.think_below
         with clock.stage("tokenize"):
-            prompts = self._prompts(queries, seen)
+            prompts = self.wording.prompts(queries, seen)
             given = () if threshold is None else beginning(self.backend.processor.tokenizer)
-            bare = [] if threshold is None else self._prompts([query.bare() for query in queries], seen, given)
+            bare = [] if threshold is None else self.wording.prompts([query.bare() for query in queries], seen, given)
 
         def generate(rows: Sequence[int]) -> list[list[int]]:
             heard = [listeners[row] for row in rows] if listeners else []
@@ -353,7 +318,7 @@ class VideoAssistant(Viewer):
 
         def accept(row: int) -> None:
             if listeners:
-                listeners[row].hear(self._texts([[*given, *outputs[row].tokens]])[0])
+                listeners[row].hear(self.wording.texts([[*given, *outputs[row].tokens]])[0])
 
         if threshold is None:
             return list(zip(prompts, map(Reply.asked_once, generate(range(len(prompts)))), strict=True))
@@ -361,18 +326,6 @@ class VideoAssistant(Viewer):
         replies = think_where_unsure(outputs, threshold, given=given, accept=accept, think=generate)
         rows = zip(prompts, bare, replies, strict=True)
         return [(prompt if reply.has_thought else asked, reply) for prompt, asked, reply in rows]
-
-    def _prompts(
-        self, queries: Sequence[Query], seen: Sequence[Sequence[SeenVideo]], given: Sequence[int] = ()
-    ) -> list[Prompt]:
-        return [
-            self._prompt(query, [(each.video, each.said) for each in shown], given)
-            for query, shown in zip(queries, seen, strict=True)
-        ]
-
-    def _texts(self, outputs: Sequence[Sequence[int]]) -> list[str]:
-        texts: list[str] = self.backend.processor.batch_decode(outputs, skip_special_tokens=True)
-        return texts
 
     @in_turn
     def answer_turn(
@@ -402,7 +355,7 @@ class VideoAssistant(Viewer):
             if seen is None:
                 seen = tuple(self.view_all([(each, query.question) for each in clips], clock))
             asked, prompt, reply = self._turn(query, turns, (seen, messages), clock, tell)
-            text = self._texts([reply.whole])[0]
+            text = self.wording.texts([reply.whole])[0]
         peak = peak_memory_bytes(self.backend.device)
         answer = self._answer(query, (prompt, reply, text), seen, clock.seconds, peak)
         said: Message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
@@ -423,15 +376,15 @@ class VideoAssistant(Viewer):
         def asked(query: Query, begun: Sequence[int] = ()) -> tuple[list[Message], Prompt]:
             with clock.stage("tokenize"):
                 shown = () if messages else [(each.video.kind, each.said) for each in seen]
-                conversation = [*messages, *self._messages(query, shown)]
-                return conversation, self._prompt_of(conversation, [each.video for each in seen], begun)
+                conversation = [*messages, *self.wording.messages(query, shown)]
+                return conversation, self.wording.prompt_of(conversation, [each.video for each in seen], begun)
 
         def generate(_: Sequence[int]) -> list[list[int]]:
             return [turns.generate(thinking[1], self.generation, clock, tell)]
 
         def accept(_: int) -> None:
             if tell is not None:
-                tell(self._texts([[*given, *output.tokens]])[0])
+                tell(self.wording.texts([[*given, *output.tokens]])[0])
 
         thinking = asked(query)
         if threshold is None:
@@ -444,54 +397,8 @@ class VideoAssistant(Viewer):
 
     def _checked(self, query: Query) -> tuple[Shown, ...]:
         """What a query is about; refuses, before anything is read, what is no question or has no room."""
-        if not isinstance(query.question, str):
-            raise ValueError(f"a question is a text, got {type(query.question).__name__}")
-        text = query.question if query.prompt is None else query.prompt
-        if not (text.strip() and query.question.strip()):
-            raise ValueError("the question is empty")
-        room = self._room
-        if len(text) > room and (tokens := len(self.backend.processor.tokenizer(text)["input_ids"])) > room:
-            raise ValueError(f"the question has {tokens} tokens, the model has room for {room}")
-        if self.generation.think_below is not None:
-            check_asks_to_think(query.text(self._style))
-            query.bare()
+        self.wording.check(query, asks_bare=self.generation.think_below is not None)
         return () if query.messages and not query.video else footage(query.video)
-
-    @property
-    def _room(self) -> int:
-        """Tokens for which the model has positions."""
-        return int(self.backend.config.get_text_config(decoder=True).max_position_embeddings)
-
-    def _prompt(self, query: Query, shown: Sequence[tuple[VideoInput, str]], given: Sequence[int] = ()) -> Prompt:
-        """What the model reads: videos, each with what is said in it, the question, and the answer's beginning."""
-        messages = self._messages(query, [(video.kind, said) for video, said in shown])
-        return self._prompt_of(messages, [video for video, _ in shown], given)
-
-    def _messages(self, query: Query, shown: Sequence[tuple[str, str]]) -> list[Message]:
-        if query.messages:
-            return with_kinds(query.messages, shown)
-        return message_about(shown, query.text(self._style))
-
-    def _prompt_of(
-        self, messages: Sequence[Message], videos: Sequence[VideoInput], given: Sequence[int] = ()
-    ) -> Prompt:
-        """The prompt of a conversation, with the beginning of its next turn.
-
-        Raises:
-            ValueError: If the model has no room for it.
-        """
-        ids = self._tokens(self.backend.processor.apply_chat_template(list(messages), add_generation_prompt=True))
-        prompt = Prompt((*ids, *given), tuple(videos))
-        if prompt.tokens > self._room:
-            raise ValueError(
-                f"the prompt has {prompt.tokens} tokens, the model has room for {self._room}: ask about fewer videos, "
-                "a shorter stretch, at a smaller budget or without subtitles in the prompt"
-            )
-        return prompt
-
-    def _tokens(self, text: str) -> list[int]:
-        ids: list[int] = self.backend.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def _answer(
         self,
@@ -506,7 +413,7 @@ class VideoAssistant(Viewer):
         about_videos = [remark for each in seen for remark in each.remarks]
         remarks = [*query.remarks, *about_videos, *about_options(query.options, answer)]
         longest = self.generation.max_new_tokens
-        videos = tuple(each.report(len(self._tokens(each.said)) if each.said else 0) for each in seen)
+        videos = tuple(each.report(len(self.wording.tokens(each.said)) if each.said else 0) for each in seen)
         budgets = [each.visual_tokens_budget for each in videos]
         return Answer(
             answer=answer,
@@ -528,45 +435,8 @@ class VideoAssistant(Viewer):
             videos=videos,
             input_tokens=prompt.tokens,
             output_tokens=len(reply.tokens),
-            is_cut=len(reply.tokens) == longest and reply.tokens[-1] not in self._ends,
+            is_cut=len(reply.tokens) == longest and reply.tokens[-1] not in self.wording.ends,
             probability=reply.probability,
             has_thought=reply.has_thought,
             generated_tokens=reply.generated,
         )
-
-    @property
-    def prompt_style(self) -> str:
-        """In which questions are put to the model."""
-        return self._style
-
-    @property
-    def _ends(self) -> frozenset[int]:
-        """Tokens that end an output."""
-        config, tokenizer = self.backend.config.get_text_config(decoder=True), self.backend.processor.tokenizer
-        ends = config.eos_token_id
-        return frozenset([tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])])
-
-
-def _load_backend(
-    name: str | Path, compression: Mapping[str, Any] | None, engine: EngineName = "hf", **load: Any
-) -> Backend:
-    given = {"duplicates": NEAR_DUPLICATES, **(compression or {})}
-    if engine == "vllm":
-        return VllmBackend.from_pretrained(name, **load, **given)
-    return HFBackend(*load_model(name, **load, **layout_for_asking(name, given), **given))
-
-
-def _retrieving(
-    name: str | Path,
-    backend: Backend,
-    memory: MemoryOptions,
-    retrieval: RetrievalOptions,
-) -> RetrievingSelector:
-    load = partial(_load_embedder, retrieval.embedder or default_embedder(str(name)), backend.device)
-    return RetrievingSelector(load, memory, retrieval)
-
-
-def _load_embedder(name: str, device: torch.device) -> EventEmbedder:
-    from marc.memory.embedder import EventEmbedder
-
-    return EventEmbedder.from_pretrained(name, device=device)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from marc.inference.assistant import SeenVideo
+    from marc.inference.seen import SeenVideo
     from marc.types import Answer
 
 COLUMNS = 16

@@ -36,7 +36,7 @@ class Read:
 def anew(assistant, chat):
     """The answer to the last question, had the whole conversation been read at once."""
     *before, _ = chat.messages
-    prompt = assistant._prompt_of(before, [each.video for each in chat._seen])
+    prompt = assistant.wording.prompt_of(before, [each.video for each in chat._seen])
     (output,) = assistant.backend.generate([prompt], assistant.generation)
     return assistant.backend.processor.batch_decode([output], skip_special_tokens=True)[0]
 
@@ -64,8 +64,8 @@ def test_nothing_is_read_twice(assistant, clip):
     first, read.tokens = read.tokens, 0
     with mock.patch.object(assistant.backend, "encode", side_effect=AssertionError("encoded again")):
         chat.ask("And?")
-    turn = len(assistant._tokens("<|im_end|>\n<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"))
-    question = len(assistant._tokens(chat.messages[2]["content"][0]["text"]))
+    turn = len(assistant.wording.tokens("<|im_end|>\n<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"))
+    question = len(assistant.wording.tokens(chat.messages[2]["content"][0]["text"]))
     assert read.tokens <= turn + question + 2 * SHORT.max_new_tokens < first
 
 
@@ -145,7 +145,7 @@ def test_cached_turns_give_the_logits_of_a_full_pass(assistant, clip):
     for question in QUESTIONS[:2]:
         chat.ask(question)
     turns, model = chat._turns, assistant.backend.model
-    prompt = assistant._prompt_of(chat.messages[:3], [each.video for each in chat._seen])
+    prompt = assistant.wording.prompt_of(chat.messages[:3], [each.video for each in chat._seen])
     fresh = assistant.backend.converse()
     fresh._read(prompt)
     turns._read(prompt)
