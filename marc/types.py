@@ -224,7 +224,8 @@ class Clip:
         start: Where the stretch begins, in seconds.
         end: Where it ends, exclusive; ``None``: with the video.
         found: The events that are shown, where that is known; ``None``: they are chosen for the question.
-        share: Part of the budget that it may have, in the event layout.
+        share: Part of the budget that it may have, where events share one.
+        share_begin: Where this part begins, from 0 to 1: those of clips that follow each other add up to the token.
 
     Raises:
         ValueError: If the stretch is none, or its times are no numbers.
@@ -235,6 +236,7 @@ class Clip:
     end: float | None = None
     found: Retrieval | None = None
     share: float = 1.0
+    share_begin: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in (("start", self.start), ("end", 0 if self.end is None else self.end)):
@@ -245,6 +247,11 @@ class Clip:
                 f"{self.source}: a stretch of a video needs 0 <= start < end, got start={self.start:g} and "
                 f"end={'none' if self.end is None else f'{self.end:g}'}"
             )
+
+    def part_of(self, tokens: int) -> int:
+        """Its part of a budget in tokens, one at least."""
+        begin, end = (int(tokens * at + 0.5) for at in (self.share_begin, self.share_begin + self.share))
+        return max(1, end - begin)
 
     def within(self, duration: float) -> Event:
         """The stretch of a video of this length in seconds.

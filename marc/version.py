@@ -6,5 +6,5 @@ try:
     __version__ = version("marc-video")
 except PackageNotFoundError:
     __version__ = "0+not.installed"
-ANSWERS = 4
+ANSWERS = 5
 """Raised when the same options come to mean other frames, tokens or prompts: answers kept from before do not go on."""

@@ -140,7 +140,7 @@ def ask(
     elif watch is not None:
         _answer_watched(setting, (watch, videos, question), option or [], stretch, report)
     elif library is not None:
-        given.refuse_beside("--library", True, StretchOptions, FirstAnswerOptions)
+        given.refuse_beside("--library", True, StretchOptions, FirstAnswerOptions, "scope")
         _answer_from_library(setting, (library, videos, question), option or [], report)
     else:
         _answer_one(setting, (videos, question), option or [], stretch, report)
@@ -155,7 +155,8 @@ def _refuse_what_is_void(
     of_one = ("library", "watch", "option", FirstAnswerOptions, StretchOptions, ReportOptions)
     given.refuse_beside("--batch", batch.batch is not None, *of_one)
     given.refuse_beside("a single question", batch.batch is None, "output", "retry_failed")
-    given.refuse_beside("--watch", "watch" in given.names, "library", "pictures", "no_memory", FirstAnswerOptions)
+    beside = ("library", "pictures", "no_memory", "scope", FirstAnswerOptions)
+    given.refuse_beside("--watch", "watch" in given.names, *beside)
 
 
 def _answer_one(

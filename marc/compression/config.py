@@ -8,13 +8,17 @@ A *budget* says how many visual tokens a video may cost and in which layout:
 | ``events``, ``events:N`` | the layout ``events`` at the cost of one temporal grid, or of N |
 | ``frames``, ``frames:N`` | the layout ``frames`` likewise: one temporal grid remains, or N |
 | ``RULE``, ``RULE:N`` | a rule of `marc.compression.rivals` as layout, likewise |
-| ``tokens:N`` | at most N, in the layout that is set otherwise; a rule may keep no fewer than some, and says so |
-| ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, timestamps and marks included; likewise |
+| ``tokens:N`` | at most N, in the layout that is set otherwise |
+| ``prompt:N`` | as many as let a video cost at most N tokens in the prompt, with timestamps and marks |
 | ``auto``, ``auto:N`` | N (`AUTO`) for each event, or for each that was retrieved, in the layout ``events`` |
 | the same with a rule | N (`AUTO_CELLS`) times the square root of the number of events, or of retrieved ones |
 
-With a rule a question that counts has twice that (`marc.inference.query.budget_for`), and with ``details`` one about a
-moment half of it, where events were retrieved and others left out (`marc.inference.selectors.FOUND_PART`).
+A rule may keep no fewer than some (as many as there are grids, or one whole grid): ``tokens:N`` below that keeps
+these and says so, ``prompt:N`` below it is refused.
+
+With a rule a question that counts has twice the tokens of ``auto`` (`marc.inference.query.budget_for`), and with
+``details`` one about a moment half, where events were retrieved and others left out
+(`marc.inference.selectors.FOUND_PART`).
 """
 
 from __future__ import annotations
@@ -183,7 +187,10 @@ class CompressionConfig:
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ValueError(f"unknown compression option {', '.join(unknown)}; known are {', '.join(known)}")
+            raise ValueError(
+                f"unknown compression option {', '.join(unknown)}; known are {', '.join(known)}, and budget where "
+                "these replace others"
+            )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -196,7 +203,8 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
 
     Args:
         text: See the module's docstring.
-        base: Gives every other option, for ``tokens:N`` the layout too.
+        base: Gives every other option, for ``tokens:N`` the layout too; what it says of a budget is replaced, but for
+            a limit on the prompt beside another budget.
 
     Raises:
         ValueError: If the text is no budget.
@@ -207,13 +215,15 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
             f"unknown budget {text!r}: it must be full, auto, auto:N, events, frames, events:N, frames:N, tokens:N, "
             f"prompt:N, or a rule or rule:N of {', '.join(RULES)}, with N >= 1"
         )
-    base = replace(base, tokens_per_event=None)
+    if text == "full":
+        return replace(base, target_frames=None, tokens_per_event=None)
+    base = _without_budget(base)
     if match["mark"] == "-":
         new = text.replace("-", ":")
         warnings.warn(f"the budget {text} is now written {new}", FutureWarning, stacklevel=2)
     if match["auto"]:
         own: Any = "events" if base.rule is None else base.layout
-        each = int(match["each"] or (AUTO if base.rule is None else AUTO_CELLS))
+        each = int(match["each"] or _auto(base.rule is not None))
         frames = base.target_frames or 1
         return replace(base, layout=own, target_frames=frames, visual_tokens=None, tokens_per_event=each)
     if match["prompt"]:
@@ -222,8 +232,6 @@ def parse_budget(text: str, base: CompressionConfig) -> CompressionConfig:
         return replace(base, target_frames=grids, visual_tokens=most, prompt_tokens=most)
     if match["tokens"]:
         return replace(base, target_frames=base.target_frames or 1, visual_tokens=int(match["tokens"]))
-    if match["layout"] is None:
-        return replace(base, target_frames=None)
     layout: Any = match["layout"]
     return replace(base, layout=layout, target_frames=int(match["grids"] or 1), visual_tokens=None)
 
@@ -246,17 +254,27 @@ def budget_fields(budget: str, layout: str | None = None) -> tuple[str, ...]:
 
     Args:
         budget: The budget.
-        layout: What is given as layout beside it, if anything: ``auto`` leaves a rule as it is.
+        layout: What is given as layout beside it, if anything: ``auto`` leaves it as it is, but for ``frames``.
     """
     own = ("target_frames", "visual_tokens", "tokens_per_event")
     if budget.startswith("prompt"):
         return (*own, "prompt_tokens")
-    keeps_layout = budget.startswith("tokens") or (budget.startswith("auto") and layout in RULES)
+    keeps_layout = budget.startswith("tokens") or (budget.startswith("auto") and layout not in (None, "frames"))
     return own if keeps_layout else ("layout", *own)
+
+
+def _without_budget(config: CompressionConfig) -> CompressionConfig:
+    """A configuration whose budget is what its ``target_frames`` cost."""
+    is_prompts = config.prompt_tokens is not None and config.prompt_tokens == config.visual_tokens
+    most = None if is_prompts else config.prompt_tokens
+    return replace(config, tokens_per_event=None, visual_tokens=None, prompt_tokens=most)
 
 
 def override_compression(compression: CompressionConfig, overrides: Mapping[str, Any]) -> CompressionConfig:
     """Replaces options of a configuration.
+
+    A new ``target_frames`` is the budget, whatever that was before. Tokens of each event mean other things with single
+    cells than without, and nothing with ``frames``: beside a layout of another kind they are that kind's `AUTO`.
 
     Args:
         compression: Which one.
@@ -265,14 +283,33 @@ def override_compression(compression: CompressionConfig, overrides: Mapping[str,
     Raises:
         ValueError: If a name is unknown or a value out of range.
     """
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f'a compression is given by options, such as {{"budget": "prompt:200"}}, got {overrides!r}')
     changes = dict(overrides)
     budget = changes.pop("budget", None)
     CompressionConfig.from_dict(changes)
     if budget is None:
-        return replace(compression, **changes)
+        return replace(compression, **{**_outdated(compression, changes), **changes})
     if void := [name for name in budget_fields(budget, changes.get("layout")) if name in changes]:
         raise ValueError(f"the budget {budget} leaves nothing for {', '.join(void)}; leave one of them out")
-    return parse_budget(budget, replace(compression, **changes))
+    return parse_budget(budget, replace(_without_budget(compression), **changes))
+
+
+def _outdated(compression: CompressionConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a budget that changes to others leave nothing of, with what they are then."""
+    if changes.get("target_frames") is not None:
+        bare = _without_budget(compression)
+        return {name: getattr(bare, name) for name in ("visual_tokens", "tokens_per_event", "prompt_tokens")}
+    layout = changes.get("layout", compression.layout)
+    was_of_cells, is_of_cells = compression.rule is not None, layout in RULES
+    if compression.tokens_per_event is None or (was_of_cells == is_of_cells and layout != "frames"):
+        return {}
+    return {"tokens_per_event": None if layout == "frames" else _auto(is_of_cells)}
+
+
+def _auto(of_cells: bool) -> int:
+    """N of the budget ``auto``."""
+    return AUTO_CELLS if of_cells else AUTO
 
 
 def _tower_layer(value: Any) -> int | Schedule | None:

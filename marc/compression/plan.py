@@ -197,16 +197,25 @@ def plan_video(
     return VideoPlan(grids, size, windows, divisions, config.merge, tower, budget, room)
 
 
-def most_grids(prompt_tokens: int, overhead: int) -> int:
-    """Grids of a video in a prompt, of which what stands beside their tokens may take half at most; at least one.
+def grid_cost(overhead: int) -> int:
+    """Tokens of a prompt for which a grid has room in it: what stands beside its visual ones takes half at most.
 
     Else many grids of one token would be dated, and hardly anything seen.
 
     Args:
-        prompt_tokens: For the video, without the marks around it.
-        overhead: What a grid costs beside its tokens.
+        overhead: What a grid costs beside its visual tokens.
     """
-    return max(1, prompt_tokens // max(1 + overhead, 2 * overhead))
+    return max(1 + overhead, 2 * overhead)
+
+
+def most_grids(prompt_tokens: int, overhead: int) -> int:
+    """Grids of a video for which there is room in a prompt; at least one.
+
+    Args:
+        prompt_tokens: For the video, without the marks around it.
+        overhead: What a grid costs beside its visual tokens.
+    """
+    return max(1, prompt_tokens // grid_cost(overhead))
 
 
 def fit_into_prompt(plan_at: Callable[[int], VideoPlan], cost: Callable[[VideoPlan], int], most: int) -> int:

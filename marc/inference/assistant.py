@@ -242,9 +242,11 @@ class VideoAssistant(Viewer):
             raise ValueError("this assistant has no memory: nothing can be recalled")
         if not question.strip():
             raise ValueError("the question is empty")
-        compression = self.backend.compression
-        most = compression.visual_tokens if compression.enabled and compression.takes_shares else None
-        clips, remarks = recalled_clips(library, self.selector.embedder, question, self.selector.retrieval, most)
+        recalled = partial(recalled_clips, library, self.selector.embedder, question, self.selector.retrieval)
+        clips, remarks = recalled(None)
+        most = min(self.events_in_one_budget(str(clip.source)) for clip in clips)
+        if sum(len(clip.found.kept) for clip in clips if clip.found) > most:
+            clips, remarks = recalled(most)
         return replace(self.query(clips, question, options=options), remarks=remarks)
 
     def chat(

@@ -31,6 +31,7 @@ from marc.memory.select import (
     join_bystanders,
     share_out,
     top_k,
+    unlike_events,
 )
 from marc.memory.vectors import average_direction
 from marc.types import FRAMES_PER_GRID, Clip, Event, Frames, Retrieval, VideoInfo
@@ -264,11 +265,11 @@ def _selected(
     """The frames of the kept events, and where room is left one pair of what lies between."""
     is_shared, limit = request.shared_budget is not None, request.frames.max_frames // FRAMES_PER_GRID
     spans, kept = [candidates[index].span for index in retrieval.kept], list(range(len(retrieval.kept)))
-    is_wide = is_shared and request.most_events > len(retrieval.kept) and len(retrieval.kept) > 1
-    if is_wide:
-        spans, kept = join_bystanders(
-            retrieval.events, retrieval.neighbour_similarity, retrieval.kept, request.most_events
-        )
+    if is_shared and request.most_events > len(retrieval.kept) > 1:
+        most = request.most_events
+        if request.compression.tokens_per_event is not None:
+            most = min(most, unlike_events(retrieval.neighbour_similarity, retrieval.kept))
+        spans, kept = join_bystanders(retrieval.events, retrieval.neighbour_similarity, retrieval.kept, most)
     own = dict(zip(kept, retrieval.kept, strict=True))
     pairs = [
         _own_pairs(candidates, own[index], chosen) if index in own else _middle_pair(candidates, span)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
 
-from marc.compression.config import NEAR_DUPLICATES
+from marc.compression.config import NEAR_DUPLICATES, CompressionConfig, override_compression
 from marc.inference.backend import Backend
 from marc.inference.hf import HFBackend
 from marc.inference.selectors import RetrievingSelector
@@ -38,6 +38,7 @@ def load_backend(
         engine: Which one.
         **load: ``device``, ``dtype``, ``attn_implementation``.
     """
+    override_compression(CompressionConfig(), compression or {})
     given = {"duplicates": NEAR_DUPLICATES, **(compression or {})}
     if engine == "vllm":
         return VllmBackend.from_pretrained(name, **load, **given)

@@ -65,10 +65,12 @@ def clips_of(found: Sequence[RecalledEvent]) -> list[Clip]:
     videos: dict[str, list[RecalledEvent]] = {}
     for one in found:
         videos.setdefault(one.source, []).append(one)
-    return [
-        Clip(source, found=_retrieval(sorted(events, key=lambda one: one.event)), share=len(events) / len(found))
-        for source, events in videos.items()
-    ]
+    clips, begin = [], 0
+    for source, events in videos.items():
+        retrieval = _retrieval(sorted(events, key=lambda one: one.event))
+        clips.append(Clip(source, found=retrieval, share=len(events) / len(found), share_begin=begin / len(found)))
+        begin += len(events)
+    return clips
 
 
 def _retrieval(found: Sequence[RecalledEvent]) -> Retrieval:

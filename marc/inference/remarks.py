@@ -60,6 +60,9 @@ def _about_budget(seen: VideoInput, shared: int | None) -> Iterator[str]:
     most = min(each for each in (plan.budget, plan.tokens_before, shared) if each is not None)
     if plan.tokens >= SPENT * most:
         return
+    if plan.rule is not None:
+        yield f"{plan.tokens} of {most} visual tokens were used: the layout {plan.rule} keeps no more of this video"
+        return
     grids = f"{len(plan.cells)} grid{'s' if len(plan.cells) > 1 else ''}"
     yield (
         f"{plan.tokens} of {most} visual tokens were used: what remains is {grids} of at most "

@@ -97,7 +97,8 @@ class FrameRequest:
         """Visual tokens that are shared out over the events; None where the layout does not share."""
         if not (self.compression.enabled and self.compression.takes_shares):
             return None
-        return self.budget_of(self.frames.max_frames // FRAMES_PER_GRID)
+        found = self.clip.found if self.clip else None
+        return self.budget_of(len(found.kept) if found else self.frames.max_frames // FRAMES_PER_GRID)
 
     def budget_of(self, events: int, kept: int | None = None) -> int:
         """Visual tokens that so many events share.
@@ -106,16 +107,20 @@ class FrameRequest:
             events: How many are shown.
             kept: How many of them were retrieved; None: all.
         """
-        share = self.clip.share if self.clip else 1.0
-        most = self.compression.visual_tokens
-        if self.compression.tokens_per_event is None:
-            return max(1, round(self.compression.token_budget(self.cells, events) * share))
-        kept = events if kept is None else kept
-        found = kept < events and self.compression.rule is not None and not is_about_all(self.question)
-        part = share * (FOUND_PART if found else 1)
-        own = max(kept, round(self.compression.tokens_of(round(kept / share)) * part))
-        wanted = events - kept + own
-        return wanted if most is None else min(wanted, max(1, round(most * share)))
+        compression, clip = self.compression, self.clip or Clip(self.info.source)
+        most = compression.visual_tokens
+        if compression.tokens_per_event is None:
+            wanted = clip.part_of(compression.token_budget(self.cells, events))
+        else:
+            kept = events if kept is None else kept
+            found = kept < events and compression.rule is not None and not is_about_all(self.question)
+            own = clip.part_of(compression.tokens_of(round(kept / clip.share)))
+            wanted = events - kept + max(kept, round(own * FOUND_PART) if found else own)
+            wanted = wanted if most is None else min(wanted, clip.part_of(most))
+        if clip.share == 1 or compression.prompt_tokens is None:
+            return wanted
+        room = clip.part_of(compression.prompt_tokens) - VISION_MARKS - events * self.overhead
+        return max(1, min(wanted, room * self.cells // (self.cells + self.overhead)))
 
     @property
     def most_events(self) -> int:
@@ -128,6 +133,7 @@ class FrameRequest:
         if (budget := self.shared_budget) is not None:
             limits.append(budget)
             if (prompt := self.compression.prompt_tokens) is not None:
+                prompt = prompt if self.clip is None else self.clip.part_of(prompt)
                 least = 1 + self.overhead + VISION_MARKS
                 if prompt < least:
                     raise ValueError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from marc.compression import CompressionConfig
-from marc.compression.plan import VideoPlan
+from marc.compression.plan import VideoPlan, grid_cost
 from marc.inference.backend import Backend
 from marc.inference.kept_frames import KeptFrames, state_of
 from marc.inference.live import LiveView, clip_of, describe, look_at
@@ -202,6 +203,20 @@ class Viewer:
         largest = self.frames.max_pixels or min(self.backend.processor.frame_pixels, 256 * factor**2)
         smallest = self.frames.min_pixels or min(4 * factor**2, largest)
         return {"min_pixels": smallest, "max_pixels": largest, "factor": factor}
+
+    def events_in_one_budget(self, source: str) -> int:
+        """Of how many events, each of a video of its own that is like this one, a budget has room for a token each."""
+        compression, info = self.backend.compression, probe(source, timeout=self.frames.timeout)
+        limits: list[int] = []
+        if compression.enabled and compression.takes_shares:
+            if compression.tokens_per_event is None:
+                limits.append(compression.token_budget(self._cells(info), 1))
+            if compression.visual_tokens is not None:
+                limits.append(compression.visual_tokens)
+            if compression.prompt_tokens is not None:
+                least = VISION_MARKS + grid_cost(self.backend.processor.event_overhead(info.duration))
+                limits.append(max(1, compression.prompt_tokens // least))
+        return min(limits, default=sys.maxsize)
 
     def _wanted_clip(self, clip: Clip, question: str, clock: StageClock) -> _Wanted:
         with clock.stage("probe"):

@@ -47,8 +47,9 @@ _LOCATED = regex.compile(
 
 _COUNTS = regex.compile(
     r"\bhow\s+(?:many|often|frequently)\b"
-    r"|\b(?:number|(?:total|the)\s+count)\s+of\b(?!\s+(?:the|this|that|his|her|their|its)\b)"
-    r"|^(?:please\s+)?count\s|\bcount\s+how\s+many\b",
+    r"|\btotal\s+(?:number|count)\s+of\b"
+    r"|\b(?:number|the\s+count)\s+of\b(?!\s+(?:the|this|that|his|her|their|its)\b)"
+    r"|^(?:please,?\s+)?(?:(?:can|could)\s+you\s+(?:please\s+)?)?count\s|\bcount\s+how\s+many\b",
     regex.IGNORECASE,
 )
 

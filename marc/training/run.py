@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -289,7 +289,7 @@ class RecipeParser(TrlParser):
 
     def __init__(self, dataclass_types: Any, typed: Sequence[str]):
         super().__init__(dataclass_types)
-        self._typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in typed if word.startswith("--")}
+        self._typed = _typed_values(typed)
 
     def error(self, message: str) -> NoReturn:
         """Raises what is wrong, which may be the recipe's, where argparse ends the process."""
@@ -297,10 +297,27 @@ class RecipeParser(TrlParser):
 
     def set_defaults_with_config(self, **config: Any) -> list[str]:
         """As TRL's."""
-        fields = budget_fields("full")
-        void = fields if "budget" in self._typed else ("budget",) if self._typed.intersection(fields) else ()
+        void = self._replaced(config)
         unknown: list[str] = super().set_defaults_with_config(**{k: v for k, v in config.items() if k not in void})
         return unknown
+
+    def _replaced(self, recipe: Mapping[str, Any]) -> tuple[str, ...]:
+        """The recipe's fields that have no say beside what is typed."""
+        layout = self._typed.get("layout") or recipe.get("layout")
+        if (budget := self._typed.get("budget")) is not None:
+            return budget_fields(budget, layout)
+        budget = recipe.get("budget")
+        return ("budget",) if budget and self._typed.keys() & {*budget_fields(budget, layout)} else ()
+
+
+def _typed_values(words: Sequence[str]) -> dict[str, str]:
+    """Options of a command line by name, with what is written behind each."""
+    values = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, mark, value = word[2:].partition("=")
+            values[name.replace("-", "_")] = value if mark else following
+    return values
 
 
 def recipe_parser(method: str, typed: Sequence[str]) -> RecipeParser:

@@ -337,6 +337,8 @@ def test_the_library_answers_with_citations(alone):
         (("--library", " "), "the question is empty"),
         (("--library", "What?", "--no-memory"), "--no-memory leaves nothing for --library"),
         (("--library", "What?", "--start", "1"), "--library leaves nothing for --start"),
+        (("--library", "What?", "--scope", "all"), "--library leaves nothing for --scope"),
+        (("--watch", "camera", "What?", "--scope", "all"), "--watch leaves nothing for --scope"),
         (("--batch", "q.jsonl", "--background"), "--batch leaves nothing for --background"),
         (("--library", "What?", "--wait"), "--library leaves nothing for --wait"),
         (("clip.mp4", "What?", "--wait", "--background"), "--background is for answers that do not wait"),

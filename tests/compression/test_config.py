@@ -10,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marc.compression.config import (
+    AUTO,
+    AUTO_CELLS,
     CompressionConfig,
     Layout,
     budget_fields,
@@ -102,7 +104,7 @@ def test_the_name_of_a_budget_gives_it_back(config):
 def test_a_budget_has_its_own_name(text, config):
     """But for as many visual tokens as the prompt may have, which is the prompt's budget."""
     asked = parse_budget(text, config)
-    same = text == "tokens:12" and config.prompt_tokens == 12
+    same = text == "tokens:12" and config.prompt_tokens == 12 != config.visual_tokens
     assert budget_name(asked) == ("prompt:12" if same else text)
     assert parse_budget(budget_name(asked), config) == asked
 
@@ -115,12 +117,42 @@ def test_overrides_may_be_fields_a_budget_or_both():
     assert override_compression(BASE, {"budget": "tokens:9", "layout": "events"}).layout == "events"
 
 
+def test_another_budget_than_the_prompts_is_not_limited_by_it():
+    served = parse_budget("prompt:200", BASE)
+    assert override_compression(served, {"budget": "tokens:500"}) == replace(BASE, visual_tokens=500)
+    assert override_compression(served, {"budget": "events:4"}).prompt_tokens is None
+    limited = replace(BASE, prompt_tokens=200)
+    assert override_compression(limited, {"budget": "tokens:500"}).prompt_tokens == 200
+    assert override_compression(served, {"budget": "tokens:500", "prompt_tokens": 300}).prompt_tokens == 300
+
+
+@pytest.mark.parametrize("budget", ["tokens:9", "prompt:9", "auto:88", "details:3"])
+def test_new_target_frames_are_the_budget(budget):
+    served = parse_budget(budget, CompressionConfig(layout="details"))
+    asked = override_compression(served, {"target_frames": 2})
+    assert asked.token_budget(16, 10) == 32 and asked.prompt_tokens is None
+    assert override_compression(served, {"target_frames": None}) == replace(served, target_frames=None)
+
+
+def test_tokens_of_each_event_are_those_of_the_layouts_kind():
+    served = CompressionConfig(layout="details", tokens_per_event=88)
+    assert override_compression(served, {"layout": "events"}) == CompressionConfig(tokens_per_event=AUTO)
+    assert override_compression(served, {"layout": "frames"}) == CompressionConfig("frames")
+    assert override_compression(served, {"layout": "holitom"}).tokens_per_event == 88
+    assert override_compression(served, {"layout": "events", "tokens_per_event": 9}).tokens_per_event == 9
+    back = override_compression(CompressionConfig(tokens_per_event=4), {"layout": "details"})
+    assert back.tokens_per_event == AUTO_CELLS
+    asked = override_compression(served, {"layout": "events", "budget": "auto"})
+    assert (asked.layout, asked.tokens_per_event) == ("events", AUTO)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"budget": "full", "layout": "events"}, "the budget full leaves nothing for layout"),
         ({"budget": "tokens:9", "visual_tokens": 8}, "the budget tokens:9 leaves nothing for visual_tokens"),
-        ({"budgets": "full"}, "unknown compression option budgets"),
+        ({"budgets": "full"}, "unknown compression option budgets; known are layout, .* and budget where"),
+        ("prompt:200", "a compression is given by options, such as .*, got 'prompt:200'"),
         ({"ratio": 2}, "compression.ratio must be a number in"),
     ],
 )
@@ -134,6 +166,7 @@ def test_fields_that_a_budget_leaves_open():
     assert budget_fields("events:9") == ("layout", "target_frames", "visual_tokens", "tokens_per_event")
     assert budget_fields("auto:9") == budget_fields("auto") == budget_fields("events:9")
     assert budget_fields("auto:9", "frames") == budget_fields("events:9")
+    assert budget_fields("auto:9", "events") == budget_fields("tokens:9")
     assert budget_fields("auto:9", "details") == budget_fields("tokens:9", "details") == budget_fields("tokens:9")
 
 

@@ -84,6 +84,16 @@ def test_where_events_have_tokens_of_their_own_the_kept_ones_and_the_present_do(
     assert video.visual_tokens_budget == shown_events + 2 * kept
 
 
+def test_neighbours_that_look_alike_are_one_event_where_each_has_tokens(assistant, memory, monkeypatch):
+    monkeypatch.setattr(assistant.backend, "compression", parse_budget("auto:3", assistant.backend.compression))
+    apart = len(set(assistant.ask(memory, "What about 2?").videos[0].grid_events))
+    monkeypatch.setattr("marc.inference.live.unlike_events", lambda similarity, kept: len(kept) + 1)
+    assistant.forget()
+    (video,) = assistant.ask(memory, "What about 2?").videos
+    assert len(set(video.grid_events)) == len(video.events) + 1 < apart
+    assert video.visual_tokens_budget == 3 * len(video.events) + 1
+
+
 def test_an_answer_says_until_when_the_source_was_seen(assistant, memory):
     assert any("seen until 23.5 s" in warning for warning in assistant.ask(memory, "What about 2?").warnings)
 

@@ -1,8 +1,11 @@
 """From recalled events to what is shown of their videos."""
 
+from dataclasses import replace
+
 import pytest
 
 from marc import VideoAssistant
+from marc.compression import CompressionConfig
 from marc.inference.recalling import clips_of, recalled_clips
 from marc.memory.library import RecalledEvent
 from marc.memory.options import RetrievalOptions
@@ -80,6 +83,47 @@ def test_an_answer_from_the_library_rests_on_events_of_several_videos(rememberin
     assert answer.visual_tokens_budget == answer.visual_tokens_after == 4
     assert [shown.visual_tokens_after for shown in answer.videos] == [3, 1]
     assert not answer.warnings
+
+
+@pytest.mark.parametrize("layout", ["events", "details"])
+@pytest.mark.parametrize(
+    ("budget", "k", "tokens", "prompt"),
+    [
+        ({"visual_tokens": 20}, 3, 20, 26),
+        ({"visual_tokens": 8}, 5, 8, 14),
+        ({"visual_tokens": 2}, 5, 2, 6),
+        ({"visual_tokens": 20, "prompt_tokens": 20}, 3, 14, 20),
+        ({"visual_tokens": 4, "prompt_tokens": 4}, 3, 2, 4),
+        ({}, 6, 4, 10),
+        ({"tokens_per_event": 9, "visual_tokens": 11}, 4, 11, 17),
+    ],
+)
+def test_films_share_a_budget_to_the_token(remembering, videos, layout, budget, k, tokens, prompt):
+    """However many events and films it is shared over; `tokens` is all of it but for marks that a prompt pays."""
+    if remembering.backend.processor.event_overhead(9):
+        pytest.skip("its prompts have times, too")
+    answer = asked_of(remembering, videos, k, CompressionConfig(layout, **budget))
+    assert sum(shown.visual_tokens_after for shown in answer.videos) == tokens
+    assert answer.prompt_tokens_after == prompt
+
+
+@pytest.mark.parametrize("k", [2, 3, 6])
+@pytest.mark.parametrize("prompt", [70, 120, 200])
+def test_films_share_a_prompt_with_its_times(remembering, videos, prompt, k):
+    budget = CompressionConfig("events", visual_tokens=prompt, prompt_tokens=prompt)
+    answer = asked_of(remembering, videos, k, budget)
+    overhead = remembering.backend.processor.event_overhead(12)
+    least = 2 + max(1 + overhead, 2 * overhead)
+    assert answer.prompt_tokens_after <= prompt
+    assert sum(len(shown.events) for shown in answer.videos) == min(k, prompt // least)
+
+
+def asked_of(assistant, videos, k, compression):
+    """What an assistant answers of six events of three films, of which it is shown some."""
+    found = [event(videos[number % 3], 2 * (number // 3), 0.9 - number / 10) for number in range(6)]
+    assistant.selector.retrieval = RetrievalOptions(k=k)
+    assistant.backend.compression = replace(compression, duplicates=None)
+    return assistant.ask_library(Shelf(*found), "What happens in scene 1?")
 
 
 def test_without_a_memory_nothing_is_recalled(checkpoint):

@@ -57,6 +57,15 @@ def test_a_rule_that_takes_more_than_its_budget_says_so(checkpoint, clip):
     assert answer.warnings == ("4 visual tokens, not 2: the layout evs keeps no fewer of this video",)
 
 
+def test_a_rule_that_has_no_more_to_keep_says_so(checkpoint, clip):
+    assistant = VideoAssistant.from_pretrained(
+        checkpoint, memory=None, generation=SHORT, device="cpu", compression={"layout": "last", "visual_tokens": 20}
+    )
+    answer = assistant.ask(clip, "What?")
+    assert answer.visual_tokens_after == 8
+    assert answer.warnings == ("8 of 20 visual tokens were used: the layout last keeps no more of this video",)
+
+
 def test_a_model_of_generated_videos_says_so_of_others(of_the_world, clip):
     (remark,) = of_the_world.ask(clip, "What?").warnings
     assert remark.startswith("this model knows generated videos only")

@@ -245,7 +245,8 @@ def test_the_written_options_are_a_recipe_of_the_same_run(recipe, tmp_path):
     ("typed", "expected"),
     [
         (["--budget", "events:4"], {"budget": "events:4"}),
-        (["--budget=tokens:9"], {"budget": "tokens:9"}),
+        (["--budget=tokens:9"], {"budget": "tokens:9", "layout": "frames"}),
+        (["--budget", "tokens:9", "--layout", "events"], {"budget": "tokens:9", "layout": "events"}),
         (["--target-frames", "3"], {"layout": "frames", "target_frames": 3}),
     ],
 )
@@ -261,6 +262,14 @@ def test_typed_fields_replace_a_recipes_budget(tmp_path):
     for typed, expected in ([], {"budget": "events:4"}), (["--layout", "frames"], {"layout": "frames"}):
         options, _ = launch.read_options(launch.RunOptions, launch.CGRPOConfig, ["--config", str(path), *typed])
         assert options.compression == expected
+
+
+def test_a_typed_layout_leaves_a_recipes_tokens(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"bf16: false\nbudget: tokens:16\noutput_dir: {tmp_path}\n")
+    typed = ["--config", str(path), "--layout", "details"]
+    options, _ = launch.read_options(launch.RunOptions, launch.CGRPOConfig, typed)
+    assert options.compression == {"budget": "tokens:16", "layout": "details"}
 
 
 @pytest.mark.parametrize(
