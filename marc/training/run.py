@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -313,7 +314,7 @@ class RecipeParser(TrlParser):
 def _typed_values(words: Sequence[str]) -> dict[str, str]:
     """Options of a command line by name, with what is written behind each."""
     values = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         if word.startswith("--"):
             name, mark, value = word[2:].partition("=")
             values[name.replace("-", "_")] = value if mark else following
