@@ -5,7 +5,7 @@
 #   MODEL=Qwen/Qwen2.5-VL-3B-Instruct DATA=Video-R1-eval BENCHMARKS="vsi mmvu mvbench" NGPU=8 \
 #     bash inference_script/eval_bench.sh --batch-size 8
 #
-# Interrupted runs go on where they stopped. Further arguments go to `marc eval` (see `marc eval --help`).
+# Interrupted runs go on where they stopped. Samples that failed (exit code 1) keep nothing from being reported. Further arguments go to `marc eval` (see `marc eval --help`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,6 +24,8 @@ for benchmark in $BENCHMARKS; do command+=(--benchmark "$benchmark"); done
 for method in $METHODS; do command+=(--method "$method"); done
 
 echo "${command[*]} $*"
-"${command[@]}" "$@"
-[ -d "$OUTPUT" ] || exit 0 # nothing was run: --check, --list
+status=0
+"${command[@]}" "$@" || status=$?
+if [ "$status" -gt 1 ] || [ ! -d "$OUTPUT" ]; then exit "$status"; fi # stopped, or nothing was run: --check, --list
 "$PYTHON" -m marc.cli report "$OUTPUT" --markdown "$OUTPUT/report.md" --json "$OUTPUT/report.json"
+exit "$status"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
+from stat import S_IMODE
 from typing import IO, TYPE_CHECKING, Any
 
 from marc.extras import MissingExtraError
@@ -30,6 +31,8 @@ _BLOCK_BYTES = 1 << 20
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A file to fill that takes the place of another in one step, durably, when the block ends without an error.
+
+    Others may read it as they may any new file, also if whoever fills it makes files for their owner alone.
 
     Args:
         path: The file to replace; its folder is made if there is none.
@@ -47,6 +50,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     with _naming(path):
         try:
             yield temporary
+            open_as_usual(temporary)
             sync(temporary)
             os.replace(temporary, path)
         finally:
@@ -118,12 +122,32 @@ def size_below(folder: str | Path) -> int:
     return size
 
 
+def open_as_usual(path: str | Path) -> None:
+    """Gives a file that was made for its owner alone, as libraries make temporary ones, the rights of a new file.
+
+    These are what the umask and the folder leave; a file that others may use in any way is left as it is.
+    """
+    path = Path(path)
+    own = S_IMODE(path.stat().st_mode)
+    if own & 0o077:
+        return
+    usual = temporary_path(path.parent)
+    try:
+        usual.touch(exist_ok=False)
+        wanted = S_IMODE(usual.stat().st_mode)
+        if wanted != own:
+            path.chmod(wanted)
+    finally:
+        usual.unlink(missing_ok=True)
+
+
 def put_in_place(finished: str | Path, path: str | Path) -> None:
     """Moves a finished file to where it belongs, in the same file system, durably and in one step.
 
     Raises:
         OSError: It cannot be moved; a file that was there is still whole.
     """
+    open_as_usual(finished)
     sync(Path(finished))
     os.replace(finished, path)
     sync(Path(path).parent)

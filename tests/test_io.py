@@ -19,6 +19,8 @@ from marc.io import (
     make_durable,
     make_folders,
     message_of,
+    open_as_usual,
+    put_in_place,
     replacing,
     sha256_file,
     sha256_json,
@@ -109,6 +111,39 @@ def test_a_file_that_is_filled_by_its_name_keeps_its_extension(tmp_path):
         temporary.write_bytes(b"film")
     assert (tmp_path / "film.mp4").read_bytes() == b"film"
     assert names(tmp_path) == ["film.mp4"]
+
+
+@pytest.fixture
+def narrow_umask():
+    """Others may do nothing with new files, the group may read them."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("own", [0o600, 0o644])
+def test_what_a_library_made_for_its_owner_alone_is_as_open_as_any_new_file(tmp_path, narrow_umask, own):
+    """What others may use already is left as it was made."""
+    with replacing(tmp_path / "a") as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY))
+        temporary.chmod(own)
+    (tmp_path / "filled").touch()
+    (tmp_path / "filled").chmod(own)
+    put_in_place(tmp_path / "filled", tmp_path / "b")
+    (tmp_path / "c").touch()
+    (tmp_path / "c").chmod(own)
+    open_as_usual(tmp_path / "c")
+    wanted = 0o640 if own == 0o600 else own
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys("abc", wanted)
+
+
+def test_files_that_are_private_by_the_umask_stay_so(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_text(tmp_path / "a", "mine")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600 and names(tmp_path) == ["a"]
 
 
 def test_file_and_folder_are_flushed_to_the_disk_before_and_after_the_file_appears(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions
 
 if TYPE_CHECKING:
+    from marc.data.placing import Placement
     from marc.data.rows import TrainingRow
     from marc.inference.backend import Backend
     from marc.memory.embedder import EventEmbedder
@@ -30,7 +31,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Root = Annotated[Path | None, typer.Option(help="Folder of the videos.", show_default="that of the rows' file")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the videos; paths of OUTPUT start there, too.", show_default="that of the rows' file"
+    ),
+]
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Also read files that rows name outside the folder of the videos.")
 ]
@@ -47,7 +53,10 @@ def sample(
     root: Root = None,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Draw a stratified sample and list the files that it needs; unusable rows are named and left out."""
+    """Draw a stratified sample and list the files that it needs; unusable rows are named and left out.
+
+    Paths stay as they are in ROWS, so that one knows what to download: beside ROWS, or where `--root` says.
+    """
     from marc.data.row_files import raw_rows
     from marc.data.rows import parse_rows
     from marc.data.sampling import sample_rows, write_manifest
@@ -81,6 +90,7 @@ def check(
 ) -> None:
     """Decode every file in time-limited processes, name the bad rows and write a clean manifest.
 
+    The manifest works where it lies: without `--root`, paths are rewritten for its folder if that is another.
     A row is bad, too, if the strict reward pays no answer that does as it is told. Exit code 1 if any row is bad. A
     killed run goes on where it was, by the journal that it keeps beside OUTPUT.
     """
@@ -89,10 +99,12 @@ def check(
     from marc.cli.progress import progress_console
     from marc.data.check import CheckOptions, check_needed, needed_files
     from marc.data.conforming import Selection
+    from marc.data.placing import Placement
     from marc.data.rows import first_few
     from marc.data.sampling import read_checksums, write_manifest
 
-    folder = root or rows.parent
+    placement = Placement(rows, output, root)
+    folder = placement.folder
     output.parent.mkdir(parents=True, exist_ok=True)
     told = output.with_name(f"{output.name}.mended.jsonl")
     selection = Selection(rows, None if allow_outside else folder, fix=fix)
@@ -109,13 +121,15 @@ def check(
         bad += len(file.users)
 
     def clean() -> Iterator[TrainingRow]:
-        return (row for row in selection.rows() if (row.path, row.data_type) not in problems)
+        usable = (row for row in selection.rows() if (row.path, row.data_type) not in problems)
+        return map(placement.place, usable)
 
-    strata = write_manifest(output, clean, folder, source={"file": rows.name})["strata"]
+    strata = write_manifest(output, clean, placement.root, source={"file": rows.name})["strata"]
     journal.unlink(missing_ok=True)
     for line in selection.summary():
         echo(line)
     echo(f"{output}: {sum(strata.values())} rows can be used; {bad} cannot")
+    _tell(placement)
     if bad:
         raise typer.Exit(1)
 
@@ -139,10 +153,12 @@ def cuts(
     Each is remembered as by `marc remember`, but in no library; a killed run goes on where it was. Rows about videos
     that cannot be read, or are not those of a manifest, are named and left out, and the exit code is 1.
     """
+    from marc.data.placing import Placement
     from marc.data.rows import first_few, read_rows
     from marc.data.sampling import read_checksums, write_manifest
 
-    folder, expected = root or rows.parent, read_checksums(rows)
+    placement = Placement(rows, output, root)
+    folder, expected = placement.folder, read_checksums(rows)
     known = read_rows(rows, folder, allow_outside=allow_outside)
     asked: dict[str, list[TrainingRow]] = {}
     for row in known:
@@ -164,10 +180,12 @@ def cuts(
         raise ValueError(f"{rows}: none of its {len(asked)} videos could be read; is --root {folder} their folder?")
     left = [row for row in known if row.data_type != "video" or str(row.file(folder)) in found]
     about = {"source": {"file": rows.name}, "embedder": embedder, "events": asdict(memory)}
-    checksums = {str(asked[video][0].path): each.content for video, each in found.items()}
-    write_manifest(output, lambda: (_with_cuts(row, folder, found) for row in left), folder, checksums, **about)
+    checksums = {str(placement.place(asked[video][0]).path): each.content for video, each in found.items()}
+    cut = [placement.place(_with_cuts(row, folder, found)) for row in left]
+    write_manifest(output, lambda: cut, placement.root, checksums, **about)
     events = sum(len(each.events) for each in found.values())
     echo(f"{output}: {len(left)} rows, {len(found)} videos of {events} events; {len(known) - len(left)} left out")
+    _tell(placement)
     if len(found) < len(asked):
         raise typer.Exit(1)
 
@@ -239,6 +257,7 @@ def teacher(
     from rich.progress import track
 
     from marc.cli.progress import progress_console
+    from marc.data.placing import Placement
     from marc.data.prompts import check_style
     from marc.data.rows import read_rows
     from marc.data.sampling import write_manifest
@@ -247,17 +266,27 @@ def teacher(
     check_style(style)
     number, count = _shard(shard)
     options = TeacherOptions(samples, generation.max_new_tokens, generation.temperature, generation.seed)
-    folder = root or rows.parent
+    placement = Placement(rows, output, root)
+    folder = placement.folder
     questions = read_rows(rows, folder, allow_outside=allow_outside)
     grader = _grader(model, frames, options, TeacherCache(cache or output.parent / "teacher", number))
     results = teacher_accuracies(questions, folder, grader, style=style, shard=(number, count), together=together)
     total = len(range(number, len(questions), count))
     answered = list(track(results, "teacher", total=total, console=progress_console()))
     if count == 1:
-        write_manifest(output, lambda: answered, folder, source={"file": rows.name}, teacher=model.name)
+        placed = [placement.place(row) for row in answered]
+        write_manifest(output, lambda: placed, placement.root, source={"file": rows.name}, teacher=model.name)
     known = [row.a_full for row in answered if row.a_full is not None]
     mean = f"mean accuracy {sum(known) / len(known):.4f}" if known else "no video rows"
     echo(f"{output if count == 1 else f'shard {shard}'}: {len(answered)} rows, {mean}")
+    if count == 1:
+        _tell(placement)
+
+
+def _tell(placement: Placement) -> None:
+    """Says with which folder the written file is to be read, if it needs one."""
+    if remark := placement.remark():
+        echo(remark)
 
 
 def _grader(model: ModelOptions, frames: FrameOptions, options: TeacherOptions, cache: TeacherCache) -> TeacherGrader:

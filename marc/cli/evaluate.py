@@ -17,6 +17,7 @@ from marc.cluster import ClusterOptions
 from marc.compression.config import CompressionConfig
 from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.memory.options import MemoryOptions, RetrievalOptions
+from marc.terminal import in_one_line
 from marc.types import GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from marc.evaluation.evaluate import Task
     from marc.evaluation.methods import Method
     from marc.evaluation.samples import Sample
+    from marc.evaluation.summary import RunSummary
 
 ON_CLUSTER = ("workers", "cpus_per_worker", "gpus_per_worker")
 PAPER_SAMPLING = {"temperature": 0.01, "top_p": 0.001}
@@ -92,7 +94,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Engines at a time on the cluster of --ray.", min=1)] = 1,
     given: Given,
 ) -> None:
-    """Answer the questions of benchmarks, score them, and report; an interrupted run goes on where it stopped."""
+    """Answer questions of benchmarks, score them, and report; a stopped run goes on. Exit code 1 if samples failed."""
     from marc.evaluation.evaluate import load_tasks
     from marc.evaluation.runner import processes
 
@@ -110,9 +112,8 @@ def evaluate(
             raise typer.Exit(0 if _check(console, tasks, frames, wait) else 1)
         folder = output or Path("runs/eval") / Path(model.name).name
         runs = Runs(folder, batch_size, retry_failed, console, wait, cluster, workers)
-        failed = sum(runs.run(each, tasks, options, sampling) for each in methods)
-    if failed:
-        console.print(f"[bold red]{failed} samples failed[/]; their reasons are in the reports", highlight=False)
+        finished = [run for each in methods for run in runs.run(each, tasks, options, sampling)]
+    _end_with_failures([run for run in finished if run.failed])
 
 
 def _methods(names: Sequence[str], given: Given, layout: str | None) -> list[Method]:
@@ -136,6 +137,18 @@ def _sampling(generation: dict[str, Any], given: Given, paper_sampling: bool, at
     if sampling.get("static") and "flash" in (attention or ""):
         raise ValueError(f"--static-cache is for one compiled graph, which --attn-implementation {attention} breaks")
     return sampling
+
+
+def _end_with_failures(failing: Sequence[RunSummary]) -> None:
+    """Says how many samples of runs failed, with the first reason, and ends with exit code 1 if there are any."""
+    if not failing:
+        return
+    count = sum(run.failed for run in failing)
+    reason = failing[0].failures[0][0]
+    reports = ", ".join(f"{run.folder}/report.md" for run in failing[:3]) + (" and others" if failing[3:] else "")
+    said = f"{count} samples failed; first reason: {reason}; see {reports}; --retry-failed asks them again"
+    echo(in_one_line(f"marc eval: {said}"), err=True)
+    raise typer.Exit(1)
 
 
 def _check_thinking(tasks: Sequence[Task], sampling: dict[str, Any]) -> None:
@@ -174,8 +187,10 @@ class Runs:
     cluster: ClusterOptions
     workers: int
 
-    def run(self, method: Method, tasks: Sequence[Task], options: EngineOptions, sampling: dict[str, Any]) -> int:
-        """Has one method answer all tasks; gives the number of samples that failed."""
+    def run(
+        self, method: Method, tasks: Sequence[Task], options: EngineOptions, sampling: dict[str, Any]
+    ) -> list[RunSummary]:
+        """Has one method answer all tasks; gives what came of each in the main process, nothing in the others."""
         from marc.evaluation.evaluate import load_engine
 
         _check_thinking(tasks, sampling)
@@ -189,19 +204,19 @@ class Runs:
 
     def _run(
         self, method: Method, tasks: Sequence[Task], engine: Engine | EnginePool, sampling: dict[str, Any]
-    ) -> int:
+    ) -> list[RunSummary]:
         from marc.evaluation.evaluate import run_task
         from marc.evaluation.runner import RunOptions
 
-        failed = 0
+        summaries = []
         for task in tasks:
             own = {"max_new_tokens": task.spec.max_new_tokens, "repetition_penalty": 1.0}
             generation = GenerationOptions(**{**own, **sampling})
             asked = RunOptions(task.protocol, generation, self.batch_size, self.retry_failed)
             folder = self.folder / task.benchmark.name / method.name
             summary = run_task(task, engine, folder, asked, self.console, self.wait)
-            failed += summary.failed if summary else 0
-        return failed
+            summaries += [summary] if summary else []
+        return summaries
 
 
 @command("report")
@@ -226,7 +241,7 @@ def report(
     shown = [table for table in shown if table.rows]
     console = make_console()
     for table in shown:
-        console.print(table.rich())
+        table.show(console)
     if markdown:
         write_text(markdown, "\n\n".join(table.markdown() for table in shown) + "\n")
     if json_file:

@@ -201,20 +201,17 @@ _BENCHMARKS = (
     ),
 )
 
-WORLD = Benchmark(
-    "world",
-    "Micro-world",
-    {
-        "official": ProtocolSpec(
-            ("eval_world",),
-            "mean",
-            64,
-            "`marc world export`; made by itself where it is missing",
-            note="Free answers count if they are the same words.",
-            rules={"multiple choice": "letter", "free-form": "exact"},
-        ),
-    },
+_WORLD_SPEC = ProtocolSpec(
+    ("eval_world",),
+    "mean",
+    64,
+    "`marc world export`; made by itself where it is missing",
+    note="Free answers count if they are the same words.",
+    rules={"multiple choice": "letter", "free-form": "exact"},
 )
+_WORLD_SOURCE = "marc-world-"
+"""How the ``data_source`` of each of the micro-world's rows begins."""
+WORLD = Benchmark("world", "Micro-world", {"official": _WORLD_SPEC})
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (WORLD, *_BENCHMARKS)}
 
@@ -222,7 +219,9 @@ BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (
 def find_benchmark(name: str) -> Benchmark:
     """A benchmark by its name, or a file in Video-R1-eval's format by its path.
 
-    A file that has the name of a benchmark's file is that benchmark; any other one is scored by ``video-r1``'s rules.
+    A file that has the name of a published benchmark's file is that benchmark. `marc world export` has one name for
+    all that it writes: with the rows that it writes by default, such a file is the micro-world; with others it is a
+    benchmark of its own, asked and scored as the micro-world is. Any other file is scored by ``video-r1``'s rules.
 
     Raises:
         ValueError: If it is neither.
@@ -233,12 +232,54 @@ def find_benchmark(name: str) -> Benchmark:
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)} or give a .json file")
     here = (str(path.resolve().with_suffix("")),)
-    for known in BENCHMARKS.values():
+    if path.stem in _WORLD_SPEC.files and path.is_file():
+        return _world_of(path, replace(_WORLD_SPEC, files=here))
+    for known in _BENCHMARKS:
         for protocol, spec in known.protocols.items():
             if path.stem in spec.files:
                 return replace(known, protocols={protocol: replace(spec, files=here)})
+    own = _own_name(path)
+    return Benchmark(own, own, {"video-r1": ProtocolSpec(here, "mean", 1024, str(path))})
+
+
+def _world_of(path: Path, spec: ProtocolSpec) -> Benchmark:
+    """The benchmark that a file with the name of the micro-world's is, by its rows."""
+    rows = load_rows(path)
+    own = _own_name(path)
+    if not all(isinstance(row, dict) and str(row.get("data_source")).startswith(_WORLD_SOURCE) for row in rows):
+        return Benchmark(own, own, {"video-r1": ProtocolSpec(spec.files, "mean", 1024, str(path))})
+    if _asked(rows) == _asked(_default_world_rows()):
+        return replace(WORLD, protocols={WORLD.default_protocol: spec})
+    return Benchmark(own, f"{WORLD.title} ({_folder_name(path)})", {WORLD.default_protocol: spec})
+
+
+def _asked(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """What of the micro-world's rows is asked, whatever else they say."""
+    return [tuple(row.get(name) for name in ("path", "problem", "options", "solution")) for row in rows]
+
+
+def _default_world_rows() -> Iterator[dict[str, Any]]:
+    """The rows that `marc world export` writes if it is told nothing else, without their videos."""
+    from marc.world.export import to_row, video_questions
+    from marc.world.levels import sample
+    from marc.world.options import WorldOptions
+
+    world = WorldOptions()
+    for index in range(world.videos):
+        video = sample(world.level, "test", world.seed, index)
+        for question in video_questions(video, "test", world.seed, index, world.questions):
+            yield to_row(question, video, f"videos/{video.name}.mp4", index)
+
+
+def _own_name(path: Path) -> str:
+    """What a user's file is called: as its name says, behind that of its folder where a benchmark is called so."""
     stem = path.stem.removeprefix("eval_")
-    return Benchmark(stem, stem, {"video-r1": ProtocolSpec(here, "mean", 1024, str(path))})
+    taken = {called.casefold() for known in BENCHMARKS.values() for called in (known.name, known.title)}
+    return f"{_folder_name(path)}-{stem or 'eval'}" if not stem or stem.casefold() in taken else stem
+
+
+def _folder_name(path: Path) -> str:
+    return path.absolute().parent.name or "own"
 
 
 def load_samples(

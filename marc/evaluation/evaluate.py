@@ -129,6 +129,6 @@ def run_task(
         return None
     summary = write_report(folder)
     for table in tables(summary):
-        console.print(table.rich())
+        table.show(console)
     console.print(f"report: {folder / 'report.md'}", highlight=False, markup=False)
     return summary

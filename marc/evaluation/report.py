@@ -19,7 +19,8 @@ import numpy as np
 
 from marc.evaluation.plots import plot_summary
 from marc.evaluation.runner import read_card
-from marc.evaluation.summary import RunSummary, compare, summarise
+from marc.evaluation.statistics import PairedComparison
+from marc.evaluation.summary import DifferentDataError, RunSummary, compare, summarise
 from marc.evaluation.tables import Table, interval, percent
 from marc.io import write_json, write_text
 
@@ -197,7 +198,11 @@ def _number(value: float, digits: int) -> str:
 
 
 def comparisons(folders: Sequence[Path]) -> Table:
-    """Every run against the first run of its benchmark and protocol, sample by sample."""
+    """Every run against the first run of its benchmark and protocol, sample by sample.
+
+    Raises:
+        ValueError: If some are of other data than the first of their benchmark; the message names all of these.
+    """
     table = Table(
         "Paired comparisons (difference of headlines on common samples, 95 % interval and sign-flip test over videos)",
         ("benchmark", "run", "against", "difference", "only it right", "only other right", "p", "n", "not in both"),
@@ -205,11 +210,17 @@ def comparisons(folders: Sequence[Path]) -> Table:
     first: dict[tuple[str, str], tuple[Path, Mapping[str, Any]]] = {}
     runs = [read_card(folder)["run"] for folder in folders]
     of_one_model = len({run.get("model") for run in runs}) == 1
+    pairs = {}
     for folder, run in zip(folders, runs, strict=True):
         base_folder, base = first.setdefault((run["benchmark"], run["protocol"]), (folder, run))
-        if base_folder == folder:
+        if base_folder != folder:
+            pairs[folder] = base_folder
+    compared = _compared(pairs)
+    for folder, run in zip(folders, runs, strict=True):
+        if folder not in compared:
             continue
-        pair, unpaired = compare(base_folder, folder)
+        _, base = first[run["benchmark"], run["protocol"]]
+        pair, unpaired = compared[folder]
         own, other = (
             (one["method"] if of_one_model else f"{one.get('model')} {one['method']}")
             + _apart(_comparable(one, against), [_comparable(against, one)])
@@ -228,6 +239,23 @@ def comparisons(folders: Sequence[Path]) -> Table:
             str(unpaired),
         )
     return table
+
+
+def _compared(pairs: Mapping[Path, Path]) -> dict[Path, tuple[PairedComparison, int]]:
+    """Runs compared with those that stand beside them, once it is certain that all can be."""
+    compared = {}
+    refused: dict[Path, DifferentDataError] = {}
+    for folder, base in pairs.items():
+        try:
+            compared[folder] = compare(base, folder)
+        except DifferentDataError as error:
+            refused[folder] = error
+    if refused:
+        raise ValueError(
+            f"{'; '.join(map(str, refused.values()))}. Leave out {', '.join(map(str, refused))}: give `marc report` "
+            "the folders of the runs to compare, one by one, and report those of other data by themselves"
+        )
+    return compared
 
 
 def _comparable(run: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:

@@ -60,6 +60,19 @@ class Costs:
     seconds: dict[str, float]
 
 
+class DifferentDataError(ValueError):
+    """Two runs that cannot be compared, as they asked different questions under one name.
+
+    Args:
+        first: A run's folder.
+        second: That of the run that is compared with it.
+        sample: Id of a sample whose gold answer differs.
+    """
+
+    def __init__(self, first: Path, second: Path, sample: str) -> None:
+        super().__init__(f"{first} and {second} are of different data: the gold answer of {sample} differs")
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """Everything a report says about one run.
@@ -167,13 +180,13 @@ def compare(first: Path, second: Path) -> tuple[PairedComparison, int]:
     """The second run's headline minus the first's on what both answered, and how many samples only one of them did.
 
     Raises:
-        ValueError: If a sample's gold answer differs: then the runs are of different data.
+        DifferentDataError: If a sample's gold answer differs.
     """
     before, after = ({row["id"]: row for row in read_run_rows(run)} for run in (first, second))
     asked = [key for key in before if key in after]
     for key in asked:
         if before[key]["solution"] != after[key]["solution"]:
-            raise ValueError(f"{first} and {second} are of different data: the gold answer of {key} differs")
+            raise DifferentDataError(first, second, key)
     answered = [{key for key, row in run.items() if row["status"] == "ok"} for run in (before, after)]
     both = answered[0] & answered[1]
     parts = _parts((before[key] for key in asked), read_card(first)["run"]["headline"])

@@ -10,7 +10,12 @@ from marc.evaluation.statistics import Estimate
 from marc.terminal import harmless
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table as RichTable
+
+
+_BORDER = 3
+"""Characters of a line that a column takes beside its text."""
 
 
 @dataclass
@@ -47,6 +52,38 @@ class Table:
         for row in self.rows:
             table.add_row(*(escape(harmless(cell)) for cell in row))
         return table
+
+    def plain(self) -> str:
+        """The table for a narrow place: a paragraph for each row, a line for each cell that is not empty."""
+        width = max(map(len, self.columns), default=0)
+        named = (
+            [f"{name:{width}}  {' '.join(cell.split())}" for name, cell in zip(self.columns, row, strict=True) if cell]
+            for row in self.rows
+        )
+        return "\n\n".join([self.title, *("\n".join(lines) for lines in named)])
+
+    def show(self, console: Console) -> None:
+        """Prints the table: as Markdown where that is no terminal, as paragraphs where a terminal is too narrow."""
+        widths = self._widths(console.width) if console.is_terminal else None
+        if widths:
+            table = self.rich()
+            for column, width in zip(table.columns, widths, strict=True):
+                column.width = width
+            console.print(table)
+        else:
+            text = self.plain() if console.is_terminal else self.markdown()
+            console.print(f"{text}\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def _widths(self, room: int) -> list[int] | None:
+        """Widths of the columns that break no word in a terminal so wide; None if it is too narrow for that."""
+        from rich.cells import cell_len
+
+        texts = [[harmless(cell) for cell in column] for column in zip(self.columns, *self.rows, strict=True)]
+        least = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in texts]
+        wanted = [max(cell_len(text) - low for text in column) for column, low in zip(texts, least, strict=True)]
+        spare = room - sum(least) - (len(least) * _BORDER + 1)
+        share = min(1.0, spare / max(1, sum(wanted)))
+        return None if spare < 0 else [low + int(more * share) for low, more in zip(least, wanted, strict=True)]
 
 
 def percent(value: float) -> str:

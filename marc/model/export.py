@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from marc.io import make_durable, make_folders, write_text
+from marc.io import make_durable, make_folders, open_as_usual, paths_below, write_text
 from marc.model.checkpoints import loading_quietly
 from marc.model.loading import load_model, stored_dtype
 from marc.model.modeling import CompressedVLM
@@ -20,7 +20,7 @@ CARD = "README.md"
 def export_model(
     name: str, output: str | Path, *, plain: bool = False, dtype: str | None = None, results: str = ""
 ) -> Path:
-    """Writes a model, its processor and a model card; whole or not at all.
+    """Writes a model, its processor and a model card; whole or not at all, with the rights that new files get.
 
     Args:
         name: As `marc.load_model` takes it; adapters are merged into their base.
@@ -46,6 +46,9 @@ def export_model(
         folder.mkdir()
         _save(folder, model, processor, plain)
         write_text(folder / CARD, model_card(name, output.name, model, plain, results))
+        for path in paths_below(folder):
+            if path.is_file():
+                open_as_usual(path)
         make_durable(folder)
         if output.exists():
             output.rmdir()

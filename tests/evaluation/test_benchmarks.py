@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 
 from marc.data.prompts import render_question
-from marc.evaluation.benchmarks import BENCHMARKS, MediaIndex, annotation_files, find_benchmark, load_samples
+from marc.evaluation.benchmarks import (
+    BENCHMARKS,
+    MediaIndex,
+    _default_world_rows,
+    annotation_files,
+    find_benchmark,
+    load_samples,
+)
 from marc.evaluation.official import score_official
 
 VSI = BENCHMARKS["vsi"]
@@ -42,16 +49,53 @@ def test_a_benchmarks_own_file_is_that_benchmark(write_rows):
     assert benchmark.name == "vsi" and benchmark.spec("video-r1").headline == "accuracy+mra"
 
 
+@pytest.mark.parametrize("name", ["world.json", "vsi.json", "VideoMME.json", "eval_MMVU.jsonl", "micro-world.json"])
+def test_ones_own_file_is_never_called_as_a_known_benchmark(write_rows, tmp_path, name):
+    benchmark = find_benchmark(str(write_rows({}, name=name, folder=tmp_path / "mine")))
+    stem = name.removeprefix("eval_").partition(".")[0]
+    assert benchmark.name == benchmark.title == f"mine-{stem}" and list(benchmark.protocols) == ["video-r1"]
+
+
 def test_the_micro_world_counts_the_same_words(write_rows, tmp_path):
-    file = write_rows(
-        {"problem_type": "free-form", "solution": "<answer>red</answer>", "question_type": "colour", "events": "2"},
-        name="eval_world.json",
-    )
+    row = {"problem_type": "free-form", "solution": "<answer>red</answer>", "question_type": "colour", "events": "2"}
+    file = write_rows({**row, "data_source": "marc-world-hard"}, name="eval_world.json")
     (sample,) = load_samples(find_benchmark(str(file)), protocol="official", data=tmp_path)
     assert sample.prompt == render_question("What moves?", problem_type="free-form", style="video-r1")
-    assert sample.groups == {"type": "free-form", "question_type": "colour", "events": "2"}
+    assert sample.groups.items() >= {"type": "free-form", "question_type": "colour", "events": "2"}.items()
     assert score_official("<think>blue?</think><answer>Red</answer>", sample) == 1.0
     assert score_official("<answer>red or blue</answer>", sample) == 0.0
+
+
+def test_another_export_of_the_micro_world_is_a_benchmark_of_its_own(write_rows, tmp_path, monkeypatch):
+    """Called after its folder, wherever it is asked from, and scored as the micro-world is."""
+    file = write_rows({"data_source": "marc-world-hard"}, name="eval_world.json", folder=tmp_path / "h")
+    monkeypatch.chdir(file.parent)
+    for path in (str(file), file.name):
+        benchmark = find_benchmark(path)
+        assert (benchmark.name, benchmark.title) == ("h-world", "Micro-world (h)")
+        assert benchmark.spec("official").rules == BENCHMARKS["world"].spec("official").rules
+    (sample,) = load_samples(benchmark, protocol="official", data=tmp_path)
+    assert sample.path == str(tmp_path / "h" / "clips" / "a.mp4")
+
+
+def test_what_is_exported_by_default_is_the_micro_world_wherever_it_lies(write_rows, tmp_path):
+    rows = list(_default_world_rows())
+    for changed, name in ((False, "world"), (True, "h-world")):
+        file = write_rows(*rows[changed:], name="eval_world.json", folder=tmp_path / "h")
+        benchmark = find_benchmark(str(file))
+        assert benchmark.name == name
+        assert len(load_samples(benchmark, protocol="official", data=tmp_path)) == 2000 - changed
+
+
+def test_what_only_has_the_name_of_the_micro_worlds_file_is_ones_own(write_rows, tmp_path):
+    benchmark = find_benchmark(str(write_rows({}, name="eval_world.json", folder=tmp_path / "earth")))
+    assert benchmark.name == benchmark.title == "earth-world" and list(benchmark.protocols) == ["video-r1"]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    benchmark = find_benchmark(str(tmp_path / "h" / "eval_world.json"))
+    with pytest.raises(ValueError, match=r"no .*/h/eval_world\.json"):
+        load_samples(benchmark, protocol="video-r1", data=tmp_path)
 
 
 def test_a_limit_is_spread_over_the_benchmark(write_rows, tmp_path):

@@ -207,6 +207,20 @@ def test_paired_comparison_uses_common_samples_only(make_run):
     assert comparisons([first]).rows == []
 
 
+def test_runs_of_other_data_are_all_named_with_what_to_do(make_run, make_samples, scripted_engine, card, tmp_path):
+    runs = [make_run("right", "right", method=name) for name in ("full", "tiny")]
+    for name in ("frames2", "uniform"):
+        samples = make_samples(2, solution="<answer>C</answer>")
+        open_run(tmp_path / name, card(samples, method=name))
+        answers = {sample.id: ANSWERS["right"] for sample in samples}
+        run(samples, scripted_engine(answers), tmp_path / name, RunOptions("video-r1"))
+        runs.append(tmp_path / name)
+    with pytest.raises(ValueError, match="of different data: the gold answer of t/000000 differs") as refused:
+        comparisons(runs)
+    assert f"Leave out {tmp_path / 'frames2'}, {tmp_path / 'uniform'}: give `marc report`" in str(refused.value)
+    assert len(comparisons(runs[:2]).rows) == len(comparisons(runs[2:]).rows) == 1
+
+
 def test_runs_without_a_common_sample_compare_to_nothing(make_run):
     first, second = make_run("right", "fail", method="full"), make_run("fail", "right", method="tiny")
     (row,) = comparisons([first, second]).rows

@@ -1,6 +1,7 @@
 """An exported folder is the model, whole, and transformers' own where that is wanted."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_a_plain_folder_is_transformers_own(checkpoint, tmp_path):
     assert type(AutoProcessor.from_pretrained(output)) is family.stock.load("processor")
     ours, processor = load_model(output, device="cpu", dtype="bfloat16")
     torch.testing.assert_close(text_logits(ours, processor), text_logits(stock.eval(), processor), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_everything_in_the_folder_has_the_rights_of_new_files(tmp_path, plain):
+    """Weights, too, which safetensors writes for their owner alone."""
+    before = os.umask(0o027)
+    try:
+        output = export_model("tiny", tmp_path / "out", plain=plain)
+    finally:
+        os.umask(before)
+    rights = {path.name: oct(path.stat().st_mode & 0o777) for path in output.rglob("*")}
+    assert "model.safetensors" in rights and set(rights.values()) == {"0o640"}, rights
+    assert output.stat().st_mode & 0o777 == 0o750
 
 
 def test_adapters_are_merged(tmp_path):

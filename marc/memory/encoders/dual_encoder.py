@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from marc.hub import hub_answers, is_downloaded
-from marc.io import message_of, reading
+from marc.io import message_of, open_as_usual, reading
 from marc.memory.text_tower import CONFIG_FILE, WEIGHTS_FILE, check_sizes, fingerprint_of
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def save_dual_encoder(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, target / WEIGHTS_FILE)
+    open_as_usual(target / WEIGHTS_FILE)
     if isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
         tokenizer.save_pretrained(target)
     save_config_for_hf(model, target / CONFIG_FILE, model_config)  # type: ignore[arg-type]  # it wants a Path, too
