@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+_APART = {"vllm": "an environment of its own, by bash inference_script/setup_vllm.sh (docs/vllm.md)"}
+"""What brings extras that cannot be installed beside the others."""
+
 
 class MissingExtraError(ImportError):
     """A package is not installed that belongs to one of the extras."""
@@ -49,5 +52,5 @@ def require(name: str, *packages: str) -> None:
 
 
 def _missing(package: str, name: str) -> MissingExtraError:
-    message = f"{package} is not installed, which this needs: pip install 'marc-video[{name}]'"
-    return MissingExtraError(message, name=package)
+    remedy = _APART.get(name, f"pip install '.[{name}]' in marc's folder")
+    return MissingExtraError(f"{package} is not installed, which this needs: {remedy}", name=package)

@@ -16,7 +16,9 @@ from marc.extras import MissingExtraError, extra, require
 def test_a_missing_package_is_an_error_of_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with (
-        pytest.raises(MissingExtraError, match=r"^lancedb is not installed, .*'marc-video\[library\]'$"),
+        pytest.raises(
+            MissingExtraError, match=r"^lancedb is not installed, .*: pip install '\.\[library\]' in marc's folder$"
+        ),
         extra("library"),
     ):
         import lancedb.index  # noqa: F401
@@ -31,8 +33,13 @@ def test_a_package_that_is_there_but_broken_is_not_called_missing():
 def test_what_will_be_needed_is_asked_for_before_the_work(monkeypatch):
     require("eval", "json", "sys")
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(MissingExtraError, match=r"^scipy is not installed, .*'marc-video\[eval\]'$"):
+    with pytest.raises(MissingExtraError, match=r"^scipy is not installed, .*: pip install '\.\[eval\]' in"):
         require("eval", "json", "scipy")
+
+
+def test_of_vllm_it_is_said_that_it_needs_an_environment_of_its_own():
+    with pytest.raises(MissingExtraError, match=r"an environment of its own.*bash inference_script/setup_vllm\.sh"):
+        require("vllm", "a_package_that_is_not_there")
 
 
 ASK_WITHOUT_EXTRAS = """
@@ -191,5 +198,5 @@ def train_in_four_bits(_):
 )
 def test_what_needs_a_package_that_is_not_there_names_its_extra(tmp_path, hide, package, name, use):
     hide(package)
-    with pytest.raises(MissingExtraError, match=rf"^{package} is not installed, .*'marc-video\[{name}\]'$"):
+    with pytest.raises(MissingExtraError, match=rf"^{package} is not installed, .*'\.\[{name}\]' in"):
         use(tmp_path)

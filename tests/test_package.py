@@ -47,6 +47,7 @@ WITHIN_AN_EXTRA = {
     "marc.serving.errors": "serve",
     "marc.serving.fetching": "serve",
     "marc.serving.gate": "serve",
+    "marc.serving.listening": "serve",
     "marc.serving.origins": "serve",
     "marc.serving.page": "serve",
     "marc.serving.requests": "serve",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marc.cli.inputs import clock, seconds_of, video_files
+from marc.cli.inputs import video_files
 from marc.cli.options import Budget, Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.setting import Changes, Setting
@@ -20,6 +20,7 @@ from marc.memory.options import FirstAnswerOptions, MemoryOptions, RetrievalOpti
 from marc.options import Named
 from marc.types import Clip, GenerationOptions, ModelOptions
 from marc.video.options import FrameOptions, SubtitleOptions
+from marc.video.times import clock, seconds_of
 
 if TYPE_CHECKING:
     from marc.inference.assistant import VideoAssistant

@@ -1,9 +1,8 @@
-"""Files and times as users write them: files by folder, by pattern or in a list, times as on a clock."""
+"""Files as users write them: by folder, by pattern or in a list."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -38,7 +37,6 @@ PICTURE_ENDINGS = frozenset({".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", "
 """By which pictures in a folder are known; those that move are videos all the same."""
 LIST_MARK = "@"
 COMMENT_MARK = "#"
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):(?=[0-5]?\d(?:\D|$)))?(\d+(?:\.\d*)?)", re.ASCII)
 
 
 def video_files(named: Iterable[str | Path], *, with_pictures: bool = False) -> list[str]:
@@ -56,29 +54,6 @@ def video_files(named: Iterable[str | Path], *, with_pictures: bool = False) -> 
     """
     endings = VIDEO_ENDINGS | PICTURE_ENDINGS if with_pictures else VIDEO_ENDINGS
     return list(dict.fromkeys(file for each in named for file in _files(str(each), endings, ())))
-
-
-def seconds_of(text: str, option: str) -> float:
-    """A time in seconds from ``"90"``, ``"1:30"`` or ``"0:01:30.5"``.
-
-    Args:
-        text: As the user wrote it.
-        option: For which one, for messages.
-
-    Raises:
-        ValueError: If it is no time.
-    """
-    if not (match := _CLOCK.fullmatch(text.strip())):
-        raise ValueError(f"{option} must be seconds or a time such as 1:02:03.5, got {text!r}")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def clock(seconds: float) -> str:
-    """A time as hours, minutes and seconds, such as ``"0:01:30.5"``."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours:d}:{minutes:02d}:{rest:04.1f}"
 
 
 def _files(named: str, endings: frozenset[str], lists: tuple[str, ...]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marc.cli.inputs import clock, seconds_of, video_files
+from marc.cli.inputs import video_files
 from marc.cli.options import Given, Part, command
 from marc.cli.output import echo, echo_json
 from marc.cli.setting import check_runs
@@ -22,6 +22,7 @@ from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.terminal import in_one_line
 from marc.types import ModelOptions
 from marc.video.options import SubtitleOptions
+from marc.video.times import clock, seconds_of
 
 if TYPE_CHECKING:
     from marc.memory.embedder import EventEmbedder

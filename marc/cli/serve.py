@@ -67,16 +67,24 @@ def serve(
             raise ValueError(f"--allow-path {folder}: there is no such folder")
     if serving.library is not None and not serving.page:
         raise ValueError(f"--library {serving.library}: it is the page that searches it; give --page, too")
-    with extra("serve"):
-        import uvicorn
+    _serve(setting, serving, tuple(allow_path or ()), tuple(allow_domain or ()))
 
+
+def _serve(setting: Setting, serving: ServeOptions, folders: tuple[Path, ...], domains: tuple[str, ...]) -> None:
+    """Loads the model and answers until the process is told to end."""
+    with extra("serve"):
         from marc.serving.app import make_app
+        from marc.serving.listening import address_of, run_server, take_port
+        from marc.serving.origins import is_local
         from marc.serving.page import add_page
+    sockets = take_port(serving.host, serving.port)
+    key, address = os.environ.get(KEY) or None, address_of(serving.host, sockets)
+    if key is None and not is_local(serving.host):
+        remark(f"marc serve: whoever reaches {address} may ask and send files; set {KEY} to ask for a key")
     assistant = setting.load()
     assistant.warm_up()
-    folders, domains = tuple(allow_path or ()), tuple(allow_domain or ())
-    app = make_app(assistant, serving, allowed=folders, key=os.environ.get(KEY), domains=domains)
+    app = make_app(assistant, serving, allowed=folders, key=key, domains=domains)
     if serving.page:
         add_page(app)
-        remark(f"marc serve: the page is at http://{serving.host}:{serving.port}")
-    uvicorn.run(app, host=serving.host, port=serving.port, log_level="warning", timeout_graceful_shutdown=30)
+    what = "the page is" if serving.page else "ready"
+    run_server(app, serving.host, sockets, lambda: remark(f"marc serve: {what} at {address}"))

@@ -8,6 +8,9 @@ from marc.cli.checkout import PASSED_ON
 from marc.cli.errors import user_errors
 from marc.cli.verbosity import Quiet, Verbose, is_quiet, set_verbosity
 
+_ENOUGH = ("output_dir", "dry_run")
+"""Options that say without a recipe that a run is meant."""
+
 app = typer.Typer(help="Train the compressed student from a recipe: options as in its YAML.", no_args_is_help=True)
 
 
@@ -55,4 +58,6 @@ def _arguments(method: str, context: typer.Context, verbose: int, quiet: bool) -
         check_typed(context.args, known)
     if recipe := recipe_in(context.args):
         check_recipe(recipe, known)
+    elif not any(word.startswith("--") and word[2:].partition("=")[0] in _ENOUGH for word in context.args):
+        raise ValueError("name a recipe: --config RECIPE (configs/)")
     return [*context.args, "--disable_tqdm", "true"] if is_quiet() else context.args

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from marc.cli.inputs import clock
 from marc.cli.memory import GENERATED_ONLY
 from marc.cli.options import Given, Part, command
 from marc.cli.output import echo
@@ -23,6 +22,7 @@ from marc.memory.live.options import LiveOptions
 from marc.memory.options import MemoryOptions, RetrievalOptions
 from marc.options import Limits, check
 from marc.types import ModelOptions
+from marc.video.times import clock
 
 if TYPE_CHECKING:
     from marc.inference.waiting import WaitingQuestions
@@ -153,16 +153,19 @@ def _follow(source: str, memory: LiveMemory, watching: WatchOptions, teller: _Te
     if memory.until:
         remark(f"marc watch: {memory.name} goes on at {clock(memory.until)}")
     if is_address(source) or is_camera(source):
-        is_over = follow_live(source, memory, patience=watching.patience, tick=teller.tick)
+        is_over, end = follow_live(source, memory, patience=watching.patience, tick=teller.tick), None
     else:
-        follow_file(source, memory, speed=watching.speed, tick=teller.tick)
-        is_over = True
-    memory.end()
+        is_over, end = True, follow_file(source, memory, speed=watching.speed, tick=teller.tick)
+    memory.end(end)
     teller.tick()
     if not is_over:
-        echo(f"{memory.name}: lost at {clock(memory.until)}, {memory.closed} events; the same command goes on")
+        echo(f"{memory.name}: lost at {clock(memory.until)}, {_events(memory)}; the same command goes on")
         raise typer.Exit(1)
-    echo(f"{memory.name}: seen to its end at {clock(memory.until)}, {memory.closed} events")
+    echo(f"{memory.name}: seen to its end at {clock(memory.until)}, {_events(memory)}")
+
+
+def _events(memory: LiveMemory) -> str:
+    return f"{memory.closed} event{'' if memory.closed == 1 else 's'}"
 
 
 class _Teller:

@@ -51,7 +51,7 @@ def sample(
 @app.command()
 @command("world export")
 def export(
-    folder: Annotated[Path, typer.Argument(help="Receives videos/ and eval_world.json.")],
+    folder: Annotated[Path, typer.Argument(help="Receives videos/, eval_world.json and export.json, the settings.")],
     *,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Splits share no video.")] = "test",
     scale: Annotated[
@@ -60,7 +60,7 @@ def export(
     workers: Annotated[int, typer.Option(help="Processes that write videos.")] = 1,
     world: WorldOptions,
 ) -> None:
-    """Write a data set in Video-R1's format: H.264 files and rows with questions."""
+    """Write a data set in Video-R1's format: H.264 files and rows with questions; never over one of other settings."""
     from marc.world.export import FileOptions, export_world
 
     options = None if scale is None else FileOptions(scale=scale)

@@ -128,7 +128,7 @@ def describe(snapshot: LiveSnapshot) -> VideoInfo:
     width, height = snapshot.recent[-1].size if snapshot.recent else snapshot.events[-1].size
     seconds = [frame.second for frame in snapshot.recent[-2:]]
     step = seconds[1] - seconds[0] if len(seconds) == 2 and seconds[1] > seconds[0] else 1.0
-    rate, duration = snapshot.rate or 1 / step, snapshot.until + step
+    rate, duration = snapshot.rate or 1 / step, snapshot.ended or snapshot.until + step
     return VideoInfo(snapshot.name, width, height, duration, rate, max(1, round(duration * rate)), codec="")
 
 

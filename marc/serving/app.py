@@ -318,8 +318,8 @@ async def _read(request: Request, seconds: float) -> ChatRequest:
         raise RefusedError(f"the request did not come within {seconds:g} s", 408) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RefusedError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
+        where, problem = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise RefusedError(f"{where}: {problem}" if where else problem) from error
 
 
 async def _parts_of(file: UploadFile) -> AsyncIterator[bytes]:

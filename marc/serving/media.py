@@ -24,6 +24,11 @@ from marc.memory.live import watch_folder as watch_folder_of
 MIB = 2**20
 ID_LENGTH = 32
 _ID = re.compile(rf"file-[0-9a-f]{{{ID_LENGTH}}}")
+_REMEDIES = {
+    "https": "have its host allowed with --allow-domain",
+    "http": "name it by https and have its host allowed with --allow-domain",
+}
+"""What else helps against an address that is not fetched, by its scheme."""
 
 
 class RefusedError(ValueError):
@@ -84,9 +89,10 @@ class MediaStore:
         parts = urlsplit(url)
         if parts.scheme in ("", "file") and parts.netloc in ("", "localhost"):
             return self._allowed_path(unquote(parts.path) if parts.scheme else url)
+        remedy = _REMEDIES.get(parts.scheme, "have its folder allowed with --allow-path")
         raise RefusedError(
-            f"addresses are not fetched ({parts.scheme}://…): send a data URL, upload the file to /v1/files, or have "
-            "its folder allowed with --allow-path"
+            f"addresses are not fetched ({parts.scheme}://…): send a data URL, upload the file to /v1/files, or "
+            f"{remedy}"
         )
 
     def watched(self, name: str) -> LiveSnapshot:

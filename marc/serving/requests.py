@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from marc.compression.config import Layout, override_compression
 from marc.data.prompts import BARE_STYLE, check_style, render_question
@@ -17,9 +18,19 @@ from marc.serving.desk import Setting
 from marc.serving.media import MediaStore, RefusedError
 from marc.types import Clip, GenerationOptions
 from marc.video.options import SubtitleOptions
+from marc.video.times import seconds_of
 
 WATCHED = "watch:"
 """How the name of a watched source begins where an address may stand."""
+_ADDRESS = re.compile("https?://", re.IGNORECASE)
+
+
+def _seconds(given: Any) -> Any:
+    return seconds_of(given, "it") if isinstance(given, str) else given
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A time: seconds, or a text as behind `marc ask --start`."""
 
 
 class MediaURL(BaseModel):
@@ -89,7 +100,7 @@ class Extras(BaseModel):
         layout: As of `marc ask --layout`.
         prompt_style: In which questions are put to the model, by default its own; ``"plain"`` leaves them as they are.
         k: Events to retrieve.
-        start: Where the stretch begins that is asked about, in seconds; of the one video.
+        start: Where the stretch begins that is asked about, in seconds or as ``"1:02:03.5"``; of the one video.
         end: Where it ends.
         subtitles: ``"auto"`` or ``"none"``.
         subtitles_in_prompt: Write what is said into the prompt.
@@ -103,11 +114,19 @@ class Extras(BaseModel):
     layout: Layout | None = None
     prompt_style: str | None = None
     k: int | Literal["auto"] | None = None
-    start: float | None = None
-    end: float | None = None
+    start: Seconds | None = None
+    end: Seconds | None = None
     subtitles: Literal["auto", "none"] | None = None
     subtitles_in_prompt: bool | None = None
     think_below: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_fields(cls, given: Any) -> Any:
+        unknown = [name for name in given if name not in cls.model_fields] if isinstance(given, dict) else []
+        if unknown:
+            raise ValueError(f"no field is called {unknown[0][:80]}; known are {', '.join(cls.model_fields)}")
+        return given
 
     @model_validator(mode="after")
     def _is_a_stretch(self) -> Extras:
@@ -139,13 +158,13 @@ class ChatRequest(BaseModel):
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
-    marc: Extras = Extras()
+    marc: Annotated[Extras, BeforeValidator(lambda given: {} if given is None else given)] = Extras()
 
     @property
     def addresses(self) -> list[MediaURL]:
         """Where files are that have to be fetched."""
         shown = [part.media for message in self.messages for part in message.parts if part.media is not None]
-        return [media for media in shown if media.url.startswith(("https://", "http://"))]
+        return [media for media in shown if _ADDRESS.match(media.url)]
 
     def setting(self, usual: Setting) -> Setting:
         """How it is to be answered.

@@ -57,7 +57,7 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         if isinstance(self.budgets, str):
-            self.budgets = json.loads(self.budgets)
+            self.budgets = _shares("budgets", self.budgets, '{"events": 0.5, "full": 0.5}')
         trainers_options: Any = self
         use_cpu_processes(trainers_options)
         super_init: Any = super()
@@ -86,6 +86,21 @@ class VideoOptions:
         """What steps draw their budget from."""
         assert not isinstance(self.budgets, str)
         return BudgetMix(self.budgets or {})
+
+
+def _shares(name: str, text: str, example: str) -> dict[str, float] | None:
+    """Shares by name, as an option says them in JSON; None for null.
+
+    Raises:
+        ValueError: It does not; the message names the option and shows its form.
+    """
+    try:
+        shares = json.loads(text)
+    except (ValueError, RecursionError):
+        shares = text
+    if shares is None or (isinstance(shares, dict) and all(type(each) in (int, float) for each in shares.values())):
+        return shares
+    raise ValueError(f"{name} must be shares in JSON such as '{example}', got {text[:80]!r}")
 
 
 def _check_kept(options: Any) -> None:
@@ -159,7 +174,7 @@ class TowerConfig(VideoOptions, TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.tower_layers, str):
-            self.tower_layers = json.loads(self.tower_layers)
+            self.tower_layers = _shares("tower_layers", self.tower_layers, '{"8": 0.5, "none": 0.5}')
         self.layer_mix  # noqa: B018  (checks the names and shares)
         for name, reason in _NOT_FOR_A_TOWER.items():
             if getattr(self, name):

@@ -9,16 +9,16 @@ frames per second gives back exactly the world's frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marc.io import replacing, write_json
+from marc.io import read_json, replacing, write_json
 from marc.world.arena.scenes import AnyVideo
 from marc.world.levels import kinds_of, questions, sample
 from marc.world.options import WorldOptions
@@ -28,6 +28,10 @@ from marc.world.texts import reasoning, solution
 
 QUESTION_STREAM = 1_000_000_000
 """Added to a video's number to seed its questions."""
+ROWS = "eval_world.json"
+SETTINGS = "export.json"
+"""Beside the rows: what they and the videos were made with."""
+_ELSEWHERE = "export to another folder, or delete this one"
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ def export_world(
     options: FileOptions | None = None,
     workers: int = 1,
 ) -> Path:
-    """Write a data set: ``videos/*.mp4`` and ``eval_world.json``; files that are there already are kept.
+    """Write a data set: ``videos/*.mp4`` and ``eval_world.json``; videos that are there already are kept.
+
+    An export that was interrupted goes on, and one may be repeated with more videos.
 
     Args:
         folder: Where to.
@@ -131,11 +137,21 @@ def export_world(
 
     Returns:
         The path of ``eval_world.json``.
+
+    Raises:
+        ValueError: The folder holds an export of other settings, or of more videos.
     """
-    target = Path(folder)
-    (target / "videos").mkdir(parents=True, exist_ok=True)
+    target, options = Path(folder), options or FileOptions.of_level(world.level)
     drawn = [sample(world.level, split, world.seed, index) for index in range(world.videos)]
     paths = [f"videos/{video.name}.mp4" for video in drawn]
+    rows: list[dict[str, Any]] = []
+    for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
+        for question in video_questions(video, split, world.seed, index, world.questions):
+            rows.append(to_row(question, video, path, len(rows)))
+    settings = {**asdict(world), "split": split, **asdict(options)}
+    _refuse_another(target, settings, rows)
+    (target / "videos").mkdir(parents=True, exist_ok=True)
+    write_json(target / SETTINGS, settings)
     missing = [
         (video, target / path) for video, path in zip(drawn, paths, strict=True) if not (target / path).exists()
     ]
@@ -145,16 +161,35 @@ def export_world(
     else:
         for item in missing:
             _write(item, options)
-    rows: list[dict[str, Any]] = []
-    for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
-        for question in video_questions(video, split, world.seed, index, world.questions):
-            rows.append(to_row(question, video, path, len(rows)))
-    questions_file = target / "eval_world.json"
-    write_json(questions_file, rows)
-    return questions_file
+    write_json(target / ROWS, rows)
+    return target / ROWS
 
 
-def _write(item: tuple[AnyVideo, Path], options: FileOptions | None) -> None:
+def _refuse_another(target: Path, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a folder whose videos or rows would not be those of one export afterwards.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    if (target / SETTINGS).exists():
+        found = read_json(target / SETTINGS)
+        if not isinstance(found, dict) or not isinstance(found.get("videos"), int):
+            raise ValueError(f"{target / SETTINGS}: not of marc world export; {_ELSEWHERE}")
+        differing = [name for name in settings if name != "videos" and found.get(name) != settings[name]]
+        if found["videos"] > settings["videos"]:
+            differing.append("videos")
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"{target}: holds an export of {name} {found.get(name)}, not {settings[name]}; {_ELSEWHERE}"
+            )
+    if (target / ROWS).exists():
+        before = read_json(target / ROWS)
+        if not isinstance(before, list) or before != rows[: len(before)]:
+            raise ValueError(f"{target / ROWS}: holds other questions than are to be written; {_ELSEWHERE}")
+
+
+def _write(item: tuple[AnyVideo, Path], options: FileOptions) -> None:
     video, path = item
     with replacing(path) as temporary:
         write_world_video(video, temporary, options)

@@ -16,7 +16,6 @@ from tiny_models import FAMILIES, save_stock
 from typer.testing import CliRunner
 
 from marc.cli import app
-from marc.cli.inputs import clock, seconds_of
 from marc.cli.setting import Setting
 from marc.compression.config import NEAR_DUPLICATES
 from marc.memory.options import RetrievalOptions
@@ -24,6 +23,7 @@ from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions, ModelOptions
 from marc.video import write_video
 from marc.video.options import FrameOptions, SubtitleOptions
+from marc.video.times import clock, seconds_of
 
 
 @pytest.fixture(scope="module")

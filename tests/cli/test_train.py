@@ -30,6 +30,23 @@ def test_a_recipe_that_is_not_there_is_named_before_anything_is_imported(method,
     assert result.stderr == f"marc train {method}: {tmp_path}/gone.yaml: No such file or directory\n"
 
 
+@pytest.mark.parametrize("options", [[], ["--max_steps", "1"], ["--config=recipe.yaml"]])
+@pytest.mark.parametrize("method", ["sft", "grpo", "tower"])
+def test_a_run_without_a_recipe_is_refused_before_anything_is_imported(method, options, monkeypatch):
+    monkeypatch.setitem(sys.modules, "marc.training.run", None)
+    result = CliRunner().invoke(app, ["train", method, *options])
+    assert result.exit_code == 2
+    assert result.stderr == f"marc train {method}: name a recipe: --config RECIPE (configs/)\n"
+
+
+@pytest.mark.parametrize("given", ["foo", "[1]", '{"full": "much"}', '{"full": 1'])
+def test_shares_that_are_none_are_named_with_their_form(given):
+    recipe = str(ROOT / "configs" / "sft_world.yaml")
+    result = CliRunner().invoke(app, ["train", "sft", "--config", recipe, "--budgets", given, "--dry_run", "true"])
+    form = """budgets must be shares in JSON such as '{"events": 0.5, "full": 0.5}', got """
+    assert (result.exit_code, result.stderr) == (2, f"marc train sft: {form}{given!r}\n")
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_run_shows_one_bar_or_none_and_no_foreign_warning(quiet: bool, tmp_path: Path):
     result = trained(tmp_path, *(["--quiet"] if quiet else []))

@@ -1,6 +1,7 @@
 """``marc watch`` plays a file into a memory, and ``marc ask --watch`` asks about it."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,17 +34,27 @@ def marc(*arguments):
 def test_a_file_is_watched_and_asked_about(film, tmp_path):
     watched = marc("watch", film, "--watch-folder", tmp_path, *FAST)
     assert watched.exit_code == 0, watched.output
-    assert "seen to its end at 0:00:15" in watched.output
     folder = tmp_path / "two-words"
     snapshot = StoredWatch(folder).snapshot()
+    assert f"seen to its end at 0:00:16.0, {len(snapshot.events)} events" in watched.output
     assert snapshot.rate == 20
     assert len(snapshot.events) >= 4
     asked = marc("ask", "--watch", folder, "--json", "Which scene comes last?")
     answer = json.loads(asked.stdout)
     assert answer["videos"][0]["source"] == "two-words"
-    assert any("seen until 15.8 s" in warning for warning in answer["warnings"])
+    assert any("seen until 16.0 s" in warning for warning in answer["warnings"])
+    assert snapshot.events[-1].span.end == pytest.approx(16)
+    assert re.search(r"^0:00:16\.0  event [\d:.]+-0:00:16\.0$", watched.output, re.MULTILINE), watched.output
     again = marc("watch", film, "--watch-folder", tmp_path, *FAST)
-    assert "already" in again.output
+    assert "seen to its end at 0:00:16.0 already" in again.output
+
+
+def test_one_event_is_one_event(tmp_path):
+    stream = sample_stream("test", 0, 0, 6)
+    write_world_video(replace(stream, events=(replace(stream.events[0], grids=4),)), tmp_path / "film.mp4")
+    options = ("--segmenter", "uniform", "--speed", "1000")
+    watched = marc("watch", tmp_path / "film.mp4", "--watch-folder", tmp_path / "watch", *options)
+    assert watched.output.endswith("film: seen to its end at 0:00:04.0, 1 event\n"), watched.output
 
 
 def test_a_watch_that_was_killed_goes_on_where_the_disk_ends(film, tmp_path):

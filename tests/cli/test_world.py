@@ -1,4 +1,4 @@
-"""``marc world measure`` from the command line: what is measured is what was asked for."""
+"""``marc world`` from the command line: what is measured is what was asked for, and no export covers another."""
 
 import pytest
 from typer.testing import CliRunner
@@ -37,3 +37,13 @@ def test_any_budget_is_measured_and_what_it_cost_is_told():
     assert f"at {auto / events:.2f} of the visual tokens against events" in told[0] and "at 1.50 of" in told[1]
     result = CliRunner().invoke(app, [*SMALL, "--layout", "some"])
     assert result.exit_code and "unknown budget 'some'" in result.output
+
+
+def test_an_export_may_be_repeated_and_one_of_another_seed_is_refused(tmp_path):
+    command = ["world", "export", str(tmp_path), "--videos", "1", "--questions", "2", "--scale", "1"]
+    for _ in range(2):
+        result = CliRunner().invoke(app, command)
+        assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'eval_world.json'}\n"), result.output
+    refused = CliRunner().invoke(app, [*command, "--seed", "1"])
+    advice = "holds an export of seed 0, not 1; export to another folder, or delete this one"
+    assert (refused.exit_code, refused.stderr) == (2, f"marc world export: {tmp_path}: {advice}\n")

@@ -83,5 +83,5 @@ def test_weights_are_told_apart_by_their_files(tiny, tmp_path):
 
 @needs_no_vllm
 def test_without_vllm_the_extra_is_named():
-    with pytest.raises(MissingExtraError, match=r"vllm is not installed.*marc-video\[vllm\]"):
+    with pytest.raises(MissingExtraError, match=r"vllm is not installed.*setup_vllm\.sh"):
         VideoAssistant.from_pretrained(backend="vllm", memory=None)

@@ -775,7 +775,7 @@ def test_damaged_files_are_a_library_error_that_says_what_to_do(library, memory,
 
 def test_without_the_package_its_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
-    with pytest.raises(MissingExtraError, match=r"lancedb is not installed.*marc-video\[library\]"):
+    with pytest.raises(MissingExtraError, match=r"lancedb is not installed.*'\.\[library\]'"):
         MemoryLibrary(tmp_path / "library")
 
 

@@ -129,6 +129,20 @@ def test_what_openais_interface_has_no_word_for(running, alone, videos, extras, 
     assert again.marc["visual_tokens_after"] == 4, "nothing of it stays for the next request"
 
 
+def test_a_stretch_is_told_as_on_the_command_line(running, videos):
+    messages = asks(str(videos / "0.mp4"))
+    reply = running.post(messages=messages, marc={"start": "0:01", "end": "0:00:02.5"}).json()
+    (shown,) = reply["marc"]["videos"]
+    assert (shown["start"], shown["end"]) == (1.0, 2.5)
+
+
+def test_null_is_as_nothing(running, videos):
+    messages = asks(str(videos / "0.mp4"))
+    without, null = running.post(messages=messages), running.post(messages=messages, marc=None)
+    assert null.status_code == 200, null.text
+    assert null.json()["choices"] == without.json()["choices"]
+
+
 def test_a_request_may_have_the_bare_answer_first(running, alone, videos):
     def asked(messages, **extras):
         body = {"marc": extras}
@@ -174,9 +188,11 @@ def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(runn
         ({"messages": [{"role": "user", "content": " "}]}, 400, "the last message must be a user's"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, 400, "the last message must be a user's"),
         ({"messages": asks("x"), "max_tokens": 0}, 400, "max_tokens: Input should be greater than or equal to 1"),
-        ({"messages": asks("https://example.com/a.mp4")}, 400, "addresses are not fetched"),
-        ({"messages": asks("http://169.254.169.254/latest")}, 400, "addresses are not fetched"),
-        ({"messages": asks("s3://bucket/a.mp4")}, 400, "addresses are not fetched (s3://"),
+        ({"messages": asks("https://example.com/a.mp4")}, 400, "or have its host allowed with --allow-domain"),
+        ({"messages": asks("HTTPS://example.com/a.mp4")}, 400, "or have its host allowed with --allow-domain"),
+        ({"messages": asks("http://169.254.169.254/latest")}, 400, "name it by https and have its host allowed with"),
+        ({"messages": asks("s3://bucket/a.mp4")}, 400, "(s3://…): send a data URL, upload the file to /v1/files, or"),
+        ({"messages": asks("s3://bucket/a.mp4")}, 400, "or have its folder allowed with --allow-path"),
         ({"messages": asks("/etc/passwd")}, 403, "no such file below a folder that is allowed"),
         ({"messages": asks("file:///etc/passwd")}, 403, "no such file below a folder that is allowed"),
         ({"messages": asks("{videos}/../../etc/passwd")}, 403, "no such file below a folder that is allowed"),
@@ -186,7 +202,12 @@ def test_requests_in_flight_are_answered_as_lone_ones_bad_videos_among_them(runn
         ({"messages": asks("data:video/mp4;base64,@@@")}, 400, "the data URL holds no base64"),
         ({"messages": asks("data:video/mp4;base64,AAAA")}, 400, "video 1: FFmpeg cannot open it"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"budget": "much"}}, 400, "unknown budget 'much'"),
-        ({"messages": asks("{videos}/0.mp4"), "marc": {"bugdet": "full"}}, 400, "marc.bugdet: Extra inputs are not"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"bugdet": "full"}}, 400, "no field is called bugdet; known"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"scope": "all"}}, 400, "known are budget, layout, prompt"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": "all"}, 400, "marc: Input should be"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"start": "soon"}}, 400, "marc.start: it must be seconds"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"end": "1:75"}}, 400, "a time such as 1:02:03.5, got '1:75'"),
+        ({"messages": asks("{videos}/0.mp4"), "marc": {"start": "1:00"}}, 400, "video 1: start=60 is behind the end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 60}}, 400, "video 1: start=60 is behind the end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"start": 2, "end": 1}}, 400, "needs 0 <= start < end"),
         ({"messages": asks("{videos}/0.mp4"), "marc": {"k": 0}}, 400, "marc.k must be at least 1"),

@@ -1,5 +1,7 @@
 """The clients that docs/serving.md shows, as they stand there."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running_server import Running
+from running_server import Running, noted
 
 from marc import VideoAssistant
+from marc.memory import MemoryOptions
+from marc.memory.options import RetrievalOptions
 from marc.model.tiny import build_tiny
 from marc.types import GenerationOptions
 from marc.video import write_video
@@ -34,9 +38,11 @@ def server(tmp_path_factory):
     rng = np.random.default_rng(0)
     write_video(folder / "film.mp4", rng.integers(0, 256, (20, 56, 56, 3), dtype=np.uint8), fps=10)
     generation = GenerationOptions(max_new_tokens=6)
-    assistant = VideoAssistant.from_pretrained(str(checkpoint), memory=None, generation=generation, device="cpu")
-    running = Running(assistant, tmp_path_factory.mktemp("server"), allowed=(folder,))
-    running.videos = folder
+    cut = MemoryOptions(segmenter="uniform", seconds_per_frame=0.5)
+    options = {"memory": cut, "retrieval": RetrievalOptions(embedder="tiny"), "generation": generation}
+    assistant = VideoAssistant.from_pretrained(str(checkpoint), device="cpu", **options)
+    running = Running(assistant, tmp_path_factory.mktemp("server"), allowed=(folder,), page=True)
+    running.videos, running.answers = folder, noted(assistant)
     yield running
     running.stop()
 
@@ -49,14 +55,28 @@ def run(command, server, **options):
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+NEEDS_CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+
+
+@NEEDS_CURL
 def test_curl(server):
-    shown = example("bash", "curl localhost").replace("localhost:8000", server.url.removeprefix("http://"))
+    shown = example("bash", "/v1/chat/completions").replace("localhost:8000", server.url.removeprefix("http://"))
     reply = run(["bash", "-c", shown.replace("/data/videos", str(server.videos))], server)
     assert '"finish_reason":' in reply and '"visual_tokens_after":' in reply
+
+
+@NEEDS_CURL
+def test_curl_for_the_events_of_the_page(server):
+    shown = example("bash", "/page/events").replace("localhost:8000", server.url.removeprefix("http://"))
+    reply = run(["bash", "-c", shown.replace("/data/videos", str(server.videos))], server)
+    told = [json.loads(line.removeprefix("data: ")) for line in reply.splitlines() if line.startswith("data: ")]
+    assert told[-1]["events"], reply
 
 
 def test_openais_client(server):
     shown = example("python", "from openai import").replace("http://localhost:8000", server.url)
     reply = run([sys.executable, "-c", shown], server, env={**os.environ, "NO_PROXY": "127.0.0.1"})
-    assert reply.strip().endswith("[]"), "without a memory there are no events"
+    answer = server.answers[-1]
+    told = ast.literal_eval(reply[reply.index("[{") :])
+    assert reply.startswith(answer.answer) and told
+    assert [each["start"] for each in told] == [each.start for each in answer.events]

@@ -15,6 +15,8 @@ from marc.world.questions import KINDS
 from marc.world.renderer import render_video
 from marc.world.scenes import sample_video
 
+SMALL = FileOptions(hold=1, fps=2.0)
+
 
 @pytest.mark.parametrize("level", ["easy", "hard"])
 def test_a_file_gives_back_the_frames(tmp_path: Path, level: str) -> None:
@@ -47,6 +49,7 @@ def test_an_exported_set_is_read_as_a_benchmark(tmp_path: Path) -> None:
         assert grade(row["process"] + row["solution"], row["solution"], row["problem_type"]) > 0.6
     samples = load_samples(find_benchmark("world"), protocol="official", data=tmp_path)
     assert len(samples) == 18 and all(Path(sample.path).is_file() for sample in samples)
+    assert find_benchmark(str(path)).name == f"{tmp_path.name}-world", "not the 100 videos that are made by themselves"
 
 
 def test_what_is_there_already_is_kept(tmp_path: Path) -> None:
@@ -56,6 +59,39 @@ def test_what_is_there_already_is_kept(tmp_path: Path) -> None:
     again = export_world(tmp_path, WorldOptions(videos=3, questions=3), options=options).read_bytes()
     assert again.startswith(first[:-4]) and len(list((tmp_path / "videos").iterdir())) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+@pytest.mark.parametrize(
+    ("world", "split", "options", "message"),
+    [
+        ({"seed": 1}, "test", SMALL, "holds an export of seed 0, not 1; export to another folder, or delete this one"),
+        ({"level": "hard"}, "test", SMALL, "holds an export of level easy, not hard"),
+        ({"questions": 2}, "test", SMALL, "holds an export of questions 3, not 2"),
+        ({"videos": 1}, "test", SMALL, "holds an export of videos 2, not 1"),
+        ({}, "train", SMALL, "holds an export of split test, not train"),
+        ({}, "test", FileOptions(hold=1, fps=2.0, scale=4), "holds an export of scale 8, not 4"),
+    ],
+)
+def test_an_export_of_other_settings_is_not_overwritten(tmp_path: Path, world, split, options, message) -> None:
+    plain = {"videos": 2, "questions": 3}
+    export_world(tmp_path, WorldOptions(**plain), options=SMALL)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(ValueError, match=message):
+        export_world(tmp_path, WorldOptions(**{**plain, **world}), split=split, options=options)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_an_export_without_its_settings_is_known_by_its_questions(tmp_path: Path) -> None:
+    """As older versions wrote them."""
+    world = WorldOptions(videos=2, questions=3)
+    rows = export_world(tmp_path, world, options=SMALL)
+    (tmp_path / "export.json").unlink()
+    with pytest.raises(ValueError, match=r"eval_world\.json: holds other questions than are to be written; export to"):
+        export_world(tmp_path, WorldOptions(videos=2, questions=3, seed=1), options=SMALL)
+    assert export_world(tmp_path, world, options=SMALL) == rows and (tmp_path / "export.json").exists()
+    (tmp_path / "export.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"export\.json: not of marc world export"):
+        export_world(tmp_path, world, options=SMALL)
 
 
 def test_the_sample_has_several_events(tmp_path: Path) -> None:

@@ -75,6 +75,23 @@ class SourceClock:
             self._gaps.append(Gap(self.latest, second, "the source was lost"))
             self.latest = second - self._step
 
+    def finish(self, end: float | None, longest: float) -> float:
+        """The source is over: the time at which its last frame was, from now on that of the clock.
+
+        Args:
+            end: Where the source says that it ends; None, or far from the last frame: that lasts as long as the one
+                before it.
+            longest: Seconds for which it lasts at most then.
+        """
+        if self.latest is None:
+            return 0.0
+        known = None if end is None else self.shifted(end)
+        if known is not None and self.latest < known < self.latest + self.gap_seconds:
+            self.latest = known
+        else:
+            self.latest += min(self._step, longest)
+        return self.latest
+
     def take_gaps(self) -> list[Gap]:
         """The gaps that have not been taken yet."""
         gaps, self._gaps = self._gaps, []

@@ -36,7 +36,7 @@ def follow_file(
     speed: float = 1.0,
     timeout: float = 60.0,
     tick: Callable[[], object] | None = None,
-) -> None:
+) -> float:
     """Plays a file from where the memory has seen it to its end.
 
     Args:
@@ -46,6 +46,9 @@ def follow_file(
         timeout: Seconds after which to give up waiting for frames.
         tick: Is called whenever some frames were taken.
 
+    Returns:
+        The end of the file, as it says itself, for `LiveMemory.end`.
+
     Raises:
         VideoError: The file cannot be read.
     """
@@ -53,10 +56,11 @@ def follow_file(
     player = _Player(memory, speed, tick)
     small = _Consumer(EveryFrame(*size, batch=BATCH, takes_held=True), player.take_small)
     kept = _Consumer(SampledFrames(1 / memory.options.recent_fps, WHOLE), player.take_kept)
-    if memory.until >= probe(path, timeout=timeout).duration:
-        return
-    read_to(path, [small, kept], start=memory.until, rough=True, ahead=_AHEAD, timeout=timeout)
-    player.take_rest()
+    duration = probe(path, timeout=timeout).duration
+    if memory.until < duration:
+        read_to(path, [small, kept], start=memory.until, rough=True, ahead=_AHEAD, timeout=timeout)
+        player.take_rest()
+    return duration
 
 
 def follow_live(

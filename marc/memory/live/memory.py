@@ -140,7 +140,7 @@ class LiveMemory:
 
     @property
     def until(self) -> float:
-        """The time of the latest frame; 0 before the first."""
+        """The time of the latest frame, or of the end of a source that is over; 0 before the first."""
         return self._clock.latest or 0.0
 
     @property
@@ -221,13 +221,20 @@ class LiveMemory:
             self._store.keep(self._unwritten, self._open_start)
             self._unwritten, self.problem = [], ""
 
-    def end(self) -> None:
-        """The source is over: closes the last event."""
+    def end(self, second: float | None = None) -> None:
+        """The source is over: closes the last event.
+
+        Args:
+            second: Where it ends by its own clock, if that is known; None: when its last frame has been shown for as
+                long as the one before.
+        """
         with self._lock:
+            if self.ended is not None and self.until <= self.ended:
+                return
             for transition in self._detector.finish(self.until):
                 self._cut(transition.boundary)
             self.flush()
-            self._close(self._recent[-1].second + 1 / self.options.recent_fps if self._recent else 0.0)
+            self._close(self._clock.finish(second, 1 / self.options.recent_fps))
             self._store.add({"kind": "ended", "second": self.until})
 
     def tell(self, question: str, second: float) -> None:

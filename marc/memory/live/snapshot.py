@@ -137,6 +137,7 @@ class LiveSnapshot:
         problem: Why nothing is written at the moment; empty otherwise.
         start: Where the stretch begins that is asked about.
         end: Where it ends; None: now.
+        ended: When the source was over; None: it goes on.
     """
 
     name: str
@@ -150,6 +151,7 @@ class LiveSnapshot:
     problem: str = ""
     start: float = 0.0
     end: float | None = None
+    ended: float | None = None
 
     @property
     def until(self) -> float:
@@ -157,6 +159,11 @@ class LiveSnapshot:
         if self.recent:
             return self.recent[-1].second
         return self.events[-1].span.end if self.events else 0.0
+
+    @property
+    def seen(self) -> float:
+        """Until when the source was seen: its end, or the last frame that was kept."""
+        return self.until if self.ended is None else self.ended
 
     @property
     def is_empty(self) -> bool:
@@ -174,9 +181,9 @@ class LiveSnapshot:
             ValueError: If the stretch is none, or nothing of it was seen.
         """
         begin = start or 0.0
-        if begin >= (self.until if end is None else end) and not (begin == 0 and end is None):
+        if begin >= (self.seen if end is None else end) and not (begin == 0 and end is None):
             raise ValueError(
-                f"{self.name}: it was seen until {self.until:.1f} s, and {begin:g} s is not before the end"
+                f"{self.name}: it was seen until {self.seen:.1f} s, and {begin:g} s is not before the end"
             )
         return replace(self, start=begin, end=end)
 
@@ -184,7 +191,7 @@ class LiveSnapshot:
         """Until when the source was seen, by its own time and by the clock on the wall, in words."""
         at = self.recent[-1].at if self.recent else 0.0
         wall = f" ({time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))})" if at else ""
-        return f"{self.name}: seen until {self.until:.1f} s{wall}"
+        return f"{self.name}: seen until {self.seen:.1f} s{wall}"
 
     def forgotten(self) -> str:
         """What of the source is no longer there, in words; empty if nothing."""

@@ -352,6 +352,7 @@ def snapshot_of(
         open_start: Since when the event lasts that is not over, as far as the last frames knew.
     """
     over = state.events[-1].span.end if state.events else 0.0
+    goes_on = state.ended is None or (len(recent) > 0 and recent[-1].second >= state.ended)
     return LiveSnapshot(
         str(settings["name"]),
         str(settings["source"]),
@@ -361,6 +362,7 @@ def snapshot_of(
         tuple(state.gaps),
         float(settings.get("rate", 0.0)),
         str(settings["embedder"]),
+        ended=None if goes_on else state.ended,
     )
 
 

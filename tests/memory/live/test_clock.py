@@ -50,3 +50,17 @@ def test_a_memory_that_goes_on_begins_behind_what_it_has_seen():
 def test_what_is_no_time_is_refused(wrong):
     with pytest.raises(ValueError, match="number of seconds"):
         SourceClock(5).time_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("end", "longest", "expected"),
+    [(None, 0.5, 2.4), (None, 0.1, 2.1), (102.25, 0.5, 2.25), (104.0, 0.5, 4.0), (101.0, 0.5, 2.4), (900.0, 0.5, 2.4)],
+)
+def test_the_last_frame_lasts_until_a_known_end_or_as_long_as_the_one_before(end, longest, expected):
+    clock = SourceClock(5)
+    times(clock, 100, 101.6, 102)
+    assert clock.finish(end, longest) == clock.latest == pytest.approx(expected)
+
+
+def test_a_source_of_which_nothing_came_ends_where_it_begins():
+    assert SourceClock(5).finish(30.0, 0.5) == 0

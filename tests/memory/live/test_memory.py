@@ -431,3 +431,27 @@ def test_a_snapshot_stays_as_it_is(open_memory, show):
     show(memory, "green", 4, at)
     assert snapshot == kept
     assert not snapshot.events
+
+
+@pytest.mark.parametrize(("known", "end"), [(None, 3.0), (2.95, 2.95), (60.0, 3.0)])
+def test_a_source_that_is_over_has_one_end(open_memory, show, known, end):
+    memory = open_memory()
+    show(memory, "red", 3)
+    memory.end(known)
+    snapshot, stored = memory.snapshot(), StoredWatch(memory_folder(memory)).snapshot()
+    ends = memory.until, memory.ended, snapshot.seen, stored.seen, snapshot.events[-1].span.end
+    assert ends == (pytest.approx(end),) * 5
+    assert f"seen until {end:.1f} s" in stored.seen_until()
+    memory.close()
+    again = open_memory()
+    again.end()
+    assert (again.until, again.ended) == (pytest.approx(end),) * 2, "it does not end later for being ended again"
+
+
+def test_a_source_that_goes_on_has_no_end(open_memory, show):
+    memory = open_memory()
+    show(memory, "red", 3)
+    memory.end()
+    show(memory, "red", 2, 3)
+    snapshot = memory.snapshot()
+    assert snapshot.ended is None and snapshot.seen == snapshot.recent[-1].second > 3
