@@ -258,17 +258,15 @@ def _asked(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     return [tuple(row.get(name) for name in ("path", "problem", "options", "solution")) for row in rows]
 
 
-def _default_world_rows() -> Iterator[dict[str, Any]]:
+def _default_world_rows() -> list[dict[str, Any]]:
     """The rows that `marc world export` writes if it is told nothing else, without their videos."""
-    from marc.world.export import to_row, video_questions
+    from marc.world.export import rows_of
     from marc.world.levels import sample
     from marc.world.options import WorldOptions
 
     world = WorldOptions()
-    for index in range(world.videos):
-        video = sample(world.level, "test", world.seed, index)
-        for question in video_questions(video, "test", world.seed, index, world.questions):
-            yield to_row(question, video, f"videos/{video.name}.mp4", index)
+    drawn = [sample(world.level, "test", world.seed, index) for index in range(world.videos)]
+    return rows_of(drawn, world, "test")
 
 
 def _own_name(path: Path) -> str:

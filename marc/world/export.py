@@ -116,6 +116,26 @@ def to_row(question: WorldQuestion, video: AnyVideo, path: str, identity: int) -
     }
 
 
+def rows_of(videos: Sequence[AnyVideo], world: WorldOptions, split: Split) -> list[dict[str, Any]]:
+    """The rows of a data set.
+
+    Args:
+        videos: Drawn, from the first on.
+        world: What they are drawn with.
+        split: Of which split.
+    """
+    rows: list[dict[str, Any]] = []
+    for index, video in enumerate(videos):
+        for question in video_questions(video, split, world.seed, index, world.questions):
+            rows.append(to_row(question, video, path_of(video), len(rows)))
+    return rows
+
+
+def path_of(video: AnyVideo) -> str:
+    """Where a video's file is, from the folder of the rows on."""
+    return f"videos/{video.name}.mp4"
+
+
 def export_world(
     folder: str | Path,
     world: WorldOptions = WorldOptions(),
@@ -143,18 +163,12 @@ def export_world(
     """
     target, options = Path(folder), options or FileOptions.of_level(world.level)
     drawn = [sample(world.level, split, world.seed, index) for index in range(world.videos)]
-    paths = [f"videos/{video.name}.mp4" for video in drawn]
-    rows: list[dict[str, Any]] = []
-    for index, (video, path) in enumerate(zip(drawn, paths, strict=True)):
-        for question in video_questions(video, split, world.seed, index, world.questions):
-            rows.append(to_row(question, video, path, len(rows)))
+    rows = rows_of(drawn, world, split)
     settings = {**asdict(world), "split": split, **asdict(options)}
     _refuse_another(target, settings, rows)
     (target / "videos").mkdir(parents=True, exist_ok=True)
     write_json(target / SETTINGS, settings)
-    missing = [
-        (video, target / path) for video, path in zip(drawn, paths, strict=True) if not (target / path).exists()
-    ]
+    missing = [(video, path) for video in drawn if not (path := target / path_of(video)).exists()]
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             list(pool.map(partial(_write, options=options), missing, chunksize=4))
