@@ -11,8 +11,8 @@ button. And a model that was taught with every token has never seen one. So all 
   many grids is kept once, what moves now and then, and what is like the rest not at all.
 
 Cells are compared by cosine, in some of their channels. Where events have shares of the budget, as a memory gives them
-for a question, each event is treated so by itself. In which event the next detail is sought anew
-follows from where the last one was, so that the host waits for the device once for each.
+for a question, each event is treated so by itself. In which event the next detail is sought anew follows from where
+the last one was, so that the host waits for the device once for each.
 
 Shapes: T temporal grids, P cells a grid, X = T * P, D channels, C of these that are looked at, N tokens that are kept.
 """

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark, load_samples
+from marc.evaluation.benchmarks import WORLD, Benchmark, ProtocolSpec, find_benchmark
 from marc.evaluation.engine import Engine, EnginePool
 from marc.evaluation.methods import Method
 from marc.evaluation.options import EngineOptions, TaskOptions
 from marc.evaluation.progress import progress
+from marc.evaluation.reading import load_samples
 from marc.evaluation.report import tables, write_report
 from marc.evaluation.run_card import run_card
 from marc.evaluation.runner import RunOptions, Shard, open_run, read_run_rows, run

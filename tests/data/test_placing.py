@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from marc.cli import app
 from marc.data.placing import Placement
 from marc.data.rows import TrainingRow, read_rows
-from marc.evaluation.benchmarks import find_benchmark, load_samples
+from marc.evaluation.benchmarks import find_benchmark
+from marc.evaluation.reading import load_samples
 from marc.video import write_video
 
 ROW = TrainingRow("0", "what?", "free-form", "this", "video", "./videos/a.mp4")

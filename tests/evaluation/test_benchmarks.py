@@ -6,13 +6,11 @@ import pytest
 from marc.data.prompts import render_question
 from marc.evaluation.benchmarks import (
     BENCHMARKS,
-    MediaIndex,
     _default_world_rows,
-    annotation_files,
     find_benchmark,
-    load_samples,
 )
 from marc.evaluation.official import score_official
+from marc.evaluation.reading import MediaIndex, annotation_files, load_samples
 
 VSI = BENCHMARKS["vsi"]
 

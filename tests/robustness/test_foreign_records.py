@@ -12,7 +12,8 @@ from marc.cli.inputs import video_files
 from marc.data.row_files import raw_rows
 from marc.data.rows import parse_rows, read_rows
 from marc.data.sampling import manifest_head, read_checksums
-from marc.evaluation.benchmarks import BENCHMARKS, load_samples
+from marc.evaluation.benchmarks import BENCHMARKS
+from marc.evaluation.reading import load_samples
 from marc.evaluation.report import comparisons, markdown, side_by_side
 from marc.evaluation.runner import open_run
 from marc.evaluation.summary import summarise

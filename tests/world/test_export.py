@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marc.evaluation.benchmarks import find_benchmark, load_samples
+from marc.evaluation.benchmarks import find_benchmark
+from marc.evaluation.reading import load_samples
 from marc.grading import grade
 from marc.video import probe, read_frames
 from marc.world.export import FileOptions, cuts_in_seconds, export_world, write_sample, write_world_video
